@@ -1,0 +1,126 @@
+//! What is wrong with a payload: not JSON, or JSON that breaks rules.
+//!
+//! Invariants: values never appear in a message, for they may be personal; the names of fields may, cut to a length. At
+//! most 32 rules are reported.
+//!
+//! It does not choose a status code.
+
+use std::error::Error;
+use std::fmt;
+
+use serde::Serialize;
+
+/// Enough to repair a body in one go; a hostile one must not make the answer larger than itself.
+const MAX_BROKEN_RULES: usize = 32;
+
+/// Characters of a caller's own field name that are echoed: room for any name a person wrote.
+const MAX_ECHOED_NAME: usize = 100;
+
+/// Why a payload was not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PayloadError {
+    /// The text is not JSON we take.
+    InvalidJson {
+        /// What is wrong, and where: "... at line L column C", both from 1, columns in characters.
+        message: String,
+    },
+    /// It is JSON, and breaks these rules.
+    Invalid {
+        /// In the order of the document; what is missing comes last. Never empty, at most 32.
+        broken: Vec<BrokenRule>,
+    },
+}
+
+impl fmt::Display for PayloadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InvalidJson { message } => f.write_str(message),
+            Self::Invalid { broken } => {
+                for (index, rule) in broken.iter().enumerate() {
+                    let separator = if index == 0 { "" } else { "; " };
+                    write!(f, "{separator}{rule}")?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Error for PayloadError {}
+
+/// One rule a payload breaks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BrokenRule {
+    /// JSON pointer (RFC 6901) to the field; empty for the body itself. A field's name of over 100 characters is cut and
+    /// ends in `…`.
+    pub field: String,
+    /// What is wrong with it, to be read after the field's name.
+    pub message: String,
+}
+
+impl fmt::Display for BrokenRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.field.as_str() {
+            "" => write!(f, "the body {}", self.message),
+            // Escaped, because a name is the caller's and this may be printed on a terminal.
+            field => write!(f, "{} {}", field.escape_debug(), self.message),
+        }
+    }
+}
+
+/// The rules broken so far. Nothing is formatted beyond the limit.
+#[derive(Default)]
+pub(super) struct BrokenRules(Vec<BrokenRule>);
+
+impl BrokenRules {
+    pub(super) fn push(&mut self, field: impl fmt::Display, message: impl fmt::Display) {
+        self.insert(self.0.len(), field, message);
+    }
+
+    /// `got` is a kind of JSON value, "a number"; never the value.
+    pub(super) fn push_wrong_type(&mut self, field: &str, expected: &str, got: &'static str) {
+        self.push(field, format_args!("must be {expected}; it is {got}"));
+    }
+
+    /// Puts a rule before those from `index` on: for an object's own rule that is known only at the object's end.
+    pub(super) fn insert(&mut self, index: usize, field: impl fmt::Display, message: impl fmt::Display) {
+        if index >= MAX_BROKEN_RULES {
+            return;
+        }
+        self.0.truncate(MAX_BROKEN_RULES - 1);
+        let index = index.min(self.0.len());
+        self.0.insert(index, BrokenRule { field: field.to_string(), message: message.to_string() });
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl From<BrokenRules> for PayloadError {
+    fn from(broken: BrokenRules) -> Self {
+        Self::Invalid { broken: broken.0 }
+    }
+}
+
+/// The JSON pointer to a member of the body whose name is the caller's.
+pub(super) struct Pointer<'a>(pub(super) &'a str);
+
+impl fmt::Display for Pointer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut characters = self.0.chars();
+        f.write_str("/")?;
+        for character in characters.by_ref().take(MAX_ECHOED_NAME) {
+            match character {
+                '~' => f.write_str("~0")?,
+                '/' => f.write_str("~1")?,
+                other => write!(f, "{other}")?,
+            }
+        }
+        f.write_str(if characters.next().is_some() { "…" } else { "" })
+    }
+}

@@ -1,0 +1,157 @@
+//! What is known about a customer, and the types Segment gives the traits it reserves.
+//!
+//! Invariants: the text is one whole JSON object that was checked; nothing in it is rebuilt, so `null`, `""`, the digits
+//! of numbers and the order of keys reach Segment as they came.
+//!
+//! It does not look inside `address` and `company`, nor at traits Segment does not reserve.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Serialize;
+
+use super::address::{Address, find};
+use super::error::{BrokenRules, PayloadError};
+use super::scan::{Fault, Scanner, Value};
+use super::time::is_iso8601_date;
+
+/// Segment drops an Identify with 300 traits or more, after a 200.
+const MAX_TRAITS: usize = 299;
+
+/// A customer's traits: the verbatim text of a checked JSON object.
+#[derive(Clone, PartialEq, Eq)]
+pub struct UserTraits<'a> {
+    json: Cow<'a, str>,
+}
+
+impl<'a> UserTraits<'a> {
+    /// Checks the text of a JSON object and keeps it as it is, white space around it aside.
+    ///
+    /// # Errors
+    /// As [`SegmentIdentifyPayload::parse`](super::SegmentIdentifyPayload::parse); the pointers begin with `/traits`.
+    pub fn parse(json: &'a str) -> Result<Self, PayloadError> {
+        let mut scanner = Scanner::of(json);
+        let mut broken = BrokenRules::default();
+        let traits = Self::read(&mut scanner, &mut broken)?;
+        scanner.end()?;
+        match traits {
+            Some(traits) if broken.is_empty() => Ok(traits),
+            _ => Err(broken.into()),
+        }
+    }
+
+    /// Writes a value as JSON and checks that.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse); [`PayloadError::InvalidJson`] too if the value cannot be written.
+    pub fn from_serialize(value: &impl Serialize) -> Result<UserTraits<'static>, PayloadError> {
+        let json = serde_json::to_string(value).map_err(|error| PayloadError::InvalidJson {
+            message: format!("the traits cannot be written as JSON: {error}"),
+        })?;
+        UserTraits::parse(&json)?;
+        Ok(UserTraits { json: Cow::Owned(json) })
+    }
+
+    /// The object's text, from brace to brace.
+    pub fn as_json(&self) -> &str {
+        &self.json
+    }
+
+    /// The trait `email`, if it is a string.
+    pub fn email(&self) -> Option<Cow<'_, str>> {
+        self.text("email")
+    }
+
+    /// The trait `name`, if it is a string.
+    pub fn name(&self) -> Option<Cow<'_, str>> {
+        self.text("name")
+    }
+
+    /// The trait `address`, if it is an object: those of its known members that are strings.
+    pub fn address(&self) -> Option<Address> {
+        match find(&self.json, "address")? {
+            Value::Object(json) => Some(Address::of(json)),
+            _ => None,
+        }
+    }
+
+    fn text(&self, name: &str) -> Option<Cow<'_, str>> {
+        match find(&self.json, name)? {
+            Value::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Reads the next value and checks it; `None` if it is no object, which breaks a rule.
+    pub(super) fn read(scanner: &mut Scanner<'a>, broken: &mut BrokenRules) -> Result<Option<Self>, Fault> {
+        let Some((members, start)) = scanner.enter_object()? else {
+            let kind = scanner.value()?.kind();
+            broken.push_wrong_type("/traits", "an object", kind);
+            return Ok(None);
+        };
+        let broken_before = broken.len();
+        let mut count = 0_usize;
+        while let Some(name) = scanner.next_name(&members)? {
+            count += 1;
+            let value = scanner.value()?;
+            if let Some(expected) = Expected::of(&name) {
+                expected.check(&name, &value, broken);
+            }
+        }
+        if count > MAX_TRAITS {
+            let message = format_args!("must have at most {MAX_TRAITS} keys; it has {count}");
+            broken.insert(broken_before, "/traits", message);
+        }
+        Ok(Some(Self { json: Cow::Borrowed(scanner.since(start)) }))
+    }
+}
+
+impl fmt::Debug for UserTraits<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "UserTraits({} bytes)", self.json.len())
+    }
+}
+
+/// The types Segment gives the traits it reserves (its Identify specification).
+#[derive(Clone, Copy)]
+enum Expected {
+    String,
+    Number,
+    Date,
+    Object,
+}
+
+impl Expected {
+    fn of(name: &str) -> Option<Self> {
+        match name {
+            "avatar" | "description" | "email" | "firstName" | "gender" | "id" | "lastName" | "name" | "phone"
+            | "title" | "username" | "website" => Some(Self::String),
+            "age" => Some(Self::Number),
+            "birthday" | "createdAt" => Some(Self::Date),
+            "address" | "company" => Some(Self::Object),
+            _ => None,
+        }
+    }
+
+    /// `null` removes a trait and `""` blanks it, so both pass for every type.
+    fn check(self, name: &str, value: &Value<'_>, broken: &mut BrokenRules) {
+        let got = match (self, value) {
+            (_, Value::Null) | (Self::String, Value::String(_)) => return,
+            (Self::Number, Value::Number) | (Self::Object, Value::Object(_)) => return,
+            (_, Value::String(text)) if text.is_empty() => return,
+            (Self::Date, Value::String(text)) if is_iso8601_date(text) => return,
+            (Self::Date, Value::String(_)) => "a string that is no such date",
+            _ => value.kind(),
+        };
+        let expected = match self {
+            Self::String => "a string",
+            Self::Number => "a number",
+            Self::Date => "an ISO 8601 date such as 2026-01-31",
+            Self::Object => "an object",
+        };
+        broken.push(
+            format_args!("/traits/{name}"),
+            format_args!("must be {expected}, null or \"\" ({name} is a trait Segment reserves); it is {got}"),
+        );
+    }
+}
