@@ -1,0 +1,287 @@
+//! How the sandbox misbehaves, as `POST /faults` says: pure decisions, no sockets.
+//!
+//! For one request, in this order: `latency` delays it; a call of a poisoned user refuses it whole; then `rate` and
+//! `count` decide whether it gets the fault; and of the faults `hang` goes before `reset` before `status`. A request that
+//! was refused for a poisoned user uses up nothing of `count`. When `count` is used up the fault is gone, while latency and
+//! poison stay.
+//!
+//! It does not keep a clock or throw dice: the number drawn comes in.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use axum::http::{HeaderValue, StatusCode};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Longer delays are a slip of the pen; `hang` is there for those who want one without end.
+const MAX_LATENCY: Duration = Duration::from_secs(3_600);
+
+/// What can be asked for, as it stands in the body of `POST /faults` and `GET /faults`. What is not set is left out.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct Asked {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    latency: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hang: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reset: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    poison_user_ids: Option<HashSet<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    poison_status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    count: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after_accepting: Option<bool>,
+}
+
+/// The faults of now.
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    asked: Asked,
+    latency: Duration,
+    poison_status: StatusCode,
+    fault: Option<Fault>,
+}
+
+/// What one request gets instead of its answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    pub reaction: Reaction,
+    /// The calls are kept first: only the answer is lost.
+    pub after_accepting: bool,
+}
+
+/// How the sandbox reacts to a request, rightly or wrongly.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reaction {
+    /// No answer, until the peer leaves.
+    Hang,
+    /// No answer, and the connection is reset.
+    Reset,
+    /// An answer.
+    Answer(Answer),
+}
+
+/// A status, and what goes with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub retry_after: Option<HeaderValue>,
+    /// Exactly this; if none, one that suits the status.
+    pub body: Option<String>,
+}
+
+impl Faults {
+    /// Reads the body of `POST /faults`.
+    ///
+    /// # Errors
+    /// One sentence that says what is wrong: not JSON, an unknown field, a bad value.
+    pub fn parse(json: &[u8]) -> Result<Self, String> {
+        // serde would take an array for a struct too.
+        if !json.trim_ascii_start().starts_with(b"{") {
+            return Err("expected a JSON object".to_owned());
+        }
+        let asked: Asked = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+        if asked.rate.is_some_and(|rate| !(0.0..=1.0).contains(&rate)) {
+            return Err("rate must be a number from 0 to 1".to_owned());
+        }
+        let latency = asked.latency.as_deref().map(latency).transpose()?.unwrap_or_default();
+        let poison_status = asked.poison_status.map(|code| status("poisonStatus", code)).transpose()?;
+        let retry_after = asked.retry_after.as_ref().map(retry_after).transpose()?;
+        let answer = asked
+            .status
+            .map(|code| status("status", code))
+            .transpose()?
+            .map(|status| Reaction::Answer(Answer { status, retry_after, body: asked.body.clone() }));
+        let reaction = match (asked.hang, asked.reset) {
+            (Some(true), _) => Some(Reaction::Hang),
+            (_, Some(true)) => Some(Reaction::Reset),
+            _ => answer,
+        };
+        let after_accepting = asked.after_accepting.unwrap_or_default();
+        let fault = reaction.map(|reaction| Fault { reaction, after_accepting });
+        let poison_status = poison_status.unwrap_or(StatusCode::BAD_REQUEST);
+        let mut faults = Self { asked, latency, poison_status, fault };
+        faults.heal_if_used_up();
+        Ok(faults)
+    }
+
+    /// What is set now, `count` being what is left of it.
+    pub fn present(&self) -> impl Serialize + use<> {
+        self.asked.clone()
+    }
+
+    /// How long every request waits before it is looked at.
+    pub fn latency(&self) -> Duration {
+        self.latency
+    }
+
+    /// The status to refuse a request with that holds calls of these users; none if none of them is poisoned.
+    pub fn poison<'a>(&self, user_ids: impl IntoIterator<Item = &'a str>) -> Option<StatusCode> {
+        let poisoned = self.asked.poison_user_ids.as_ref().filter(|ids| !ids.is_empty())?;
+        user_ids.into_iter().any(|id| poisoned.contains(id)).then_some(self.poison_status)
+    }
+
+    /// Decides whether a request gets the fault; `drawn` is a random number from 0 up to, not including, 1.
+    pub fn draw(&mut self, drawn: f64) -> Option<Fault> {
+        let fault = self.fault.as_ref().filter(|_| drawn < self.asked.rate.unwrap_or(1.0))?.clone();
+        if let Some(count) = &mut self.asked.count {
+            *count = count.saturating_sub(1);
+        }
+        self.heal_if_used_up();
+        Some(fault)
+    }
+
+    fn heal_if_used_up(&mut self) {
+        if self.asked.count != Some(0) {
+            return;
+        }
+        let Asked { latency, poison_user_ids, poison_status, .. } = std::mem::take(&mut self.asked);
+        self.asked = Asked { latency, poison_user_ids, poison_status, ..Asked::default() };
+        self.fault = None;
+    }
+}
+
+fn latency(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(latency) if latency <= MAX_LATENCY => Ok(latency),
+        Ok(_) => Err("latency must be at most 1h".to_owned()),
+        Err(error) => Err(format!("latency must be a duration such as \"50ms\": {error}")),
+    }
+}
+
+fn status(field: &str, code: u16) -> Result<StatusCode, String> {
+    let is_final = (200..=599).contains(&code);
+    StatusCode::from_u16(code).ok().filter(|_| is_final).ok_or_else(|| format!("{field} must be from 200 to 599"))
+}
+
+fn retry_after(value: &Value) -> Result<HeaderValue, String> {
+    match value {
+        Value::String(text) => {
+            HeaderValue::from_str(text).map_err(|_| "retryAfter cannot be sent in a header".to_owned())
+        }
+        Value::Number(number) => HeaderValue::from_str(&number.to_string()).map_err(|error| error.to_string()),
+        _ => Err("retryAfter must be a string or a number".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use axum::http::{HeaderValue, StatusCode};
+
+    use super::{Answer, Fault, Faults, Reaction};
+
+    fn faults(json: &str) -> Faults {
+        Faults::parse(json.as_bytes()).unwrap()
+    }
+
+    fn present(faults: &Faults) -> String {
+        serde_json::to_string(&faults.present()).unwrap()
+    }
+
+    fn reaction(json: &str) -> Option<Reaction> {
+        faults(json).draw(0.0).map(|fault| fault.reaction)
+    }
+
+    #[test]
+    fn the_example_of_the_contract_is_understood() {
+        let mut faults = faults(
+            r#"{"status":503,"rate":0.2,"retryAfter":"2","latency":"50ms","hang":false,"reset":false,
+                "poisonUserIds":["x"],"count":10}"#,
+        );
+        assert_eq!(faults.latency(), Duration::from_millis(50));
+        assert_eq!(faults.poison(["a", "x"]), Some(StatusCode::BAD_REQUEST));
+        assert_eq!(faults.poison(["a"]), None);
+        assert_eq!(faults.draw(0.2), None);
+        let retry_after = Some(HeaderValue::from_static("2"));
+        let answer = Answer { status: StatusCode::SERVICE_UNAVAILABLE, retry_after, body: None };
+        let fault = Fault { reaction: Reaction::Answer(answer), after_accepting: false };
+        assert_eq!(faults.draw(0.19), Some(fault));
+    }
+
+    #[test]
+    fn nothing_set_is_no_fault() {
+        let mut healthy = faults("{}");
+        assert_eq!(healthy.draw(0.0), None);
+        assert_eq!(healthy.poison(["x"]), None);
+        assert_eq!(present(&healthy), "{}");
+        assert_eq!(reaction(r#"{"rate":1,"count":5,"hang":false}"#), None);
+    }
+
+    #[test]
+    fn hang_goes_before_reset_before_status() {
+        assert_eq!(reaction(r#"{"hang":true,"reset":true,"status":500}"#), Some(Reaction::Hang));
+        assert_eq!(reaction(r#"{"reset":true,"status":500}"#), Some(Reaction::Reset));
+    }
+
+    #[test]
+    fn a_rate_of_zero_never_strikes_and_one_always_does() {
+        assert_eq!(faults(r#"{"hang":true,"rate":0}"#).draw(0.0), None);
+        assert!(faults(r#"{"hang":true,"rate":1}"#).draw(0.999_999).is_some());
+    }
+
+    #[test]
+    fn a_used_up_count_heals_the_fault_but_not_poison_or_latency() {
+        let mut faults =
+            faults(r#"{"status":500,"count":2,"rate":0.5,"poisonUserIds":["x"],"poisonStatus":500,"latency":"1s"}"#);
+        assert!(faults.draw(0.0).is_some());
+        assert!(faults.draw(0.7).is_none());
+        assert!(present(&faults).contains(r#""count":1"#));
+        assert!(faults.draw(0.0).is_some());
+        assert!(faults.draw(0.0).is_none());
+        assert_eq!(faults.poison(["x"]), Some(StatusCode::INTERNAL_SERVER_ERROR));
+        assert_eq!(faults.latency(), Duration::from_secs(1));
+        assert_eq!(present(&faults), r#"{"latency":"1s","poisonUserIds":["x"],"poisonStatus":500}"#);
+    }
+
+    #[test]
+    fn a_count_of_zero_is_healed_at_once() {
+        assert_eq!(reaction(r#"{"hang":true,"count":0}"#), None);
+    }
+
+    #[test]
+    fn retry_after_may_be_a_number() {
+        for (given, sent) in [("7", "7"), (r#""Wed, 21 Oct 2015 07:28:00 GMT""#, "Wed, 21 Oct 2015 07:28:00 GMT")] {
+            let Some(Reaction::Answer(answer)) = reaction(&format!(r#"{{"status":429,"retryAfter":{given}}}"#)) else {
+                panic!("no answer")
+            };
+            assert_eq!(answer.retry_after, Some(HeaderValue::from_static(sent)));
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_by_name() {
+        for (json, word) in [
+            ("", "expected a JSON object"),
+            ("[]", "expected a JSON object"),
+            ("{", "EOF"),
+            (r#"{"stauts":500}"#, "stauts"),
+            (r#"{"status":199}"#, "status"),
+            (r#"{"status":600}"#, "status"),
+            (r#"{"poisonStatus":100}"#, "poisonStatus"),
+            (r#"{"rate":1.1}"#, "rate"),
+            (r#"{"rate":-0.1}"#, "rate"),
+            (r#"{"latency":"soon"}"#, "latency"),
+            (r#"{"latency":"2h"}"#, "latency"),
+            (r#"{"retryAfter":true}"#, "retryAfter"),
+            (r#"{"retryAfter":"a\nb"}"#, "retryAfter"),
+            (r#"{"count":-1}"#, "u64"),
+        ] {
+            let message = Faults::parse(json.as_bytes()).unwrap_err();
+            assert!(message.contains(word), "{json}: {message}");
+        }
+    }
+}

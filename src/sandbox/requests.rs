@@ -1,0 +1,143 @@
+//! The last requests, as `GET /requests` shows them: what went over the wire around the calls.
+//!
+//! Bounded in number and in bytes. Shows headers and envelope as they came, the write key included; not the calls.
+
+use std::collections::VecDeque;
+
+use axum::http::HeaderMap;
+use bytes::Bytes;
+use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
+use serde_json::value::RawValue;
+
+use super::intake::Received;
+
+/// Requests shown by `GET /requests`: enough for a test of wire shapes, small enough to read.
+const MAX_REQUESTS: usize = 1_000;
+
+/// Bytes of their lines: 64 KiB each on average, when a usual one has half a kilobyte.
+const MAX_REQUEST_BYTES: usize = 64 << 20;
+
+/// One request, seen from outside.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    pub path: &'a str,
+    pub headers: &'a HeaderMap,
+    /// The status it is answered with; none if it gets no answer.
+    pub status: Option<u16>,
+    /// Of the uncompressed body.
+    pub bytes: usize,
+    /// What was in it; none if it was not well-formed.
+    pub received: Option<&'a Received<'a>>,
+}
+
+/// The lines of the last requests.
+#[derive(Debug, Default)]
+pub struct Requests {
+    lines: VecDeque<Bytes>,
+    bytes: usize,
+}
+
+impl Requests {
+    /// Remembers one more, and forgets the oldest ones if there are too many.
+    pub fn push(&mut self, line: Bytes) {
+        self.bytes += line.len();
+        self.lines.push_back(line);
+        while self.lines.len() > MAX_REQUESTS || self.bytes > MAX_REQUEST_BYTES {
+            let Some(forgotten) = self.lines.pop_front() else { break };
+            self.bytes -= forgotten.len();
+        }
+    }
+
+    /// The lines, oldest first.
+    pub fn lines(&self) -> Vec<Bytes> {
+        self.lines.iter().cloned().collect()
+    }
+}
+
+impl Seen<'_> {
+    /// The line of `GET /requests` for this request, the write key included.
+    pub fn line(&self) -> Bytes {
+        #[derive(Serialize)]
+        struct Line<'a> {
+            path: &'a str,
+            status: Option<u16>,
+            calls: usize,
+            bytes: usize,
+            headers: Headers<'a>,
+            envelope: Option<Envelope<'a>>,
+        }
+        let line = Line {
+            path: self.path,
+            status: self.status,
+            calls: self.received.map_or(0, |received| received.calls.len()),
+            bytes: self.bytes,
+            headers: Headers(self.headers),
+            envelope: self.received.map(Envelope),
+        };
+        let mut text = serde_json::to_vec(&line).unwrap_or_default();
+        // Only the envelope, which is shown verbatim, can have raw line breaks, and only between tokens.
+        for byte in text.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')) {
+            *byte = b' ';
+        }
+        text.push(b'\n');
+        text.into()
+    }
+}
+
+struct Headers<'a>(&'a HeaderMap);
+
+impl Serialize for Headers<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.keys_len()))?;
+        for name in self.0.keys() {
+            let values: Vec<_> =
+                self.0.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+            map.serialize_entry(name.as_str(), &values.join(", "))?;
+        }
+        map.end()
+    }
+}
+
+struct Envelope<'a>(&'a Received<'a>);
+
+impl Serialize for Envelope<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.envelope.iter().map(|(name, value): &(_, &RawValue)| (name, value)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{HeaderMap, HeaderName, HeaderValue};
+    use bytes::Bytes;
+
+    use super::{MAX_REQUEST_BYTES, MAX_REQUESTS, Requests, Seen};
+    use crate::sandbox::intake::{Endpoint, read};
+
+    #[test]
+    fn a_request_is_shown_on_one_line_with_headers_and_envelope() {
+        let accept = |value| (HeaderName::from_static("accept"), HeaderValue::from_static(value));
+        let headers = HeaderMap::from_iter([accept("a"), accept("b")]);
+        let received = read(Endpoint::Batch, b"{\"writeKey\":\"k\",\"batch\":[],\"context\":{\n\"a\":1.50}}").unwrap();
+        let path = "/v1/batch";
+        let hung = Seen { path, headers: &headers, status: None, bytes: 49, received: Some(&received) };
+        let expected = r#"{"path":"/v1/batch","status":null,"calls":0,"bytes":49,"headers":{"accept":"a, b"},"envelope":{"writeKey":"k","context":{ "a":1.50}}}"#;
+        assert_eq!(hung.line(), format!("{expected}\n"));
+        let refused = Seen { path, headers: &HeaderMap::new(), status: Some(400), bytes: 1, received: None };
+        let expected = r#"{"path":"/v1/batch","status":400,"calls":0,"bytes":1,"headers":{},"envelope":null}"#;
+        assert_eq!(refused.line(), format!("{expected}\n"));
+    }
+
+    #[test]
+    fn the_oldest_are_forgotten_by_number_and_by_bytes() {
+        let mut requests = Requests::default();
+        for number in 0..MAX_REQUESTS + 5 {
+            requests.push(Bytes::from(number.to_string()));
+        }
+        assert_eq!(requests.lines().len(), MAX_REQUESTS);
+        assert_eq!(requests.lines()[0], "5");
+        requests.push(Bytes::from(vec![b' '; MAX_REQUEST_BYTES]));
+        assert_eq!(requests.lines().len(), 1);
+    }
+}
