@@ -1,5 +1,18 @@
-//! segment-relay takes customers from webhooks, passes them to Segment, and answers with the truth about what happened.
+//! segment-relay takes customers from webhooks, passes them to Segment's Identify API, and answers with the truth about
+//! what happened. The modules stand in the order in which a customer passes through them; `ARCHITECTURE.md` walks one
+//! through the house.
+
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod http;
 
 pub mod customer;
+pub mod integration;
+pub mod segment;
+
+pub mod lifecycle;
+pub mod status;
+pub mod telemetry;
 
 pub mod sandbox;

@@ -1,3 +1,7 @@
-//! Nothing runs yet.
+//! The binary: see [`segment_relay::cli`].
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    segment_relay::cli::main()
+}

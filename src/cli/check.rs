@@ -1,0 +1,22 @@
+//! `segment-relay check`: are the settings right, and can Segment be reached with them?
+
+use std::process::ExitCode;
+
+use super::serve::runtime;
+use crate::segment;
+
+pub(super) fn run() -> anyhow::Result<ExitCode> {
+    let settings = super::settings()?;
+    println!("settings: right");
+    match runtime()?.block_on(segment::reach(&settings.segment))? {
+        Ok(answer) => {
+            println!("segment:  reached at {} ({answer})", settings.segment.endpoint);
+            println!("Segment answers before it looks at the write key: whether that is right shows in its debugger.");
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => {
+            println!("segment:  {error} at {}", settings.segment.endpoint);
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}

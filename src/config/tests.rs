@@ -1,0 +1,141 @@
+//! What starts the service, and what stops it.
+
+use super::{LogFormat, Settings, from_variables};
+use std::time::Duration;
+
+const KEY: (&str, &str) = ("SEGMENT_WRITE_KEY", "wk-secret-1");
+
+fn settings(variables: &[(&str, &str)]) -> Result<Settings, Vec<String>> {
+    let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    from_variables(variables).map_err(|problems| problems.0)
+}
+
+fn problem(name: &str, value: &str) -> String {
+    let problems = settings(&[KEY, (name, value)]).unwrap_err();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(problems[0].starts_with(&format!("{name}: ")), "{problems:?}");
+    problems[0].clone()
+}
+
+#[test]
+fn a_write_key_is_enough_and_the_defaults_are_the_contracts() {
+    let settings = settings(&[KEY]).unwrap();
+    assert_eq!(settings.segment.endpoint.as_str(), "https://api.segment.io/");
+    assert_eq!(settings.segment.timeout, Duration::from_secs(5));
+    assert_eq!(settings.segment.max_requests_per_second.get(), 900);
+    assert_eq!(settings.segment.max_concurrency.get(), 256);
+    assert!(!settings.segment.gzip);
+    assert_eq!(settings.listen.to_string(), "0.0.0.0:8080");
+    assert_eq!(settings.request_timeout, Duration::from_secs(10));
+    assert_eq!(settings.max_in_flight, 2048);
+    assert_eq!(settings.shutdown_delay, Duration::from_secs(1));
+    assert_eq!(settings.shutdown_grace, Duration::from_secs(25));
+    assert_eq!((settings.logs.filter.as_str(), settings.logs.format), ("info", None));
+}
+
+#[test]
+fn every_setting_is_read() {
+    let settings = settings(&[
+        KEY,
+        ("SEGMENT_ENDPOINT", "https://events.eu1.segmentapis.com"),
+        ("SEGMENT_TIMEOUT", "250ms"),
+        ("SEGMENT_MAX_REQUESTS_PER_SECOND", "10"),
+        ("SEGMENT_MAX_CONCURRENCY", "2"),
+        ("SEGMENT_GZIP", "true"),
+        ("RELAY_LISTEN", "[::1]:9000"),
+        ("RELAY_REQUEST_TIMEOUT", "2m"),
+        ("RELAY_MAX_IN_FLIGHT", "7"),
+        ("RELAY_SHUTDOWN_DELAY", "0s"),
+        ("RELAY_SHUTDOWN_GRACE", "5s"),
+        ("RELAY_LOG", "segment_relay=debug"),
+        ("RELAY_LOG_FORMAT", "text"),
+        ("RELAY_AUTH", "none"),
+    ])
+    .unwrap();
+    assert_eq!(settings.segment.endpoint.host_str(), Some("events.eu1.segmentapis.com"));
+    assert_eq!(settings.segment.timeout, Duration::from_millis(250));
+    assert_eq!(settings.segment.max_requests_per_second.get(), 10);
+    assert_eq!(settings.segment.max_concurrency.get(), 2);
+    assert!(settings.segment.gzip);
+    assert_eq!(settings.listen.to_string(), "[::1]:9000");
+    assert_eq!(settings.request_timeout, Duration::from_secs(120));
+    assert_eq!(settings.max_in_flight, 7);
+    assert_eq!(settings.shutdown_delay, Duration::ZERO);
+    assert_eq!(settings.logs.format, Some(LogFormat::Text));
+}
+
+#[test]
+fn the_platforms_port_is_used_unless_an_address_is_set() {
+    assert_eq!(settings(&[KEY, ("PORT", "5000")]).unwrap().listen.to_string(), "0.0.0.0:5000");
+    let both = settings(&[KEY, ("PORT", "5000"), ("RELAY_LISTEN", "127.0.0.1:1")]).unwrap();
+    assert_eq!(both.listen.to_string(), "127.0.0.1:1");
+}
+
+#[test]
+fn all_problems_are_found_at_once_and_none_shows_a_secret() {
+    let problems = settings(&[
+        ("SEGMENT_WRITE_KEY", "secret with space"),
+        ("SEGMENT_ENDPOINT", "https://user:secret@example.com"),
+        ("SEGMENT_TIMEOUT", "5"),
+        ("RELAY_MAX_INFLIGHT", "10"),
+    ])
+    .unwrap_err();
+    assert_eq!(problems.len(), 4, "{problems:?}");
+    assert!(!problems.concat().contains("secret"), "{problems:?}");
+}
+
+#[test]
+fn a_missing_or_empty_write_key_is_named() {
+    for variables in [&[][..], &[("SEGMENT_WRITE_KEY", "")]] {
+        let problems = settings(variables).unwrap_err();
+        assert!(problems[0].starts_with("SEGMENT_WRITE_KEY: required"), "{problems:?}");
+    }
+}
+
+#[test]
+fn a_misspelt_setting_is_refused_with_a_suggestion() {
+    assert!(problem("SEGMENT_WRITEKEY", "x").ends_with("is it SEGMENT_WRITE_KEY?"));
+    assert!(problem("RELAY_REQUEST_TIMEOUTS", "1s").ends_with("is it RELAY_REQUEST_TIMEOUT?"));
+    assert_eq!(problem("RELAY_ZZZ", "1"), "RELAY_ZZZ: no such setting");
+}
+
+#[test]
+fn what_kubernetes_makes_up_is_not_misspelt() {
+    let made_up = ["RELAY_PORT", "RELAY_PORT_8080_TCP_ADDR", "RELAY_SERVICE_HOST", "SEGMENT_RELAY_SERVICE_PORT"];
+    let mut variables = vec![KEY];
+    variables.extend(made_up.map(|name| (name, "tcp://10.0.0.1:8080")));
+    settings(&variables).unwrap();
+}
+
+#[test]
+fn a_setting_whose_feature_is_not_there_is_refused() {
+    for name in super::checks::NOT_YET {
+        assert!(problem(name, "x").contains("does not have that yet"));
+    }
+    assert!(problem("RELAY_AUTH", "bearer").contains("yet"));
+}
+
+#[test]
+fn values_out_of_bounds_are_refused() {
+    for (name, value) in [
+        ("SEGMENT_ENDPOINT", "api.segment.io"),
+        ("SEGMENT_ENDPOINT", "ftp://api.segment.io"),
+        ("SEGMENT_ENDPOINT", "https://api.segment.io/?a=b"),
+        ("SEGMENT_TIMEOUT", "0s"),
+        ("SEGMENT_TIMEOUT", "25h"),
+        ("SEGMENT_TIMEOUT", "-1s"),
+        ("SEGMENT_MAX_REQUESTS_PER_SECOND", "0"),
+        ("SEGMENT_MAX_REQUESTS_PER_SECOND", "1.5"),
+        ("SEGMENT_MAX_CONCURRENCY", "10001"),
+        ("SEGMENT_GZIP", "yes"),
+        ("PORT", "70000"),
+        ("RELAY_LISTEN", "8080"),
+        ("RELAY_MAX_IN_FLIGHT", "0"),
+        ("RELAY_SHUTDOWN_GRACE", "soon"),
+        ("RELAY_LOG", "segment_relay=loud"),
+        ("RELAY_LOG_FORMAT", "xml"),
+        ("RELAY_AUTH", "magic"),
+    ] {
+        problem(name, value);
+    }
+}

@@ -1,0 +1,153 @@
+//! What the relay answers, in the contract's shapes: JSON, with the request's id.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::Response;
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::request_id::{self, RequestId};
+use crate::customer::{BrokenRule, PayloadError};
+use crate::integration::{ErrorCode, Receipt, SegmentError};
+
+/// An answer before it has its request's id.
+pub(super) struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+/// Why a request failed, as its caller reads it.
+pub(super) struct Failure<'a> {
+    code: &'static str,
+    message: &'a str,
+    details: &'a [BrokenRule],
+    retry_after: Option<Duration>,
+    close: bool,
+}
+
+impl<'a> Failure<'a> {
+    pub(super) fn new(code: &'static str, message: &'a str) -> Self {
+        Self { code, message, details: &[], retry_after: None, close: false }
+    }
+
+    /// Worth trying again after `pause`.
+    pub(super) fn retry_after(self, pause: Duration) -> Self {
+        Self { retry_after: Some(pause), ..self }
+    }
+
+    /// The connection ends with this answer: more of the request is under way than will be read.
+    pub(super) fn close(self) -> Self {
+        Self { close: true, ..self }
+    }
+
+    pub(super) fn code(&self) -> &'static str {
+        self.code
+    }
+}
+
+impl Answer {
+    /// Any JSON.
+    pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Self {
+        // What we answer are plain structs: this cannot fail.
+        let body = serde_json::to_vec(body).unwrap_or_default();
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+        Self { status, headers, body: body.into() }
+    }
+
+    /// 200: Segment accepted this very call.
+    pub(super) fn accepted(receipt: &Receipt) -> Self {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Accepted<'a> {
+            success: bool,
+            message_id: &'a str,
+        }
+        Self::json(StatusCode::OK, &Accepted { success: true, message_id: &receipt.message_id })
+    }
+
+    /// `{"success":false,"error":{...}}`.
+    pub(super) fn failure(status: StatusCode, failure: &Failure<'_>) -> Self {
+        #[derive(Serialize)]
+        struct Failed<'a> {
+            success: bool,
+            error: Error<'a>,
+        }
+        #[derive(Serialize)]
+        struct Error<'a> {
+            message: &'a str,
+            code: &'static str,
+            #[serde(skip_serializing_if = "<[BrokenRule]>::is_empty")]
+            details: &'a [BrokenRule],
+        }
+        let error = Error { message: failure.message, code: failure.code, details: failure.details };
+        let mut answer = Self::json(status, &Failed { success: false, error });
+        if let Some(pause) = failure.retry_after {
+            answer.headers.insert(RETRY_AFTER, whole_seconds(pause).into());
+        }
+        if failure.close {
+            answer.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        answer
+    }
+
+    /// What a payload that breaks the rules gets, and its code.
+    pub(super) fn invalid(error: &PayloadError) -> (&'static str, Self) {
+        match error {
+            PayloadError::InvalidJson { message } => {
+                let failure = Failure::new("invalid_json", message);
+                (failure.code(), Self::failure(StatusCode::BAD_REQUEST, &failure))
+            }
+            PayloadError::Invalid { broken } => {
+                let message = error.to_string();
+                let failure = Failure { details: broken, ..Failure::new("invalid_payload", &message) };
+                (failure.code(), Self::failure(StatusCode::UNPROCESSABLE_ENTITY, &failure))
+            }
+        }
+    }
+
+    /// What a call that Segment did not accept gets.
+    pub(super) fn not_accepted(error: &SegmentError) -> Self {
+        let status = status(error.code);
+        // Refusals are for good, and nobody can say when credentials or an endpoint will be mended.
+        let retry = matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
+            || error.code == ErrorCode::Unavailable;
+        let retry_after = error.retry_after.filter(|_| retry);
+        let failure = Failure { retry_after, ..Failure::new(error.code.as_str(), &error.message) };
+        Self::failure(status, &failure)
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The whole answer.
+    pub(super) fn with_id(self, id: &RequestId) -> Response {
+        let mut response = Response::new(Body::from(self.body));
+        *response.status_mut() = self.status;
+        *response.headers_mut() = self.headers;
+        response.headers_mut().insert(request_id::HEADER, id.header());
+        response
+    }
+}
+
+/// The contract's status for a code.
+fn status(code: ErrorCode) -> StatusCode {
+    match code {
+        ErrorCode::InvalidPayload | ErrorCode::Rejected => StatusCode::UNPROCESSABLE_ENTITY,
+        ErrorCode::MessageTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorCode::Unauthorized | ErrorCode::Misconfigured | ErrorCode::Unavailable => StatusCode::BAD_GATEWAY,
+        ErrorCode::RateLimited | ErrorCode::Overloaded | ErrorCode::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorCode::Timeout => StatusCode::GATEWAY_TIMEOUT,
+        // The service does not start without a write key; only a client made from the environment says this.
+        ErrorCode::NotConfigured => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// `Retry-After` is whole seconds: rounded up, so that nobody comes early, and never 0.
+fn whole_seconds(pause: Duration) -> u64 {
+    pause.as_secs().saturating_add(u64::from(pause.subsec_nanos() > 0)).max(1)
+}

@@ -1,0 +1,174 @@
+//! `POST /customers`: one customer in, the truth about it out.
+//!
+//! The steps stand in the order in which they can fail, cheapest first: media type, body, a place, the payload, Segment.
+//! A failure is counted and logged here, once, without anything personal; a success is only counted.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use tokio::time::Instant;
+
+use super::Edge;
+use super::answer::{Answer, Failure};
+use super::body::{self, MAX_BODY, NoBody};
+use super::request_id::RequestId;
+use crate::customer::SegmentIdentifyPayload;
+use crate::integration::{IdempotencyKey, KeyKind, send_customer_to_segment_with_client};
+
+/// When to come back after a refusal for lack of room: the smallest whole number of seconds.
+const SOON: Duration = Duration::from_secs(1);
+
+/// A failed request: its answer, and its code for the log.
+struct Failed {
+    code: &'static str,
+    answer: Answer,
+}
+
+/// The handler.
+pub(super) async fn post(State(edge): State<Arc<Edge>>, request: Request) -> Response {
+    let id = RequestId::of(request.headers());
+    match customer(&edge, request).await {
+        Ok(answer) => {
+            edge.status.requests_accepted.inc();
+            answer.with_id(&id)
+        }
+        Err(Failed { code, answer }) => {
+            edge.status.request_failed(code);
+            let request_id = id.as_str();
+            if answer.status().is_server_error() {
+                tracing::warn!(request_id, code, "a customer was not accepted");
+            } else {
+                tracing::info!(request_id, code, "a customer was refused");
+            }
+            answer.with_id(&id)
+        }
+    }
+}
+
+async fn customer(edge: &Edge, request: Request) -> Result<Answer, Failed> {
+    let deadline = Instant::now() + edge.request_timeout;
+    let (head, body) = request.into_parts();
+    if edge.life.is_draining() {
+        return Err(unavailable("shutting_down", "the relay is shutting down"));
+    }
+    if let Err(fault) = check_media_type(&head.headers) {
+        body::throw_away(&head.headers, body, deadline).await;
+        let failure = Failure::new("unsupported_media_type", fault);
+        return Err(Failed::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, &failure));
+    }
+    let body = body::read(&head.headers, body, deadline).await.map_err(no_body)?;
+    let _place = edge
+        .in_flight
+        .enter(&edge.status.in_flight)
+        .ok_or_else(|| unavailable("overloaded", "too many requests are in flight; this one was not sent"))?;
+    let payload = SegmentIdentifyPayload::parse(&body).map_err(|error| {
+        let (code, answer) = Answer::invalid(&error);
+        Failed { code, answer }
+    })?;
+    let mut client = edge.clients.open(deadline, idempotency_key(&head.headers));
+    let receipt = send_customer_to_segment_with_client(&mut *client, &payload)
+        .await
+        .map_err(|error| Failed { code: error.code.as_str(), answer: Answer::not_accepted(&error) })?;
+    Ok(Answer::accepted(&receipt))
+}
+
+impl Failed {
+    fn new(status: StatusCode, failure: &Failure<'_>) -> Self {
+        Self { code: failure.code(), answer: Answer::failure(status, failure) }
+    }
+}
+
+fn unavailable(code: &'static str, message: &str) -> Failed {
+    Failed::new(StatusCode::SERVICE_UNAVAILABLE, &Failure::new(code, message).retry_after(SOON))
+}
+
+fn no_body(why: NoBody) -> Failed {
+    match why {
+        NoBody::TooLarge => {
+            let message = format!("the body is larger than {MAX_BODY} bytes");
+            let failure = Failure::new("message_too_large", &message).close();
+            Failed::new(StatusCode::PAYLOAD_TOO_LARGE, &failure)
+        }
+        NoBody::Late => {
+            let failure = Failure::new("request_timeout", "the body did not arrive in time").close();
+            Failed::new(StatusCode::REQUEST_TIMEOUT, &failure)
+        }
+        // Nobody is likely to read this.
+        NoBody::Broken => {
+            let failure = Failure::new("invalid_json", "the body ended before it was complete").close();
+            Failed::new(StatusCode::BAD_REQUEST, &failure)
+        }
+    }
+}
+
+fn check_media_type(headers: &HeaderMap) -> Result<(), &'static str> {
+    if headers.contains_key(CONTENT_ENCODING) {
+        return Err("a body with a Content-Encoding is not taken; send it as it is");
+    }
+    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = media_type.split(';').next().unwrap_or_default().trim();
+    let is_json = essence.eq_ignore_ascii_case("application/json") || is_json_suffixed(essence);
+    is_json.then_some(()).ok_or("the Content-Type must be application/json, or application/*+json")
+}
+
+/// `application/*+json`, such as CloudEvents send.
+fn is_json_suffixed(essence: &str) -> bool {
+    let essence = essence.to_ascii_lowercase();
+    essence.strip_prefix("application/").and_then(|subtype| subtype.strip_suffix("+json")).is_some_and(|name| {
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte))
+    })
+}
+
+/// The caller's key: `webhook-id`, else `Idempotency-Key`. An empty one is none.
+fn idempotency_key(headers: &HeaderMap) -> Option<IdempotencyKey> {
+    [KeyKind::WebhookId, KeyKind::IdempotencyKey].into_iter().find_map(|kind| {
+        let value = headers.get(kind.header())?.as_bytes().trim_ascii();
+        (!value.is_empty()).then(|| IdempotencyKey { kind, value: value.to_vec() })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{check_media_type, idempotency_key};
+    use crate::integration::KeyKind;
+    use axum::http::{HeaderMap, HeaderName, HeaderValue};
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let pair = |(name, value): &(&'static str, &str)| {
+            (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
+        };
+        pairs.iter().map(pair).collect()
+    }
+
+    #[test]
+    fn json_and_its_kin_are_taken() {
+        for taken in
+            ["application/json", "Application/JSON; charset=utf-8", "application/cloudevents+json", "application/json;"]
+        {
+            assert!(check_media_type(&headers(&[("content-type", taken)])).is_ok(), "{taken}");
+        }
+    }
+
+    #[test]
+    fn everything_else_is_not() {
+        for refused in ["text/json", "application/jsonp", "application/+json", "application/x +json", "json", ""] {
+            assert!(check_media_type(&headers(&[("content-type", refused)])).is_err(), "{refused}");
+        }
+        assert!(check_media_type(&HeaderMap::new()).is_err());
+        let encoded = headers(&[("content-type", "application/json"), ("content-encoding", "identity")]);
+        assert!(check_media_type(&encoded).is_err());
+    }
+
+    #[test]
+    fn the_webhook_id_goes_before_the_idempotency_key() {
+        let both = idempotency_key(&headers(&[("idempotency-key", "i"), ("webhook-id", "w")])).unwrap();
+        assert_eq!((both.kind, &*both.value), (KeyKind::WebhookId, &b"w"[..]));
+        let one = idempotency_key(&headers(&[("idempotency-key", "i"), ("webhook-id", "")])).unwrap();
+        assert_eq!((one.kind, &*one.value), (KeyKind::IdempotencyKey, &b"i"[..]));
+        assert!(idempotency_key(&HeaderMap::new()).is_none());
+    }
+}

@@ -1,0 +1,55 @@
+//! Whether the relay lives, whether it should get requests, and what it counted. None of these needs a place in flight.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use super::Edge;
+use super::answer::{Answer, Failure};
+use super::request_id::{self, RequestId};
+
+#[derive(Serialize)]
+struct Health {
+    status: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    reasons: Vec<&'static str>,
+}
+
+/// The process serves.
+pub(super) async fn healthz(request: Request) -> Response {
+    let id = RequestId::of(request.headers());
+    Answer::json(StatusCode::OK, &Health { status: "ok", reasons: Vec::new() }).with_id(&id)
+}
+
+/// The process should get requests. Segment's troubles do not count: another relay would have them too.
+pub(super) async fn readyz(State(edge): State<Arc<Edge>>, request: Request) -> Response {
+    let id = RequestId::of(request.headers());
+    let answer = if edge.life.is_stopping() {
+        let health = Health { status: "unavailable", reasons: vec!["shutting down"] };
+        Answer::json(StatusCode::SERVICE_UNAVAILABLE, &health)
+    } else {
+        Answer::json(StatusCode::OK, &Health { status: "ok", reasons: Vec::new() })
+    };
+    answer.with_id(&id)
+}
+
+/// All counters as Prometheus text.
+pub(super) async fn metrics(State(edge): State<Arc<Edge>>, request: Request) -> Response {
+    let id = RequestId::of(request.headers());
+    (edge.measure)();
+    match edge.status.metrics() {
+        Ok(text) => {
+            let text_format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+            ([(CONTENT_TYPE, text_format), (request_id::HEADER, id.header())], text).into_response()
+        }
+        Err(error) => {
+            tracing::error!(request_id = id.as_str(), %error, "the metrics cannot be written");
+            let failure = Failure::new("internal_error", "the metrics cannot be written");
+            Answer::failure(StatusCode::INTERNAL_SERVER_ERROR, &failure).with_id(&id)
+        }
+    }
+}

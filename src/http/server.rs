@@ -1,0 +1,157 @@
+//! Connections: HTTP/1.1 and h2c on one port, bounded in number, ended when nobody speaks on them.
+//!
+//! One coarse clock a connection covers every way of being slow before a request is complete: silence, half a preface,
+//! half a header, an idle keep-alive. (Slow bodies are the handler's business.) hyper's own header timeout would set a
+//! timer for each request instead.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use hyper::body::Incoming;
+use hyper::rt::Executor;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, MissedTickBehavior};
+use tower::ServiceExt;
+
+use crate::lifecycle::Lifecycle;
+
+/// Connections at once; more wait in the system's backlog. Each may hold a body of 64 KiB: 640 MiB if all are hostile.
+const MAX_CONNECTIONS: usize = 10_000;
+
+/// A connection on which no request was begun between two ticks, and none is being answered, is closed. Longer than the
+/// minute for which load balancers commonly keep theirs, so that they, not we, end an idle one.
+const IDLE_TICK: Duration = Duration::from_secs(75);
+
+/// How long to wait when a connection cannot be accepted, which is when file descriptors ran out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Requests at once on one HTTP/2 connection, as RFC 9113 recommends at least.
+const MAX_STREAMS: u32 = 100;
+
+/// The largest head of a request, in bytes: common proxies allow 8 to 16 KiB; twice that is generous.
+const MAX_HEAD: usize = 32 * 1024;
+
+/// Serves until the process drains: then no connection is accepted any more, and those there are finish what they do.
+pub async fn serve(listener: TcpListener, router: Router, life: Lifecycle) {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let accept = async {
+        loop {
+            // The semaphore is never closed; if it were, nothing could be accepted.
+            let Ok(place) = places.clone().acquire_owned().await else { return };
+            let stream = accept(&listener).await;
+            let connection = connection(stream, router.clone(), life.clone());
+            life.spawn("connection", async move {
+                connection.await;
+                drop(place);
+            });
+        }
+    };
+    tokio::select! {
+        () = accept => {}
+        () = life.draining() => {}
+    }
+}
+
+async fn accept(listener: &TcpListener) -> TcpStream {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _peer)) => {
+                // Without it answers wait for acknowledgements; if it cannot be had, they do.
+                let _ = stream.set_nodelay(true);
+                return stream;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "could not accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, router: Router, life: Lifecycle) {
+    let activity = Arc::new(Activity::default());
+    let seen = activity.clone();
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let request_under_way = RequestUnderWay::begin(seen.clone());
+        let answer = router.clone().oneshot(request.map(Body::new));
+        async move {
+            let answer = answer.await;
+            drop(request_under_way);
+            answer as Result<_, Infallible>
+        }
+    });
+    let mut builder = auto::Builder::new(Streams(life.clone()));
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(MAX_HEAD);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEAD as u32)
+        .keep_alive_interval(IDLE_TICK);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut ticks = tokio::time::interval_at(Instant::now() + IDLE_TICK, IDLE_TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut begun_before = 0;
+    let mut draining = false;
+    loop {
+        tokio::select! {
+            // A caller who breaks the protocol or goes away is no news.
+            _ended = connection.as_mut() => return,
+            _ = ticks.tick() => {
+                let begun = activity.begun.load(Ordering::Relaxed);
+                let idle = begun == begun_before && activity.ended.load(Ordering::Relaxed) == begun;
+                if idle {
+                    return;
+                }
+                begun_before = begun;
+            }
+            () = life.draining(), if !draining => {
+                draining = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+/// What happened on a connection so far.
+#[derive(Default)]
+struct Activity {
+    begun: AtomicU64,
+    ended: AtomicU64,
+}
+
+/// A request that is being answered, ended when this is dropped.
+struct RequestUnderWay(Arc<Activity>);
+
+impl RequestUnderWay {
+    fn begin(activity: Arc<Activity>) -> Self {
+        activity.begun.fetch_add(1, Ordering::Relaxed);
+        Self(activity)
+    }
+}
+
+impl Drop for RequestUnderWay {
+    fn drop(&mut self) {
+        self.0.ended.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Starts the streams of an HTTP/2 connection.
+#[derive(Clone)]
+struct Streams(Lifecycle);
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
+    fn execute(&self, stream: F) {
+        self.0.spawn("stream", stream);
+    }
+}

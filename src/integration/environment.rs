@@ -1,0 +1,73 @@
+//! A client made from the environment, for programs that send now and then and keep no client of their own.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+use super::{SegmentIntegrationResult, send_customer_to_segment_with_client};
+use crate::config;
+use crate::customer::SegmentIdentifyPayload;
+use crate::lifecycle::Lifecycle;
+use crate::segment::{ErrorCode, LiveClients, Receipt, SegmentClient, SegmentClients, SegmentError};
+use crate::status::Status;
+
+/// A client with machinery of its own, which ends with it.
+struct OwnClient {
+    client: Box<dyn SegmentClient>,
+    machinery: Machinery,
+}
+
+/// Ends what runs for the client when the client is gone.
+struct Machinery(Lifecycle);
+
+/// A client with the settings of the environment, whose conversation must be over within `RELAY_REQUEST_TIMEOUT`. It owns
+/// its connections: a service makes [`LiveClients`] once instead, and injects it.
+///
+/// # Errors
+/// [`ErrorCode::NotConfigured`] with every problem of the settings, such as a missing write key, a line each.
+pub fn client_from_environment() -> Result<Box<dyn SegmentClient>, SegmentError> {
+    let not_configured = |why: String| SegmentError::new(ErrorCode::NotConfigured, why);
+    let settings = config::from_environment().map_err(|problems| not_configured(problems.to_string()))?;
+    let status = Status::new().map_err(|error| not_configured(error.to_string()))?;
+    let life = Lifecycle::new();
+    let clients = LiveClients::start(settings.segment, Arc::new(status), &life)
+        .map_err(|error| not_configured(format!("{error:#}")))?;
+    let client = clients.open(Instant::now() + settings.request_timeout, None);
+    Ok(Box::new(OwnClient { client, machinery: Machinery(life) }))
+}
+
+/// Sends a customer through a client made from the environment, and ends the client.
+///
+/// # Errors
+/// As [`client_from_environment`] and [`send_customer_to_segment_with_client`].
+pub async fn send_customer_to_segment(payload: &SegmentIdentifyPayload<'_>) -> SegmentIntegrationResult {
+    let mut client = client_from_environment()?;
+    let result = send_customer_to_segment_with_client(&mut *client, payload).await;
+    client.close_and_flush().await?;
+    result
+}
+
+#[async_trait]
+impl SegmentClient for OwnClient {
+    fn identify(&mut self, payload: &SegmentIdentifyPayload<'_>) -> Result<(), SegmentError> {
+        self.client.identify(payload)
+    }
+
+    async fn flush(&mut self) -> Result<Receipt, SegmentError> {
+        self.client.flush().await
+    }
+
+    async fn close_and_flush(self: Box<Self>) -> Result<(), SegmentError> {
+        let Self { client, machinery } = *self;
+        let closed = client.close_and_flush().await;
+        drop(machinery);
+        closed
+    }
+}
+
+impl Drop for Machinery {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}

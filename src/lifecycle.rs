@@ -1,0 +1,226 @@
+//! The life of the process: what runs, when it is told to stop, and what happens when a task dies.
+//!
+//! Shutdown goes through four stages, each entered once and never left: *serving*, *stopping* (`/readyz` fails, requests
+//! are still served), *draining* (no new connections; what is in flight is finished), *cut* (the grace is over; whoever
+//! still waits is told so). This is the only file that starts tasks (`clippy.toml` holds that), so that a task that
+//! panics, or one that must not end and does, is always noticed: the process then drains and exits non-zero.
+//!
+//! It does not know what the tasks do, and it does not read signals before [`Lifecycle::run`] is called.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How long the callers who are cut off get to read their answer.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// The exit code when a second signal ends the process at once: 128 + SIGTERM, as a shell would report it.
+const EXIT_AT_ONCE: i32 = 143;
+
+/// A handle to the life of the process; clones share it.
+#[derive(Clone, Default)]
+pub struct Lifecycle {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    stopping: CancellationToken,
+    draining: CancellationToken,
+    cut: CancellationToken,
+    /// Work that ends by itself: connections and batches. Draining waits for it.
+    work: TaskTracker,
+    failed: AtomicBool,
+}
+
+/// How the process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Everything in flight was finished.
+    Drained,
+    /// The grace was over before everything in flight was.
+    CutOff,
+    /// A task died.
+    Failed,
+}
+
+impl Lifecycle {
+    /// A life that is serving.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Starts work that ends by itself, such as a connection or a batch. If it panics, the process drains and exits
+    /// non-zero.
+    pub fn spawn(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+        let alarm = Alarm { life: self.clone(), name };
+        self.shared.work.spawn(async move {
+            work.await;
+            drop(alarm);
+        });
+    }
+
+    /// Starts a task that must not end before the process drains. If it panics or returns, the process drains and exits
+    /// non-zero.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that starts tasks")]
+    pub fn supervise(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let alarm = Alarm { life: self.clone(), name };
+        tokio::spawn(async move {
+            task.await;
+            if !alarm.life.is_draining() {
+                alarm.life.fail(alarm.name, "returned");
+            }
+        });
+    }
+
+    /// Whether the process was told to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.shared.stopping.is_cancelled()
+    }
+
+    /// Whether new requests are no longer taken.
+    pub fn is_draining(&self) -> bool {
+        self.shared.draining.is_cancelled()
+    }
+
+    /// Resolves when new requests are no longer taken.
+    pub async fn draining(&self) {
+        self.shared.draining.cancelled().await;
+    }
+
+    /// Resolves when the grace is over.
+    pub async fn cut(&self) {
+        self.shared.cut.cancelled().await;
+    }
+
+    /// Tells the process to stop, as a signal would.
+    pub fn stop(&self) {
+        self.shared.stopping.cancel();
+    }
+
+    /// Ends everything at once; whoever still waits is told so.
+    pub fn end(&self) {
+        self.shared.stopping.cancel();
+        self.shared.draining.cancel();
+        self.shared.cut.cancel();
+    }
+
+    /// Lives until SIGTERM, SIGINT, [`stop`](Self::stop) or a task's death, then goes through the stages: requests are
+    /// served for another `delay`, then what is in flight has `grace` to finish. A second signal ends the process at
+    /// once.
+    pub async fn run(&self, delay: Duration, grace: Duration) -> std::io::Result<Ending> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+            _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+            () = self.shared.stopping.cancelled() => tracing::info!("stopping"),
+        }
+        tokio::select! {
+            ending = self.shut_down(delay, grace) => Ok(ending),
+            _ = terminate.recv() => at_once(),
+            _ = interrupt.recv() => at_once(),
+        }
+    }
+
+    async fn shut_down(&self, delay: Duration, grace: Duration) -> Ending {
+        self.shared.stopping.cancel();
+        if !self.has_failed() {
+            tokio::time::sleep(delay).await;
+        }
+        self.shared.draining.cancel();
+        self.shared.work.close();
+        let drained = tokio::time::timeout(grace, self.shared.work.wait()).await.is_ok();
+        self.shared.cut.cancel();
+        if !drained {
+            tracing::warn!("the grace is over; whoever still waits is cut off");
+            // Whether they all read their answer changes nothing any more.
+            let _ = tokio::time::timeout(LAST_WORDS, self.shared.work.wait()).await;
+        }
+        match (self.has_failed(), drained) {
+            (true, _) => Ending::Failed,
+            (false, true) => Ending::Drained,
+            (false, false) => Ending::CutOff,
+        }
+    }
+
+    fn has_failed(&self) -> bool {
+        self.shared.failed.load(Ordering::Relaxed)
+    }
+
+    fn fail(&self, task: &'static str, how: &'static str) {
+        tracing::error!(task, how, "a task died; the process drains and ends");
+        self.shared.failed.store(true, Ordering::Relaxed);
+        self.stop();
+    }
+}
+
+fn at_once() -> ! {
+    tracing::warn!("second signal: ending at once");
+    std::process::exit(EXIT_AT_ONCE)
+}
+
+/// Raises the alarm if it is dropped by a panic.
+struct Alarm {
+    life: Lifecycle,
+    name: &'static str,
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.life.fail(self.name, "panicked");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Ending, Lifecycle};
+    use std::time::Duration;
+
+    const DELAY: Duration = Duration::from_secs(1);
+    const GRACE: Duration = Duration::from_secs(25);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quiet_process_drains() {
+        let life = Lifecycle::new();
+        life.stop();
+        assert_eq!(life.run(DELAY, GRACE).await.unwrap(), Ending::Drained);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_panics_takes_the_process_down() {
+        let life = Lifecycle::new();
+        life.spawn("batch", async { panic!("on purpose") });
+        assert_eq!(life.run(DELAY, GRACE).await.unwrap(), Ending::Failed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_supervised_task_that_returns_takes_the_process_down() {
+        let life = Lifecycle::new();
+        life.supervise("dispatch", async {});
+        assert_eq!(life.run(DELAY, GRACE).await.unwrap(), Ending::Failed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_in_flight_is_waited_for() {
+        let life = Lifecycle::new();
+        life.spawn("connection", async { tokio::time::sleep(Duration::from_secs(20)).await });
+        life.stop();
+        assert_eq!(life.run(DELAY, GRACE).await.unwrap(), Ending::Drained);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_beyond_the_grace_is_cut_off() {
+        let life = Lifecycle::new();
+        life.spawn("connection", std::future::pending());
+        life.stop();
+        assert_eq!(life.run(DELAY, GRACE).await.unwrap(), Ending::CutOff);
+    }
+}

@@ -1,0 +1,74 @@
+//! Segment as the rest of the house sees it: clients that are opened, told of a customer and flushed.
+//!
+//! A [`SegmentClient`] is one caller's conversation: `identify` hands a call over, `flush` returns when that very call is
+//! settled, with that caller's own outcome. Many clients share the machinery below (a queue, a fixed number of slots), so
+//! a thousand overlapping pairs of identify and flush travel in a few requests, and each hears the truth about its own.
+//!
+//! The flow below: [`live`] (the handle) -> [`dispatch`] (who goes when, over [`queue`], [`slots`] and [`gate`]) ->
+//! [`send`] (the life of one batch) -> [`transport`] (HTTPS). [`call`], [`batch`] and [`retry`] are pure.
+
+mod batch;
+mod call;
+mod dispatch;
+mod error;
+mod gate;
+mod live;
+mod message_id;
+mod queue;
+mod reach;
+mod retry;
+mod send;
+mod settings;
+mod slots;
+#[cfg(test)]
+mod test_calls;
+mod ticket;
+mod transport;
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+use crate::customer::SegmentIdentifyPayload;
+
+pub use call::Call;
+pub use error::{ErrorCode, SegmentError};
+pub use live::LiveClients;
+pub use message_id::{IdempotencyKey, KeyKind};
+pub use reach::reach;
+pub use settings::SegmentSettings;
+
+/// Makes clients: what is injected wherever calls are sent.
+pub trait SegmentClients: Send + Sync {
+    /// Opens one caller's conversation, which must be over at `deadline`. Under `key` a repeated call keeps its
+    /// `messageId`.
+    fn open(&self, deadline: Instant, key: Option<IdempotencyKey>) -> Box<dyn SegmentClient>;
+}
+
+/// One caller's conversation with Segment.
+#[async_trait]
+pub trait SegmentClient: Send {
+    /// Hands a customer over. It may wait in memory until [`flush`](Self::flush) returns.
+    ///
+    /// # Errors
+    /// If the call is too large, or cannot be sent before the deadline and that is known already.
+    fn identify(&mut self, payload: &SegmentIdentifyPayload<'_>) -> Result<(), SegmentError>;
+
+    /// Returns when everything handed over through this client is settled: the last call's receipt, or the first error.
+    ///
+    /// # Errors
+    /// Whatever became of the call: see [`ErrorCode`].
+    async fn flush(&mut self) -> Result<Receipt, SegmentError>;
+
+    /// Flushes what is left and ends the conversation.
+    ///
+    /// # Errors
+    /// As [`flush`](Self::flush); a client with nothing left to flush is no error.
+    async fn close_and_flush(self: Box<Self>) -> Result<(), SegmentError>;
+}
+
+/// What became of a call that did not fail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// The `messageId` under which Segment accepted the call.
+    pub message_id: String,
+}

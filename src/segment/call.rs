@@ -1,0 +1,182 @@
+//! A call: one Identify in the bytes Segment will get, serialised once and never parsed or rebuilt again.
+//!
+//! The keys stand in the order in which Segment's own SDK for Node writes them (`timestamp, integrations, type, userId,
+//! traits, context, messageId`). What the caller sent as JSON (`traits`, `context`, `integrations`) is copied verbatim.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::error::{ErrorCode, SegmentError};
+use crate::customer::{Context, SegmentIdentifyPayload};
+
+/// Segment's limit for one message, in bytes of uncompressed JSON.
+pub const MAX_CALL_BYTES: usize = 32_768;
+
+/// What a call adds to its traits and context, in bytes, generously: one allocation is enough.
+const ENVELOPE_BYTES: usize = 384;
+
+/// Who speaks, as Segment's SDKs say it in `context.library`.
+const LIBRARY: &str = concat!(r#""library":{"name":"segment-relay","version":""#, env!("CARGO_PKG_VERSION"), r#""}"#);
+
+/// One Identify call in its wire form.
+#[derive(Clone, Debug)]
+pub struct Call {
+    user_id: Arc<str>,
+    json: Bytes,
+}
+
+impl Call {
+    /// Serialises a payload. `taken` is when the relay took it: the timestamp, unless the caller gave one.
+    ///
+    /// # Errors
+    /// [`ErrorCode::MessageTooLarge`] over [`MAX_CALL_BYTES`].
+    pub fn new(payload: &SegmentIdentifyPayload<'_>, message_id: &str, taken: Timestamp) -> Result<Self, SegmentError> {
+        let json = wire(payload, message_id, taken);
+        if json.len() > MAX_CALL_BYTES {
+            return Err(SegmentError::new(
+                ErrorCode::MessageTooLarge,
+                format!("the call is {} bytes as sent to Segment, which takes at most {MAX_CALL_BYTES}", json.len()),
+            ));
+        }
+        Ok(Self { user_id: Arc::from(&*payload.user_id), json: json.into() })
+    }
+
+    /// Whose call this is; calls of one user are sent in order.
+    pub fn user_id(&self) -> &Arc<str> {
+        &self.user_id
+    }
+
+    /// The bytes Segment gets.
+    pub fn json(&self) -> &Bytes {
+        &self.json
+    }
+}
+
+fn wire(payload: &SegmentIdentifyPayload<'_>, message_id: &str, taken: Timestamp) -> Vec<u8> {
+    let traits = payload.traits.as_json();
+    let context = payload.context.as_ref().map_or("", Context::as_json);
+    let integrations = payload.integrations.as_deref().unwrap_or("{}");
+    let mut out =
+        Vec::with_capacity(ENVELOPE_BYTES + traits.len() + context.len() + integrations.len() + payload.user_id.len());
+    out.extend_from_slice(br#"{"timestamp":""#);
+    out.extend_from_slice(milliseconds(payload.timestamp.unwrap_or(taken)).as_bytes());
+    out.extend_from_slice(br#"","integrations":"#);
+    out.extend_from_slice(integrations.as_bytes());
+    out.extend_from_slice(br#","type":"identify","userId":"#);
+    string(&mut out, &payload.user_id);
+    if let Some(anonymous_id) = &payload.anonymous_id {
+        out.extend_from_slice(br#","anonymousId":"#);
+        string(&mut out, anonymous_id);
+    }
+    out.extend_from_slice(br#","traits":"#);
+    out.extend_from_slice(traits.as_bytes());
+    out.extend_from_slice(br#","context":"#);
+    push_context(&mut out, payload.context.as_ref());
+    out.extend_from_slice(br#","messageId":"#);
+    string(&mut out, message_id);
+    out.push(b'}');
+    out
+}
+
+/// The caller's context as it is, with our library in front unless it names its own.
+fn push_context(out: &mut Vec<u8>, context: Option<&Context<'_>>) {
+    match context {
+        Some(context) if context.has_library() => out.extend_from_slice(context.as_json().as_bytes()),
+        Some(context) if !context.is_empty() => {
+            out.push(b'{');
+            out.extend_from_slice(LIBRARY.as_bytes());
+            out.push(b',');
+            // An object's text begins with its brace.
+            out.extend_from_slice(&context.as_json().as_bytes()[1..]);
+        }
+        _ => {
+            out.push(b'{');
+            out.extend_from_slice(LIBRARY.as_bytes());
+            out.push(b'}');
+        }
+    }
+}
+
+/// UTC with exactly three digits of milliseconds and `Z`: Segment was seen not to process microseconds.
+pub(super) fn milliseconds(at: Timestamp) -> String {
+    format!("{at:.3}")
+}
+
+/// A string as JSON.
+pub(super) fn string(out: &mut Vec<u8>, text: &str) {
+    // Writing a str into memory cannot fail.
+    let _ = text.serialize(&mut serde_json::Serializer::new(out));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Call, MAX_CALL_BYTES};
+    use crate::customer::SegmentIdentifyPayload;
+    use crate::segment::ErrorCode;
+    use jiff::Timestamp;
+    use serde_json::Value;
+
+    fn call(body: &str) -> String {
+        let payload = SegmentIdentifyPayload::parse(body.as_bytes()).unwrap();
+        let call = Call::new(&payload, "m-1", Timestamp::from_millisecond(1_700_000_000_007).unwrap()).unwrap();
+        String::from_utf8(call.json().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_call_has_the_official_shape_in_the_official_order() {
+        assert_eq!(
+            call(r#"{"userId":"c-1","traits":{"plan":"pro"}}"#),
+            format!(
+                concat!(
+                    r#"{{"timestamp":"2023-11-14T22:13:20.007Z","integrations":{{}},"type":"identify","userId":"c-1","#,
+                    r#""traits":{{"plan":"pro"}},"context":{{"library":{{"name":"segment-relay","version":"{}"}}}},"#,
+                    r#""messageId":"m-1"}}"#
+                ),
+                env!("CARGO_PKG_VERSION")
+            )
+        );
+    }
+
+    #[test]
+    fn traits_are_copied_byte_for_byte() {
+        let traits = r#"{ "n":1234567890123456789,"z":null,"a":"","p":1.10,"é":"\u00e9\n" }"#;
+        assert!(call(&format!(r#"{{"userId":"c-1","traits":{traits}}}"#)).contains(traits));
+    }
+
+    #[test]
+    fn the_callers_context_keeps_its_own_library_or_gets_ours() {
+        let library = |context: &str| -> Value {
+            let sent = call(&format!(r#"{{"userId":"c-1","traits":{{}},"context":{context}}}"#));
+            serde_json::from_str::<Value>(&sent).unwrap()["context"].take()
+        };
+        assert_eq!(library(r#"{"library":{"name":"own"},"ip":"1.2.3.4"}"#)["library"]["name"], "own");
+        assert_eq!(library(r#"{ "ip":"1.2.3.4" }"#)["library"]["name"], "segment-relay");
+        assert_eq!(library(r#"{ "ip":"1.2.3.4" }"#)["ip"], "1.2.3.4");
+        assert_eq!(library("{ }")["library"]["name"], "segment-relay");
+    }
+
+    #[test]
+    fn a_user_id_is_escaped_again() {
+        let sent = call(r#"{"userId":"a\"\\\u0001é","traits":{}}"#);
+        assert_eq!(serde_json::from_str::<Value>(&sent).unwrap()["userId"], "a\"\\\u{1}é");
+    }
+
+    #[test]
+    fn a_timestamp_with_a_zone_is_sent_as_utc_in_milliseconds() {
+        let sent = call(r#"{"userId":"c-1","traits":{},"timestamp":"2024-02-29T23:59:59.123999+02:00"}"#);
+        assert!(sent.starts_with(r#"{"timestamp":"2024-02-29T21:59:59.123Z""#), "{sent}");
+    }
+
+    #[test]
+    fn a_call_over_the_limit_is_too_large() {
+        let body = |length: usize| format!(r#"{{"userId":"c-1","traits":{{"a":"{}"}}}}"#, "x".repeat(length));
+        let size = call(&body(0)).len();
+        assert_eq!(call(&body(MAX_CALL_BYTES - size)).len(), MAX_CALL_BYTES);
+        let body = body(MAX_CALL_BYTES - size + 1);
+        let payload = SegmentIdentifyPayload::parse(body.as_bytes()).unwrap();
+        assert_eq!(Call::new(&payload, "m-1", Timestamp::UNIX_EPOCH).unwrap_err().code, ErrorCode::MessageTooLarge);
+    }
+}

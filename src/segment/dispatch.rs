@@ -1,0 +1,132 @@
+//! Where calls in hand meet slots: at the pace, a free slot takes all that waits.
+//!
+//! Everything that sends shares one [`Dispatch`]. Its loop only waits and starts; who goes when is the [`Queue`]'s
+//! business, and what becomes of a batch is [`super::send`]'s.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::batch::Taken;
+use super::error::{ErrorCode, SegmentError};
+use super::gate::Gate;
+use super::queue::Queue;
+use super::send;
+use super::settings::SegmentSettings;
+use super::slots::Slots;
+use super::ticket::SOON;
+use super::transport::Transport;
+use crate::lifecycle::Lifecycle;
+use crate::status::Status;
+
+/// The shared machinery between callers and Segment.
+pub(super) struct Dispatch {
+    queue: Mutex<Queue>,
+    /// Something may have become ready to go.
+    ready: Notify,
+    pub(super) gate: Arc<Gate>,
+    pub(super) slots: Slots,
+    pub(super) transport: Transport,
+    pub(super) status: Arc<Status>,
+    pub(super) life: Lifecycle,
+    /// How many requests Segment has accepted: whether others succeed while one fails.
+    accepted: AtomicU64,
+}
+
+impl Dispatch {
+    /// Starts the machinery; it runs until `life` is cut.
+    ///
+    /// # Errors
+    /// If HTTPS cannot be set up.
+    pub(super) fn start(settings: SegmentSettings, status: Arc<Status>, life: &Lifecycle) -> anyhow::Result<Arc<Self>> {
+        let gate = Gate::new();
+        let slots = Slots::new(settings.max_concurrency, settings.max_requests_per_second, gate.clone());
+        let dispatch = Arc::new(Self {
+            queue: Mutex::default(),
+            ready: Notify::new(),
+            gate,
+            slots,
+            transport: Transport::new(settings)?,
+            status,
+            life: life.clone(),
+            accepted: AtomicU64::new(0),
+        });
+        life.supervise("dispatch", dispatch.clone().run());
+        Ok(dispatch)
+    }
+
+    async fn run(self: Arc<Self>) {
+        tokio::select! {
+            () = self.clone().depart() => {}
+            () = self.life.cut() => drop(std::mem::take(&mut *self.queue.lock())),
+        }
+    }
+
+    async fn depart(self: Arc<Self>) {
+        loop {
+            while !self.queue.lock().is_ready() {
+                self.ready.notified().await;
+            }
+            let slot = self.slots.acquire().await;
+            let departure = self.queue.lock().take();
+            self.status.calls_withdrawn.inc_by(departure.withdrawn as u64);
+            if !departure.batch.is_empty() {
+                self.life.spawn("batch", send::first(self.clone(), departure.batch, slot));
+            }
+        }
+    }
+
+    /// Takes a call in hand.
+    ///
+    /// # Errors
+    /// If there is no room, or nothing will be sent before the call's deadline.
+    pub(super) fn hand_over(&self, taken: Taken) -> Result<(), SegmentError> {
+        if let Some(why) = self.gate.refusal(taken.ticket.deadline()) {
+            return Err(why);
+        }
+        self.queue.lock().push(taken).map_err(|_taken| {
+            SegmentError::new(ErrorCode::Overloaded, "too many calls wait for Segment; this one was not sent")
+                .retry_after(SOON)
+        })?;
+        self.ready.notify_one();
+        Ok(())
+    }
+
+    /// These calls are out of their requests; their users' next ones may go.
+    pub(super) fn settled<'a>(&self, calls: impl Iterator<Item = &'a Taken>) {
+        let mut queue = self.queue.lock();
+        queue.settled(calls.map(|taken| taken.user_id().clone()));
+        let is_ready = queue.is_ready();
+        drop(queue);
+        if is_ready {
+            self.ready.notify_one();
+        }
+    }
+
+    /// The gate is shut until then: nobody whose deadline is earlier need wait for it.
+    pub(super) fn give_up_before(&self, until: Instant, why: &SegmentError) {
+        let left = self.queue.lock().extract(|taken| taken.ticket.deadline() < until);
+        self.status.calls_given_up.inc_by(left.len() as u64);
+        for taken in left {
+            taken.ticket.give_up(why);
+        }
+    }
+
+    /// A request was accepted.
+    pub(super) fn count_accepted(&self) {
+        self.accepted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many requests were accepted so far.
+    pub(super) fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// How many calls wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.lock().len()
+    }
+}

@@ -1,0 +1,95 @@
+//! The client whose flush is Segment's own answer to this very call.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::batch::Taken;
+use super::call::Call;
+use super::dispatch::Dispatch;
+use super::error::{ErrorCode, SegmentError};
+use super::message_id::{IdempotencyKey, MessageIds};
+use super::settings::SegmentSettings;
+use super::ticket::{Claim, ticket};
+use super::{Receipt, SegmentClient, SegmentClients};
+use crate::customer::SegmentIdentifyPayload;
+use crate::lifecycle::Lifecycle;
+use crate::status::Status;
+
+/// Makes clients that send straight to Segment, over shared slots.
+pub struct LiveClients {
+    dispatch: Arc<Dispatch>,
+    message_ids: Arc<MessageIds>,
+}
+
+/// One caller's handle.
+struct LiveClient {
+    dispatch: Arc<Dispatch>,
+    message_ids: Arc<MessageIds>,
+    deadline: Instant,
+    key: Option<IdempotencyKey>,
+    /// What was handed over and not yet flushed.
+    handed_over: Vec<(Receipt, Claim)>,
+}
+
+impl LiveClients {
+    /// Starts the shared machinery, which runs until `life` is cut.
+    ///
+    /// # Errors
+    /// If HTTPS cannot be set up.
+    pub fn start(settings: SegmentSettings, status: Arc<Status>, life: &Lifecycle) -> anyhow::Result<Self> {
+        let message_ids = Arc::new(MessageIds::new(&settings.write_key));
+        Ok(Self { dispatch: Dispatch::start(settings, status, life)?, message_ids })
+    }
+
+    /// Brings the gauges that nobody counts along the way up to date.
+    pub fn measure(&self, status: &Status) {
+        status.calls_waiting.set(self.dispatch.waiting().try_into().unwrap_or(i64::MAX));
+        status.gate_shut.set(self.dispatch.gate.is_shut().into());
+    }
+}
+
+impl SegmentClients for LiveClients {
+    fn open(&self, deadline: Instant, key: Option<IdempotencyKey>) -> Box<dyn SegmentClient> {
+        Box::new(LiveClient {
+            dispatch: self.dispatch.clone(),
+            message_ids: self.message_ids.clone(),
+            deadline,
+            key,
+            handed_over: Vec::new(),
+        })
+    }
+}
+
+#[async_trait]
+impl SegmentClient for LiveClient {
+    fn identify(&mut self, payload: &SegmentIdentifyPayload<'_>) -> Result<(), SegmentError> {
+        let message_id = match (&payload.message_id, &self.key) {
+            (Some(message_id), _) => message_id.clone().into_owned(),
+            (None, Some(key)) => self.message_ids.under(key, &payload.user_id),
+            (None, None) => self.message_ids.fresh(),
+        };
+        let call = Call::new(payload, &message_id, Timestamp::now())?;
+        let (ticket, claim) = ticket(self.deadline);
+        self.dispatch.hand_over(Taken { call, ticket })?;
+        self.handed_over.push((Receipt { message_id }, claim));
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<Receipt, SegmentError> {
+        let mut outcome = Err(SegmentError::new(ErrorCode::InvalidPayload, "there is nothing to flush"));
+        for (index, (receipt, claim)) in self.handed_over.drain(..).enumerate() {
+            let settled = claim.outcome().await.map(|()| receipt);
+            if index == 0 || outcome.is_ok() {
+                outcome = settled;
+            }
+        }
+        outcome
+    }
+
+    async fn close_and_flush(mut self: Box<Self>) -> Result<(), SegmentError> {
+        if self.handed_over.is_empty() { Ok(()) } else { self.flush().await.map(|_receipt| ()) }
+    }
+}

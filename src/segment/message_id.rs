@@ -1,0 +1,108 @@
+//! The `messageId` of a call: Segment's dedupe key, the same on every attempt.
+//!
+//! Segment dedupes across all of a workspace's sources for about a day, so ids are namespaced (`relay-`); they are keyed,
+//! so that nobody who knows an idempotency key can guess one and have a customer swallowed. Never made from the content
+//! alone: a real change from A to B and back to A would be lost.
+
+use std::fmt::Write;
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use uuid::Uuid;
+
+/// What a caller gave us to recognise a repeated request by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    /// The header it came in: two kinds never collide.
+    pub kind: KeyKind,
+    /// The header's bytes, not empty, without NUL (HTTP forbids it).
+    pub value: Vec<u8>,
+}
+
+/// The headers that carry an idempotency key, the first that is there wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyKind {
+    /// `webhook-id` (Standard Webhooks).
+    WebhookId,
+    /// `Idempotency-Key`.
+    IdempotencyKey,
+}
+
+impl KeyKind {
+    /// The header's name in lower case.
+    pub fn header(self) -> &'static str {
+        match self {
+            Self::WebhookId => "webhook-id",
+            Self::IdempotencyKey => "idempotency-key",
+        }
+    }
+}
+
+/// Makes message ids, keyed with the write key.
+pub(super) struct MessageIds {
+    keyed: Hmac<Sha256>,
+}
+
+impl MessageIds {
+    pub(super) fn new(write_key: &str) -> Self {
+        // A key of any length is a key; `new` would ask for exactly one block.
+        let mut block = [0_u8; 64];
+        let digest = <Sha256 as sha2::Digest>::digest(write_key.as_bytes());
+        block[..digest.len()].copy_from_slice(&digest);
+        Self { keyed: Hmac::new(&block.into()) }
+    }
+
+    /// A new id, for a call without a key.
+    pub(super) fn fresh(&self) -> String {
+        Uuid::new_v4().hyphenated().to_string()
+    }
+
+    /// The id of this user's call under this key: stable, and another one for another user.
+    pub(super) fn under(&self, key: &IdempotencyKey, user_id: &str) -> String {
+        let mut mac = self.keyed.clone();
+        // Neither the kind nor the key can hold a NUL, so the three parts cannot run into each other.
+        for part in [key.kind.header().as_bytes(), b"\0", &key.value, b"\0", user_id.as_bytes()] {
+            mac.update(part);
+        }
+        let mut id = String::with_capacity("relay-".len() + 64);
+        id.push_str("relay-");
+        for byte in mac.finalize().into_bytes() {
+            // Writing to a String cannot fail.
+            let _ = write!(id, "{byte:02x}");
+        }
+        id
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{IdempotencyKey, KeyKind, MessageIds};
+
+    fn key(kind: KeyKind, value: &str) -> IdempotencyKey {
+        IdempotencyKey { kind, value: value.as_bytes().to_vec() }
+    }
+
+    #[test]
+    fn the_same_key_and_user_give_the_same_id_within_segments_limit() {
+        let key = key(KeyKind::WebhookId, "msg_1");
+        let id = MessageIds::new("wk").under(&key, "c-1");
+        assert_eq!(id, MessageIds::new("wk").under(&key, "c-1"));
+        assert!(id.starts_with("relay-") && id.len() <= 99, "{id}");
+    }
+
+    #[test]
+    fn another_user_key_kind_or_write_key_gives_another_id() {
+        let ids = MessageIds::new("wk");
+        let id = ids.under(&key(KeyKind::WebhookId, "msg_1"), "c-1");
+        assert_ne!(id, ids.under(&key(KeyKind::WebhookId, "msg_1"), "c-2"));
+        assert_ne!(id, ids.under(&key(KeyKind::WebhookId, "msg_2"), "c-1"));
+        assert_ne!(id, ids.under(&key(KeyKind::IdempotencyKey, "msg_1"), "c-1"));
+        assert_ne!(id, MessageIds::new("other").under(&key(KeyKind::WebhookId, "msg_1"), "c-1"));
+    }
+
+    #[test]
+    fn ids_without_a_key_are_never_the_same() {
+        let ids = MessageIds::new("wk");
+        assert_ne!(ids.fresh(), ids.fresh());
+    }
+}

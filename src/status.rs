@@ -1,0 +1,137 @@
+//! What the relay can say about itself: the counters behind `/metrics`.
+//!
+//! Every series is registered once, at the start, so counting is one atomic addition. Names are the contract's: all begin
+//! with `segment_relay_`. It uses nothing else of ours; the others count here.
+
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+
+/// How a request to `POST /customers` can end: `accepted`, or the `code` of its error.
+const OUTCOMES: [&str; 16] = [
+    "accepted",
+    "invalid_json",
+    "invalid_payload",
+    "message_too_large",
+    "method_not_allowed",
+    "not_configured",
+    "overloaded",
+    "request_timeout",
+    "segment_misconfigured",
+    "segment_rate_limited",
+    "segment_rejected",
+    "segment_timeout",
+    "segment_unauthorized",
+    "segment_unavailable",
+    "shutting_down",
+    "unsupported_media_type",
+];
+
+/// From a call on the same machine to `SEGMENT_TIMEOUT`'s default, in seconds.
+const DURATIONS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+
+/// From one call to Segment's limit of 2,500 a request.
+const BATCHES: [f64; 9] = [1.0, 2.0, 5.0, 10.0, 25.0, 100.0, 250.0, 1000.0, 2500.0];
+
+/// The counters of one relay.
+pub struct Status {
+    registry: Registry,
+    requests: IntCounterVec,
+    /// Requests answered 200, the one outcome that is counted on the hot path.
+    pub requests_accepted: IntCounter,
+    /// `POST /customers` in flight now.
+    pub in_flight: IntGauge,
+    /// Calls that Segment accepted.
+    pub calls_accepted: IntCounter,
+    /// Calls that Segment refused for good.
+    pub calls_refused: IntCounter,
+    /// Calls that were certainly not accepted, or may have been, when the relay gave up.
+    pub calls_given_up: IntCounter,
+    /// Calls whose caller left before they were sent.
+    pub calls_withdrawn: IntCounter,
+    /// Seconds an attempt took, from the first byte out to the last byte in, or to the failure.
+    pub attempt_seconds: Histogram,
+    attempts: IntCounterVec,
+    /// Calls in one request to Segment.
+    pub batch_calls: Histogram,
+    /// Slots that hold a request to Segment now.
+    pub slots_busy: IntGauge,
+    /// Calls in hand that are not in a request.
+    pub calls_waiting: IntGauge,
+    /// 1 while Segment told us to wait, or does not know us; else 0.
+    pub gate_shut: IntGauge,
+}
+
+impl Status {
+    /// All counters at zero.
+    ///
+    /// # Errors
+    /// If two series have one name: a fault of this file.
+    pub fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let requests = counters(&registry, "requests_total", "Requests to POST /customers by outcome", "outcome")?;
+        for outcome in OUTCOMES {
+            requests.with_label_values(&[outcome]);
+        }
+        let calls = counters(&registry, "calls_total", "Calls by result", "result")?;
+        let attempts =
+            counters(&registry, "attempts_total", "Requests to Segment by what the answer meant", "verdict")?;
+        let build = IntGauge::with_opts(
+            Opts::new("segment_relay_build_info", "Always 1; the version is a label")
+                .const_label("version", env!("CARGO_PKG_VERSION")),
+        )?;
+        build.set(1);
+        registry.register(Box::new(build))?;
+        Ok(Self {
+            requests_accepted: requests.with_label_values(&["accepted"]),
+            requests,
+            in_flight: gauge(&registry, "requests_in_flight", "POST /customers in flight")?,
+            calls_accepted: calls.with_label_values(&["accepted"]),
+            calls_refused: calls.with_label_values(&["refused"]),
+            calls_given_up: calls.with_label_values(&["given_up"]),
+            calls_withdrawn: calls.with_label_values(&["withdrawn"]),
+            attempt_seconds: histogram(&registry, "attempt_seconds", "Duration of a request to Segment", &DURATIONS)?,
+            attempts,
+            batch_calls: histogram(&registry, "batch_calls", "Calls in a request to Segment", &BATCHES)?,
+            slots_busy: gauge(&registry, "slots_busy", "Requests to Segment under way")?,
+            calls_waiting: gauge(&registry, "calls_waiting", "Calls that wait for a request to Segment")?,
+            gate_shut: gauge(&registry, "gate_shut", "1 while nothing is sent: rate limit, credentials or endpoint")?,
+            registry,
+        })
+    }
+
+    /// Counts a request that ended with this error code.
+    pub fn request_failed(&self, code: &str) {
+        self.requests.with_label_values(&[code]).inc();
+    }
+
+    /// Counts a request to Segment by what its answer meant.
+    pub fn attempted(&self, verdict: &str) {
+        self.attempts.with_label_values(&[verdict]).inc();
+    }
+
+    /// Everything, in Prometheus' text format 0.0.4.
+    ///
+    /// # Errors
+    /// If a series cannot be written as text: a fault of this file.
+    pub fn metrics(&self) -> prometheus::Result<String> {
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, label: &str) -> prometheus::Result<IntCounterVec> {
+    let counters = IntCounterVec::new(Opts::new(format!("segment_relay_{name}"), help), &[label])?;
+    registry.register(Box::new(counters.clone()))?;
+    Ok(counters)
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+    let gauge = IntGauge::new(format!("segment_relay_{name}"), help)?;
+    registry.register(Box::new(gauge.clone()))?;
+    Ok(gauge)
+}
+
+fn histogram(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> prometheus::Result<Histogram> {
+    let opts = HistogramOpts::new(format!("segment_relay_{name}"), help).buckets(buckets.to_vec());
+    let histogram = Histogram::with_opts(opts)?;
+    registry.register(Box::new(histogram.clone()))?;
+    Ok(histogram)
+}
