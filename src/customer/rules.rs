@@ -54,7 +54,7 @@ fn read_fields<'a>(
             "traits" => traits = Some(UserTraits::read(scanner, broken)?),
             "timestamp" => timestamp = read_when(scanner, broken)?,
             "messageId" => message_id = read_message_id(scanner, broken)?,
-            "anonymousId" => anonymous_id = optional_string(scanner, "/anonymousId", broken)?,
+            "anonymousId" => anonymous_id = read_anonymous_id(scanner, broken)?,
             "context" => context = Context::read(scanner, broken)?,
             "integrations" => integrations = Integrations::read(scanner, broken)?,
             "type" => read_type(scanner, broken)?,
@@ -105,6 +105,15 @@ fn read_message_id<'a>(scanner: &mut Scanner<'a>, broken: &mut BrokenRules) -> R
     let length = id.as_ref().map(|id| id.chars().count());
     if length.is_some_and(|length| length == 0 || length > MAX_MESSAGE_ID) {
         broken.push("/messageId", format_args!("must have 1 to {MAX_MESSAGE_ID} characters"));
+    }
+    Ok(id)
+}
+
+/// Segment drops an empty id and merges strangers over a placeholder, whichever of the two ids it is.
+fn read_anonymous_id<'a>(scanner: &mut Scanner<'a>, broken: &mut BrokenRules) -> Result<Option<Cow<'a, str>>, Fault> {
+    let id = optional_string(scanner, "/anonymousId", broken)?;
+    if let Some(Err(message)) = id.as_deref().map(check_user_id) {
+        broken.push("/anonymousId", message);
     }
     Ok(id)
 }

@@ -245,6 +245,8 @@ fn a_message_id_has_1_to_99_characters() {
 #[test]
 fn optional_fields_have_their_types() {
     assert_eq!(broken_by(r#""anonymousId":true"#), "/anonymousId must be a string; it is a boolean");
+    assert_eq!(broken_by(r#""anonymousId":"""#), "/anonymousId must not be blank");
+    assert!(broken_by(r#""anonymousId":"anonymous""#).starts_with("/anonymousId is a placeholder"));
     assert_eq!(broken_by(r#""context":"x""#), "/context must be an object; it is a string");
     assert_eq!(broken_by(r#""integrations":[]"#), "/integrations must be an object; it is an array");
     assert_eq!(broken_by(r#""type":{}"#), "/type must be a string; it is an object");
