@@ -20,7 +20,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tower::ServiceExt;
 
 use crate::lifecycle::Lifecycle;
@@ -31,6 +31,10 @@ const MAX_CONNECTIONS: usize = 10_000;
 /// A connection on which no request was begun between two ticks, and none is being answered, is closed. Longer than the
 /// minute for which load balancers commonly keep theirs, so that they, not we, end an idle one.
 const IDLE_TICK: Duration = Duration::from_secs(75);
+
+/// While draining, a connection on which no request is being answered is closed after this long: time enough to read a
+/// request that is on its way, and no reason to wait for one that is not.
+const DRAINING_TICK: Duration = Duration::from_millis(500);
 
 /// How long to wait when a connection cannot be accepted, which is when file descriptors ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -99,8 +103,7 @@ async fn connection(stream: TcpStream, router: Router, life: Lifecycle) {
         .max_header_list_size(MAX_HEAD as u32)
         .keep_alive_interval(IDLE_TICK);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let mut ticks = tokio::time::interval_at(Instant::now() + IDLE_TICK, IDLE_TICK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = ticks_of(IDLE_TICK);
     let mut begun_before = 0;
     let mut draining = false;
     loop {
@@ -117,10 +120,17 @@ async fn connection(stream: TcpStream, router: Router, life: Lifecycle) {
             }
             () = life.draining(), if !draining => {
                 draining = true;
+                ticks = ticks_of(DRAINING_TICK);
                 connection.as_mut().graceful_shutdown();
             }
         }
     }
+}
+
+fn ticks_of(period: Duration) -> Interval {
+    let mut ticks = tokio::time::interval_at(Instant::now() + period, period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 /// What happened on a connection so far.

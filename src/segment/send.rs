@@ -175,7 +175,8 @@ fn refused(dispatch: &Dispatch, part: Part, why: SegmentError) -> Next {
     for taken in part.batch.iter() {
         taken.ticket.not_accepted();
     }
-    match split(part, 0) {
+    // The parts are requests of their own: nothing about them was tried before.
+    match split(Part { retries: 0, failures: 0, ..part }) {
         Ok(next) => next,
         Err(alone) => {
             dispatch.status.calls_refused.inc();
@@ -205,8 +206,7 @@ fn failed(
         part.failures >= FAILURES_BEFORE_A_SPLIT && others_succeed || part.failures == FAILURES_BEFORE_A_BLIND_SPLIT;
     if suspect && retry_after.is_none() {
         part.accepted_before = dispatch.accepted();
-        let failures = part.failures;
-        match split(part, failures) {
+        match split(part) {
             Ok(next) => return next,
             Err(alone) => part = alone,
         }
@@ -227,10 +227,10 @@ fn again(dispatch: &Dispatch, mut part: Part, why: &SegmentError, pause: Duratio
 }
 
 /// Two parts with the history of the whole, or the whole back if it is one call.
-fn split(part: Part, failures: u32) -> Result<Next, Part> {
-    let Part { retries, accepted_before, .. } = part;
+fn split(part: Part) -> Result<Next, Part> {
+    let Part { batch, retries, failures, accepted_before } = part;
     let like = |batch| Part { batch, retries, failures, accepted_before };
-    match part.batch.split() {
+    match batch.split() {
         Ok(Split::InOrder(left, right)) => Ok(Next::Split { left: like(left), right: like(right), together: true }),
         Ok(Split::Strangers(left, right)) => Ok(Next::Split { left: like(left), right: like(right), together: false }),
         Err(alone) => Err(like(alone)),
