@@ -4,8 +4,8 @@
 //! settled, with that caller's own outcome. Many clients share the machinery below (a queue, a fixed number of slots), so
 //! a thousand overlapping pairs of identify and flush travel in a few requests, and each hears the truth about its own.
 //!
-//! The flow below: [`live`] (the handle) -> [`dispatch`] (who goes when, over [`queue`], [`slots`] and [`gate`]) ->
-//! [`send`] (the life of one batch) -> [`transport`] (HTTPS). [`call`], [`batch`] and [`retry`] are pure.
+//! The flow below: `live` (the handle) -> `dispatch` (who goes when, over `queue`, `slots` and `gate`) ->
+//! `send` (the life of one batch) -> `transport` (HTTPS). `call`, `batch` and `retry` are pure.
 
 mod batch;
 mod call;
@@ -30,7 +30,7 @@ use tokio::time::Instant;
 
 use crate::customer::SegmentIdentifyPayload;
 
-pub use call::Call;
+pub use call::{Call, MAX_CALL_BYTES};
 pub use error::{ErrorCode, SegmentError};
 pub use live::LiveClients;
 pub use message_id::{IdempotencyKey, KeyKind};

@@ -1,7 +1,8 @@
 //! A call: one Identify in the bytes Segment will get, serialised once and never parsed or rebuilt again.
 //!
 //! The keys stand in the order in which Segment's own SDK for Node writes them (`timestamp, integrations, type, userId,
-//! traits, context, messageId`). What the caller sent as JSON (`traits`, `context`, `integrations`) is copied verbatim.
+//! traits, context, anonymousId, messageId`). What the caller sent as JSON (`traits`, `context`, `integrations`) is copied
+//! verbatim.
 
 use std::sync::Arc;
 
@@ -67,14 +68,14 @@ fn wire(payload: &SegmentIdentifyPayload<'_>, message_id: &str, taken: Timestamp
     out.extend_from_slice(integrations.as_bytes());
     out.extend_from_slice(br#","type":"identify","userId":"#);
     string(&mut out, &payload.user_id);
-    if let Some(anonymous_id) = &payload.anonymous_id {
-        out.extend_from_slice(br#","anonymousId":"#);
-        string(&mut out, anonymous_id);
-    }
     out.extend_from_slice(br#","traits":"#);
     out.extend_from_slice(traits.as_bytes());
     out.extend_from_slice(br#","context":"#);
     push_context(&mut out, payload.context.as_ref());
+    if let Some(anonymous_id) = &payload.anonymous_id {
+        out.extend_from_slice(br#","anonymousId":"#);
+        string(&mut out, anonymous_id);
+    }
     out.extend_from_slice(br#","messageId":"#);
     string(&mut out, message_id);
     out.push(b'}');

@@ -17,8 +17,9 @@ use super::retry::{self, Verdict};
 use super::slots::Slot;
 use super::ticket::SOON;
 
-/// A batch that failed this often is split once even if nothing else succeeded meanwhile: in a quiet relay there may be
-/// nothing else, and one call must not take its neighbours down. Whichever half is sound is the evidence from then on.
+/// A batch that failed this often is split even if nothing else succeeded meanwhile, but only once, or an outage would end
+/// in single calls: in a quiet relay there may be nothing else, and one call must not take its neighbours down. Whichever
+/// half is sound is the evidence from then on.
 const FAILURES_BEFORE_A_BLIND_SPLIT: u32 = 3;
 
 /// A batch that failed this often while other requests were accepted is split: the trouble is its own.
@@ -33,6 +34,8 @@ struct Part {
     failures: u32,
     /// How many requests Segment had accepted when this part began to fail.
     accepted_before: u64,
+    /// Whether it comes from a split without evidence.
+    split_blindly: bool,
 }
 
 /// What a turn left to be done.
@@ -44,7 +47,8 @@ enum Next {
 
 /// A new batch, which has its slot already.
 pub(super) async fn first(dispatch: Arc<Dispatch>, batch: Batch, slot: Slot) {
-    live(dispatch, Part { batch, retries: 0, failures: 0, accepted_before: 0 }, Some(slot)).await;
+    let part = Part { batch, retries: 0, failures: 0, accepted_before: 0, split_blindly: false };
+    live(dispatch, part, Some(slot)).await;
 }
 
 /// Lives until every call of the part is settled, or the relay is cut off: then those that are left are dropped, which
@@ -176,7 +180,7 @@ fn refused(dispatch: &Dispatch, part: Part, why: SegmentError) -> Next {
         taken.ticket.not_accepted();
     }
     // The parts are requests of their own: nothing about them was tried before.
-    match split(Part { retries: 0, failures: 0, ..part }) {
+    match split(Part { retries: 0, ..part }, 0) {
         Ok(next) => next,
         Err(alone) => {
             dispatch.status.calls_refused.inc();
@@ -201,12 +205,13 @@ fn failed(
         part.accepted_before = dispatch.accepted();
     }
     part.failures = part.failures.saturating_add(1);
-    let others_succeed = dispatch.accepted() > part.accepted_before;
-    let suspect =
-        part.failures >= FAILURES_BEFORE_A_SPLIT && others_succeed || part.failures == FAILURES_BEFORE_A_BLIND_SPLIT;
-    if suspect && retry_after.is_none() {
-        part.accepted_before = dispatch.accepted();
-        match split(part) {
+    let is_suspect = part.failures >= FAILURES_BEFORE_A_SPLIT && dispatch.accepted() > part.accepted_before;
+    let may_be = part.failures >= FAILURES_BEFORE_A_BLIND_SPLIT && !part.split_blindly;
+    if (is_suspect || may_be) && retry_after.is_none() {
+        // One more failure of a part, while others succeed, splits it again: the other part may be that other.
+        let failures = FAILURES_BEFORE_A_SPLIT - 1;
+        let split_blindly = part.split_blindly || !is_suspect;
+        match split(Part { accepted_before: dispatch.accepted(), split_blindly, ..part }, failures) {
             Ok(next) => return next,
             Err(alone) => part = alone,
         }
@@ -226,14 +231,14 @@ fn again(dispatch: &Dispatch, mut part: Part, why: &SegmentError, pause: Duratio
     if part.batch.is_empty() { Next::Settled } else { Next::Again { part, pause } }
 }
 
-/// Two parts with the history of the whole, or the whole back if it is one call.
-fn split(part: Part) -> Result<Next, Part> {
-    let Part { batch, retries, failures, accepted_before } = part;
-    let like = |batch| Part { batch, retries, failures, accepted_before };
+/// Two parts with the history of the whole but for so many `failures`, or the whole back if it is one call.
+fn split(part: Part, failures: u32) -> Result<Next, Part> {
+    let Part { batch, failures: failures_of_the_whole, retries, accepted_before, split_blindly } = part;
+    let like = |batch| Part { batch, retries, failures, accepted_before, split_blindly };
     match batch.split() {
         Ok(Split::InOrder(left, right)) => Ok(Next::Split { left: like(left), right: like(right), together: true }),
         Ok(Split::Strangers(left, right)) => Ok(Next::Split { left: like(left), right: like(right), together: false }),
-        Err(alone) => Err(like(alone)),
+        Err(alone) => Err(Part { failures: failures_of_the_whole, ..like(alone) }),
     }
 }
 

@@ -5,12 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A module, and the modules of ours that it may name. A line for a file goes before the line of its module.
-const MAY_USE: [(&str, &[&str]); 11] = [
+const MAY_USE: [(&str, &[&str]); 12] = [
     ("customer", &[]),
     ("status", &[]),
     ("lifecycle", &[]),
     ("sandbox", &[]),
     ("segment", &["customer", "status", "lifecycle"]),
+    ("integration/tests", &["customer", "sandbox"]),
     ("integration/environment", &["customer", "segment", "status", "lifecycle", "config"]),
     ("integration", &["customer", "segment"]),
     ("http", &["customer", "integration", "status", "lifecycle"]),

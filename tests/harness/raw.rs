@@ -1,0 +1,97 @@
+//! A connection on which a test decides over every byte and when it leaves.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::answer::Answer;
+use super::wait::PATIENCE;
+
+/// A connection to the relay.
+pub struct Raw {
+    stream: TcpStream,
+    /// Read, and not yet part of an answer.
+    read: Vec<u8>,
+}
+
+impl Raw {
+    /// Connects.
+    pub async fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).await.expect("a connection");
+        stream.set_nodelay(true).expect("a socket");
+        Self { stream, read: Vec::new() }
+    }
+
+    /// Sends bytes as they are.
+    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.try_send(bytes).await.expect("the peer reads");
+    }
+
+    /// Sends bytes as they are to a peer who may not want them any more.
+    pub async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
+        self.stream.write_all(bytes.as_ref()).await
+    }
+
+    /// Sends a whole `POST /customers`.
+    pub async fn post(&mut self, body: &str) {
+        self.send(head(&format!("content-length: {}\r\n", body.len())) + body).await;
+    }
+
+    /// Reads one answer, HTTP/1.1 with a Content-Length.
+    ///
+    /// # Panics
+    /// If there is none before the peer closes or patience ends.
+    pub async fn answer(&mut self) -> Answer {
+        self.answer_within(PATIENCE).await.expect("an answer")
+    }
+
+    /// Reads one answer, if there is one in this time.
+    pub async fn answer_within(&mut self, time: Duration) -> Option<Answer> {
+        timeout(time, self.read_answer()).await.ok().flatten()
+    }
+
+    /// Whether the peer closes without another byte.
+    pub async fn is_closed(&mut self) -> bool {
+        let mut byte = [0];
+        matches!(timeout(PATIENCE, self.stream.read(&mut byte)).await, Ok(Ok(0) | Err(_)))
+    }
+
+    async fn read_answer(&mut self) -> Option<Answer> {
+        let head_end = loop {
+            if let Some(at) = self.read.windows(4).position(|end| end == b"\r\n\r\n") {
+                break at + 4;
+            }
+            self.read_more().await?;
+        };
+        let head = String::from_utf8(self.read.drain(..head_end).collect()).ok()?;
+        let mut lines = head.trim_end().lines();
+        let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
+        let headers: HeaderMap = lines
+            .filter_map(|line| line.split_once(':'))
+            .map(|(name, value)| {
+                let value = HeaderValue::from_str(value.trim()).expect("a header");
+                (HeaderName::from_bytes(name.as_bytes()).expect("a header"), value)
+            })
+            .collect();
+        let length: usize = headers.get("content-length")?.to_str().ok()?.parse().ok()?;
+        while self.read.len() < length {
+            self.read_more().await?;
+        }
+        let body = String::from_utf8(self.read.drain(..length).collect()).ok()?;
+        Some(Answer::new(status, headers, &body))
+    }
+
+    async fn read_more(&mut self) -> Option<()> {
+        let count = self.stream.read_buf(&mut self.read).await.ok()?;
+        (count > 0).then_some(())
+    }
+}
+
+/// The head of a `POST /customers` of JSON with these further headers, each line with its line break.
+pub fn head(further: &str) -> String {
+    format!("POST /customers HTTP/1.1\r\nhost: relay\r\ncontent-type: application/json\r\n{further}\r\n")
+}

@@ -1,0 +1,130 @@
+//! The command line: settings that are wrong, and the commands beside `serve`.
+
+use serde_json::{Value, json};
+
+use crate::harness::{App, Process, Relay, Segment, WRITE_KEY, ada, client};
+
+async fn run(arguments: &[&str], settings: &[(&str, &str)]) -> (Option<i32>, Vec<String>, Vec<String>) {
+    let mut process = Process::start(arguments, settings);
+    let code = process.exit_code().await;
+    (code, process.stdout(), process.stderr())
+}
+
+fn closed_port() -> String {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+#[tokio::test]
+async fn every_wrong_setting_has_its_line_and_no_secret_is_shown() {
+    let settings = [
+        ("SEGMENT_WRITE_KEY", "s3cret key"),
+        ("SEGMENT_ENDPOINT", "https://user:s3cret@example.com"),
+        ("SEGMENT_TIMEOUT", "soon"),
+        ("SEGMENT_GZIP", "maybe"),
+        ("SEGMENT_MAX_CONCURRENCY", "0"),
+        ("RELAY_MAX_IN_FLIGT", "10"),
+        ("RELAY_REQUEST_TIMEOUT", "0s"),
+        ("RELAY_LISTEN", "here"),
+        ("RELAY_LOG_FORMAT", "xml"),
+        ("RELAY_AUTH", "handshake"),
+    ];
+    let (code, stdout, stderr) = run(&["serve"], &settings).await;
+    assert_eq!(code, Some(2), "{stderr:?}");
+    for (name, _) in settings {
+        assert_eq!(
+            stderr.iter().filter(|line| line.starts_with(&format!("{name}: "))).count(),
+            1,
+            "{name}: {stderr:?}"
+        );
+    }
+    assert_eq!(stderr.len(), settings.len(), "{stderr:?}");
+    assert!(stderr.iter().any(|line| line.contains("RELAY_MAX_IN_FLIGHT")), "{stderr:?}");
+    assert!(stdout.iter().chain(&stderr).all(|line| !line.contains("s3cret")), "{stdout:?} {stderr:?}");
+}
+
+#[tokio::test]
+async fn a_missing_write_key_is_named_and_what_this_version_lacks_is_not_ignored() {
+    let (code, _, stderr) = run(&[], &[]).await;
+    assert_eq!(code, Some(2));
+    assert!(stderr.len() == 1 && stderr[0].starts_with("SEGMENT_WRITE_KEY: "), "{stderr:?}");
+    let (code, _, stderr) = run(&["serve"], &[("SEGMENT_WRITE_KEY", "")]).await;
+    assert_eq!((code, stderr.len()), (Some(2), 1), "{stderr:?}");
+    let unknown = [("SEGMENT_WRITE_KEY", WRITE_KEY), ("RELAY_OUTBOX", "postgres://u:s3cret@db/x")];
+    let (code, _, stderr) = run(&["serve"], &unknown).await;
+    assert_eq!((code, stderr.len()), (Some(2), 1), "{stderr:?}");
+    assert!(stderr[0].starts_with("RELAY_OUTBOX: ") && !stderr[0].contains("s3cret"), "{stderr:?}");
+}
+
+#[tokio::test]
+async fn what_kubernetes_makes_up_is_no_misspelt_setting() {
+    let made_up = [
+        ("RELAY_PORT", "tcp://10.0.0.1:80"),
+        ("RELAY_PORT_80_TCP_ADDR", "10.0.0.1"),
+        ("RELAY_SERVICE_HOST", "10.0.0.1"),
+        ("RELAY_SERVICE_PORT_HTTP", "80"),
+    ];
+    let relay = Relay::start(&made_up).await;
+    assert_eq!(relay.get("/healthz").await.status, 200);
+}
+
+#[tokio::test]
+async fn an_address_in_use_is_said_and_ends_the_program() {
+    let app = App::start().await;
+    let address = app.relay().address().to_string();
+    let (code, _, stderr) = run(&["serve"], &[("SEGMENT_WRITE_KEY", WRITE_KEY), ("RELAY_LISTEN", &address)]).await;
+    assert_eq!(code, Some(1));
+    assert!(stderr.len() == 1 && stderr[0].contains(&address), "{stderr:?}");
+}
+
+#[tokio::test]
+async fn healthcheck_says_whether_the_local_service_is_healthy() {
+    let app = App::start().await;
+    let address = app.relay().address().to_string();
+    assert_eq!(run(&["healthcheck"], &[("RELAY_LISTEN", &address)]).await.0, Some(0));
+    let port = app.relay().address().port().to_string();
+    assert_eq!(run(&["healthcheck"], &[("PORT", &port)]).await.0, Some(0));
+    assert_eq!(run(&["healthcheck", "--url", &app.relay().url("/readyz")], &[]).await.0, Some(0));
+    let (code, _, stderr) = run(&["healthcheck"], &[("RELAY_LISTEN", &closed_port())]).await;
+    assert_eq!((code, stderr.len()), (Some(1), 1), "{stderr:?}");
+    assert_eq!(run(&["healthcheck", "--url", &app.relay().url("/nothing")], &[]).await.0, Some(1));
+}
+
+#[tokio::test]
+async fn check_says_whether_segment_can_be_reached_and_leaves_nothing_there() {
+    let segment = Segment::start().await;
+    let key = ("SEGMENT_WRITE_KEY", WRITE_KEY);
+    let (code, stdout, stderr) = run(&["check"], &[key, ("SEGMENT_ENDPOINT", segment.url())]).await;
+    assert_eq!(code, Some(0), "{stdout:?} {stderr:?}");
+    assert!(stdout.iter().chain(&stderr).all(|line| !line.contains(WRITE_KEY)));
+    assert!(segment.received().await.is_empty());
+    let closed = format!("http://{}", closed_port());
+    assert_eq!(run(&["check"], &[key, ("SEGMENT_ENDPOINT", &closed)]).await.0, Some(1));
+    segment.fail(json!({"status": 401})).await;
+    assert_eq!(run(&["check"], &[key, ("SEGMENT_ENDPOINT", segment.url())]).await.0, Some(1));
+    assert_eq!(run(&["check"], &[]).await.0, Some(2));
+}
+
+#[tokio::test]
+async fn an_unknown_command_is_an_error_of_usage() {
+    assert_eq!(run(&["relay-all"], &[]).await.0, Some(2));
+    assert_eq!(run(&["--help"], &[]).await.0, Some(0));
+    let (code, stdout, _) = run(&["--version"], &[]).await;
+    assert_eq!((code, stdout), (Some(0), vec![format!("segment-relay {}", env!("CARGO_PKG_VERSION"))]));
+}
+
+#[tokio::test]
+async fn dev_prints_a_line_that_works() {
+    let arguments = ["dev", "--sandbox-listen", "127.0.0.1:0"];
+    let mut dev = Process::start(&arguments, &[("RELAY_LISTEN", "127.0.0.1:0")]);
+    let word = |line: &str, start: &str, end: &str| {
+        line.split_whitespace().find(|word| word.starts_with(start) && word.ends_with(end)).map(str::to_owned)
+    };
+    let customers = dev.line(|line| word(line, "http://", "/customers")).await;
+    let events = dev.line(|line| word(line, "http://", "/events")).await;
+    let answer = client().post(customers).json(&ada()).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let received = client().get(events).send().await.unwrap().text().await.unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&received).unwrap()["userId"], "c-1042");
+    dev.signal("TERM");
+    assert_eq!(dev.exit_code().await, Some(0));
+}

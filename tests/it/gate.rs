@@ -1,0 +1,90 @@
+//! How the relay speaks to Segment: what an attempt says, what is never followed, and when all wait.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+
+use serde_json::{Value, json};
+
+use crate::harness::{App, Relay, Segment, WRITE_KEY, ada, customer};
+
+#[tokio::test]
+async fn credentials_that_are_mended_are_noticed() {
+    let app = App::start().await;
+    for status in [401, 404] {
+        app.segment().fail(json!({"status": status})).await;
+        assert_eq!(app.post(&ada()).await.status, 502);
+        app.segment().heal().await;
+        let answer = app.post(&customer("c-2")).await;
+        assert!(answer.is_accepted(), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_waits_at_the_gate_for_longer_than_the_first_one_is_probed() {
+    let app = App::start().await;
+    app.segment().fail(json!({"status": 401, "count": 1})).await;
+    assert_eq!(app.post(&ada()).await.status, 502);
+    let customers: Vec<_> = (0..20).map(|number| customer(&format!("c-{number}"))).collect();
+    let answers = futures_util::future::join_all(customers.iter().map(|customer| app.post(customer))).await;
+    assert!(answers.iter().all(|answer| answer.is_accepted()), "{answers:?}");
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let segment = Segment::start().await;
+    let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", elsewhere.local_addr().unwrap());
+    let location = format!("{}/v1/batch", segment.url());
+    std::thread::spawn(move || {
+        let (mut stream, _) = elsewhere.accept().unwrap();
+        let mut request = [0; 16 * 1024];
+        let _ = stream.read(&mut request).unwrap();
+        let answer = format!("HTTP/1.1 307 Temporary Redirect\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n");
+        stream.write_all(answer.as_bytes()).unwrap();
+    });
+    let relay = Relay::start(&[("SEGMENT_ENDPOINT", &endpoint)]).await;
+    relay.post(&ada()).await.assert_failed(502, "segment_misconfigured");
+    assert_eq!(segment.stats().await["requests"], 0);
+}
+
+#[tokio::test]
+async fn every_attempt_says_who_speaks_when_and_how_often() {
+    let app = App::start().await;
+    app.segment().fail(json!({"status": 503, "afterAccepting": true, "retryAfter": "1", "count": 2})).await;
+    let answer = app.post(&ada()).await;
+    assert!(answer.is_accepted(), "{answer:?}");
+    let requests = app.segment().requests().await;
+    let counts: Vec<&Value> = requests.iter().map(|request| &request["headers"]["x-retry-count"]).collect();
+    assert_eq!(counts, [&Value::Null, &json!("1"), &json!("2")]);
+    let mut sent_at: Vec<&str> = requests.iter().filter_map(|request| request["envelope"]["sentAt"].as_str()).collect();
+    assert!(sent_at.iter().all(|at| at.len() == 24 && at.ends_with('Z')), "{sent_at:?}");
+    sent_at.dedup();
+    assert_eq!(sent_at.len(), 3, "{sent_at:?}");
+    for request in &requests {
+        assert_eq!(request["path"], "/v1/batch");
+        assert_eq!(request["headers"]["content-type"], "application/json");
+        assert_eq!(request["envelope"]["writeKey"], WRITE_KEY);
+        assert!(request["headers"]["authorization"].as_str().is_some_and(|value| value.starts_with("Basic ")));
+        assert_eq!(request["headers"]["content-encoding"], Value::Null);
+    }
+    // The same call each time, its id and timestamp included.
+    let mut calls = app.segment().received_lines().await;
+    assert_eq!(calls.len(), 3);
+    calls.dedup();
+    assert_eq!(calls.len(), 1);
+    assert!(calls[0].contains(answer.message_id()));
+}
+
+#[tokio::test]
+async fn no_more_requests_a_second_than_were_allowed() {
+    let app = App::with(&[("SEGMENT_MAX_REQUESTS_PER_SECOND", "2"), ("RELAY_REQUEST_TIMEOUT", "20s")]).await;
+    let customers: Vec<_> = (0..100).map(|number| customer(&format!("c-{number}"))).collect();
+    let answers = futures_util::future::join_all(customers.iter().map(|customer| app.post(customer))).await;
+    assert!(answers.iter().all(|answer| answer.is_accepted()));
+    let requests = app.segment().requests().await;
+    let sent: Vec<jiff::Timestamp> =
+        requests.iter().map(|request| request["envelope"]["sentAt"].as_str().unwrap().parse().unwrap()).collect();
+    assert!(sent.len() < 20, "{}", sent.len());
+    // Half a second lies between two, less what a busy machine adds to the stamping of the first.
+    assert!(sent.windows(3).all(|three| three[2].duration_since(three[0]).as_millis() >= 500), "{sent:?}");
+}

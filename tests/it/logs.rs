@@ -1,0 +1,107 @@
+//! What is written to the logs, and what never is.
+
+use serde_json::{Value, json};
+
+use crate::harness::{App, Relay, WRITE_KEY, ada, eventually, head};
+
+/// What must never be in a log: traits, ids, secrets, Segment's words, keys of callers.
+const SECRETS: [&str; 9] = [
+    "ada@example.com",
+    "Lovelace",
+    "St James",
+    "c-1042",
+    "c-poison",
+    WRITE_KEY,
+    "words of Segment",
+    "key-of-the-caller",
+    "anon-17",
+];
+
+/// All that can go wrong and one that does not, each under its own request id; the ids of those that failed.
+async fn noise(app: &App) -> Vec<String> {
+    let good = ada().to_string();
+    let post = async |id: &str, headers: &[(&str, &str)], body: String| {
+        let headers: Vec<_> = [("x-request-id", id), ("idempotency-key", "key-of-the-caller")]
+            .into_iter()
+            .chain(headers.iter().copied())
+            .collect();
+        app.post_with(&headers, body).await
+    };
+    assert!(post("fine", &[], good.clone()).await.is_accepted());
+    assert_eq!(post("bad-json", &[], r#"{"userId":"c-1042" "ada@example.com"}"#.into()).await.status, 400);
+    let invalid =
+        json!({"userId": "c-1042", "traits": {"email": ["ada@example.com"]}, "anonymousId": {"a": "anon-17"}});
+    assert_eq!(post("invalid", &[], invalid.to_string()).await.status, 422);
+    assert_eq!(post("media", &[("content-type", "text/plain")], good.clone()).await.status, 415);
+    let large = json!({"userId": "c-1042", "traits": {"email": "ada@example.com".repeat(3_000)}});
+    assert_eq!(post("large", &[], large.to_string()).await.status, 413);
+    app.segment().fail(json!({"poisonUserIds": ["c-poison"]})).await;
+    assert_eq!(post("poison", &[], r#"{"userId":"c-poison","traits":{}}"#.into()).await.status, 422);
+    app.segment().fail(json!({"status": 400, "body": "words of Segment about ada@example.com"})).await;
+    assert_eq!(post("refused", &[], good.clone()).await.status, 422);
+    app.segment().fail(json!({"status": 503, "body": "words of Segment", "retryAfter": "60"})).await;
+    assert_eq!(post("failed", &[], good.clone()).await.status, 502);
+    app.segment().fail(json!({"status": 401, "body": "words of Segment about c-1042"})).await;
+    assert_eq!(post("credentials", &[], good.clone()).await.status, 502);
+    app.segment().fail(json!({"status": 429, "retryAfter": "60"})).await;
+    assert_eq!(post("limited", &[], good).await.status, 503);
+    let failed = ["bad-json", "invalid", "media", "large", "poison", "refused", "failed", "credentials", "limited"];
+    failed.map(str::to_owned).to_vec()
+}
+
+fn lines_of<'a>(log: &'a [Value], request_id: &str) -> Vec<&'a Value> {
+    log.iter().filter(|line| line["request_id"] == request_id).collect()
+}
+
+/// Waits until all that happened before is written: a failure's line comes after it.
+async fn written(relay: &Relay) {
+    relay.post_with(&[("x-request-id", "the-last")], "").await.assert_failed(400, "invalid_json");
+    eventually(async || !lines_of(&relay.log(), "the-last").is_empty()).await;
+}
+
+#[tokio::test]
+async fn every_failure_has_one_line_and_a_success_has_none() {
+    let app = App::start().await;
+    let failed = noise(&app).await;
+    written(app.relay()).await;
+    let log = app.relay().log();
+    for id in failed {
+        let lines = lines_of(&log, &id);
+        assert_eq!(lines.len(), 1, "{id}: {lines:?}");
+        assert!(lines[0]["code"].is_string() && lines[0]["timestamp"].is_string(), "{lines:?}");
+    }
+    assert!(lines_of(&log, "fine").is_empty());
+    assert!(app.relay().process().stderr().is_empty());
+}
+
+#[tokio::test]
+async fn successes_write_nothing_at_all() {
+    let app = App::start().await;
+    let before = app.relay().log().len();
+    for _ in 0..20 {
+        assert!(app.post(&ada()).await.is_accepted());
+    }
+    written(app.relay()).await;
+    assert_eq!(app.relay().log().len(), before + 1, "{:?}", app.relay().log());
+}
+
+#[tokio::test]
+async fn nothing_personal_and_no_secret_is_ever_logged() {
+    for filter in ["info", "debug", "trace"] {
+        let mut app = App::with(&[("RELAY_LOG", filter), ("RELAY_SHUTDOWN_DELAY", "0s")]).await;
+        noise(&app).await;
+        // Broken requests are noise of another kind.
+        let mut caller = app.relay().connect().await;
+        caller.send(head("x-request-id: ada@example.com\r\ncontent-length: 50\r\n") + r#"{"userId":"c-1042""#).await;
+        drop(caller);
+        written(app.relay()).await;
+        app.relay().process().signal("TERM");
+        app.relay_mut().process_mut().exit_code().await;
+        let process = app.relay().process();
+        for line in process.stdout().iter().chain(&process.stderr()) {
+            for secret in SECRETS {
+                assert!(!line.contains(secret), "{secret} at {filter}: {line}");
+            }
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! One user's calls and their strangers: who waits for whom, and who does not.
+
+use futures_util::future::join_all;
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use crate::harness::{Answer, App, ada, customer, eventually};
+
+#[tokio::test]
+async fn a_caller_who_left_before_its_call_was_sent_is_not_sent_and_the_next_one_goes_on() {
+    let app = App::with(&[("SEGMENT_MAX_CONCURRENCY", "1"), ("SEGMENT_TIMEOUT", "2s")]).await;
+    app.segment().fail(json!({"hang": true, "count": 1})).await;
+    let (ada, next) = (ada(), json!({"userId": "c-2", "traits": {"call": "next"}}));
+    let leaving = async {
+        eventually(async || app.relay().metric("segment_relay_slots_busy").await == 1.0).await;
+        let mut caller = app.relay().connect().await;
+        caller.post(r#"{"userId":"c-2","traits":{"call":"left"}}"#).await;
+        eventually(async || app.relay().metric("segment_relay_calls_waiting").await == 1.0).await;
+        drop(caller);
+        eventually(async || app.relay().metric("segment_relay_requests_in_flight").await == 1.0).await;
+        app.post(&next).await
+    };
+    let (first, second) = tokio::join!(app.post(&ada), leaving);
+    assert!(first.is_accepted() && second.is_accepted(), "{first:?} {second:?}");
+    let received = app.segment().received().await;
+    let calls: Vec<_> =
+        received.iter().filter(|call| call["userId"] == "c-2").map(|call| &call["traits"]["call"]).collect();
+    assert_eq!(calls, ["next"]);
+}
+
+#[tokio::test]
+async fn a_user_who_is_stuck_keeps_no_stranger_waiting() {
+    let app = App::with(&[("SEGMENT_TIMEOUT", "9s")]).await;
+    app.segment().fail(json!({"hang": true, "count": 1})).await;
+    let mut hot = JoinSet::new();
+    for number in 0..50 {
+        hot.spawn(app.relay().post_request(&json!({"userId": "hot", "traits": {"n": number}})).send());
+    }
+    // One request hangs with a part of them; the others wait for it.
+    eventually(async || {
+        let metrics = app.get("/metrics").await;
+        metrics.metric("segment_relay_requests_in_flight") == Some(50.0)
+            && metrics.metric("segment_relay_slots_busy") == Some(1.0)
+    })
+    .await;
+    let strangers: Vec<_> = (0..20).map(|number| customer(&format!("c-{number}"))).collect();
+    for answer in join_all(strangers.iter().map(|stranger| app.post(stranger))).await {
+        assert!(answer.is_accepted(), "{answer:?}");
+    }
+    assert_eq!(app.relay().metric("segment_relay_requests_in_flight").await, 50.0);
+    assert!(app.segment().received().await.iter().all(|call| call["userId"] != "hot"));
+}
+
+#[tokio::test]
+async fn a_refused_call_does_not_fail_its_neighbours_in_the_same_request() {
+    let app = App::with(&[("SEGMENT_MAX_CONCURRENCY", "1")]).await;
+    app.segment().fail(json!({"latency": "150ms", "poisonUserIds": ["c-3"]})).await;
+    let ada = ada();
+    let together = async {
+        eventually(async || app.relay().metric("segment_relay_slots_busy").await == 1.0).await;
+        let customers: Vec<_> = (0..8).map(|number| customer(&format!("c-{number}"))).collect();
+        join_all(customers.iter().map(|customer| app.post(customer))).await
+    };
+    let (_, answers) = tokio::join!(app.post(&ada), together);
+    for (number, answer) in answers.iter().enumerate() {
+        match number {
+            3 => answer.assert_failed(422, "segment_rejected"),
+            _ => assert!(answer.is_accepted(), "{number}: {answer:?}"),
+        }
+    }
+    assert!(app.segment().stats().await["largestBatch"]["calls"].as_u64() > Some(1));
+}
+
+#[tokio::test]
+async fn a_refused_call_lets_its_users_later_ones_go_on() {
+    let app = App::start().await;
+    app.segment().fail(json!({"status": 400, "count": 1})).await;
+    let first = app.post(&ada()).await;
+    first.assert_failed(422, "segment_rejected");
+    assert!(app.post(&ada()).await.is_accepted());
+}
+
+#[tokio::test]
+async fn one_users_calls_stay_in_order_while_the_refused_among_them_are_searched() {
+    let app = App::start().await;
+    app.segment().fail(json!({"status": 429, "retryAfter": "2", "count": 1})).await;
+    let mut posts = JoinSet::new();
+    for number in 0..30 {
+        let call = json!({"userId": "c-1", "messageId": format!("m-{number:02}"), "traits": {}});
+        posts.spawn(app.relay().post_request(&call).send());
+        // The first one shuts the gate; each of the others is in hand before the next is posted.
+        eventually(async || {
+            let metrics = app.get("/metrics").await;
+            metrics.metric("segment_relay_gate_shut") == Some(1.0)
+                && metrics.metric("segment_relay_calls_waiting") == Some(f64::from(number))
+        })
+        .await;
+    }
+    // Half of the requests are refused, so that what is left is split again and again.
+    app.segment().fail(json!({"status": 400, "rate": 0.5})).await;
+    let mut accepted = Vec::new();
+    for response in posts.join_all().await {
+        let answer = Answer::of(response.unwrap()).await.unwrap();
+        match answer.status {
+            200 => accepted.push(answer.message_id().to_owned()),
+            _ => answer.assert_failed(422, "segment_rejected"),
+        }
+    }
+    accepted.sort();
+    let received = app.segment().received().await;
+    let arrived: Vec<&str> = received.iter().filter_map(|call| call["messageId"].as_str()).collect();
+    assert_eq!(arrived, accepted);
+}
