@@ -53,9 +53,14 @@ impl Gate {
 
     /// Why a call that must be settled by `deadline` need not wait: the gate opens after it.
     pub(super) fn refusal(&self, deadline: Instant) -> Option<SegmentError> {
+        self.shut_until().filter(|(until, _)| *until > deadline).map(|(_, why)| why)
+    }
+
+    /// When the gate opens, and what to tell those who cannot wait for it; none if it is not shut.
+    pub(super) fn shut_until(&self) -> Option<(Instant, SegmentError)> {
         let state = self.state.lock();
-        let shut = state.shut.as_ref().filter(|shut| shut.until > deadline)?;
-        Some(shut.why.clone().retry_after(shut.until - Instant::now()))
+        let shut = state.shut.as_ref()?;
+        Some((shut.until, shut.why.clone().retry_after(shut.until.saturating_duration_since(Instant::now()))))
     }
 
     /// Whether nothing is sent at the moment.

@@ -109,10 +109,8 @@ async fn slot_for(dispatch: &Dispatch, part: &mut Part) -> Option<Slot> {
 }
 
 fn give_up_what_the_gate_stops(dispatch: &Dispatch, part: &mut Part) {
-    for taken in part.batch.extract(|taken| dispatch.gate.refusal(taken.ticket.deadline()).is_some()) {
-        if let Some(why) = dispatch.gate.refusal(taken.ticket.deadline()) {
-            give_up(dispatch, vec![taken], &why);
-        }
+    if let Some((until, why)) = dispatch.gate.shut_until() {
+        give_up(dispatch, part.batch.extract(|taken| taken.ticket.deadline() < until), &why);
     }
 }
 
@@ -227,7 +225,7 @@ fn failed(
 /// The part once more after `pause`; those who cannot wait until `until` are told now.
 fn again(dispatch: &Dispatch, mut part: Part, why: &SegmentError, pause: Duration, until: Instant) -> Next {
     let hurried = part.batch.extract(|taken| taken.ticket.deadline() <= until);
-    give_up(dispatch, hurried, &why.clone().retry_after(until - Instant::now()));
+    give_up(dispatch, hurried, &why.clone().retry_after(until.saturating_duration_since(Instant::now())));
     if part.batch.is_empty() { Next::Settled } else { Next::Again { part, pause } }
 }
 
