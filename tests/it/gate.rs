@@ -20,7 +20,7 @@ async fn credentials_that_are_mended_are_noticed() {
 }
 
 #[tokio::test]
-async fn nobody_waits_at_the_gate_for_longer_than_the_first_one_is_probed() {
+async fn all_who_wait_at_the_gate_go_when_the_probe_went_through() {
     let app = App::start().await;
     app.segment().fail(json!({"status": 401, "count": 1})).await;
     assert_eq!(app.post(&ada()).await.status, 502);
