@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use axum::Router;
 use tokio::net::TcpListener;
 
 use crate::config::Settings;
@@ -14,8 +13,7 @@ use crate::status::Status;
 
 /// A relay that is put together and not yet running.
 pub struct App {
-    /// All routes.
-    pub router: Router,
+    edge: Arc<Edge>,
     life: Lifecycle,
 }
 
@@ -30,7 +28,7 @@ impl App {
         let (measured, gauges) = (clients.clone(), status.clone());
         let edge = Edge::new(clients, status, life.clone(), settings.request_timeout, settings.max_in_flight)
             .measured_by(move || measured.measure(&gauges));
-        Ok(Self { router: http::router(Arc::new(edge)), life: life.clone() })
+        Ok(Self { edge: Arc::new(edge), life: life.clone() })
     }
 
     /// Serves on `listener` until told to stop.
@@ -39,7 +37,7 @@ impl App {
     /// If signals cannot be received.
     pub async fn run(self, listener: TcpListener, settings: &Settings) -> anyhow::Result<Ending> {
         let address = listener.local_addr().context("no local address")?;
-        self.life.supervise("http", http::serve(listener, self.router, self.life.clone()));
+        self.life.supervise("http", http::serve(listener, self.edge));
         tracing::info!(%address, endpoint = %settings.segment.endpoint, "segment-relay serves");
         if !address.ip().is_loopback() {
             tracing::warn!("RELAY_AUTH is none: whoever can reach this port can send customers");

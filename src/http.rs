@@ -63,7 +63,7 @@ impl Edge {
 /// Every route of the contract that this version has.
 pub fn router(edge: Arc<Edge>) -> Router {
     Router::new()
-        .route("/customers", post(customers::post))
+        .route(customers::PATH, post(customers::post))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))
@@ -80,7 +80,7 @@ async fn not_found(request: Request) -> Response {
 /// axum adds the `Allow` header.
 async fn method_not_allowed(State(edge): State<Arc<Edge>>, request: Request) -> Response {
     let id = RequestId::of(request.headers());
-    if request.uri().path() == "/customers" {
+    if request.uri().path() == customers::PATH {
         edge.status.request_failed("method_not_allowed");
     }
     let failure = Failure::new("method_not_allowed", "this path does not take this method; see the Allow header");

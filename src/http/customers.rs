@@ -19,6 +19,9 @@ use super::request_id::RequestId;
 use crate::customer::SegmentIdentifyPayload;
 use crate::integration::{IdempotencyKey, KeyKind, send_customer_to_segment_with_client};
 
+/// Where customers are posted.
+pub(super) const PATH: &str = "/customers";
+
 /// When to come back after a refusal for lack of room: the smallest whole number of seconds.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -61,6 +64,11 @@ async fn customer(edge: &Edge, request: Request) -> Result<Answer, Failed> {
         return Err(Failed::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, &failure));
     }
     let body = body::read(&head.headers, body, deadline).await.map_err(no_body)?;
+    let key = idempotency_key(&head.headers);
+    // Both are views of the connection's read buffer. Let go of before the wait for Segment, it is read into again; held,
+    // every request would cost a new one.
+    let body = body.to_vec();
+    drop(head);
     let _place = edge
         .in_flight
         .enter(&edge.status.in_flight)
@@ -69,7 +77,7 @@ async fn customer(edge: &Edge, request: Request) -> Result<Answer, Failed> {
         let (code, answer) = Answer::invalid(&error);
         Failed { code, answer }
     })?;
-    let mut client = edge.clients.open(deadline, idempotency_key(&head.headers));
+    let mut client = edge.clients.open(deadline, key);
     let receipt = send_customer_to_segment_with_client(&mut *client, &payload)
         .await
         .map_err(|error| Failed { code: error.code.as_str(), answer: Answer::not_accepted(&error) })?;

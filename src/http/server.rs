@@ -13,6 +13,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::Method;
+use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::service::service_fn;
@@ -23,6 +26,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tower::ServiceExt;
 
+use super::{Edge, customers};
 use crate::lifecycle::Lifecycle;
 
 /// Connections at once; more wait in the system's backlog. Each may hold a body of 64 KiB: 640 MiB if all are hostile.
@@ -46,14 +50,15 @@ const MAX_STREAMS: u32 = 100;
 const MAX_HEAD: usize = 32 * 1024;
 
 /// Serves until the process drains: then no connection is accepted any more, and those there are finish what they do.
-pub async fn serve(listener: TcpListener, router: Router, life: Lifecycle) {
+pub async fn serve(listener: TcpListener, edge: Arc<Edge>) {
+    let (router, life) = (super::router(edge.clone()), edge.life.clone());
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let accept = async {
         loop {
             // The semaphore is never closed; if it were, nothing could be accepted.
             let Ok(place) = places.clone().acquire_owned().await else { return };
             let stream = accept(&listener).await;
-            let connection = connection(stream, router.clone(), life.clone());
+            let connection = connection(stream, edge.clone(), router.clone());
             life.spawn("connection", async move {
                 connection.await;
                 drop(place);
@@ -82,16 +87,17 @@ async fn accept(listener: &TcpListener) -> TcpStream {
     }
 }
 
-async fn connection(stream: TcpStream, router: Router, life: Lifecycle) {
+async fn connection(stream: TcpStream, edge: Arc<Edge>, router: Router) {
+    let life = edge.life.clone();
     let activity = Arc::new(Activity::default());
     let seen = activity.clone();
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let request_under_way = RequestUnderWay::begin(seen.clone());
-        let answer = router.clone().oneshot(request.map(Body::new));
+        let answer = answer(edge.clone(), router.clone(), request.map(Body::new));
         async move {
             let answer = answer.await;
             drop(request_under_way);
-            answer as Result<_, Infallible>
+            answer
         }
     });
     let mut builder = auto::Builder::new(Streams(life.clone()));
@@ -131,6 +137,14 @@ fn ticks_of(period: Duration) -> Interval {
     let mut ticks = tokio::time::interval_at(Instant::now() + period, period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
+}
+
+/// The one path that is hot goes past the router, whose boxes cost as much as reading the request.
+async fn answer(edge: Arc<Edge>, router: Router, request: Request) -> Result<Response, Infallible> {
+    if request.method() == Method::POST && request.uri().path() == customers::PATH {
+        return Ok(customers::post(State(edge), request).await);
+    }
+    Box::pin(router.oneshot(request)).await
 }
 
 /// What happened on a connection so far.
