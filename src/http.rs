@@ -29,6 +29,10 @@ use request_id::RequestId;
 
 pub use server::serve;
 
+/// Bodies that are being read at once, 64 KiB each: 640 MiB if all are hostile. As many as there may be connections, so
+/// that only streams of HTTP/2 beyond that are turned away.
+const MAX_READING: usize = 10_000;
+
 /// What the routes share. The clients are injected.
 pub struct Edge {
     clients: Arc<dyn SegmentClients>,
@@ -36,6 +40,8 @@ pub struct Edge {
     life: Lifecycle,
     request_timeout: Duration,
     in_flight: InFlight,
+    /// Bodies that are being read.
+    reading: InFlight,
     /// Brings the gauges up to date before they are read.
     measure: Box<dyn Fn() + Send + Sync>,
 }
@@ -50,7 +56,8 @@ impl Edge {
         max_in_flight: usize,
     ) -> Self {
         let in_flight = InFlight::new(max_in_flight);
-        Self { clients, status, life, request_timeout, in_flight, measure: Box::new(|| ()) }
+        let reading = InFlight::new(MAX_READING);
+        Self { clients, status, life, request_timeout, in_flight, reading, measure: Box::new(|| ()) }
     }
 
     /// Calls `measure` before metrics are read.

@@ -5,8 +5,9 @@
 //! a thousand overlapping pairs of identify and flush travel in a few requests, and each hears the truth about its own.
 //!
 //! The flow below: `live` (the handle) -> `dispatch` (who goes when, over `queue`, `slots` and `gate`) ->
-//! `send` (the life of one batch) -> `transport` (HTTPS). `call`, `batch` and `retry` are pure.
+//! `send` (the life of one batch, with `apply` and `part`) -> `transport` (HTTPS). `call`, `batch` and `retry` are pure.
 
+mod apply;
 mod batch;
 mod call;
 mod dispatch;
@@ -14,6 +15,7 @@ mod error;
 mod gate;
 mod live;
 mod message_id;
+mod part;
 mod queue;
 mod reach;
 mod retry;

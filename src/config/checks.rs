@@ -51,13 +51,17 @@ pub(super) const NOT_YET: [&str; 8] = [
     "RELAY_OUTBOX_URL",
 ];
 
-/// What Kubernetes makes up for a Service named `relay` or `segment-relay`: `RELAY_PORT`, `RELAY_SERVICE_HOST` ...
-const KUBERNETES: [&str; 4] = ["RELAY_PORT", "RELAY_SERVICE_", "SEGMENT_RELAY_PORT", "SEGMENT_RELAY_SERVICE_"];
+/// How the names begin that Kubernetes makes up for a Service named `relay`: `RELAY_PORT`, `RELAY_SERVICE_HOST` ...
+const RELAY_SERVICE: [&str; 2] = ["RELAY_PORT", "RELAY_SERVICE_"];
+
+/// What they hold for a Service of any name, such as `segment-relay` or `relay-postgres`. No setting of ours does.
+const ANY_SERVICE: [&str; 4] = ["_SERVICE_HOST", "_SERVICE_PORT", "_PORT_", "_PORT"];
 
 /// Whether a variable is meant for us.
 pub(super) fn is_ours(name: &str) -> bool {
     let prefixed = ["RELAY_", "SEGMENT_"].iter().any(|prefix| name.starts_with(prefix));
-    let made_up = KUBERNETES.iter().any(|prefix| name.starts_with(prefix));
+    let of_any_service = |part: &&str| if *part == "_PORT" { name.ends_with(*part) } else { name.contains(*part) };
+    let made_up = RELAY_SERVICE.iter().any(|prefix| name.starts_with(prefix)) || ANY_SERVICE.iter().any(of_any_service);
     prefixed && !made_up || name == "PORT" || NOT_YET.contains(&name)
 }
 

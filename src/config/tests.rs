@@ -101,7 +101,14 @@ fn a_misspelt_setting_is_refused_with_a_suggestion() {
 
 #[test]
 fn what_kubernetes_makes_up_is_not_misspelt() {
-    let made_up = ["RELAY_PORT", "RELAY_PORT_8080_TCP_ADDR", "RELAY_SERVICE_HOST", "SEGMENT_RELAY_SERVICE_PORT"];
+    let made_up = [
+        "RELAY_PORT",
+        "RELAY_PORT_8080_TCP_ADDR",
+        "RELAY_SERVICE_HOST",
+        "SEGMENT_RELAY_SERVICE_PORT",
+        "SEGMENT_RELAY_PORT",
+        "RELAY_POSTGRES_PORT_5432_TCP_PROTO",
+    ];
     let mut variables = vec![KEY];
     variables.extend(made_up.map(|name| (name, "tcp://10.0.0.1:8080")));
     settings(&variables).unwrap();

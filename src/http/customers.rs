@@ -55,7 +55,10 @@ pub(super) async fn post(State(edge): State<Arc<Edge>>, request: Request) -> Res
 async fn customer(edge: &Edge, request: Request) -> Result<Answer, Failed> {
     let deadline = Instant::now() + edge.request_timeout;
     let (head, body) = request.into_parts();
+    let overloaded = || unavailable("overloaded", "too many requests are in flight; this one was not sent");
+    let reading = edge.reading.enter().ok_or_else(overloaded)?;
     if edge.life.is_draining() {
+        body::throw_away(&head.headers, body, deadline).await;
         return Err(unavailable("shutting_down", "the relay is shutting down"));
     }
     if let Err(fault) = check_media_type(&head.headers) {
@@ -68,11 +71,8 @@ async fn customer(edge: &Edge, request: Request) -> Result<Answer, Failed> {
     // Both are views of the connection's read buffer. Let go of before the wait for Segment, it is read into again; held,
     // every request would cost a new one.
     let body = body.to_vec();
-    drop(head);
-    let _place = edge
-        .in_flight
-        .enter(&edge.status.in_flight)
-        .ok_or_else(|| unavailable("overloaded", "too many requests are in flight; this one was not sent"))?;
+    drop((head, reading));
+    let _place = edge.in_flight.enter().ok_or_else(overloaded)?;
     let payload = SegmentIdentifyPayload::parse(&body).map_err(|error| {
         let (code, answer) = Answer::invalid(&error);
         Failed { code, answer }

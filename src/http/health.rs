@@ -41,6 +41,7 @@ pub(super) async fn readyz(State(edge): State<Arc<Edge>>, request: Request) -> R
 pub(super) async fn metrics(State(edge): State<Arc<Edge>>, request: Request) -> Response {
     let id = RequestId::of(request.headers());
     (edge.measure)();
+    edge.status.in_flight.set(edge.in_flight.taken().try_into().unwrap_or(i64::MAX));
     match edge.status.metrics() {
         Ok(text) => {
             let text_format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");

@@ -1,8 +1,7 @@
-//! How many requests have a place at once. A place is taken when the body is there, so that nobody holds one by being slow.
+//! How many requests have a place at once. A place in flight is taken when the body is there, so that nobody holds one by
+//! being slow; bodies that are being read have places of their own.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-
-use prometheus::IntGauge;
 
 /// The places.
 pub(super) struct InFlight {
@@ -11,10 +10,7 @@ pub(super) struct InFlight {
 }
 
 /// One place, free again when this is dropped.
-pub(super) struct Place<'a> {
-    places: &'a InFlight,
-    gauge: &'a IntGauge,
-}
+pub(super) struct Place<'a>(&'a InFlight);
 
 impl InFlight {
     pub(super) fn new(max: usize) -> Self {
@@ -22,17 +18,20 @@ impl InFlight {
     }
 
     /// A place, if there is one.
-    pub(super) fn enter<'a>(&'a self, gauge: &'a IntGauge) -> Option<Place<'a>> {
+    pub(super) fn enter(&self) -> Option<Place<'_>> {
         let enter = |taken| (taken < self.max).then_some(taken + 1);
         self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, enter).ok()?;
-        gauge.inc();
-        Some(Place { places: self, gauge })
+        Some(Place(self))
+    }
+
+    /// How many are taken.
+    pub(super) fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
     }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.places.taken.fetch_sub(1, Ordering::Relaxed);
-        self.gauge.dec();
+        self.0.taken.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -29,10 +29,10 @@ use tower::ServiceExt;
 use super::{Edge, customers};
 use crate::lifecycle::Lifecycle;
 
-/// Connections at once; more wait in the system's backlog. Each may hold a body of 64 KiB: 640 MiB if all are hostile.
+/// Connections at once; more wait in the system's backlog. Each has a read buffer of up to 32 KiB.
 const MAX_CONNECTIONS: usize = 10_000;
 
-/// A connection on which no request was begun between two ticks, and none is being answered, is closed. Longer than the
+/// A connection on which no request was begun or ended between two ticks, and none is being answered, is closed. Longer than the
 /// minute for which load balancers commonly keep theirs, so that they, not we, end an idle one.
 const IDLE_TICK: Duration = Duration::from_secs(75);
 
@@ -45,6 +45,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Requests at once on one HTTP/2 connection, as RFC 9113 recommends at least.
 const MAX_STREAMS: u32 = 100;
+
+/// Bytes of bodies under way on one HTTP/2 connection: four of the largest.
+const CONNECTION_WINDOW: u32 = 256 * 1024;
 
 /// The largest head of a request, in bytes: common proxies allow 8 to 16 KiB; twice that is generous.
 const MAX_HEAD: usize = 32 * 1024;
@@ -107,22 +110,23 @@ async fn connection(stream: TcpStream, edge: Arc<Edge>, router: Router) {
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(MAX_HEAD as u32)
+        // What may be under way and unread on one connection, whatever the number of its streams.
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .keep_alive_interval(IDLE_TICK);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut ticks = ticks_of(IDLE_TICK);
-    let mut begun_before = 0;
+    let mut before = (0, 0);
     let mut draining = false;
     loop {
         tokio::select! {
             // A caller who breaks the protocol or goes away is no news.
             _ended = connection.as_mut() => return,
             _ = ticks.tick() => {
-                let begun = activity.begun.load(Ordering::Relaxed);
-                let idle = begun == begun_before && activity.ended.load(Ordering::Relaxed) == begun;
-                if idle {
+                let now = activity.so_far();
+                if now == before && now.0 == now.1 {
                     return;
                 }
-                begun_before = begun;
+                before = now;
             }
             () = life.draining(), if !draining => {
                 draining = true;
@@ -152,6 +156,13 @@ async fn answer(edge: Arc<Edge>, router: Router, request: Request) -> Result<Res
 struct Activity {
     begun: AtomicU64,
     ended: AtomicU64,
+}
+
+impl Activity {
+    /// Requests begun, and ended.
+    fn so_far(&self) -> (u64, u64) {
+        (self.begun.load(Ordering::Relaxed), self.ended.load(Ordering::Relaxed))
+    }
 }
 
 /// A request that is being answered, ended when this is dropped.

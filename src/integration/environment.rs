@@ -25,10 +25,12 @@ struct Machinery(Lifecycle);
 /// its connections: a service makes [`LiveClients`] once instead, and injects it.
 ///
 /// # Errors
-/// [`ErrorCode::NotConfigured`] with every problem of the settings, such as a missing write key, a line each.
+/// [`ErrorCode::NotConfigured`] with every problem of the settings, such as a missing write key, a line each; or if there
+/// is no tokio runtime to run in.
 pub fn client_from_environment() -> Result<Box<dyn SegmentClient>, SegmentError> {
     let not_configured = |why: String| SegmentError::new(ErrorCode::NotConfigured, why);
     let settings = config::from_environment().map_err(|problems| not_configured(problems.to_string()))?;
+    tokio::runtime::Handle::try_current().map_err(|error| not_configured(error.to_string()))?;
     let status = Status::new().map_err(|error| not_configured(error.to_string()))?;
     let life = Lifecycle::new();
     let clients = LiveClients::start(settings.segment, Arc::new(status), &life)

@@ -101,7 +101,7 @@ impl Batch {
         left
     }
 
-    /// Two parts of about the same size, neither empty; a batch of fewer than two calls comes back whole. Users are kept
+    /// Two parts with about the same number of users, neither empty; a batch of fewer than two calls comes back whole. Users are kept
     /// together, so that the parts are strangers; only one user's own calls are cut in the middle.
     pub(super) fn split(mut self) -> Result<Split, Self> {
         if self.calls.len() < 2 {
@@ -142,6 +142,16 @@ impl Batch {
         out.extend_from_slice(milliseconds(sent_at).as_bytes());
         out.extend_from_slice(br#""}"#);
         out
+    }
+
+    /// The request came back, and these calls were certainly not accepted by it.
+    pub(super) fn not_accepted(&self) {
+        self.calls.iter().for_each(|taken| taken.ticket.not_accepted());
+    }
+
+    /// The request ended without an answer.
+    pub(super) fn unknown(&self) {
+        self.calls.iter().for_each(|taken| taken.ticket.unknown());
     }
 
     /// Tells every caller the same.

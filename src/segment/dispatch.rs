@@ -98,7 +98,7 @@ impl Dispatch {
     /// These calls are out of their requests; their users' next ones may go.
     pub(super) fn settled<'a>(&self, calls: impl Iterator<Item = &'a Taken>) {
         let mut queue = self.queue.lock();
-        queue.settled(calls.map(|taken| taken.user_id().clone()));
+        queue.settled(calls);
         let is_ready = queue.is_ready();
         drop(queue);
         if is_ready {
@@ -108,7 +108,7 @@ impl Dispatch {
 
     /// The gate is shut until then: nobody whose deadline is earlier need wait for it.
     pub(super) fn give_up_before(&self, until: Instant, why: &SegmentError) {
-        let left = self.queue.lock().extract(|taken| taken.ticket.deadline() < until);
+        let left = self.queue.lock().extract(|taken| taken.ticket.deadline() <= until);
         self.status.calls_given_up.inc_by(left.len() as u64);
         for taken in left {
             taken.ticket.give_up(why);

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// A call that Segment did not accept, or may not have accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct SegmentError {
     /// What happened, in words; Segment's own are kept where it gave any. May name the customer: never logged.
     pub message: String,
@@ -70,6 +70,14 @@ impl SegmentError {
     #[must_use]
     pub fn retry_after(self, pause: Duration) -> Self {
         Self { retry_after: Some(pause), ..self }
+    }
+}
+
+impl fmt::Debug for SegmentError {
+    /// Without the message, which may name the customer.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("SegmentError");
+        shown.field("code", &self.code).field("retry_after", &self.retry_after).finish_non_exhaustive()
     }
 }
 

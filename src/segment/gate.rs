@@ -53,7 +53,7 @@ impl Gate {
 
     /// Why a call that must be settled by `deadline` need not wait: the gate opens after it.
     pub(super) fn refusal(&self, deadline: Instant) -> Option<SegmentError> {
-        self.shut_until().filter(|(until, _)| *until > deadline).map(|(_, why)| why)
+        self.shut_until().filter(|(until, _)| *until >= deadline).map(|(_, why)| why)
     }
 
     /// When the gate opens, and what to tell those who cannot wait for it; none if it is not shut.
@@ -120,8 +120,10 @@ impl Pass {
         }
     }
 
-    /// Segment asks everyone to wait, or does not know us: shuts the gate, and says until when.
+    /// Segment asks everyone to wait, or does not know us: shuts the gate, and says until when. A time so short that it
+    /// would be no pause at all (0, or a date that is over) is none.
     pub(super) fn shut(mut self, why: &SegmentError, retry_after: Option<Duration>) -> Instant {
+        let retry_after = retry_after.filter(|pause| *pause >= FIRST_PAUSE);
         let mut state = self.gate.state.lock();
         let now = Instant::now();
         let already = state.shut.as_ref().map(|shut| shut.until).filter(|_| !self.is_probe);

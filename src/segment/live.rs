@@ -1,5 +1,6 @@
 //! The client whose flush is Segment's own answer to this very call.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -31,7 +32,9 @@ struct LiveClient {
     deadline: Instant,
     key: Option<IdempotencyKey>,
     /// What was handed over and not yet flushed.
-    handed_over: Vec<(Receipt, Claim)>,
+    handed_over: VecDeque<(Receipt, Claim)>,
+    /// What this flush heard so far: the first error, else the last receipt.
+    outcome: Option<Result<Receipt, SegmentError>>,
 }
 
 impl LiveClients {
@@ -40,7 +43,7 @@ impl LiveClients {
     /// # Errors
     /// If HTTPS cannot be set up.
     pub fn start(settings: SegmentSettings, status: Arc<Status>, life: &Lifecycle) -> anyhow::Result<Self> {
-        let message_ids = Arc::new(MessageIds::new(&settings.write_key));
+        let message_ids = Arc::new(MessageIds::new(&settings.write_key)?);
         Ok(Self { dispatch: Dispatch::start(settings, status, life)?, message_ids })
     }
 
@@ -58,7 +61,8 @@ impl SegmentClients for LiveClients {
             message_ids: self.message_ids.clone(),
             deadline,
             key,
-            handed_over: Vec::new(),
+            handed_over: VecDeque::new(),
+            outcome: None,
         })
     }
 }
@@ -69,27 +73,34 @@ impl SegmentClient for LiveClient {
         let message_id = match (&payload.message_id, &self.key) {
             (Some(message_id), _) => message_id.clone().into_owned(),
             (None, Some(key)) => self.message_ids.under(key, &payload.user_id),
-            (None, None) => self.message_ids.fresh(),
+            (None, None) => MessageIds::fresh(),
         };
         let call = Call::new(payload, &message_id, Timestamp::now())?;
         let (ticket, claim) = ticket(self.deadline);
         self.dispatch.hand_over(Taken { call, ticket })?;
-        self.handed_over.push((Receipt { message_id }, claim));
+        self.handed_over.push_back((Receipt { message_id }, claim));
         Ok(())
     }
 
     async fn flush(&mut self) -> Result<Receipt, SegmentError> {
-        let mut outcome = Err(SegmentError::new(ErrorCode::InvalidPayload, "there is nothing to flush"));
-        for (index, (receipt, claim)) in self.handed_over.drain(..).enumerate() {
-            let settled = claim.outcome().await.map(|()| receipt);
-            if index == 0 || outcome.is_ok() {
-                outcome = settled;
-            }
+        let nothing = SegmentError::new(ErrorCode::InvalidPayload, "there is nothing to flush");
+        // A call stays in the list until its outcome is there: a flush that is broken off can be called again.
+        while let Some((receipt, claim)) = self.handed_over.front_mut() {
+            let settled = claim.outcome().await.map(|()| receipt.clone());
+            self.handed_over.pop_front();
+            self.outcome = match self.outcome.take() {
+                Some(Err(first)) => Some(Err(first)),
+                _ => Some(settled),
+            };
         }
-        outcome
+        self.outcome.take().unwrap_or(Err(nothing))
     }
 
     async fn close_and_flush(mut self: Box<Self>) -> Result<(), SegmentError> {
-        if self.handed_over.is_empty() { Ok(()) } else { self.flush().await.map(|_receipt| ()) }
+        if self.handed_over.is_empty() && self.outcome.is_none() {
+            Ok(())
+        } else {
+            self.flush().await.map(|_receipt| ())
+        }
     }
 }

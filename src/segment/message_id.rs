@@ -1,17 +1,18 @@
 //! The `messageId` of a call: Segment's dedupe key, the same on every attempt.
 //!
-//! Segment dedupes across all of a workspace's sources for about a day, so ids are namespaced (`relay-`); they are keyed,
-//! so that nobody who knows an idempotency key can guess one and have a customer swallowed. Never made from the content
+//! Segment dedupes across all of a workspace's sources for about a day, so an id made from a caller's key is namespaced
+//! (`relay-`), and keyed, so that nobody who knows the caller's key can guess it and have a customer swallowed. Never made from the content
 //! alone: a real change from A to B and back to A would be lost.
 
 use std::fmt::Write;
 
+use anyhow::Context;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use uuid::Uuid;
 
 /// What a caller gave us to recognise a repeated request by.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct IdempotencyKey {
     /// The header it came in: two kinds never collide.
     pub kind: KeyKind,
@@ -44,16 +45,15 @@ pub(super) struct MessageIds {
 }
 
 impl MessageIds {
-    pub(super) fn new(write_key: &str) -> Self {
-        // A key of any length is a key; `new` would ask for exactly one block.
-        let mut block = [0_u8; 64];
-        let digest = <Sha256 as sha2::Digest>::digest(write_key.as_bytes());
-        block[..digest.len()].copy_from_slice(&digest);
-        Self { keyed: Hmac::new(&block.into()) }
+    /// # Errors
+    /// Never: HMAC takes keys of any length.
+    pub(super) fn new(write_key: &str) -> anyhow::Result<Self> {
+        let keyed = Hmac::new_from_slice(write_key.as_bytes()).context("cannot key message ids")?;
+        Ok(Self { keyed })
     }
 
     /// A new id, for a call without a key.
-    pub(super) fn fresh(&self) -> String {
+    pub(super) fn fresh() -> String {
         Uuid::new_v4().hyphenated().to_string()
     }
 
@@ -85,24 +85,30 @@ mod tests {
     #[test]
     fn the_same_key_and_user_give_the_same_id_within_segments_limit() {
         let key = key(KeyKind::WebhookId, "msg_1");
-        let id = MessageIds::new("wk").under(&key, "c-1");
-        assert_eq!(id, MessageIds::new("wk").under(&key, "c-1"));
+        let id = MessageIds::new("wk").unwrap().under(&key, "c-1");
+        assert_eq!(id, MessageIds::new("wk").unwrap().under(&key, "c-1"));
         assert!(id.starts_with("relay-") && id.len() <= 99, "{id}");
     }
 
     #[test]
     fn another_user_key_kind_or_write_key_gives_another_id() {
-        let ids = MessageIds::new("wk");
+        let ids = MessageIds::new("wk").unwrap();
         let id = ids.under(&key(KeyKind::WebhookId, "msg_1"), "c-1");
         assert_ne!(id, ids.under(&key(KeyKind::WebhookId, "msg_1"), "c-2"));
         assert_ne!(id, ids.under(&key(KeyKind::WebhookId, "msg_2"), "c-1"));
         assert_ne!(id, ids.under(&key(KeyKind::IdempotencyKey, "msg_1"), "c-1"));
-        assert_ne!(id, MessageIds::new("other").under(&key(KeyKind::WebhookId, "msg_1"), "c-1"));
+        assert_ne!(id, MessageIds::new("other").unwrap().under(&key(KeyKind::WebhookId, "msg_1"), "c-1"));
+    }
+
+    #[test]
+    fn an_id_is_the_hmac_with_the_write_key_that_anyone_can_check() {
+        // printf 'webhook-id\0msg_1\0c-1' | openssl dgst -sha256 -hmac wk
+        let id = MessageIds::new("wk").unwrap().under(&key(KeyKind::WebhookId, "msg_1"), "c-1");
+        assert_eq!(id, "relay-1349fd573997c25b0f64b114a855534318e7b6d6983a7681dbd6744bc86246e1");
     }
 
     #[test]
     fn ids_without_a_key_are_never_the_same() {
-        let ids = MessageIds::new("wk");
-        assert_ne!(ids.fresh(), ids.fresh());
+        assert_ne!(MessageIds::fresh(), MessageIds::fresh());
     }
 }

@@ -11,7 +11,7 @@ use super::error::{ErrorCode, SegmentError};
 pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
 /// The first backoff's upper bound, as in Segment's server SDKs.
-const BACKOFF: Duration = Duration::from_millis(500);
+pub(super) const BACKOFF: Duration = Duration::from_millis(500);
 
 /// A backoff's upper bound, as in Segment's server SDKs.
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
@@ -22,8 +22,7 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_secs(60);
 /// How many characters of Segment's words are passed on. Its longest known are under a hundred.
 const MAX_WORDS: usize = 500;
 
-/// How an attempt ended.
-#[derive(Debug)]
+/// How an attempt ended. No `Debug`: Segment's words are not for logs.
 pub(super) enum Answer {
     /// Segment answered.
     Status {

@@ -67,6 +67,11 @@ impl Ticket {
         put.is_ok() && !self.reply.is_closed()
     }
 
+    /// Whether the caller has left.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.reply.is_closed()
+    }
+
     /// The request came back and the call was certainly not accepted by it.
     pub(super) fn not_accepted(&self) {
         // If an earlier attempt's outcome is unknown, it stays so.
@@ -80,7 +85,10 @@ impl Ticket {
 
     /// Gives up: `why`, unless an attempt's outcome is unknown, which is what the caller must hear then.
     pub(super) fn give_up(self, why: &SegmentError) {
-        let outcome = if self.state.load(Ordering::Acquire) == UNKNOWN { outcome_unknown() } else { why.clone() };
+        let outcome = match self.state.load(Ordering::Acquire) {
+            UNKNOWN => SegmentError { retry_after: why.retry_after.or(Some(SOON)), ..outcome_unknown() },
+            _ => why.clone(),
+        };
         self.settle(Err(outcome));
     }
 
@@ -93,7 +101,9 @@ impl Ticket {
 
 impl Claim {
     /// Waits until the call is settled, at most until the deadline.
-    pub(super) async fn outcome(mut self) -> Result<(), SegmentError> {
+    ///
+    /// Waiting may be broken off and begun again; once there was an outcome, there is no other.
+    pub(super) async fn outcome(&mut self) -> Result<(), SegmentError> {
         match tokio::time::timeout_at(self.deadline, &mut self.reply).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_dropped)) => Err(self.cut_off()),
@@ -155,21 +165,21 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_call_that_was_never_sent_is_withdrawn_at_the_deadline() {
-        let (ticket, claim) = ticket(soon());
+        let (ticket, mut claim) = ticket(soon());
         assert_eq!(claim.outcome().await.unwrap_err().code, ErrorCode::Overloaded);
         assert!(!ticket.put_in_request());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_call_in_a_request_at_the_deadline_has_an_unknown_outcome() {
-        let (ticket, claim) = ticket(soon());
+        let (ticket, mut claim) = ticket(soon());
         assert!(ticket.put_in_request());
         assert_eq!(claim.outcome().await.unwrap_err().code, ErrorCode::Timeout);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_call_that_came_back_is_certainly_not_accepted_at_the_deadline() {
-        let (ticket, claim) = ticket(soon());
+        let (ticket, mut claim) = ticket(soon());
         assert!(ticket.put_in_request());
         ticket.not_accepted();
         assert_eq!(claim.outcome().await.unwrap_err().code, ErrorCode::Unavailable);
@@ -178,7 +188,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_unknown_attempt_is_never_forgotten() {
-        let (ticket, claim) = ticket(soon());
+        let (ticket, mut claim) = ticket(soon());
         assert!(ticket.put_in_request());
         ticket.unknown();
         assert!(ticket.put_in_request());
@@ -196,10 +206,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_ticket_dropped_unsettled_says_that_the_relay_goes_down() {
-        let (waiting, claim) = ticket(soon());
+        let (waiting, mut claim) = ticket(soon());
         drop(waiting);
         assert_eq!(claim.outcome().await.unwrap_err().code, ErrorCode::ShuttingDown);
-        let (sent, claim) = ticket(soon());
+        let (sent, mut claim) = ticket(soon());
         assert!(sent.put_in_request());
         drop(sent);
         assert_eq!(claim.outcome().await.unwrap_err().code, ErrorCode::Timeout);

@@ -12,9 +12,9 @@ use anyhow::Context;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use reqwest::{Client, redirect};
-use tokio::time::Instant;
-use url::Url;
+use reqwest::{Client, Response, redirect};
+use tokio::time::{Instant, timeout_at};
+use url::{Host, Url};
 
 use super::batch::Batch;
 use super::retry::Answer;
@@ -54,15 +54,17 @@ impl Transport {
     /// Sends a batch once. `retries` is how often its calls were sent before.
     pub(super) async fn attempt(&self, batch: &Batch, retries: u32) -> Answer {
         let body = batch.body(&self.settings.write_key, Timestamp::now());
-        match tokio::time::timeout(self.settings.timeout, self.exchange(body, retries)).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) if error.is_connect() => Answer::NotSent(cause(&error)),
-            Ok(Err(error)) => Answer::Lost(cause(&error)),
-            Err(_elapsed) => Answer::Lost("timeout".to_owned()),
-        }
+        let deadline = Instant::now() + self.settings.timeout;
+        let response = match timeout_at(deadline, self.send(body, retries)).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) if error.is_connect() => return Answer::NotSent(cause(&error)),
+            Ok(Err(error)) => return Answer::Lost(cause(&error)),
+            Err(_elapsed) => return Answer::Lost("timeout".to_owned()),
+        };
+        read(response, deadline).await
     }
 
-    async fn exchange(&self, body: Vec<u8>, retries: u32) -> reqwest::Result<Answer> {
+    async fn send(&self, body: Vec<u8>, retries: u32) -> reqwest::Result<Response> {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if retries > 0 {
@@ -76,22 +78,29 @@ impl Transport {
             None => body,
         };
         let request = self.client().post(self.url.clone()).headers(headers);
-        let mut response = request.basic_auth(&self.settings.write_key, Some("")).body(body).send().await?;
-        let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let status = response.status().as_u16();
-        Ok(Answer::Status { status, retry_after, body: beginning(&mut response).await })
+        request.basic_auth(&self.settings.write_key, Some("")).body(body).send().await
     }
 
     /// The client, a new one if the old one has lived for long enough. Requests under way keep the old one.
     fn client(&self) -> Client {
         let mut client = self.client.lock();
-        if client.1.elapsed() > CLIENT_LIFE {
-            match self::client(&self.settings) {
-                Ok(new) => *client = (new, Instant::now()),
-                Err(error) => tracing::error!(%error, "could not renew the HTTP client; going on with the old one"),
+        if client.1.elapsed() <= CLIENT_LIFE {
+            return client.0.clone();
+        }
+        // Whoever sees it first renews it, while the others go on with the old one; a failure is not repeated at once.
+        client.1 = Instant::now();
+        let old = client.0.clone();
+        drop(client);
+        match self::client(&self.settings) {
+            Ok(new) => {
+                self.client.lock().0 = new.clone();
+                new
+            }
+            Err(error) => {
+                tracing::error!(%error, "could not renew the HTTP client; going on with the old one");
+                old
             }
         }
-        client.0.clone()
     }
 }
 
@@ -106,7 +115,10 @@ fn batch_url(endpoint: &Url) -> Url {
 fn client(settings: &SegmentSettings) -> reqwest::Result<Client> {
     // Whoever set a provider before us is welcome to it.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    Client::builder()
+    let builder = Client::builder();
+    // A proxy is for the way out, and a sandbox on this machine is not out.
+    let builder = if is_loopback(&settings.endpoint) { builder.no_proxy() } else { builder };
+    builder
         .user_agent(concat!("segment-relay/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
         .retry(reqwest::retry::never())
@@ -119,16 +131,36 @@ fn client(settings: &SegmentSettings) -> reqwest::Result<Client> {
         .build()
 }
 
-/// The answer's first bytes. What follows them, or an error among them, changes nothing: the status is there.
-async fn beginning(response: &mut reqwest::Response) -> Vec<u8> {
+fn is_loopback(endpoint: &Url) -> bool {
+    match endpoint.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+/// The answer with its body's first bytes. If they break off, a failure is still that failure; but a 2xx might have gone on
+/// to say that it was none.
+async fn read(mut response: Response, deadline: Instant) -> Answer {
+    let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let status = response.status();
     let mut body = Vec::new();
-    while body.len() < MAX_ANSWER
-        && let Ok(Some(chunk)) = response.chunk().await
-    {
-        body.extend_from_slice(&chunk);
+    let is_whole = loop {
+        match timeout_at(deadline, response.chunk()).await {
+            Ok(Ok(Some(chunk))) => body.extend_from_slice(&chunk),
+            Ok(Ok(None)) => break true,
+            Ok(Err(_)) | Err(_) => break false,
+        }
+        if body.len() >= MAX_ANSWER {
+            break true;
+        }
+    };
+    if status.is_success() && !is_whole {
+        return Answer::Lost("the answer broke off".to_owned());
     }
     body.truncate(MAX_ANSWER);
-    body
+    Answer::Status { status: status.as_u16(), retry_after, body }
 }
 
 fn gzip(body: &[u8]) -> Option<Vec<u8>> {

@@ -1,0 +1,146 @@
+//! What the answer to a request means to the part it held: settled, tried again, or split. Nothing here waits.
+//!
+//! Invariants: a call leaves by being settled or given up, never by being dropped; whoever cannot wait for the next
+//! attempt is told now.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::batch::{Batch, Taken};
+use super::dispatch::Dispatch;
+use super::error::SegmentError;
+use super::part::{Part, Parts};
+use super::retry::{self, Verdict};
+use super::slots::Slot;
+use super::ticket::SOON;
+
+/// A batch that failed this often is split even if nothing else succeeded meanwhile, but only once, or an outage would end
+/// in single calls: in a quiet relay there may be nothing else, and one call must not take its neighbours down. Whichever
+/// half is sound is the evidence from then on.
+const FAILURES_BEFORE_A_BLIND_SPLIT: u32 = 3;
+
+/// A batch that failed this often while other requests were accepted is split: the trouble is its own.
+const FAILURES_BEFORE_A_SPLIT: u32 = 2;
+
+/// What is left to be done.
+pub(super) enum Next {
+    Settled,
+    Again(Part),
+    Split(Parts),
+}
+
+/// Applies a verdict, and lets the gate know.
+pub(super) fn apply(dispatch: &Dispatch, part: Part, verdict: Verdict, slot: Slot) -> Next {
+    match verdict {
+        Verdict::Accepted => {
+            slot.pass.went_through();
+            dispatch.count_accepted();
+            dispatch.status.calls_accepted.inc_by(part.batch.len() as u64);
+            settle(dispatch, part.batch, &Ok(()));
+            Next::Settled
+        }
+        Verdict::Refused(why) => {
+            slot.pass.went_through();
+            refused(dispatch, part, why)
+        }
+        Verdict::Passing { why, retry_after, unknown } => {
+            slot.pass.went_through();
+            failed(dispatch, part, &why, retry_after, unknown)
+        }
+        Verdict::Exhausted { why, pause } => {
+            slot.pass.went_through();
+            part.batch.not_accepted();
+            again(dispatch, Part { retries: 0, ..part }, &why, Instant::now() + pause)
+        }
+        Verdict::RateLimited { why, retry_after } => {
+            part.batch.not_accepted();
+            let until = slot.pass.shut(&why, retry_after);
+            let why = why.retry_after(until.saturating_duration_since(Instant::now()));
+            dispatch.give_up_before(until, &why);
+            again(dispatch, part, &why, until)
+        }
+        Verdict::AboutUs(why) => {
+            part.batch.not_accepted();
+            let until = slot.pass.shut(&why, None);
+            dispatch.give_up_before(until, &why);
+            give_up(dispatch, part.batch.into_calls(), &why);
+            Next::Settled
+        }
+    }
+}
+
+/// Refused for good: a call alone is the culprit, others are searched for it.
+fn refused(dispatch: &Dispatch, part: Part, why: SegmentError) -> Next {
+    part.batch.not_accepted();
+    // The parts are requests of their own: nothing about them was tried before.
+    match (Part { retries: 0, failures: 0, ..part }).split() {
+        Ok(parts) => Next::Split(parts),
+        Err(alone) => {
+            dispatch.status.calls_refused.inc();
+            settle(dispatch, alone.batch, &Err(why));
+            Next::Settled
+        }
+    }
+}
+
+/// Passing trouble: another attempt after a pause, in two parts if the trouble seems to be this part's own.
+fn failed(
+    dispatch: &Dispatch,
+    mut part: Part,
+    why: &SegmentError,
+    retry_after: Option<Duration>,
+    unknown: bool,
+) -> Next {
+    if unknown {
+        part.batch.unknown()
+    } else {
+        part.batch.not_accepted()
+    }
+    if part.failures == 0 {
+        part.accepted_before = dispatch.accepted();
+    }
+    part.failures = part.failures.saturating_add(1);
+    let is_suspect = part.failures >= FAILURES_BEFORE_A_SPLIT && dispatch.accepted() > part.accepted_before;
+    let may_be = part.failures >= FAILURES_BEFORE_A_BLIND_SPLIT && !part.split_blindly;
+    let is_split = part.batch.len() > 1 && (is_suspect || may_be);
+    if is_split {
+        // One more failure of a part, while others succeed, splits it again: the other part may be that other.
+        part.failures = FAILURES_BEFORE_A_SPLIT - 1;
+        part.accepted_before = dispatch.accepted();
+        part.split_blindly |= !is_suspect;
+    }
+    let left = part.batch.last_deadline().saturating_duration_since(Instant::now());
+    // A time that would be no pause at all (0, or a date that is over) does not stand for one.
+    let retry_after = retry_after.filter(|pause| *pause >= retry::BACKOFF);
+    let Some(pause) = retry_after.or_else(|| retry::backoff(part.failures, left, fastrand::f64())) else {
+        give_up(dispatch, part.batch.into_calls(), &why.clone().retry_after(SOON));
+        return Next::Settled;
+    };
+    match again(dispatch, part, why, Instant::now() + pause) {
+        Next::Again(part) if is_split => part.split().map_or_else(Next::Again, Next::Split),
+        next => next,
+    }
+}
+
+/// The part once more, not before `until`; those who cannot wait so long are told now.
+fn again(dispatch: &Dispatch, mut part: Part, why: &SegmentError, until: Instant) -> Next {
+    let hurried = part.batch.extract(|taken| taken.ticket.deadline() <= until);
+    give_up(dispatch, hurried, &why.clone().retry_after(until.saturating_duration_since(Instant::now())));
+    part.not_before = until;
+    if part.batch.is_empty() { Next::Settled } else { Next::Again(part) }
+}
+
+fn settle(dispatch: &Dispatch, batch: Batch, outcome: &Result<(), SegmentError>) {
+    dispatch.settled(batch.iter());
+    batch.settle(outcome);
+}
+
+/// Tells the callers `why`, or that the outcome is unknown where it is.
+pub(super) fn give_up(dispatch: &Dispatch, calls: Vec<Taken>, why: &SegmentError) {
+    dispatch.settled(calls.iter());
+    dispatch.status.calls_given_up.inc_by(calls.len() as u64);
+    for taken in calls {
+        taken.ticket.give_up(why);
+    }
+}
