@@ -25,6 +25,9 @@ const OUTCOMES: [&str; 16] = [
     "unsupported_media_type",
 ];
 
+/// What the answer to a request to Segment can mean.
+const VERDICTS: [&str; 7] = ["about_us", "accepted", "exhausted", "failed", "no_answer", "rate_limited", "refused"];
+
 /// From a call on the same machine to `SEGMENT_TIMEOUT`'s default, in seconds.
 const DURATIONS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 
@@ -45,9 +48,9 @@ pub struct Status {
     pub calls_refused: IntCounter,
     /// Calls that were certainly not accepted, or may have been, when the relay gave up.
     pub calls_given_up: IntCounter,
-    /// Calls whose caller left before they were sent.
+    /// Calls whose caller left before they were sent, or sent again.
     pub calls_withdrawn: IntCounter,
-    /// Seconds an attempt took, from the first byte out to the last byte in, or to the failure.
+    /// Seconds an attempt took, from building the request to the last byte of the answer, or to the failure.
     pub attempt_seconds: Histogram,
     attempts: IntCounterVec,
     /// Calls in one request to Segment.
@@ -74,6 +77,9 @@ impl Status {
         let calls = counters(&registry, "calls_total", "Calls by result", "result")?;
         let attempts =
             counters(&registry, "attempts_total", "Requests to Segment by what the answer meant", "verdict")?;
+        for verdict in VERDICTS {
+            attempts.with_label_values(&[verdict]);
+        }
         let build = IntGauge::with_opts(
             Opts::new("segment_relay_build_info", "Always 1; the version is a label")
                 .const_label("version", env!("CARGO_PKG_VERSION")),

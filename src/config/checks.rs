@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use url::Url;
 
 use super::{ENDPOINT, Environment, LogFormat, LogSettings, Problems};
@@ -145,7 +146,7 @@ impl Checks {
                 self.problem(NAME, "must be a base URL, without ? or #");
             }
             Ok(url) => return Some(url),
-            Err(error) => self.problem(NAME, format_args!("not a URL ({error})")),
+            Err(error) => self.problem(NAME, format_args!("not a URL that begins with https:// or http:// ({error})")),
         }
         None
     }
@@ -193,6 +194,8 @@ impl Checks {
         let filter = filter.unwrap_or("info").to_owned();
         if let Err(error) = EnvFilter::try_new(&filter) {
             self.problem("RELAY_LOG", format_args!("not a filter ({error})"));
+        } else if let Some(word) = filter.split(',').find(|directive| is_misspelt_level(directive)) {
+            self.problem("RELAY_LOG", format_args!("{word} is no level (off, error, warn, info, debug, trace)"));
         }
         let format = match format {
             None => None,
@@ -205,6 +208,14 @@ impl Checks {
         };
         LogSettings { filter, format }
     }
+}
+
+/// A filter takes a word alone for the name of a module, and a misspelt level would turn all logs off.
+fn is_misspelt_level(directive: &str) -> bool {
+    let word = directive.trim();
+    let is_level = LevelFilter::from_str(word).is_ok();
+    let is_more = word.contains(['=', '[', ':']) || word.starts_with(env!("CARGO_CRATE_NAME"));
+    !word.is_empty() && !is_level && !is_more
 }
 
 /// What a setting of this type must be, in words.

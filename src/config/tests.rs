@@ -140,6 +140,8 @@ fn values_out_of_bounds_are_refused() {
         ("RELAY_MAX_IN_FLIGHT", "0"),
         ("RELAY_SHUTDOWN_GRACE", "soon"),
         ("RELAY_LOG", "segment_relay=loud"),
+        ("RELAY_LOG", "warning"),
+        ("RELAY_LOG", "segment_relay=debug,inf"),
         ("RELAY_LOG_FORMAT", "xml"),
         ("RELAY_AUTH", "magic"),
     ] {

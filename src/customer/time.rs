@@ -22,7 +22,7 @@ pub(super) fn read_timestamp(text: &str) -> Result<Timestamp, &'static str> {
     match offset.to_timestamp(local) {
         Ok(timestamp) if timestamp >= Timestamp::UNIX_EPOCH => Ok(timestamp),
         Ok(_) => Err("must not be before 1970-01-01T00:00:00Z"),
-        Err(_) => Err("is later than the relay can tell (the end of the year 9999)"),
+        Err(_) => Err("is later than the relay can tell (9999-12-30T22:00:00Z)"),
     }
 }
 

@@ -107,7 +107,7 @@ fn no_body(why: NoBody) -> Failed {
         }
         // Nobody is likely to read this.
         NoBody::Broken => {
-            let failure = Failure::new("invalid_json", "the body ended before it was complete").close();
+            let failure = Failure::new("invalid_json", "the body broke off, or is not what its headers say").close();
             Failed::new(StatusCode::BAD_REQUEST, &failure)
         }
     }

@@ -134,7 +134,9 @@ fn said(what: &str, status: u16, words: &str) -> String {
 /// Segment's words: the JSON `message`, else the text itself; one line, bounded.
 fn words(body: &[u8]) -> String {
     let json: Option<serde_json::Value> = serde_json::from_slice(body).ok();
-    let message = json.as_ref().and_then(|json| ["message", "error"].iter().find_map(|key| json.get(key)?.as_str()));
+    let message = json
+        .as_ref()
+        .and_then(|json| ["/message", "/error", "/error/message"].iter().find_map(|at| json.pointer(at)?.as_str()));
     let text = match (message, &json) {
         (Some(message), _) => message.into(),
         // JSON without words, such as {"success":false}, says nothing to a reader.
@@ -145,13 +147,20 @@ fn words(body: &[u8]) -> String {
     one_line.collect::<Vec<_>>().join(" ").chars().take(MAX_WORDS).collect()
 }
 
-/// Whether a 2xx says `"success": false`.
+/// Whether a 2xx says `"success": false`. Of one that cannot be read as a whole, what there is has to do.
 fn says_failure(body: &[u8]) -> bool {
     #[derive(serde::Deserialize)]
     struct Says {
         success: bool,
     }
-    serde_json::from_slice(body).is_ok_and(|says: Says| !says.success)
+    match serde_json::from_slice::<serde_json::Value>(body) {
+        Ok(whole) => serde_json::from_value(whole).is_ok_and(|says: Says| !says.success),
+        Err(_) => {
+            let text: Vec<u8> = body.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
+            let failure = br#""success":false"#;
+            text.windows(failure.len()).any(|window| window == failure)
+        }
+    }
 }
 
 /// `Retry-After` as seconds or as an HTTP date, at most [`MAX_RETRY_AFTER`]. A date in the past is no pause at all.

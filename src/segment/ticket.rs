@@ -144,7 +144,7 @@ impl Claim {
 fn outcome_unknown() -> SegmentError {
     SegmentError::new(
         ErrorCode::Timeout,
-        "Segment did not answer in time: whether it accepted the call is unknown; trying again with the same key is safe",
+        "no answer of Segment's arrived: whether it accepted the call is unknown; trying again with the same key is safe",
     )
     .retry_after(SOON)
 }

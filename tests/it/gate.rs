@@ -5,7 +5,7 @@ use std::net::TcpListener;
 
 use serde_json::{Value, json};
 
-use crate::harness::{App, Relay, Segment, WRITE_KEY, ada, customer};
+use crate::harness::{App, Relay, Segment, WRITE_KEY, ada, customer, eventually};
 
 #[tokio::test]
 async fn credentials_that_are_mended_are_noticed() {
@@ -87,4 +87,20 @@ async fn no_more_requests_a_second_than_were_allowed() {
     assert!(sent.len() < 20, "{}", sent.len());
     // Half a second lies between two, less what a busy machine adds to the stamping of the first.
     assert!(sent.windows(3).all(|three| three[2].duration_since(three[0]).as_millis() >= 500), "{sent:?}");
+}
+
+#[tokio::test]
+async fn calls_that_still_waited_when_a_rate_limit_came_hear_segments_retry_after_too() {
+    let app = App::start().await;
+    app.segment().fail(json!({"status": 429, "retryAfter": "120", "latency": "500ms"})).await;
+    let waiting = async {
+        eventually(async || app.relay().metric("segment_relay_slots_busy").await == 1.0).await;
+        app.post(&ada()).await
+    };
+    let ada = ada();
+    let (sent, waited) = tokio::join!(app.post(&ada), waiting);
+    for answer in [sent, waited] {
+        assert_eq!((answer.status, answer.code()), (503, "segment_rate_limited"), "{answer:?}");
+        assert_eq!(answer.header("retry-after"), Some("120"), "{answer:?}");
+    }
 }

@@ -115,3 +115,18 @@ async fn a_users_calls_stay_in_order_while_the_refused_among_them_are_searched()
     arrived.sort_by_key(|id| id.split('/').next());
     assert!(arrived.is_sorted(), "{arrived:?}");
 }
+
+#[tokio::test]
+async fn a_caller_who_leaves_during_a_pause_does_not_keep_its_users_next_call_waiting() {
+    let app = App::with(&[("RELAY_REQUEST_TIMEOUT", "10m")]).await;
+    // Far longer than this test is willing to wait for anything.
+    app.segment().fail(json!({"status": 503, "retryAfter": "300", "count": 1})).await;
+    let mut caller = app.relay().connect().await;
+    caller.post(r#"{"userId":"c-1","traits":{"call":"left"}}"#).await;
+    eventually(async || app.relay().metric(r#"segment_relay_attempts_total{verdict="failed"}"#).await == 1.0).await;
+    drop(caller);
+    let next = app.post(&json!({"userId": "c-1", "traits": {"call": "next"}})).await;
+    assert!(next.is_accepted(), "{next:?}");
+    let received = app.segment().received().await;
+    assert_eq!(received.iter().map(|call| &call["traits"]["call"]).collect::<Vec<_>>(), ["next"]);
+}

@@ -58,6 +58,10 @@ fn a_2xx_is_accepted_unless_it_says_otherwise() {
     for body in [r#"{"success":true}"#, "", "OK", r#"{"success":"false"}"#, "[]"] {
         assert_eq!(verdict(200, body), Verdict::Accepted, "{body}");
     }
+    let long = format!(r#"{{ "success" : false, "pad": "{}"#, "x".repeat(20_000));
+    for body in ["\u{feff}{\"success\":false}", &long, r#"{"success":false,"message":"cut o"#] {
+        assert_eq!(verdict(200, body).as_str(), "refused", "{body}");
+    }
     let refused = error(verdict(200, r#"{"success":false,"message":"no such source"}"#));
     assert_eq!(refused.code, ErrorCode::Rejected);
     assert!(refused.message.contains("no such source"));
