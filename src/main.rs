@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-/// A request allocates some thirty times on one thread, and much of it is freed on another, which the system's allocator
-/// pays for dearly: with this one the relay takes a quarter more requests.
+/// 18 % of the relay's CPU was the system's allocator: with this one it takes 10 to 28 % more requests (`cargo bench`), for
+/// about twice the memory at the peak, 70 MiB with 512 callers.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

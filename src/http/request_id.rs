@@ -16,7 +16,7 @@ impl RequestId {
     /// The caller's id, or a new one.
     pub(super) fn of(headers: &HeaderMap) -> Self {
         match headers.get(HEADER) {
-            // Copied, because a clone would keep the connection's whole read buffer alive.
+            // Copied, because a clone would keep the connection's read buffer alive.
             Some(id) if is_fit(id.as_bytes()) => {
                 HeaderValue::from_bytes(id.as_bytes()).map_or_else(|_| Self::new(), Self)
             }
