@@ -71,6 +71,18 @@ impl<'a> SegmentIdentifyPayload<'a> {
             integrations: None,
         }
     }
+
+    /// Whether the ids are fit to be sent. A parsed payload's are; a program may have set others.
+    ///
+    /// # Errors
+    /// What is wrong with which of them; the id itself is not in it.
+    pub fn check_ids(&self) -> Result<(), String> {
+        check_user_id(&self.user_id).map_err(|fault| format!("userId {fault}"))?;
+        let anonymous_id = self.anonymous_id.as_deref().map_or(Ok(()), check_user_id);
+        anonymous_id.map_err(|fault| format!("anonymousId {fault}"))?;
+        let message_id = self.message_id.as_deref().map_or(Ok(()), check_message_id);
+        message_id.map_err(|fault| format!("messageId {fault}"))
+    }
 }
 
 impl fmt::Debug for SegmentIdentifyPayload<'_> {
@@ -80,6 +92,14 @@ impl fmt::Debug for SegmentIdentifyPayload<'_> {
             .field("timestamp", &self.timestamp)
             .finish_non_exhaustive()
     }
+}
+
+/// Segment drops a call whose `messageId` has more characters, after a 200.
+const MAX_MESSAGE_ID: usize = 99;
+
+fn check_message_id(id: &str) -> Result<(), &'static str> {
+    let is_fit = (1..=MAX_MESSAGE_ID).contains(&id.chars().count());
+    is_fit.then_some(()).ok_or("must have 1 to 99 characters")
 }
 
 /// Whether an id names one customer: not blank, and none of the placeholders Segment tells its users to block, because

@@ -1,6 +1,6 @@
 //! The integration service: a validated customer goes to Segment, and one result says what became of it.
 //!
-//! identify, then flush, then the result. Nothing is called for a userId that must not be sent; nothing is flushed when
+//! identify, then flush, then the result. Nothing is called for ids that must not be sent; nothing is flushed when
 //! identify failed; the original error comes back with its words. The client is injected; it knows no HTTP.
 
 mod environment;
@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer};
 pub use crate::segment::{ErrorCode, IdempotencyKey, KeyKind, Receipt, SegmentClient, SegmentClients, SegmentError};
 pub use environment::{client_from_environment, send_customer_to_segment};
 
-use crate::customer::{SegmentIdentifyPayload, check_user_id};
+use crate::customer::SegmentIdentifyPayload;
 
 /// What became of a customer. [`Report`] is its JSON.
 pub type SegmentIntegrationResult = Result<Receipt, SegmentError>;
@@ -19,13 +19,12 @@ pub type SegmentIntegrationResult = Result<Receipt, SegmentError>;
 /// Sends a customer through an injected client and waits for the outcome.
 ///
 /// # Errors
-/// [`ErrorCode::InvalidPayload`] for a userId that must not be sent; else whatever the client says.
+/// [`ErrorCode::InvalidPayload`] for ids that must not be sent; else whatever the client says.
 pub async fn send_customer_to_segment_with_client(
     client: &mut dyn SegmentClient,
     payload: &SegmentIdentifyPayload<'_>,
 ) -> SegmentIntegrationResult {
-    check_user_id(&payload.user_id)
-        .map_err(|fault| SegmentError::new(ErrorCode::InvalidPayload, format!("userId {fault}")))?;
+    payload.check_ids().map_err(|fault| SegmentError::new(ErrorCode::InvalidPayload, fault))?;
     client.identify(payload)?;
     client.flush().await
 }

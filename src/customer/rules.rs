@@ -14,10 +14,7 @@ use super::error::{BrokenRules, PayloadError, Pointer};
 use super::scan::{Fault, Scanner, Value};
 use super::time::read_timestamp;
 use super::traits::UserTraits;
-use super::{SegmentIdentifyPayload, check_user_id};
-
-/// Segment drops a call whose `messageId` has more characters, after a 200.
-const MAX_MESSAGE_ID: usize = 99;
+use super::{SegmentIdentifyPayload, check_message_id, check_user_id};
 
 const REQUIRED: &str = "is required";
 const UNKNOWN: &str = "is not a field of this interface, which takes userId, traits, timestamp, messageId, anonymousId, \
@@ -102,9 +99,8 @@ fn read_when(scanner: &mut Scanner<'_>, broken: &mut BrokenRules) -> Result<Opti
 
 fn read_message_id<'a>(scanner: &mut Scanner<'a>, broken: &mut BrokenRules) -> Result<Option<Cow<'a, str>>, Fault> {
     let id = optional_string(scanner, "/messageId", broken)?;
-    let length = id.as_ref().map(|id| id.chars().count());
-    if length.is_some_and(|length| length == 0 || length > MAX_MESSAGE_ID) {
-        broken.push("/messageId", format_args!("must have 1 to {MAX_MESSAGE_ID} characters"));
+    if let Some(Err(message)) = id.as_deref().map(check_message_id) {
+        broken.push("/messageId", message);
     }
     Ok(id)
 }

@@ -127,6 +127,21 @@ async fn the_client_is_never_called_for_a_user_id_that_must_not_be_sent() {
     }
 }
 
+#[tokio::test]
+async fn nor_for_another_id_that_segment_would_drop_in_silence() {
+    let too_long = "x".repeat(100);
+    for (message_id, anonymous_id) in [(Some(""), None), (Some(&*too_long), None), (None, Some("")), (None, Some("0"))]
+    {
+        let mut client = FakeClient::default();
+        let mut customer = payload(ADA);
+        customer.message_id = message_id.map(Into::into);
+        customer.anonymous_id = anonymous_id.map(Into::into);
+        let error = send_customer_to_segment_with_client(&mut client, &customer).await.unwrap_err();
+        assert_eq!(error.code, ErrorCode::InvalidPayload, "{message_id:?} {anonymous_id:?}");
+        assert!(client.is_untouched());
+    }
+}
+
 #[test]
 fn a_report_of_success_says_just_that() {
     let accepted = Ok(Receipt { message_id: "m-1".to_owned() });
