@@ -161,6 +161,8 @@ fn a_report_of_failure_has_the_message_and_the_code() {
 fn in_own_process(name: &str, variables: &[(&str, &str)]) -> String {
     let mut again = Command::new(std::env::current_exe().unwrap());
     again.env_clear().env(OWN_PROCESS, "1").envs(variables.iter().copied());
+    // Where coverage goes, if it is measured.
+    again.envs(std::env::var_os("LLVM_PROFILE_FILE").map(|file| ("LLVM_PROFILE_FILE", file)));
     let ended = again.args(["--exact", &format!("integration::tests::{name}"), "--nocapture"]).output().unwrap();
     let printed = String::from_utf8_lossy(&ended.stdout).into_owned();
     assert!(ended.status.success(), "{printed}\n{}", String::from_utf8_lossy(&ended.stderr));
