@@ -89,8 +89,13 @@ struct Environment {
 /// # Errors
 /// Every problem there is.
 pub fn from_environment() -> Result<Settings, Problems> {
+    from_variables(variables())
+}
+
+/// This process's environment; what is no text is made one, and no setting takes it.
+pub fn variables() -> impl Iterator<Item = (String, String)> {
     let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
-    from_variables(std::env::vars_os().map(|(name, value)| (lossy(name), lossy(value))))
+    std::env::vars_os().map(move |(name, value)| (lossy(name), lossy(value)))
 }
 
 /// The settings of `variables`; those that are none of ours are passed over.

@@ -8,6 +8,7 @@
 //! It does not know what the tasks do, and it does not read signals before [`Lifecycle::run`] is called.
 
 use std::future::Future;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -47,6 +48,16 @@ pub enum Ending {
     CutOff,
     /// A task died.
     Failed,
+}
+
+impl From<Ending> for ExitCode {
+    /// Success only if nothing was cut off and no task died.
+    fn from(ending: Ending) -> Self {
+        match ending {
+            Ending::Drained => Self::SUCCESS,
+            Ending::CutOff | Ending::Failed => Self::FAILURE,
+        }
+    }
 }
 
 impl Lifecycle {

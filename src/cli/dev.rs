@@ -12,7 +12,7 @@ use super::reachable;
 use super::serve::{listen, runtime};
 use crate::app::App;
 use crate::config;
-use crate::lifecycle::{Ending, Lifecycle};
+use crate::lifecycle::Lifecycle;
 use crate::{sandbox, telemetry};
 
 #[derive(clap::Args)]
@@ -24,8 +24,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let own = ["SEGMENT_WRITE_KEY", "SEGMENT_ENDPOINT"];
-    let variables = std::env::vars_os()
-        .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+    let variables = config::variables()
         .filter(|(name, _)| !own.contains(&name.as_str()))
         .chain([("SEGMENT_WRITE_KEY".to_owned(), "dev".to_owned())]);
     let mut settings = config::from_variables(variables)?;
@@ -44,10 +43,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             }
         });
         let app = App::build(&settings, &life)?;
-        Ok(match app.run(relay, &settings).await? {
-            Ending::Drained => ExitCode::SUCCESS,
-            Ending::CutOff | Ending::Failed => ExitCode::FAILURE,
-        })
+        Ok(app.run(relay, &settings).await?.into())
     })
 }
 

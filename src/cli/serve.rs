@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 
 use crate::app::App;
 use crate::config::Settings;
-use crate::lifecycle::{Ending, Lifecycle};
+use crate::lifecycle::Lifecycle;
 use crate::telemetry;
 
 pub(super) fn run() -> anyhow::Result<ExitCode> {
@@ -26,10 +26,7 @@ pub(super) async fn serve(settings: &Settings) -> anyhow::Result<ExitCode> {
     let life = Lifecycle::new();
     let listener = listen(settings.listen).await?;
     let app = App::build(settings, &life)?;
-    Ok(match app.run(listener, settings).await? {
-        Ending::Drained => ExitCode::SUCCESS,
-        Ending::CutOff | Ending::Failed => ExitCode::FAILURE,
-    })
+    Ok(app.run(listener, settings).await?.into())
 }
 
 /// Listens on `address`.

@@ -32,8 +32,8 @@ use crate::lifecycle::Lifecycle;
 /// Connections at once; more wait in the system's backlog. Each has a read buffer of up to 32 KiB.
 const MAX_CONNECTIONS: usize = 10_000;
 
-/// A connection on which no request was begun or ended between two ticks, and none is being answered, is closed. Longer than the
-/// minute for which load balancers commonly keep theirs, so that they, not we, end an idle one.
+/// A connection on which no request was begun or ended between two ticks, and none is being answered, is closed. Longer
+/// than the minute for which load balancers commonly keep theirs, so that they, not we, end an idle one.
 const IDLE_TICK: Duration = Duration::from_secs(75);
 
 /// While draining, a connection on which no request is being answered is closed after this long: time enough to read a

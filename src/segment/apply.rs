@@ -111,9 +111,8 @@ fn failed(
         part.split_blindly |= !is_suspect;
     }
     let left = part.batch.last_deadline().saturating_duration_since(Instant::now());
-    // A time that would be no pause at all (0, or a date that is over) does not stand for one.
-    let retry_after = retry_after.filter(|pause| *pause >= retry::BACKOFF);
-    let Some(pause) = retry_after.or_else(|| retry::backoff(part.failures, left, fastrand::f64())) else {
+    let Some(pause) = retry::a_pause(retry_after).or_else(|| retry::backoff(part.failures, left, fastrand::f64()))
+    else {
         give_up(dispatch, part.batch.into_calls(), &why.clone().retry_after(SOON));
         return Next::Settled;
     };

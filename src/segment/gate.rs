@@ -12,10 +12,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::error::SegmentError;
-use super::retry::MAX_RETRY_AFTER;
-
-/// How long the gate stays shut the first time when Segment names no time. Segment's own SDKs start there.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
+use super::retry::{self, MAX_RETRY_AFTER};
 
 /// How long it stays shut at most when Segment names no time: an operator who has mended the credentials should not have
 /// to wait longer to see it.
@@ -120,10 +117,8 @@ impl Pass {
         }
     }
 
-    /// Segment asks everyone to wait, or does not know us: shuts the gate, and says until when. A time so short that it
-    /// would be no pause at all (0, or a date that is over) is none.
+    /// Segment asks everyone to wait, or does not know us: shuts the gate, and says until when.
     pub(super) fn shut(mut self, why: &SegmentError, retry_after: Option<Duration>) -> Instant {
-        let retry_after = retry_after.filter(|pause| *pause >= FIRST_PAUSE);
         let mut state = self.gate.state.lock();
         let now = Instant::now();
         let already = state.shut.as_ref().map(|shut| shut.until).filter(|_| !self.is_probe);
@@ -131,7 +126,8 @@ impl Pass {
             state.times = state.times.saturating_add(1);
             tracing::warn!(code = why.code.as_str(), "Segment takes nothing; waiting");
         }
-        let pause = retry_after.map_or_else(|| pause(state.times), |pause| pause.min(MAX_RETRY_AFTER));
+        let pause = retry::a_pause(retry_after)
+            .map_or_else(|| retry::doubled(state.times, LONGEST_PAUSE), |pause| pause.min(MAX_RETRY_AFTER));
         let until = already.map_or(now + pause, |already| already.max(now + pause));
         let probing = !self.is_probe && state.shut.as_ref().is_some_and(|shut| shut.probing);
         state.shut = Some(Shut { until, why: why.clone(), probing });
@@ -153,14 +149,10 @@ impl Drop for Pass {
     }
 }
 
-/// 0.5 s, 1 s, 2 s ... 30 s.
-fn pause(times: u32) -> Duration {
-    FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(times.saturating_sub(1))).min(LONGEST_PAUSE)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Gate, LONGEST_PAUSE, pause};
+    use super::{Gate, LONGEST_PAUSE};
+    use crate::segment::retry::doubled;
     use crate::segment::{ErrorCode, SegmentError};
     use std::time::Duration;
     use tokio::time::Instant;
@@ -209,8 +201,8 @@ mod tests {
         assert_eq!(straggler.shut(&limited(), None), until);
         let probe = gate.pass().await;
         let again = Instant::now();
-        assert_eq!(probe.shut(&limited(), None) - again, pause(2));
-        assert_eq!(pause(u32::MAX), LONGEST_PAUSE);
+        assert_eq!(probe.shut(&limited(), None) - again, doubled(2, LONGEST_PAUSE));
+        assert_eq!(doubled(u32::MAX, LONGEST_PAUSE), LONGEST_PAUSE);
     }
 
     #[tokio::test(start_paused = true)]

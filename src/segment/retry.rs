@@ -11,7 +11,7 @@ use super::error::{ErrorCode, SegmentError};
 pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
 /// The first backoff's upper bound, as in Segment's server SDKs.
-pub(super) const BACKOFF: Duration = Duration::from_millis(500);
+const BACKOFF: Duration = Duration::from_millis(500);
 
 /// A backoff's upper bound, as in Segment's server SDKs.
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
@@ -97,7 +97,7 @@ pub(super) fn judge(answer: &Answer, now: SystemTime) -> Verdict {
         },
         422 => Verdict::Exhausted {
             why: SegmentError::new(ErrorCode::Unavailable, said("Segment was asked too often", status, &words)),
-            pause: retry_after.unwrap_or(EXHAUSTED_PAUSE),
+            pause: a_pause(retry_after).unwrap_or(EXHAUSTED_PAUSE),
         },
         401 | 403 => Verdict::AboutUs(SegmentError::new(
             ErrorCode::Unauthorized,
@@ -115,8 +115,18 @@ pub(super) fn judge(answer: &Answer, now: SystemTime) -> Verdict {
 /// How long to wait before the next attempt, after `failures` failed ones, when whoever waits longest does so for `left`:
 /// full jitter, `chance` in 0..1. None: there is no time for another attempt.
 pub(super) fn backoff(failures: u32, left: Duration, chance: f64) -> Option<Duration> {
-    let bound = BACKOFF.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1))).min(MAX_BACKOFF);
+    let bound = doubled(failures, MAX_BACKOFF);
     (left >= BACKOFF).then(|| bound.min(left).mul_f64(chance.clamp(0.0, 1.0)))
+}
+
+/// 0.5 s, 1 s, 2 s ... `longest`, by how often in a row.
+pub(super) fn doubled(times: u32, longest: Duration) -> Duration {
+    BACKOFF.saturating_mul(2_u32.saturating_pow(times.saturating_sub(1))).min(longest)
+}
+
+/// What Segment named, unless it is so short that it would be no pause at all (0, or a date that is over).
+pub(super) fn a_pause(retry_after: Option<Duration>) -> Option<Duration> {
+    retry_after.filter(|pause| *pause >= BACKOFF)
 }
 
 fn passing(message: String, retry_after: Option<Duration>, unknown: bool) -> Verdict {

@@ -99,6 +99,17 @@ fn retry_after_is_seconds_or_a_date_on_any_retryable_status() {
     }
 }
 
+#[test]
+fn an_exhausted_retry_count_always_means_a_pause() {
+    for (header, seconds) in [(None, 60), (Some("0"), 60), (Some("Sun, 06 Nov 1994 08:00:00 GMT"), 60), (Some("7"), 7)]
+    {
+        match judge(&answer(422, header, ""), now()) {
+            Verdict::Exhausted { pause, .. } => assert_eq!(pause.as_secs(), seconds, "{header:?}"),
+            other => panic!("{}", other.as_str()),
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn no_answer_makes_us_panic_and_no_message_is_long(
