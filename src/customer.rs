@@ -47,6 +47,8 @@ pub struct SegmentIdentifyPayload<'a> {
     pub context: Option<Context<'a>>,
     /// Which of Segment's destinations get the call.
     pub integrations: Option<Integrations<'a>>,
+    /// The whole body it was read from, if it was: a repeated request has the same.
+    pub body: Option<&'a [u8]>,
 }
 
 impl<'a> SegmentIdentifyPayload<'a> {
@@ -69,6 +71,7 @@ impl<'a> SegmentIdentifyPayload<'a> {
             anonymous_id: None,
             context: None,
             integrations: None,
+            body: None,
         }
     }
 

@@ -8,7 +8,9 @@ mod environment;
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
-pub use crate::segment::{ErrorCode, IdempotencyKey, KeyKind, Receipt, SegmentClient, SegmentClients, SegmentError};
+pub use crate::segment::{
+    ErrorCode, IdempotencyKey, KeyKind, Receipt, SegmentClient, SegmentClients, SegmentError, Standing,
+};
 pub use environment::{client_from_environment, send_customer_to_segment};
 
 use crate::customer::SegmentIdentifyPayload;

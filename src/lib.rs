@@ -9,6 +9,7 @@ pub mod http;
 
 pub mod customer;
 pub mod integration;
+pub mod outbox;
 pub mod segment;
 
 pub mod lifecycle;

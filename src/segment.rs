@@ -27,6 +27,9 @@ mod test_calls;
 mod ticket;
 mod transport;
 
+use std::fmt;
+use std::time::Duration;
+
 use async_trait::async_trait;
 use tokio::time::Instant;
 
@@ -35,15 +38,18 @@ use crate::customer::SegmentIdentifyPayload;
 pub use call::{Call, MAX_CALL_BYTES};
 pub use error::{ErrorCode, SegmentError};
 pub use live::LiveClients;
-pub use message_id::{IdempotencyKey, KeyKind};
+pub use message_id::{IdempotencyKey, KeyKind, MessageIds};
 pub use reach::reach;
 pub use settings::SegmentSettings;
 
 /// Makes clients: what is injected wherever calls are sent.
 pub trait SegmentClients: Send + Sync {
     /// Opens one caller's conversation, which must be over at `deadline`. Under `key` a repeated call keeps its
-    /// `messageId`.
-    fn open(&self, deadline: Instant, key: Option<IdempotencyKey>) -> Box<dyn SegmentClient>;
+    /// `messageId`. Where [`Standing::Stored`] is an outcome, a caller may `wait` for so long to hear Segment's.
+    fn open(&self, deadline: Instant, key: Option<IdempotencyKey>, wait: Option<Duration>) -> Box<dyn SegmentClient>;
+
+    /// Whether a flush may end with [`Standing::Stored`], so that a caller's `wait` means something.
+    fn stores(&self) -> bool;
 }
 
 /// One caller's conversation with Segment.
@@ -71,6 +77,53 @@ pub trait SegmentClient: Send {
 /// What became of a call that did not fail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receipt {
-    /// The `messageId` under which Segment accepted the call.
+    /// The `messageId` under which Segment got the call, or will get it.
     pub message_id: String,
+    /// How far the call has come.
+    pub standing: Standing,
+    /// The key's call was there already: no second one was made.
+    pub replayed: bool,
+}
+
+/// How far a call that did not fail has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Segment accepted it.
+    Accepted,
+    /// It is on disk, synced, and will be delivered.
+    Stored,
+}
+
+impl Receipt {
+    /// Segment accepted the call.
+    pub fn accepted(message_id: String) -> Self {
+        Self { message_id, standing: Standing::Accepted, replayed: false }
+    }
+}
+
+/// What became of a stored call that was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivered {
+    /// The id under which it was handed over.
+    pub id: i64,
+    pub outcome: Result<(), Refusal>,
+}
+
+/// Segment refused a call for good.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The status of its answer.
+    pub status: u16,
+    /// Its words. May name the customer: never logged.
+    pub reason: String,
+    /// How many requests held the call.
+    pub attempts: u32,
+}
+
+impl fmt::Debug for Refusal {
+    /// Without the words.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Refusal");
+        shown.field("status", &self.status).field("attempts", &self.attempts).finish_non_exhaustive()
+    }
 }

@@ -26,7 +26,7 @@ pub(super) fn read_payload(body: &[u8]) -> Result<SegmentIdentifyPayload<'_>, Pa
     let payload = read_fields(&mut scanner, &mut broken)?;
     scanner.end()?;
     match payload {
-        Some(payload) if broken.is_empty() => Ok(payload),
+        Some(payload) if broken.is_empty() => Ok(SegmentIdentifyPayload { body: Some(body), ..payload }),
         _ => Err(broken.into()),
     }
 }
@@ -70,7 +70,16 @@ fn read_fields<'a>(
     let (Some(user_id), Some(traits)) = (user_id.flatten(), traits.flatten()) else {
         return Ok(None);
     };
-    Ok(Some(SegmentIdentifyPayload { user_id, traits, timestamp, message_id, anonymous_id, context, integrations }))
+    Ok(Some(SegmentIdentifyPayload {
+        user_id,
+        traits,
+        timestamp,
+        message_id,
+        anonymous_id,
+        context,
+        integrations,
+        body: None,
+    }))
 }
 
 fn read_user_id<'a>(scanner: &mut Scanner<'a>, broken: &mut BrokenRules) -> Result<Option<Cow<'a, str>>, Fault> {

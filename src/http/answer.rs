@@ -137,11 +137,11 @@ impl Answer {
 /// The contract's status for a code.
 fn status(code: ErrorCode) -> StatusCode {
     match code {
-        ErrorCode::InvalidPayload | ErrorCode::Rejected => StatusCode::UNPROCESSABLE_ENTITY,
+        ErrorCode::InvalidPayload | ErrorCode::Rejected | ErrorCode::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
         ErrorCode::MessageTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorCode::Unauthorized | ErrorCode::Misconfigured | ErrorCode::Unavailable => StatusCode::BAD_GATEWAY,
         ErrorCode::RateLimited | ErrorCode::Overloaded | ErrorCode::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
-        ErrorCode::Timeout => StatusCode::GATEWAY_TIMEOUT,
+        ErrorCode::Timeout | ErrorCode::OutboxTimeout => StatusCode::GATEWAY_TIMEOUT,
         // The service does not start without a write key; only a client made from the environment says this.
         ErrorCode::NotConfigured => StatusCode::INTERNAL_SERVER_ERROR,
     }

@@ -77,7 +77,7 @@ async fn customer(edge: &Edge, request: Request) -> Result<Answer, Failed> {
         let (code, answer) = Answer::invalid(&error);
         Failed { code, answer }
     })?;
-    let mut client = edge.clients.open(deadline, key);
+    let mut client = edge.clients.open(deadline, key, None);
     let receipt = send_customer_to_segment_with_client(&mut *client, &payload)
         .await
         .map_err(|error| Failed { code: error.code.as_str(), answer: Answer::not_accepted(&error) })?;

@@ -54,7 +54,7 @@ impl SegmentClient for Fake {
             (segment.mood.clone(), segment.received.len())
         };
         match mood {
-            Mood::Accepts => Ok(Receipt { message_id: format!("m-{count}") }),
+            Mood::Accepts => Ok(Receipt::accepted(format!("m-{count}"))),
             Mood::Fails(error) => Err(error),
             Mood::NeverAnswers => std::future::pending().await,
         }
@@ -66,9 +66,13 @@ impl SegmentClient for Fake {
 }
 
 impl SegmentClients for Fake {
-    fn open(&self, _deadline: Instant, key: Option<IdempotencyKey>) -> Box<dyn SegmentClient> {
+    fn open(&self, _deadline: Instant, key: Option<IdempotencyKey>, _wait: Option<Duration>) -> Box<dyn SegmentClient> {
         self.0.lock().keys.push(key);
         Box::new(Self(self.0.clone()))
+    }
+
+    fn stores(&self) -> bool {
+        false
     }
 }
 

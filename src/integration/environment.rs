@@ -35,7 +35,7 @@ pub fn client_from_environment() -> Result<Box<dyn SegmentClient>, SegmentError>
     let life = Lifecycle::new();
     let clients = LiveClients::start(settings.segment, Arc::new(status), &life)
         .map_err(|error| not_configured(format!("{error:#}")))?;
-    let client = clients.open(Instant::now() + settings.request_timeout, None);
+    let client = clients.open(Instant::now() + settings.request_timeout, None, None);
     Ok(Box::new(OwnClient { client, machinery: Machinery(life) }))
 }
 

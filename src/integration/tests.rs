@@ -55,7 +55,7 @@ impl SegmentClient for FakeClient {
             Some(error) => Err(error),
             None => {
                 self.accepted.extend(flushed);
-                Ok(Receipt { message_id: format!("m-{}", self.accepted.len()) })
+                Ok(Receipt::accepted(format!("m-{}", self.accepted.len())))
             }
         }
     }
@@ -80,7 +80,7 @@ fn report(result: &SegmentIntegrationResult) -> Value {
 #[tokio::test]
 async fn a_customer_is_identified_then_flushed_and_has_a_receipt() {
     let mut client = FakeClient::default();
-    assert_eq!(send(&mut client, ADA).await, Ok(Receipt { message_id: "m-1".to_owned() }));
+    assert_eq!(send(&mut client, ADA).await, Ok(Receipt::accepted("m-1".to_owned())));
     assert_eq!(client.accepted, [("c-1042".to_owned(), r#"{"email":"ada@example.com","plan":"pro"}"#.to_owned())]);
     assert_eq!((client.waiting.len(), client.flushes), (0, 1));
 }
@@ -144,7 +144,7 @@ async fn nor_for_another_id_that_segment_would_drop_in_silence() {
 
 #[test]
 fn a_report_of_success_says_just_that() {
-    let accepted = Ok(Receipt { message_id: "m-1".to_owned() });
+    let accepted = Ok(Receipt::accepted("m-1".to_owned()));
     assert_eq!(serde_json::to_string(&Report(&accepted)).unwrap(), r#"{"success":true}"#);
 }
 

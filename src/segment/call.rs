@@ -46,6 +46,11 @@ impl Call {
         Ok(Self { user_id: Arc::from(&*payload.user_id), json: json.into() })
     }
 
+    /// A call that was serialised before, such as one that was stored.
+    pub fn from_wire(user_id: Arc<str>, json: Bytes) -> Self {
+        Self { user_id, json }
+    }
+
     /// Whose call this is; calls of one user are sent in order.
     pub fn user_id(&self) -> &Arc<str> {
         &self.user_id

@@ -39,6 +39,10 @@ pub enum ErrorCode {
     Timeout,
     /// The relay is going down. The call was not accepted.
     ShuttingDown,
+    /// The idempotency key came with another payload before.
+    KeyReused,
+    /// The commit was not confirmed in time: the call may have been stored.
+    OutboxTimeout,
 }
 
 impl ErrorCode {
@@ -56,6 +60,8 @@ impl ErrorCode {
             Self::RateLimited => "segment_rate_limited",
             Self::Timeout => "segment_timeout",
             Self::ShuttingDown => "shutting_down",
+            Self::KeyReused => "idempotency_key_reused",
+            Self::OutboxTimeout => "outbox_timeout",
         }
     }
 }

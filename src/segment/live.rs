@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -55,7 +56,8 @@ impl LiveClients {
 }
 
 impl SegmentClients for LiveClients {
-    fn open(&self, deadline: Instant, key: Option<IdempotencyKey>) -> Box<dyn SegmentClient> {
+    /// Here every flush waits for Segment's answer: `wait` changes nothing.
+    fn open(&self, deadline: Instant, key: Option<IdempotencyKey>, _wait: Option<Duration>) -> Box<dyn SegmentClient> {
         Box::new(LiveClient {
             dispatch: self.dispatch.clone(),
             message_ids: self.message_ids.clone(),
@@ -65,20 +67,20 @@ impl SegmentClients for LiveClients {
             outcome: None,
         })
     }
+
+    fn stores(&self) -> bool {
+        false
+    }
 }
 
 #[async_trait]
 impl SegmentClient for LiveClient {
     fn identify(&mut self, payload: &SegmentIdentifyPayload<'_>) -> Result<(), SegmentError> {
-        let message_id = match (&payload.message_id, &self.key) {
-            (Some(message_id), _) => message_id.clone().into_owned(),
-            (None, Some(key)) => self.message_ids.under(key, &payload.user_id),
-            (None, None) => MessageIds::fresh(),
-        };
+        let (message_id, _has_key) = self.message_ids.of(payload, self.key.as_ref());
         let call = Call::new(payload, &message_id, Timestamp::now())?;
         let (ticket, claim) = ticket(self.deadline);
         self.dispatch.hand_over(Taken { call, ticket })?;
-        self.handed_over.push_back((Receipt { message_id }, claim));
+        self.handed_over.push_back((Receipt::accepted(message_id), claim));
         Ok(())
     }
 

@@ -11,6 +11,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use uuid::Uuid;
 
+use crate::customer::SegmentIdentifyPayload;
+
 /// What a caller gave us to recognise a repeated request by.
 #[derive(Clone, PartialEq, Eq)]
 pub struct IdempotencyKey {
@@ -40,25 +42,35 @@ impl KeyKind {
 }
 
 /// Makes message ids, keyed with the write key.
-pub(super) struct MessageIds {
+#[derive(Clone)]
+pub struct MessageIds {
     keyed: Hmac<Sha256>,
 }
 
 impl MessageIds {
     /// # Errors
     /// Never: HMAC takes keys of any length.
-    pub(super) fn new(write_key: &str) -> anyhow::Result<Self> {
+    pub fn new(write_key: &str) -> anyhow::Result<Self> {
         let keyed = Hmac::new_from_slice(write_key.as_bytes()).context("cannot key message ids")?;
         Ok(Self { keyed })
     }
 
+    /// The id of this payload's call, and whether it comes from a key.
+    pub fn of(&self, payload: &SegmentIdentifyPayload<'_>, key: Option<&IdempotencyKey>) -> (String, bool) {
+        match (&payload.message_id, key) {
+            (Some(message_id), _) => (message_id.clone().into_owned(), true),
+            (None, Some(key)) => (self.under(key, &payload.user_id), true),
+            (None, None) => (Self::fresh(), false),
+        }
+    }
+
     /// A new id, for a call without a key.
-    pub(super) fn fresh() -> String {
+    fn fresh() -> String {
         Uuid::new_v4().hyphenated().to_string()
     }
 
     /// The id of this user's call under this key: stable, and another one for another user.
-    pub(super) fn under(&self, key: &IdempotencyKey, user_id: &str) -> String {
+    fn under(&self, key: &IdempotencyKey, user_id: &str) -> String {
         let mut mac = self.keyed.clone();
         // Neither the kind nor the key can hold a NUL, so the three parts cannot run into each other.
         for part in [key.kind.header().as_bytes(), b"\0", &key.value, b"\0", user_id.as_bytes()] {

@@ -5,19 +5,22 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A module, and the modules of ours that it may name. A line for a file goes before the line of its module.
-const MAY_USE: [(&str, &[&str]); 12] = [
+const MAY_USE: [(&str, &[&str]); 14] = [
     ("customer", &[]),
     ("status", &[]),
     ("lifecycle", &[]),
     ("sandbox", &[]),
     ("segment", &["customer", "status", "lifecycle"]),
+    // The store of calls; `customer` for the payload that a client is handed.
+    ("outbox", &["customer", "segment", "status", "lifecycle"]),
+    ("delivery", &["outbox", "segment", "status", "lifecycle"]),
     ("integration/tests", &["customer", "sandbox"]),
     ("integration/environment", &["customer", "segment", "status", "lifecycle", "config"]),
     ("integration", &["customer", "segment"]),
-    ("http", &["customer", "integration", "status", "lifecycle"]),
+    ("http", &["customer", "integration", "outbox", "status", "lifecycle"]),
     ("config", &["segment"]),
     ("telemetry", &["config"]),
-    ("app", &["config", "http", "lifecycle", "segment", "status"]),
+    ("app", &["config", "delivery", "http", "lifecycle", "outbox", "segment", "status"]),
 ];
 
 /// These put everything together and may name all.

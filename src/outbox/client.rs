@@ -1,0 +1,156 @@
+//! The client whose flush returns when the call is on disk, or, for a caller who waits, when it is settled.
+//!
+//! It knows no store: that is injected. Nothing is sent from here.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+
+use super::{Append, KeyRecord, Outbox, OutboxError, Outcome};
+use crate::customer::SegmentIdentifyPayload;
+use crate::lifecycle::Lifecycle;
+use crate::segment::{
+    Call, ErrorCode, IdempotencyKey, MessageIds, Receipt, SegmentClient, SegmentClients, SegmentError, Standing,
+};
+
+/// What a caller is told to wait when nobody knows how long the trouble lasts: the smallest whole number of seconds.
+const SOON: Duration = Duration::from_secs(1);
+
+/// What a caller is told to wait while there is no room: room comes with deliveries or with an operator, not at once.
+const LATER: Duration = Duration::from_secs(10);
+
+/// Makes clients that store.
+pub struct OutboxClients {
+    outbox: Arc<dyn Outbox>,
+    message_ids: Arc<MessageIds>,
+    life: Lifecycle,
+}
+
+/// One caller's handle.
+struct OutboxClient {
+    outbox: Arc<dyn Outbox>,
+    message_ids: Arc<MessageIds>,
+    life: Lifecycle,
+    deadline: Instant,
+    key: Option<IdempotencyKey>,
+    /// Until when the caller waits for the outcome.
+    wait_until: Option<Instant>,
+    /// What was handed over and not yet flushed.
+    handed_over: VecDeque<(String, Append)>,
+}
+
+impl OutboxClients {
+    /// Clients that store in `outbox`; message ids are keyed with the write key.
+    pub fn new(outbox: Arc<dyn Outbox>, message_ids: MessageIds, life: &Lifecycle) -> Self {
+        Self { outbox, message_ids: Arc::new(message_ids), life: life.clone() }
+    }
+}
+
+impl SegmentClients for OutboxClients {
+    fn open(&self, deadline: Instant, key: Option<IdempotencyKey>, wait: Option<Duration>) -> Box<dyn SegmentClient> {
+        Box::new(OutboxClient {
+            outbox: self.outbox.clone(),
+            message_ids: self.message_ids.clone(),
+            life: self.life.clone(),
+            deadline,
+            key,
+            wait_until: wait.map(|wait| Instant::now().checked_add(wait).map_or(deadline, |until| until.min(deadline))),
+            handed_over: VecDeque::new(),
+        })
+    }
+
+    fn stores(&self) -> bool {
+        true
+    }
+}
+
+#[async_trait]
+impl SegmentClient for OutboxClient {
+    fn identify(&mut self, payload: &SegmentIdentifyPayload<'_>) -> Result<(), SegmentError> {
+        let (message_id, has_key) = self.message_ids.of(payload, self.key.as_ref());
+        let call = Call::new(payload, &message_id, Timestamp::now())?;
+        let record = || KeyRecord { key: digest(&[message_id.as_bytes()]), body: fingerprint(payload) };
+        let key = has_key.then(record);
+        self.handed_over.push_back((message_id, Append { call, key, watch: self.wait_until.is_some() }));
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<Receipt, SegmentError> {
+        let nothing = SegmentError::new(ErrorCode::InvalidPayload, "there is nothing to flush");
+        let mut outcome = Err(nothing);
+        while let Some((message_id, append)) = self.handed_over.pop_front() {
+            outcome = Ok(self.store(message_id, append).await?);
+        }
+        outcome
+    }
+
+    async fn close_and_flush(mut self: Box<Self>) -> Result<(), SegmentError> {
+        if self.handed_over.is_empty() { Ok(()) } else { self.flush().await.map(|_receipt| ()) }
+    }
+}
+
+impl OutboxClient {
+    async fn store(&self, message_id: String, append: Append) -> Result<Receipt, SegmentError> {
+        let appended = self.outbox.append(append, self.deadline).await.map_err(not_stored)?;
+        let stored = Receipt { message_id, standing: Standing::Stored, replayed: appended.replayed };
+        let (Some(until), Some(outcome)) = (self.wait_until, appended.outcome) else { return Ok(stored) };
+        tokio::select! {
+            // An outcome that is known is told, however short the wait.
+            biased;
+            outcome = outcome => match outcome {
+                Ok(Outcome::Accepted) => Ok(Receipt { standing: Standing::Accepted, ..stored }),
+                Ok(Outcome::Refused(words)) => Err(SegmentError::new(ErrorCode::Rejected, words)),
+                // The store was closed: it is there, and that is all that can be said.
+                Err(_) => Ok(stored),
+            },
+            () = tokio::time::sleep_until(until) => Ok(stored),
+            () = self.life.cut() => Ok(stored),
+        }
+    }
+}
+
+fn not_stored(error: OutboxError) -> SegmentError {
+    match error {
+        OutboxError::Full => {
+            SegmentError::new(ErrorCode::Overloaded, "the outbox is full or cannot be written; the call was not stored")
+                .retry_after(LATER)
+        }
+        OutboxError::Busy => {
+            SegmentError::new(ErrorCode::Overloaded, "the outbox had no time for the call; it was not stored")
+                .retry_after(SOON)
+        }
+        OutboxError::KeyReused => SegmentError::new(
+            ErrorCode::KeyReused,
+            "this messageId or idempotency key came with another payload before; nothing was stored",
+        ),
+        OutboxError::Unconfirmed | OutboxError::Unreadable => SegmentError::new(
+            ErrorCode::OutboxTimeout,
+            "the outbox did not confirm the call in time: whether it is stored is unknown; trying again with the same \
+             key is safe",
+        )
+        .retry_after(SOON),
+        OutboxError::Closed => {
+            SegmentError::new(ErrorCode::ShuttingDown, "the relay is shutting down; the call was not stored")
+                .retry_after(SOON)
+        }
+    }
+}
+
+/// What a repeated request has in common with the first: its body, or what a program put into the payload.
+fn fingerprint(payload: &SegmentIdentifyPayload<'_>) -> [u8; 16] {
+    let of_parts = || digest(&[payload.user_id.as_bytes(), b"\0", payload.traits.as_json().as_bytes()]);
+    payload.body.map_or_else(of_parts, |body| digest(&[body]))
+}
+
+fn digest(parts: &[&[u8]]) -> [u8; 16] {
+    let mut hasher = Sha256::new();
+    parts.iter().for_each(|part| hasher.update(part));
+    let mut first = [0; 16];
+    first.copy_from_slice(&hasher.finalize()[..16]);
+    first
+}
