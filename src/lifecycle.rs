@@ -89,6 +89,31 @@ impl Lifecycle {
         });
     }
 
+    /// As [`supervise`](Self::supervise), for a task that has something to finish while the process drains: draining waits
+    /// for it.
+    pub fn supervise_to_the_end(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let life = self.clone();
+        self.spawn(name, async move {
+            task.await;
+            if !life.is_draining() {
+                life.fail(name, "returned");
+            }
+        });
+    }
+
+    /// Starts a thread, for work that blocks. It ends by itself; if it panics, the process drains and exits non-zero.
+    ///
+    /// # Errors
+    /// If the system has no thread left.
+    pub fn thread(&self, name: &'static str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+        let alarm = Alarm { life: self.clone(), name };
+        let run = move || {
+            work();
+            drop(alarm);
+        };
+        std::thread::Builder::new().name(name.to_owned()).spawn(run).map(drop)
+    }
+
     /// Whether the process was told to stop.
     pub fn is_stopping(&self) -> bool {
         self.shared.stopping.is_cancelled()
@@ -164,7 +189,8 @@ impl Lifecycle {
         self.shared.failed.load(Ordering::Relaxed)
     }
 
-    fn fail(&self, task: &'static str, how: &'static str) {
+    /// Something died without which the process must not go on: it drains and exits non-zero.
+    pub fn fail(&self, task: &'static str, how: &'static str) {
         tracing::error!(task, how, "a task died; the process drains and ends");
         self.shared.failed.store(true, Ordering::Relaxed);
         self.stop();
@@ -217,6 +243,28 @@ mod tests {
         let life = Lifecycle::new();
         life.supervise("dispatch", async {});
         assert_eq!(life.run(DELAY, GRACE).await.unwrap(), Ending::Failed);
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_panics_takes_the_process_down() {
+        let life = Lifecycle::new();
+        life.thread("store", || panic!("on purpose")).unwrap();
+        assert_eq!(life.run(Duration::ZERO, GRACE).await.unwrap(), Ending::Failed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn draining_waits_for_a_task_that_has_something_to_finish() {
+        let life = Lifecycle::new();
+        let (its, done) = (life.clone(), std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false)));
+        let finished = done.clone();
+        life.supervise_to_the_end("delivery", async move {
+            its.draining().await;
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            finished.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        life.stop();
+        assert_eq!(life.run(DELAY, GRACE).await.unwrap(), Ending::Drained);
+        assert!(done.load(std::sync::atomic::Ordering::Relaxed));
     }
 
     #[tokio::test(start_paused = true)]
