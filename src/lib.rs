@@ -10,6 +10,8 @@ pub mod http;
 pub mod customer;
 pub mod integration;
 pub mod outbox;
+
+pub mod delivery;
 pub mod segment;
 
 pub mod lifecycle;

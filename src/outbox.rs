@@ -50,12 +50,12 @@ pub trait Outbox: Send + Sync {
     /// [`OutboxError::Full`]: nothing was settled, and may be later. Any other: whether it was is unknown.
     async fn settle(&self, delivered: Arc<[Delivered]>) -> Result<(), OutboxError>;
 
-    /// Waiting calls from `from` on, in order, but for those of the users in `skip`. Bounded in calls, bytes and work: it
-    /// may be empty and yet not the last one. No transaction is open between pages.
+    /// At most `limit` waiting calls from `from` on, in order, of the users that are asked for. Bounded in bytes and work
+    /// too: it may be empty and yet not the last one. No transaction is open between pages.
     ///
     /// # Errors
     /// If the store cannot be read.
-    async fn page(&self, from: CallId, skip: Arc<HashSet<Arc<str>>>) -> Result<Page, OutboxError>;
+    async fn page(&self, from: CallId, whose: Whose, limit: usize) -> Result<Page, OutboxError>;
 
     /// What is in it now, without asking the disk.
     fn contents(&self) -> Contents;
@@ -98,6 +98,23 @@ pub enum Outcome {
     Accepted,
     /// It is a dead letter, or was one. Segment's words.
     Refused(String),
+}
+
+/// Whose calls are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whose {
+    AllBut(HashSet<Arc<str>>),
+    Only(HashSet<Arc<str>>),
+}
+
+impl Whose {
+    /// Whether this user's are.
+    pub fn is(&self, user_id: &str) -> bool {
+        match self {
+            Self::AllBut(users) => !users.contains(user_id),
+            Self::Only(users) => users.contains(user_id),
+        }
+    }
 }
 
 /// A part of what waits.

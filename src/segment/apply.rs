@@ -13,7 +13,7 @@ use super::error::SegmentError;
 use super::part::{Part, Parts};
 use super::retry::{self, Verdict};
 use super::slots::Slot;
-use super::ticket::SOON;
+use super::ticket::{Refused, SOON};
 
 /// A batch that failed this often is split even if nothing else succeeded meanwhile, but only once, or an outage would end
 /// in single calls: in a quiet relay there may be nothing else, and one call must not take its neighbours down. Whichever
@@ -40,9 +40,9 @@ pub(super) fn apply(dispatch: &Dispatch, part: Part, verdict: Verdict, slot: Slo
             settle(dispatch, part.batch, &Ok(()));
             Next::Settled
         }
-        Verdict::Refused(why) => {
+        Verdict::Refused { why, status } => {
             slot.pass.went_through();
-            refused(dispatch, part, why)
+            refused(dispatch, part, why, status)
         }
         Verdict::Passing { why, retry_after, unknown } => {
             slot.pass.went_through();
@@ -51,34 +51,36 @@ pub(super) fn apply(dispatch: &Dispatch, part: Part, verdict: Verdict, slot: Slo
         Verdict::Exhausted { why, pause } => {
             slot.pass.went_through();
             part.batch.not_accepted();
-            again(dispatch, Part { retries: 0, ..part }, &why, Instant::now() + pause)
+            again(dispatch, Part { retries: 0, may_hurry: false, ..part }, &why, Instant::now() + pause)
         }
         Verdict::RateLimited { why, retry_after } => {
             part.batch.not_accepted();
             let until = slot.pass.shut(&why, retry_after);
             let why = why.retry_after(until.saturating_duration_since(Instant::now()));
             dispatch.give_up_before(until, &why);
-            again(dispatch, part, &why, until)
+            again(dispatch, Part { may_hurry: false, ..part }, &why, until)
         }
         Verdict::AboutUs(why) => {
             part.batch.not_accepted();
             let until = slot.pass.shut(&why, None);
             dispatch.give_up_before(until, &why);
-            give_up(dispatch, part.batch.into_calls(), &why);
-            Next::Settled
+            let mut part = Part { may_hurry: false, ..part };
+            // Callers are told at once, however long they could wait; what is stored waits for the operator.
+            give_up(dispatch, part.batch.extract(|taken| !taken.ticket.is_stored()), &why);
+            again(dispatch, part, &why, until)
         }
     }
 }
 
 /// Refused for good: a call alone is the culprit, others are searched for it.
-fn refused(dispatch: &Dispatch, part: Part, why: SegmentError) -> Next {
+fn refused(dispatch: &Dispatch, part: Part, why: SegmentError, status: u16) -> Next {
     part.batch.not_accepted();
     // The parts are requests of their own: nothing about them was tried before.
     match (Part { retries: 0, failures: 0, ..part }).split() {
         Ok(parts) => Next::Split(parts),
         Err(alone) => {
             dispatch.status.calls_refused.inc();
-            settle(dispatch, alone.batch, &Err(why));
+            settle(dispatch, alone.batch, &Err(Refused { why, status, attempts: alone.attempts }));
             Next::Settled
         }
     }
@@ -110,9 +112,11 @@ fn failed(
         part.accepted_before = dispatch.accepted();
         part.split_blindly |= !is_suspect;
     }
-    let left = part.batch.last_deadline().saturating_duration_since(Instant::now());
-    let Some(pause) = retry::a_pause(retry_after).or_else(|| retry::backoff(part.failures, left, fastrand::f64()))
-    else {
+    dispatch.count_failed();
+    let named = retry::a_pause(retry_after);
+    part.may_hurry = named.is_none();
+    let left = part.batch.patience(Instant::now());
+    let Some(pause) = named.or_else(|| retry::backoff(part.failures, left, fastrand::f64())) else {
         give_up(dispatch, part.batch.into_calls(), &why.clone().retry_after(SOON));
         return Next::Settled;
     };
@@ -124,22 +128,23 @@ fn failed(
 
 /// The part once more, not before `until`; those who cannot wait so long are told now.
 fn again(dispatch: &Dispatch, mut part: Part, why: &SegmentError, until: Instant) -> Next {
-    let hurried = part.batch.extract(|taken| taken.ticket.deadline() <= until);
+    let hurried = part.batch.extract(|taken| taken.ticket.is_over_by(until));
     give_up(dispatch, hurried, &why.clone().retry_after(until.saturating_duration_since(Instant::now())));
     part.not_before = until;
     if part.batch.is_empty() { Next::Settled } else { Next::Again(part) }
 }
 
-fn settle(dispatch: &Dispatch, batch: Batch, outcome: &Result<(), SegmentError>) {
-    dispatch.settled(batch.iter());
+/// Tells first and frees the users then: the outbox must hear of a user's calls in their order.
+fn settle(dispatch: &Dispatch, mut batch: Batch, outcome: &Result<(), Refused>) {
     batch.settle(outcome);
+    dispatch.settled(batch.iter());
 }
 
 /// Tells the callers `why`, or that the outcome is unknown where it is.
 pub(super) fn give_up(dispatch: &Dispatch, calls: Vec<Taken>, why: &SegmentError) {
     dispatch.settled(calls.iter());
     dispatch.status.calls_given_up.inc_by(calls.len() as u64);
-    for taken in calls {
+    for mut taken in calls {
         taken.ticket.give_up(why);
     }
 }

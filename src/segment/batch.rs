@@ -3,13 +3,13 @@
 //! A [`Batch`] cannot exceed Segment's limits, and keeps its calls in the order in which they were taken.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::call::{Call, milliseconds, string};
-use super::error::SegmentError;
-use super::ticket::Ticket;
+use super::ticket::{Refused, Ticket};
 
 /// Segment's limit for one request, in calls. More are dropped in silence after a 200.
 pub(super) const MAX_CALLS: usize = 2_500;
@@ -85,9 +85,12 @@ impl Batch {
         self.calls.iter()
     }
 
-    /// When the last caller stops waiting; now, if there is none.
-    pub(super) fn last_deadline(&self) -> Instant {
-        self.calls.iter().map(|taken| taken.ticket.deadline()).max().unwrap_or_else(Instant::now)
+    /// How much longer somebody waits for one of these calls: `None`, if it may take as long as it takes.
+    pub(super) fn patience(&self, now: Instant) -> Option<Duration> {
+        let mut deadlines = self.calls.iter().map(|taken| taken.ticket.deadline());
+        // One without a deadline is `None`, and so is the whole then.
+        let last = deadlines.try_fold(now, |last, deadline| Some(last.max(deadline?)))?;
+        Some(last - now)
     }
 
     pub(super) fn into_calls(self) -> Vec<Taken> {
@@ -154,11 +157,9 @@ impl Batch {
         self.calls.iter().for_each(|taken| taken.ticket.unknown());
     }
 
-    /// Tells every caller the same.
-    pub(super) fn settle(self, outcome: &Result<(), SegmentError>) {
-        for taken in self.calls {
-            taken.ticket.settle(outcome.clone());
-        }
+    /// Tells everybody the same.
+    pub(super) fn settle(&mut self, outcome: &Result<(), Refused>) {
+        self.calls.iter_mut().for_each(|taken| taken.ticket.settle(outcome));
     }
 }
 

@@ -4,10 +4,10 @@
 //! business, and what becomes of a batch is [`super::send`]'s.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::batch::Taken;
@@ -22,6 +22,10 @@ use super::transport::Transport;
 use crate::lifecycle::Lifecycle;
 use crate::status::Status;
 
+/// So many failed requests without an accepted one are an outage: what ends with the next accepted one is worth telling
+/// everybody. Fewer may be one call's own trouble.
+const FAILURES_OF_AN_OUTAGE: u32 = 3;
+
 /// The shared machinery between callers and Segment.
 pub(super) struct Dispatch {
     queue: Mutex<Queue>,
@@ -34,6 +38,10 @@ pub(super) struct Dispatch {
     pub(super) life: Lifecycle,
     /// How many requests Segment has accepted: whether others succeed while one fails.
     accepted: AtomicU64,
+    /// How many failed since then.
+    failed_since: AtomicU32,
+    /// Tells those who pause that Segment works again.
+    recovery: watch::Sender<()>,
 }
 
 impl Dispatch {
@@ -53,16 +61,28 @@ impl Dispatch {
             status,
             life: life.clone(),
             accepted: AtomicU64::new(0),
+            failed_since: AtomicU32::new(0),
+            recovery: watch::Sender::new(()),
         });
         life.supervise("dispatch", dispatch.clone().run());
         Ok(dispatch)
     }
 
     async fn run(self: Arc<Self>) {
+        let draining = async {
+            self.life.draining().await;
+            self.leave_stored();
+            self.life.cut().await;
+        };
         tokio::select! {
             () = self.clone().depart() => {}
-            () = self.life.cut() => drop(std::mem::take(&mut *self.queue.lock())),
+            () = draining => drop(std::mem::take(&mut *self.queue.lock())),
         }
+    }
+
+    /// Drops what waits and is in the outbox: it is for the next start.
+    fn leave_stored(&self) {
+        drop(self.queue.lock().extract(|taken| taken.ticket.is_stored()));
     }
 
     async fn depart(self: Arc<Self>) {
@@ -84,14 +104,18 @@ impl Dispatch {
     /// # Errors
     /// If there is no room, or nothing will be sent before the call's deadline.
     pub(super) fn hand_over(&self, taken: Taken) -> Result<(), SegmentError> {
-        if let Some(why) = self.gate.refusal(taken.ticket.deadline()) {
+        if let Some(why) = taken.ticket.deadline().and_then(|deadline| self.gate.refusal(deadline)) {
             return Err(why);
         }
+        let is_stored = taken.ticket.is_stored();
         self.queue.lock().push(taken).map_err(|_taken| {
             SegmentError::new(ErrorCode::Overloaded, "too many calls wait for Segment; this one was not sent")
                 .retry_after(SOON)
         })?;
         self.ready.notify_one();
+        if is_stored && self.life.is_draining() {
+            self.leave_stored();
+        }
         Ok(())
     }
 
@@ -108,16 +132,29 @@ impl Dispatch {
 
     /// The gate is shut until then: nobody whose deadline is earlier need wait for it.
     pub(super) fn give_up_before(&self, until: Instant, why: &SegmentError) {
-        let left = self.queue.lock().extract(|taken| taken.ticket.deadline() <= until);
+        let left = self.queue.lock().extract(|taken| taken.ticket.is_over_by(until));
         self.status.calls_given_up.inc_by(left.len() as u64);
-        for taken in left {
+        for mut taken in left {
             taken.ticket.give_up(why);
         }
     }
 
-    /// A request was accepted.
+    /// A request was accepted. If many failed before, Segment works again, and whoever pauses need not do so any longer.
     pub(super) fn count_accepted(&self) {
         self.accepted.fetch_add(1, Ordering::Relaxed);
+        if self.failed_since.swap(0, Ordering::Relaxed) >= FAILURES_OF_AN_OUTAGE {
+            self.recovery.send_replace(());
+        }
+    }
+
+    /// A request failed in a way that passes.
+    pub(super) fn count_failed(&self) {
+        self.failed_since.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Tells of the end of every outage.
+    pub(super) fn recoveries(&self) -> watch::Receiver<()> {
+        self.recovery.subscribe()
     }
 
     /// How many requests were accepted so far.

@@ -124,7 +124,10 @@ impl Pass {
         let already = state.shut.as_ref().map(|shut| shut.until).filter(|_| !self.is_probe);
         if already.is_none() {
             state.times = state.times.saturating_add(1);
-            tracing::warn!(code = why.code.as_str(), "Segment takes nothing; waiting");
+            // One line a change, not one a probe.
+            if state.shut.as_ref().is_none_or(|shut| shut.why.code != why.code) {
+                tracing::warn!(code = why.code.as_str(), "Segment takes nothing; waiting");
+            }
         }
         let pause = retry::a_pause(retry_after)
             .map_or_else(|| retry::doubled(state.times, LONGEST_PAUSE), |pause| pause.min(MAX_RETRY_AFTER));

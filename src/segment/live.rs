@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::batch::Taken;
@@ -14,8 +15,8 @@ use super::dispatch::Dispatch;
 use super::error::{ErrorCode, SegmentError};
 use super::message_id::{IdempotencyKey, MessageIds};
 use super::settings::SegmentSettings;
-use super::ticket::{Claim, ticket};
-use super::{Receipt, SegmentClient, SegmentClients};
+use super::ticket::{Claim, Ticket, ticket};
+use super::{Delivered, Receipt, SegmentClient, SegmentClients};
 use crate::customer::SegmentIdentifyPayload;
 use crate::lifecycle::Lifecycle;
 use crate::status::Status;
@@ -46,6 +47,31 @@ impl LiveClients {
     pub fn start(settings: SegmentSettings, status: Arc<Status>, life: &Lifecycle) -> anyhow::Result<Self> {
         let message_ids = Arc::new(MessageIds::new(&settings.write_key)?);
         Ok(Self { dispatch: Dispatch::start(settings, status, life)?, message_ids })
+    }
+
+    /// Sends a call that is in the outbox under `id`. When Segment accepted it or refused it for good, `delivered` hears;
+    /// until then it is tried for as long as it takes, or until the process drains. Calls of one user are sent in the order
+    /// in which they were handed over.
+    ///
+    /// # Errors
+    /// If there is no room: more is in hand than the outbox's delivery ever lets be.
+    pub fn deliver(
+        &self,
+        id: i64,
+        call: Call,
+        delivered: &mpsc::UnboundedSender<Delivered>,
+    ) -> Result<(), SegmentError> {
+        self.dispatch.hand_over(Taken { call, ticket: Ticket::Stored { id, delivered: delivered.clone() } })
+    }
+
+    /// What makes ids for calls to this source.
+    pub fn message_ids(&self) -> MessageIds {
+        MessageIds::clone(&self.message_ids)
+    }
+
+    /// When something is sent again, and why nothing is now; `None` while it is.
+    pub fn shut(&self) -> Option<(Instant, ErrorCode)> {
+        self.dispatch.gate.shut_until().map(|(until, why)| (until, why.code))
     }
 
     /// Brings the gauges that nobody counts along the way up to date.

@@ -9,6 +9,8 @@ pub(super) struct Part {
     pub(super) batch: Batch,
     /// How often these calls were sent, as Segment is told.
     pub(super) retries: u32,
+    /// How many requests held these calls.
+    pub(super) attempts: u32,
     /// Failures in a row.
     pub(super) failures: u32,
     /// How many requests Segment had accepted when this part began to fail.
@@ -17,6 +19,8 @@ pub(super) struct Part {
     pub(super) split_blindly: bool,
     /// When it may be sent again.
     pub(super) not_before: Instant,
+    /// Whether it may be sent earlier if Segment turns out to work again: nobody named the time.
+    pub(super) may_hurry: bool,
 }
 
 /// Two parts where there was one.
@@ -30,7 +34,16 @@ pub(super) struct Parts {
 impl Part {
     /// A batch that was never sent.
     pub(super) fn new(batch: Batch) -> Self {
-        Self { batch, retries: 0, failures: 0, accepted_before: 0, split_blindly: false, not_before: Instant::now() }
+        Self {
+            batch,
+            retries: 0,
+            attempts: 0,
+            failures: 0,
+            accepted_before: 0,
+            split_blindly: false,
+            not_before: Instant::now(),
+            may_hurry: false,
+        }
     }
 
     /// Two parts, each with the history of the whole.
@@ -38,8 +51,9 @@ impl Part {
     /// # Errors
     /// Gives the part back if it is one call.
     pub(super) fn split(self) -> Result<Parts, Self> {
-        let Self { batch, retries, failures, accepted_before, split_blindly, not_before } = self;
-        let like = |batch| Self { batch, retries, failures, accepted_before, split_blindly, not_before };
+        let Self { batch, retries, attempts, failures, accepted_before, split_blindly, not_before, may_hurry } = self;
+        let like =
+            |batch| Self { batch, retries, attempts, failures, accepted_before, split_blindly, not_before, may_hurry };
         match batch.split() {
             Ok(Split::InOrder(left, right)) => Ok(Parts { left: like(left), right: like(right), in_order: true }),
             Ok(Split::Strangers(left, right)) => Ok(Parts { left: like(left), right: like(right), in_order: false }),

@@ -21,7 +21,9 @@ pub async fn reach(settings: &SegmentSettings) -> anyhow::Result<Result<String, 
         Answer::NotSent(_) | Answer::Lost(_) => String::new(),
     };
     Ok(match retry::judge(&answer, SystemTime::now()) {
-        Verdict::Accepted | Verdict::Refused(_) | Verdict::RateLimited { .. } | Verdict::Exhausted { .. } => Ok(said),
+        Verdict::Accepted | Verdict::Refused { .. } | Verdict::RateLimited { .. } | Verdict::Exhausted { .. } => {
+            Ok(said)
+        }
         Verdict::Passing { why, .. } | Verdict::AboutUs(why) => Err(why),
     })
 }

@@ -13,8 +13,12 @@ pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 /// The first backoff's upper bound, as in Segment's server SDKs.
 const BACKOFF: Duration = Duration::from_millis(500);
 
-/// A backoff's upper bound, as in Segment's server SDKs.
+/// A backoff's upper bound while somebody waits, as in Segment's server SDKs.
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
+
+/// A backoff's upper bound for calls that can wait: an outage of hours is asked about a dozen times an hour, as often as
+/// Segment's longest `Retry-After` would have it.
+const MAX_PATIENT_BACKOFF: Duration = MAX_RETRY_AFTER;
 
 /// How long to wait when Segment judged that it was asked too often (422), before starting over without a retry count.
 const EXHAUSTED_PAUSE: Duration = Duration::from_secs(60);
@@ -43,7 +47,10 @@ pub(super) enum Answer {
 pub(super) enum Verdict {
     Accepted,
     /// This request for good: if it holds one call, that call.
-    Refused(SegmentError),
+    Refused {
+        why: SegmentError,
+        status: u16,
+    },
     /// Try this request again; the error is for those who cannot wait. `unknown`: it may have been accepted.
     Passing {
         why: SegmentError,
@@ -69,7 +76,7 @@ impl Verdict {
     pub(super) fn as_str(&self) -> &'static str {
         match self {
             Self::Accepted => "accepted",
-            Self::Refused(_) => "refused",
+            Self::Refused { .. } => "refused",
             Self::Passing { unknown: false, .. } => "failed",
             Self::Passing { unknown: true, .. } => "no_answer",
             Self::Exhausted { .. } => "exhausted",
@@ -89,7 +96,7 @@ pub(super) fn judge(answer: &Answer, now: SystemTime) -> Verdict {
     let words = words(body);
     let retry_after = retry_after.and_then(|header| parse_retry_after(header, now));
     match status {
-        200..=299 if says_failure(body) => Verdict::Refused(refused(status, &words)),
+        200..=299 if says_failure(body) => Verdict::Refused { why: refused(status, &words), status },
         200..=299 => Verdict::Accepted,
         429 => Verdict::RateLimited {
             why: SegmentError::new(ErrorCode::RateLimited, said("Segment told us to wait", status, &words)),
@@ -108,15 +115,19 @@ pub(super) fn judge(answer: &Answer, now: SystemTime) -> Verdict {
             said("what answers at the endpoint is not Segment's API", status, &words),
         )),
         408 | 410 | 460 | 500.. => passing(said("Segment failed", status, &words), retry_after, false),
-        _ => Verdict::Refused(refused(status, &words)),
+        _ => Verdict::Refused { why: refused(status, &words), status },
     }
 }
 
-/// How long to wait before the next attempt, after `failures` failed ones, when whoever waits longest does so for `left`:
-/// full jitter, `chance` in 0..1. None: there is no time for another attempt.
-pub(super) fn backoff(failures: u32, left: Duration, chance: f64) -> Option<Duration> {
-    let bound = doubled(failures, MAX_BACKOFF);
-    (left >= BACKOFF).then(|| bound.min(left).mul_f64(chance.clamp(0.0, 1.0)))
+/// How long to wait before the next attempt, after `failures` failed ones, when whoever waits longest does so for `left`
+/// (`None`: as long as it takes): full jitter, `chance` in 0..1. None: there is no time for another attempt.
+pub(super) fn backoff(failures: u32, left: Option<Duration>, chance: f64) -> Option<Duration> {
+    let bound = match left {
+        None => doubled(failures, MAX_PATIENT_BACKOFF),
+        Some(left) if left >= BACKOFF => doubled(failures, MAX_BACKOFF).min(left),
+        Some(_) => return None,
+    };
+    Some(bound.mul_f64(chance.clamp(0.0, 1.0)))
 }
 
 /// 0.5 s, 1 s, 2 s ... `longest`, by how often in a row.

@@ -20,6 +20,9 @@ use super::slots::Slot;
 /// How often a pause is interrupted to see whose callers have left, so that their users' next calls may go.
 const LOOK: Duration = Duration::from_millis(250);
 
+/// When an outage is over, those who pause come back within this time, not all at once.
+const RETURN: Duration = Duration::from_secs(1);
+
 /// A new batch, which has its slot already.
 pub(super) async fn first(dispatch: Arc<Dispatch>, batch: Batch, slot: Slot) {
     live(dispatch, Part::new(batch), Some(slot)).await;
@@ -71,20 +74,22 @@ async fn turn(dispatch: &Dispatch, mut part: Part, slot: Slot) -> Next {
     let verdict = retry::judge(&answer, SystemTime::now());
     status.attempted(verdict.as_str());
     part.retries = part.retries.saturating_add(1);
+    part.attempts = part.attempts.saturating_add(1);
     apply(dispatch, part, verdict, slot)
 }
 
 /// A slot for another attempt once its time has come, and the calls put into its request. None if nobody waits for them
 /// any more.
 async fn slot_for(dispatch: &Dispatch, part: &mut Part) -> Option<Slot> {
-    while !part.batch.is_empty() && Instant::now() < part.not_before {
-        tokio::time::sleep_until(part.not_before.min(Instant::now() + LOOK)).await;
-        leave_behind(dispatch, part, |taken| taken.ticket.is_abandoned());
-    }
+    pause(dispatch, part).await;
     let mut gate = dispatch.gate.changes();
     let slot = loop {
         if let Some((until, why)) = dispatch.gate.shut_until() {
-            give_up(dispatch, part.batch.extract(|taken| taken.ticket.deadline() <= until), &why);
+            give_up(dispatch, part.batch.extract(|taken| taken.ticket.is_over_by(until)), &why);
+        }
+        let is_draining = dispatch.life.is_draining();
+        if is_draining {
+            leave_stored(dispatch, part);
         }
         if part.batch.is_empty() {
             return None;
@@ -94,11 +99,40 @@ async fn slot_for(dispatch: &Dispatch, part: &mut Part) -> Option<Slot> {
             biased;
             // The gate lives as long as the dispatch: this cannot fail.
             _ = gate.changed() => {}
+            () = dispatch.life.draining(), if !is_draining => {}
             slot = dispatch.slots.acquire() => break slot,
         }
     };
     leave_behind(dispatch, part, |taken| !taken.ticket.put_in_request());
     (!part.batch.is_empty()).then_some(slot)
+}
+
+/// Waits until the part's time has come, or nobody waits for its calls any more.
+async fn pause(dispatch: &Dispatch, part: &mut Part) {
+    let mut recoveries = dispatch.recoveries();
+    let mut is_draining = false;
+    while !part.batch.is_empty() && Instant::now() < part.not_before {
+        // Only callers can leave.
+        let look = part.batch.patience(Instant::now()).map(|_| Instant::now() + LOOK);
+        tokio::select! {
+            () = tokio::time::sleep_until(look.map_or(part.not_before, |look| look.min(part.not_before))) => {}
+            // The sender lives as long as the dispatch: this cannot fail.
+            _ = recoveries.changed(), if part.may_hurry => {
+                part.not_before = part.not_before.min(Instant::now() + RETURN.mul_f64(fastrand::f64()));
+            }
+            () = dispatch.life.draining(), if !is_draining => {
+                is_draining = true;
+                leave_stored(dispatch, part);
+            }
+        }
+        leave_behind(dispatch, part, |taken| taken.ticket.is_abandoned());
+    }
+}
+
+/// Lets go of what is in the outbox: it is for the next start.
+fn leave_stored(dispatch: &Dispatch, part: &mut Part) {
+    let left = part.batch.extract(|taken| taken.ticket.is_stored());
+    dispatch.settled(left.iter());
 }
 
 /// Lets go of calls whose callers have left.

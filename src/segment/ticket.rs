@@ -4,15 +4,19 @@
 //! The state they share decides who may still change their mind. A caller may withdraw as long as the call is in no
 //! request and certainly was not accepted; once it is in one, only an answer tells, and a caller who cannot wait for it
 //! hears that the outcome is unknown. A ticket that is dropped unsettled says that the relay is going down.
+//!
+//! A call from the outbox has no caller who waits, so it has no deadline and is never given up: its ticket goes to whoever
+//! empties the outbox when the call is accepted or refused for good. Dropped unsettled, it just stays in the outbox.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::error::{ErrorCode, SegmentError};
+use super::{Delivered, Refusal};
 
 /// In no request yet.
 const WAITING: u8 = 0;
@@ -30,10 +34,11 @@ pub(super) const SOON: Duration = Duration::from_secs(1);
 
 /// The call's end. Dropping it unsettled tells the caller that the relay is going down.
 #[derive(Debug)]
-pub(super) struct Ticket {
-    state: Arc<AtomicU8>,
-    reply: oneshot::Sender<Result<(), SegmentError>>,
-    deadline: Instant,
+pub(super) enum Ticket {
+    /// Somebody waits for it.
+    Caller { state: Arc<AtomicU8>, reply: Option<oneshot::Sender<Result<(), SegmentError>>>, deadline: Instant },
+    /// It is in the outbox under this id.
+    Stored { id: i64, delivered: mpsc::UnboundedSender<Delivered> },
 }
 
 /// The caller's end. Dropping it withdraws the call, if that is still possible.
@@ -48,54 +53,108 @@ pub(super) struct Claim {
 pub(super) fn ticket(deadline: Instant) -> (Ticket, Claim) {
     let state = Arc::new(AtomicU8::new(WAITING));
     let (sender, receiver) = oneshot::channel();
-    (Ticket { state: state.clone(), reply: sender, deadline }, Claim { state, reply: receiver, deadline })
+    (Ticket::Caller { state: state.clone(), reply: Some(sender), deadline }, Claim { state, reply: receiver, deadline })
 }
 
 impl Ticket {
-    /// When the caller stops waiting.
-    pub(super) fn deadline(&self) -> Instant {
-        self.deadline
+    /// When the caller stops waiting; never, for a call of the outbox.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Caller { deadline, .. } => Some(*deadline),
+            Self::Stored { .. } => None,
+        }
+    }
+
+    /// Whether the caller will have stopped waiting by then.
+    pub(super) fn is_over_by(&self, then: Instant) -> bool {
+        self.deadline().is_some_and(|deadline| deadline <= then)
+    }
+
+    /// Whether it is a call of the outbox.
+    pub(super) fn is_stored(&self) -> bool {
+        matches!(self, Self::Stored { .. })
     }
 
     /// Puts the call into a request. False if its caller has left: then it must not be sent.
     pub(super) fn put_in_request(&self) -> bool {
-        let put = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| match state {
+        let Self::Caller { state, .. } = self else { return true };
+        let put = state.fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| match state {
             WAITING | NOT_ACCEPTED => Some(IN_REQUEST),
             UNKNOWN => Some(UNKNOWN),
             _ => None,
         });
-        put.is_ok() && !self.reply.is_closed()
+        put.is_ok() && !self.is_abandoned()
     }
 
     /// Whether the caller has left.
     pub(super) fn is_abandoned(&self) -> bool {
-        self.reply.is_closed()
+        match self {
+            Self::Caller { reply, .. } => reply.as_ref().is_none_or(oneshot::Sender::is_closed),
+            Self::Stored { .. } => false,
+        }
     }
 
     /// The request came back and the call was certainly not accepted by it.
     pub(super) fn not_accepted(&self) {
-        // If an earlier attempt's outcome is unknown, it stays so.
-        let _ = self.state.compare_exchange(IN_REQUEST, NOT_ACCEPTED, Ordering::AcqRel, Ordering::Acquire);
+        if let Self::Caller { state, .. } = self {
+            // If an earlier attempt's outcome is unknown, it stays so.
+            let _ = state.compare_exchange(IN_REQUEST, NOT_ACCEPTED, Ordering::AcqRel, Ordering::Acquire);
+        }
     }
 
     /// The request ended without an answer.
     pub(super) fn unknown(&self) {
-        self.state.store(UNKNOWN, Ordering::Release);
+        if let Self::Caller { state, .. } = self {
+            state.store(UNKNOWN, Ordering::Release);
+        }
     }
 
-    /// Gives up: `why`, unless an attempt's outcome is unknown, which is what the caller must hear then.
-    pub(super) fn give_up(self, why: &SegmentError) {
-        let outcome = match self.state.load(Ordering::Acquire) {
-            UNKNOWN => SegmentError { retry_after: why.retry_after.or(Some(SOON)), ..outcome_unknown() },
-            _ => why.clone(),
-        };
-        self.settle(Err(outcome));
+    /// Gives up: `why`, unless an attempt's outcome is unknown, which is what the caller must hear then. A call of the
+    /// outbox stays there.
+    pub(super) fn give_up(&mut self, why: &SegmentError) {
+        if let Self::Caller { state, reply, .. } = self {
+            let outcome = match state.load(Ordering::Acquire) {
+                UNKNOWN => SegmentError { retry_after: why.retry_after.or(Some(SOON)), ..outcome_unknown() },
+                _ => why.clone(),
+            };
+            tell(reply, Err(outcome));
+        }
     }
 
-    /// Tells the caller.
-    pub(super) fn settle(self, outcome: Result<(), SegmentError>) {
+    /// Segment accepted the call, or refused it for good.
+    pub(super) fn settle(&mut self, outcome: &Result<(), Refused>) {
+        match self {
+            Self::Caller { reply, .. } => tell(reply, outcome.clone().map_err(|refused| refused.why)),
+            Self::Stored { id, delivered } => {
+                let outcome = outcome.clone().map_err(Refusal::from);
+                // Nobody empties the outbox any more: then it stays there.
+                let _ = delivered.send(Delivered { id: *id, outcome });
+            }
+        }
+    }
+}
+
+/// A call that Segment refused for good.
+#[derive(Clone, Debug)]
+pub(super) struct Refused {
+    pub(super) why: SegmentError,
+    /// The status of Segment's answer.
+    pub(super) status: u16,
+    /// How many requests held the call.
+    pub(super) attempts: u32,
+}
+
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Self {
+        Self { status: refused.status, reason: refused.why.message, attempts: refused.attempts }
+    }
+}
+
+/// Tells the caller, once.
+fn tell(reply: &mut Option<oneshot::Sender<Result<(), SegmentError>>>, outcome: Result<(), SegmentError>) {
+    if let Some(reply) = reply.take() {
         // A caller who left does not hear it.
-        let _ = self.reply.send(outcome);
+        let _ = reply.send(outcome);
     }
 }
 
@@ -188,7 +247,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_unknown_attempt_is_never_forgotten() {
-        let (ticket, mut claim) = ticket(soon());
+        let (mut ticket, mut claim) = ticket(soon());
         assert!(ticket.put_in_request());
         ticket.unknown();
         assert!(ticket.put_in_request());

@@ -22,7 +22,7 @@ fn verdict(status: u16, body: &str) -> Verdict {
 fn error(verdict: Verdict) -> SegmentError {
     match verdict {
         Verdict::Accepted => panic!("accepted"),
-        Verdict::Refused(why)
+        Verdict::Refused { why, .. }
         | Verdict::AboutUs(why)
         | Verdict::Passing { why, .. }
         | Verdict::Exhausted { why, .. }
@@ -126,14 +126,14 @@ proptest! {
         failures in any::<u32>(), left in 500_u64..1_000_000, chance in 0.0_f64..1.0,
     ) {
         let left = Duration::from_millis(left);
-        let pause = backoff(failures, left, chance).unwrap();
+        let pause = backoff(failures, Some(left), chance).unwrap();
         prop_assert!(pause <= MAX_BACKOFF && pause <= left);
-        prop_assert!(backoff(failures, left, 1.0) <= backoff(failures.saturating_add(1), left, 1.0));
-        prop_assert_eq!(backoff(failures, left, 0.0), Some(Duration::ZERO));
+        prop_assert!(backoff(failures, Some(left), 1.0) <= backoff(failures.saturating_add(1), Some(left), 1.0));
+        prop_assert_eq!(backoff(failures, Some(left), 0.0), Some(Duration::ZERO));
     }
 }
 
 #[test]
 fn without_time_left_there_is_no_other_attempt() {
-    assert_eq!(backoff(1, Duration::from_millis(499), 0.0), None);
+    assert_eq!(backoff(1, Some(Duration::from_millis(499)), 0.0), None);
 }

@@ -1,0 +1,196 @@
+//! Empties the outbox: reads in order, sends through the dispatcher, settles.
+//!
+//! What was just stored comes straight from the store; only what there was no room for, or what an earlier start left, is
+//! read back from disk. What waits goes on waiting for as long as Segment's trouble lasts: retries, pauses and the search
+//! for culprits are the dispatcher's business. A call leaves the hand when its settlement is synced, not before, so that
+//! none is read and sent a second time while this process lives.
+//!
+//! One loop: it waits for the next step, and applies it. When the process drains it takes nothing more, and ends when all
+//! that is under way is settled.
+
+mod hand;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::lifecycle::Lifecycle;
+use crate::outbox::{Outbox, OutboxError, Stored};
+use crate::segment::{Delivered, LiveClients};
+use hand::{Hand, Offer, Reading};
+
+/// How many settlements go into one transaction at most: as many as one full request to Segment can bring.
+const MAX_SETTLED: usize = 2_500;
+
+/// How long to wait before the store is asked again for what it could not do.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+
+/// A settlement that is being synced.
+type Settling = Pin<Box<dyn Future<Output = (Arc<[Delivered]>, Result<(), OutboxError>)> + Send>>;
+
+/// The way from the outbox to Segment.
+pub struct Delivery {
+    outbox: Arc<dyn Outbox>,
+    clients: Arc<LiveClients>,
+    hand: Hand,
+    /// What becomes of what was handed over comes back here. As many as are in hand at most.
+    delivered: mpsc::UnboundedSender<Delivered>,
+    /// When the outbox may be read again.
+    read_at: Instant,
+}
+
+/// What happened.
+enum Step {
+    /// These were stored just now.
+    Fresh(Vec<Stored>),
+    /// It is time to read from the outbox.
+    Read,
+    /// These came back from Segment.
+    Delivered(Vec<Delivered>),
+    /// These settlements are synced, or not.
+    Settled(Arc<[Delivered]>, Result<(), OutboxError>),
+    Draining,
+}
+
+/// What delivery hears from.
+struct Ears {
+    fresh: mpsc::Receiver<Vec<Stored>>,
+    delivered: mpsc::UnboundedReceiver<Delivered>,
+    settling: Option<Settling>,
+}
+
+impl Delivery {
+    /// Starts emptying `outbox` through `clients`; `fresh` brings what was just stored.
+    pub fn start(
+        outbox: Arc<dyn Outbox>,
+        fresh: mpsc::Receiver<Vec<Stored>>,
+        clients: Arc<LiveClients>,
+        life: &Lifecycle,
+    ) {
+        let (sender, delivered) = mpsc::unbounded_channel();
+        let delivery = Self { outbox, clients, hand: Hand::default(), delivered: sender, read_at: Instant::now() };
+        let ears = Ears { fresh, delivered, settling: None };
+        life.supervise_to_the_end("delivery", delivery.run(ears, life.clone()));
+    }
+
+    async fn run(mut self, mut ears: Ears, life: Lifecycle) {
+        loop {
+            let step = self.next_step(&mut ears, &life).await;
+            match step {
+                Step::Fresh(calls) => self.take_fresh(&calls),
+                Step::Read => self.read().await,
+                Step::Delivered(delivered) => {
+                    ears.settling = Some(settle(self.outbox.clone(), delivered.into(), Duration::ZERO))
+                }
+                Step::Settled(delivered, Ok(())) => self.hand.settled(delivered.iter().map(|call| call.id)),
+                Step::Settled(delivered, Err(OutboxError::Full)) => {
+                    ears.settling = Some(settle(self.outbox.clone(), delivered, STORE_PAUSE));
+                }
+                // The store has said why, and ends the process.
+                Step::Settled(_, Err(_)) => return,
+                Step::Draining => break,
+            }
+        }
+        tokio::select! {
+            () = self.finish(ears) => {}
+            () = life.cut() => {}
+        }
+    }
+
+    async fn next_step(&self, ears: &mut Ears, life: &Lifecycle) -> Step {
+        let mut delivered = Vec::new();
+        let is_settling = ears.settling.is_some();
+        let wants_to_read = self.hand.wants_to_read(self.outbox.contents().last_id);
+        tokio::select! {
+            biased;
+            () = life.draining() => Step::Draining,
+            (delivered, result) = settled(&mut ears.settling), if is_settling => Step::Settled(delivered, result),
+            _ = ears.delivered.recv_many(&mut delivered, MAX_SETTLED), if !is_settling => Step::Delivered(delivered),
+            Some(calls) = ears.fresh.recv() => Step::Fresh(calls),
+            () = tokio::time::sleep_until(self.read_at), if wants_to_read => Step::Read,
+        }
+    }
+
+    /// Takes what was just stored, unless something before it is unread: then it is read in its turn.
+    fn take_fresh(&mut self, calls: &[Stored]) {
+        for stored in calls {
+            let offer = self.hand.offer_fresh(stored);
+            if !self.hand_over(stored, offer) {
+                return;
+            }
+        }
+    }
+
+    /// Reads a page. Nothing is settled meanwhile: a call that was settled after it was read would be sent again.
+    async fn read(&mut self) {
+        let Reading { cursor, from, whose, limit } = self.hand.reading(self.outbox.contents().last_id);
+        match self.outbox.page(from, whose, limit).await {
+            Ok(page) => {
+                for stored in &page.calls {
+                    let offer = self.hand.offer(cursor, stored);
+                    if !self.hand_over(stored, offer) {
+                        return;
+                    }
+                }
+                self.hand.page_is_done(cursor, page.next);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "could not read the outbox");
+                self.read_at = Instant::now() + STORE_PAUSE;
+            }
+        }
+    }
+
+    /// False if there is no room for more.
+    fn hand_over(&self, stored: &Stored, offer: Offer) -> bool {
+        if offer == Offer::Taken
+            && let Err(error) = self.clients.deliver(stored.id, stored.call.clone(), &self.delivered)
+        {
+            // The hand is smaller than the dispatcher's room, so this cannot be. The call would wait for the next start.
+            tracing::error!(code = error.code.as_str(), "a stored call found no room");
+        }
+        offer != Offer::NoRoom
+    }
+
+    /// Settles what is under way. The dispatcher drops what it has not sent, and with the last of it the channel ends.
+    async fn finish(self, mut ears: Ears) {
+        let Self { outbox, delivered, .. } = self;
+        drop(delivered);
+        loop {
+            while let Some(under_way) = ears.settling.take() {
+                let (delivered, result) = under_way.await;
+                if result == Err(OutboxError::Full) {
+                    ears.settling = Some(settle(outbox.clone(), delivered, STORE_PAUSE));
+                }
+            }
+            let mut delivered = Vec::new();
+            if ears.delivered.recv_many(&mut delivered, MAX_SETTLED).await == 0 {
+                break;
+            }
+            ears.settling = Some(settle(outbox.clone(), delivered.into(), Duration::ZERO));
+        }
+        tracing::info!(calls = outbox.contents().waiting, "what is in the outbox waits for the next start");
+    }
+}
+
+/// Settles after a pause.
+fn settle(outbox: Arc<dyn Outbox>, delivered: Arc<[Delivered]>, pause: Duration) -> Settling {
+    Box::pin(async move {
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
+        let result = outbox.settle(delivered.clone()).await;
+        (delivered, result)
+    })
+}
+
+/// The settlement that is being synced, once it is; waits for ever if there is none.
+async fn settled(settling: &mut Option<Settling>) -> (Arc<[Delivered]>, Result<(), OutboxError>) {
+    let Some(under_way) = settling else { return std::future::pending().await };
+    let settled = under_way.await;
+    *settling = None;
+    settled
+}
