@@ -154,3 +154,6 @@ fn digest(parts: &[&[u8]]) -> [u8; 16] {
     first.copy_from_slice(&hasher.finalize()[..16]);
     first
 }
+
+#[cfg(test)]
+mod tests;

@@ -88,7 +88,7 @@ impl Outbox {
     fn settle(&mut self, count: usize, may: impl Fn(u8) -> bool) -> usize {
         let settled: Vec<_> = self.under_way.iter().filter(|(_, user)| may(*user)).take(count).copied().collect();
         self.under_way.retain(|call| !settled.contains(call));
-        settled.iter().for_each(|(id, _)| drop(self.waiting.remove(id)));
+        self.waiting.retain(|id, _| !settled.iter().any(|(gone, _)| gone == id));
         self.hand.settled(settled.iter().map(|(id, _)| *id));
         settled.len()
     }
