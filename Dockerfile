@@ -1,8 +1,14 @@
-# segment-relay as an image that holds one static binary, the CA certificates and nothing to log into. It writes no file,
-# so the root may be read-only.
+# segment-relay as an image that holds one static binary, the CA certificates and nothing to log into. It writes no file
+# but the outbox's, all in /var/lib/segment-relay and only if RELAY_OUTBOX_URL says so; the root may be read-only.
 #
 #   docker build -t segment-relay .
 #   docker run --rm --read-only -p 127.0.0.1:8080:8080 -e SEGMENT_WRITE_KEY=... segment-relay
+#
+# With an outbox, which needs a volume there (without one the read-only root refuses, rather than losing calls with the
+# container):
+#
+#   docker run --rm --read-only -p 127.0.0.1:8080:8080 -e SEGMENT_WRITE_KEY=... -v segment-relay:/var/lib/segment-relay \
+#     -e RELAY_OUTBOX_URL=sqlite:///var/lib/segment-relay/outbox.db segment-relay
 #
 # The relay's settings are in config/relay.env; `docker run --env-file` takes that file.
 
@@ -27,10 +33,15 @@ RUN mkdir -p src tests/it benches \
 COPY src src
 RUN touch src/lib.rs src/main.rs \
     && cargo build --locked --release \
-    && cp target/*/release/segment-relay /segment-relay
+    && cp target/*/release/segment-relay /segment-relay \
+    && mkdir /outbox
 
 FROM gcr.io/distroless/static-debian12:nonroot
 COPY --from=build /segment-relay /usr/local/bin/segment-relay
+
+# An empty folder that the relay's user owns: a new named volume takes its owner over. No VOLUME, which would put an outbox
+# that nobody thought of into a volume without a name, where nobody looks for it.
+COPY --from=build --chown=65532:65532 /outbox /var/lib/segment-relay
 
 # By number, so that Kubernetes can tell it is not root; the base's `nonroot`.
 USER 65532:65532

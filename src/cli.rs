@@ -1,8 +1,9 @@
-//! The command line: `segment-relay [serve|dev|sandbox|check|healthcheck]`.
+//! The command line: `segment-relay [serve|dev|sandbox|check|healthcheck|dead-letters]`.
 //!
 //! Exit codes: 0 all is well, 1 something failed, 2 the settings or the arguments are wrong.
 
 mod check;
+mod dead_letters;
 mod dev;
 mod healthcheck;
 mod sandbox;
@@ -40,6 +41,8 @@ enum Command {
     Check,
     /// Exit 0 if the local service is healthy (for containers without curl)
     Healthcheck(healthcheck::Arguments),
+    /// The calls that Segment refused: see them, send them again, delete them (needs RELAY_ADMIN_TOKEN)
+    DeadLetters(dead_letters::Arguments),
 }
 
 /// Runs the command line of this process.
@@ -51,6 +54,7 @@ pub fn main() -> ExitCode {
         Command::Sandbox(arguments) => sandbox::run(&arguments),
         Command::Check => check::run(),
         Command::Healthcheck(arguments) => healthcheck::run(&arguments),
+        Command::DeadLetters(arguments) => dead_letters::run(&arguments),
     };
     match outcome {
         Ok(code) => code,

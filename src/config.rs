@@ -4,7 +4,9 @@
 //! setting, or one whose feature this version does not have, is a problem too. An empty variable counts as not set, which
 //! is what compose files make of one that is missing.
 
+mod admin_token;
 mod checks;
+mod outbox;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,6 +17,9 @@ use serde::Deserialize;
 
 use crate::segment::SegmentSettings;
 use checks::Checks;
+
+pub use admin_token::AdminToken;
+pub use outbox::OutboxSettings;
 
 /// Where the service listens by default.
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080);
@@ -29,6 +34,10 @@ pub struct Settings {
     pub listen: SocketAddr,
     pub request_timeout: Duration,
     pub max_in_flight: usize,
+    /// None: calls go straight to Segment.
+    pub outbox: Option<OutboxSettings>,
+    /// None: nobody operates the relay over HTTP.
+    pub admin_token: Option<AdminToken>,
     pub shutdown_delay: Duration,
     pub shutdown_grace: Duration,
     pub logs: LogSettings,
@@ -75,6 +84,10 @@ struct Environment {
     relay_listen: Option<String>,
     relay_request_timeout: Option<String>,
     relay_max_in_flight: Option<String>,
+    relay_outbox_url: Option<String>,
+    relay_outbox_max_size: Option<String>,
+    relay_idempotency_window: Option<String>,
+    relay_admin_token: Option<String>,
     relay_shutdown_delay: Option<String>,
     relay_shutdown_grace: Option<String>,
     relay_log: Option<String>,
@@ -111,6 +124,8 @@ pub fn from_variables(variables: impl Iterator<Item = (String, String)>) -> Resu
     let listen = listen(&mut checks, &environment);
     let request_timeout = checks.duration("RELAY_REQUEST_TIMEOUT", environment.relay_request_timeout.as_deref(), "10s");
     let max_in_flight = checks.number("RELAY_MAX_IN_FLIGHT", environment.relay_max_in_flight.as_deref(), 2048);
+    let outbox = checks.outbox(&environment);
+    let admin_token = checks.admin_token(environment.relay_admin_token.as_deref());
     let shutdown_delay = checks.pause("RELAY_SHUTDOWN_DELAY", environment.relay_shutdown_delay.as_deref(), "1s");
     let shutdown_grace = checks.pause("RELAY_SHUTDOWN_GRACE", environment.relay_shutdown_grace.as_deref(), "25s");
     let logs = checks.logs(environment.relay_log.as_deref(), environment.relay_log_format.as_deref());
@@ -119,6 +134,8 @@ pub fn from_variables(variables: impl Iterator<Item = (String, String)>) -> Resu
         listen,
         request_timeout,
         max_in_flight,
+        outbox,
+        admin_token,
         shutdown_delay,
         shutdown_grace,
         logs,
@@ -130,16 +147,30 @@ pub fn from_variables(variables: impl Iterator<Item = (String, String)>) -> Resu
 /// # Errors
 /// If `RELAY_LISTEN` or `PORT` is wrong.
 pub fn listen_from_environment() -> Result<SocketAddr, Problems> {
-    let ours = ["RELAY_LISTEN", "PORT"].iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)));
-    let environment = read(ours)?;
+    let environment = read_only(&["RELAY_LISTEN", "PORT"])?;
     let mut checks = Checks::default();
     let listen = listen(&mut checks, &environment);
     checks.finish(Some(listen))
 }
 
+/// The token with which to ask this machine's running service, for a command that needs no other setting.
+///
+/// # Errors
+/// If `RELAY_ADMIN_TOKEN` is missing or wrong.
+pub fn admin_token_from_environment() -> Result<AdminToken, Problems> {
+    let environment = read_only(&["RELAY_ADMIN_TOKEN"])?;
+    let mut checks = Checks::default();
+    let token = checks.required_admin_token(environment.relay_admin_token.as_deref());
+    checks.finish(token)
+}
+
 fn listen(checks: &mut Checks, environment: &Environment) -> SocketAddr {
     let default = SocketAddr::new(LISTEN.ip(), checks.number("PORT", environment.port.as_deref(), LISTEN.port()));
     checks.listen("RELAY_LISTEN", environment.relay_listen.as_deref(), default)
+}
+
+fn read_only(names: &[&str]) -> Result<Environment, Problems> {
+    read(variables().filter(|(name, _)| names.contains(&name.as_str())))
 }
 
 fn read(variables: impl Iterator<Item = (String, String)>) -> Result<Environment, Problems> {

@@ -28,6 +28,10 @@ const MAX_SETTLED: usize = 2_500;
 /// How long to wait before the store is asked again for what it could not do.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 
+/// How often it is looked whether the outbox holds more than what was heard of: what is stored in a great hurry may not be
+/// heard.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// A settlement that is being synced.
 type Settling = Pin<Box<dyn Future<Output = (Arc<[Delivered]>, Result<(), OutboxError>)> + Send>>;
 
@@ -46,7 +50,7 @@ pub struct Delivery {
 enum Step {
     /// These were stored just now.
     Fresh(Vec<Stored>),
-    /// It is time to read from the outbox.
+    /// It is time to read from the outbox, if there is anything.
     Read,
     /// These came back from Segment.
     Delivered(Vec<Delivered>),
@@ -81,7 +85,8 @@ impl Delivery {
             let step = self.next_step(&mut ears, &life).await;
             match step {
                 Step::Fresh(calls) => self.take_fresh(&calls),
-                Step::Read => self.read().await,
+                Step::Read if self.wants_to_read() => self.read().await,
+                Step::Read => {}
                 Step::Delivered(delivered) => {
                     ears.settling = Some(settle(self.outbox.clone(), delivered.into(), Duration::ZERO))
                 }
@@ -103,15 +108,19 @@ impl Delivery {
     async fn next_step(&self, ears: &mut Ears, life: &Lifecycle) -> Step {
         let mut delivered = Vec::new();
         let is_settling = ears.settling.is_some();
-        let wants_to_read = self.hand.wants_to_read(self.outbox.contents().last_id);
+        let read_at = if self.wants_to_read() { self.read_at } else { Instant::now() + LOOK };
         tokio::select! {
             biased;
             () = life.draining() => Step::Draining,
             (delivered, result) = settled(&mut ears.settling), if is_settling => Step::Settled(delivered, result),
             _ = ears.delivered.recv_many(&mut delivered, MAX_SETTLED), if !is_settling => Step::Delivered(delivered),
             Some(calls) = ears.fresh.recv() => Step::Fresh(calls),
-            () = tokio::time::sleep_until(self.read_at), if wants_to_read => Step::Read,
+            () = tokio::time::sleep_until(read_at) => Step::Read,
         }
+    }
+
+    fn wants_to_read(&self) -> bool {
+        self.hand.wants_to_read(self.outbox.contents().last_id)
     }
 
     /// Takes what was just stored, unless something before it is unread: then it is read in its turn.

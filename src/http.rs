@@ -8,6 +8,8 @@ mod body;
 mod customers;
 mod health;
 mod in_flight;
+pub mod operator;
+mod prefer;
 mod request_id;
 mod server;
 
@@ -25,9 +27,13 @@ use crate::lifecycle::Lifecycle;
 use crate::status::Status;
 use answer::{Answer, Failure};
 use in_flight::InFlight;
+use operator::Operator;
 use request_id::RequestId;
 
 pub use server::serve;
+
+/// What a path gets at which there is nothing.
+pub const NOTHING_HERE: &str = "there is nothing at this path";
 
 /// Bodies that are being read at once, 64 KiB each: 640 MiB if all are hostile. As many as there may be connections, so
 /// that only streams of HTTP/2 beyond that are turned away.
@@ -44,6 +50,10 @@ pub struct Edge {
     reading: InFlight,
     /// Brings the gauges up to date before they are read.
     measure: Box<dyn Fn() + Send + Sync>,
+    /// Why the relay should get no requests at the moment, beside that it is shutting down.
+    trouble: Box<dyn Fn() -> Option<&'static str> + Send + Sync>,
+    /// None: there are no endpoints for operators.
+    operator: Option<Arc<Operator>>,
 }
 
 impl Edge {
@@ -57,7 +67,17 @@ impl Edge {
     ) -> Self {
         let in_flight = InFlight::new(max_in_flight);
         let reading = InFlight::new(MAX_READING);
-        Self { clients, status, life, request_timeout, in_flight, reading, measure: Box::new(|| ()) }
+        Self {
+            clients,
+            status,
+            life,
+            request_timeout,
+            in_flight,
+            reading,
+            measure: Box::new(|| ()),
+            trouble: Box::new(|| None),
+            operator: None,
+        }
     }
 
     /// Calls `measure` before metrics are read.
@@ -65,23 +85,38 @@ impl Edge {
     pub fn measured_by(self, measure: impl Fn() + Send + Sync + 'static) -> Self {
         Self { measure: Box::new(measure), ..self }
     }
+
+    /// Is not ready while there is `trouble`.
+    #[must_use]
+    pub fn ready_without(self, trouble: impl Fn() -> Option<&'static str> + Send + Sync + 'static) -> Self {
+        Self { trouble: Box::new(trouble), ..self }
+    }
+
+    /// Has endpoints for operators.
+    #[must_use]
+    pub fn operated_by(self, operator: Operator) -> Self {
+        Self { operator: Some(Arc::new(operator)), ..self }
+    }
 }
 
 /// Every route of the contract that this version has.
 pub fn router(edge: Arc<Edge>) -> Router {
-    Router::new()
+    let router = Router::new()
         .route(customers::PATH, post(customers::post))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))
         .fallback(not_found)
-        .method_not_allowed_fallback(method_not_allowed)
-        .with_state(edge)
+        .method_not_allowed_fallback(method_not_allowed);
+    match &edge.operator {
+        Some(operator) => router.merge(operator::router(edge.clone(), operator.clone())).with_state(edge),
+        None => router.with_state(edge),
+    }
 }
 
 async fn not_found(request: Request) -> Response {
     let id = RequestId::of(request.headers());
-    Answer::failure(StatusCode::NOT_FOUND, &Failure::new("not_found", "there is nothing at this path")).with_id(&id)
+    Answer::failure(StatusCode::NOT_FOUND, &Failure::new("not_found", NOTHING_HERE)).with_id(&id)
 }
 
 /// axum adds the `Allow` header.

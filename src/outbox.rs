@@ -9,9 +9,9 @@
 
 mod client;
 mod error;
-// pub mod sqlite;
-// TEST
-// mod suite;
+pub mod sqlite;
+#[cfg(test)]
+mod suite;
 
 use std::collections::HashSet;
 use std::sync::Arc;

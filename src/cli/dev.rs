@@ -1,8 +1,11 @@
 //! `segment-relay dev`: the relay and the sandbox in one process, to try things without an account.
 //!
-//! Settings of the environment hold, but for the way to Segment: that always leads to the sandbox.
+//! Settings of the environment hold, but for the way to Segment: that always leads to the sandbox. Where the environment
+//! names no outbox or admin token, it has some of its own.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -20,14 +23,23 @@ pub(super) struct Arguments {
     /// Where the sandbox listens; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value_t = super::sandbox::LISTEN)]
     sandbox_listen: SocketAddr,
+    /// Where the outbox is, unless RELAY_OUTBOX_URL says so; it outlives this process
+    #[arg(long, value_name = "DIRECTORY", default_value = ".segment-relay")]
+    data: PathBuf,
 }
 
+/// For a relay that has nobody's data.
+const ADMIN_TOKEN: &str = "dev";
+
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let own = ["SEGMENT_WRITE_KEY", "SEGMENT_ENDPOINT"];
-    let variables = config::variables()
-        .filter(|(name, _)| !own.contains(&name.as_str()))
-        .chain([("SEGMENT_WRITE_KEY".to_owned(), "dev".to_owned())]);
-    let mut settings = config::from_variables(variables)?;
+    let data = std::path::absolute(&arguments.data).context("cannot tell where --data is")?;
+    let outbox = format!("sqlite://{}", data.join("outbox.db").display());
+    let own = [("SEGMENT_WRITE_KEY", "dev"), ("SEGMENT_ENDPOINT", "")];
+    let defaults = [("RELAY_OUTBOX_URL", outbox.as_str()), ("RELAY_ADMIN_TOKEN", ADMIN_TOKEN)];
+    let mut variables: BTreeMap<_, _> = defaults.into_iter().map(owned).collect();
+    variables.extend(config::variables().filter(|(_, value)| !value.is_empty()));
+    variables.extend(own.into_iter().map(owned));
+    let mut settings = config::from_variables(variables.into_iter())?;
     let _written_until_here = telemetry::start(&settings.logs)?;
     runtime()?.block_on(async {
         let life = Lifecycle::new();
@@ -35,7 +47,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         let relay = listen(settings.listen).await?;
         let sandbox_url = format!("http://{}", reachable(segment.local_addr()?));
         settings.segment.endpoint = Url::parse(&sandbox_url).context("cannot point at the sandbox")?;
-        print_how_to_try(&format!("http://{}", reachable(relay.local_addr()?)), &sandbox_url);
+        print_how_to_try(&format!("http://{}", reachable(relay.local_addr()?)), &sandbox_url, &data);
         let until = life.clone();
         life.supervise("sandbox", async move {
             if let Err(error) = sandbox::serve(segment, async move { until.cut().await }).await {
@@ -47,13 +59,20 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn print_how_to_try(relay: &str, sandbox: &str) {
+fn owned((name, value): (&str, &str)) -> (String, String) {
+    (name.to_owned(), value.to_owned())
+}
+
+fn print_how_to_try(relay: &str, sandbox: &str, data: &Path) {
     println!(
-        "relay   {relay}\nsandbox {sandbox} (stands in for Segment)\n\nSend a customer:\n\n  \
+        "relay   {relay}\nsandbox {sandbox} (stands in for Segment)\noutbox  {}\n\nSend a customer:\n\n  \
          curl -i {relay}/customers -H 'content-type: application/json' \\\n    \
          -d '{{\"userId\":\"c-1042\",\"traits\":{{\"email\":\"ada@example.com\",\"name\":\"Ada Lovelace\"}}}}'\n\n\
+         Hear what Segment says to it: add -H 'prefer: wait=5'\n\n\
          See what Segment got:\n\n  curl {sandbox}/events\n\n\
-         Let Segment fail, then heal it:\n\n  curl {sandbox}/faults -d '{{\"status\":503}}'\n  \
-         curl {sandbox}/faults -d '{{}}'\n"
+         Let Segment fail, see what waits, then heal it:\n\n  curl {sandbox}/faults -d '{{\"status\":503}}'\n  \
+         curl {relay}/status -H 'authorization: Bearer {ADMIN_TOKEN}'\n  \
+         curl {sandbox}/faults -d '{{}}'\n",
+        data.display()
     );
 }

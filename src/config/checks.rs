@@ -13,8 +13,8 @@ use url::Url;
 use super::{ENDPOINT, Environment, LogFormat, LogSettings, Problems};
 use crate::segment::SegmentSettings;
 
-/// No setting is sensibly longer than a day.
-const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+/// No setting but one is sensibly longer than a day.
+const LONGEST: (Duration, &str) = (Duration::from_secs(24 * 60 * 60), "24h");
 
 /// Segment's write keys have 32 characters; a batch leaves room for this many.
 const MAX_WRITE_KEY: usize = 256;
@@ -23,12 +23,16 @@ const MAX_WRITE_KEY: usize = 256;
 const ALIKE: f64 = 0.75;
 
 /// Every setting of this version.
-const SETTINGS: [&str; 14] = [
+const SETTINGS: [&str; 18] = [
+    "RELAY_ADMIN_TOKEN",
     "RELAY_AUTH",
+    "RELAY_IDEMPOTENCY_WINDOW",
     "RELAY_LISTEN",
     "RELAY_LOG",
     "RELAY_LOG_FORMAT",
     "RELAY_MAX_IN_FLIGHT",
+    "RELAY_OUTBOX_MAX_SIZE",
+    "RELAY_OUTBOX_URL",
     "RELAY_REQUEST_TIMEOUT",
     "RELAY_SHUTDOWN_DELAY",
     "RELAY_SHUTDOWN_GRACE",
@@ -41,16 +45,8 @@ const SETTINGS: [&str; 14] = [
 ];
 
 /// Settings whose feature this version does not have: saying nothing would be worse than not starting.
-pub(super) const NOT_YET: [&str; 8] = [
-    "OTEL_EXPORTER_OTLP_ENDPOINT",
-    "RELAY_ADMIN_TOKEN",
-    "RELAY_AUTH_HMAC_ENCODING",
-    "RELAY_AUTH_HMAC_HEADER",
-    "RELAY_AUTH_SECRETS",
-    "RELAY_IDEMPOTENCY_WINDOW",
-    "RELAY_OUTBOX_MAX_SIZE",
-    "RELAY_OUTBOX_URL",
-];
+pub(super) const NOT_YET: [&str; 4] =
+    ["OTEL_EXPORTER_OTLP_ENDPOINT", "RELAY_AUTH_HMAC_ENCODING", "RELAY_AUTH_HMAC_HEADER", "RELAY_AUTH_SECRETS"];
 
 /// How the names begin that Kubernetes makes up for a Service named `relay`: `RELAY_PORT`, `RELAY_SERVICE_HOST` ...
 const RELAY_SERVICE: [&str; 2] = ["RELAY_PORT", "RELAY_SERVICE_"];
@@ -78,7 +74,8 @@ impl Checks {
         value.filter(|_| self.problems.is_empty()).ok_or(Problems(self.problems))
     }
 
-    fn problem(&mut self, name: &str, what: impl Display) {
+    /// Notes what is wrong with a setting.
+    pub(super) fn problem(&mut self, name: &str, what: impl Display) {
         self.problems.push(format!("{name}: {what}"));
     }
 
@@ -163,23 +160,45 @@ impl Checks {
         }
     }
 
-    /// A duration above zero.
+    /// A duration above zero, of a day at most.
     pub(super) fn duration(&mut self, name: &str, text: Option<&str>, default: &str) -> Duration {
-        let duration = self.pause(name, text, default);
+        self.duration_up_to(LONGEST, name, text, default)
+    }
+
+    /// A duration above zero.
+    pub(super) fn duration_up_to(
+        &mut self,
+        longest: (Duration, &str),
+        name: &str,
+        text: Option<&str>,
+        default: &str,
+    ) -> Duration {
+        let duration = self.pause_up_to(longest, name, text, default);
         if duration.is_zero() {
             self.problem(name, "must be more than 0s");
         }
         duration
     }
 
-    /// A duration that may be zero. One that cannot be read is noted, and stands as the longest.
+    /// A duration that may be zero, of a day at most.
     pub(super) fn pause(&mut self, name: &str, text: Option<&str>, default: &str) -> Duration {
+        self.pause_up_to(LONGEST, name, text, default)
+    }
+
+    /// A duration that may be zero. One that cannot be read is noted, and stands as the longest.
+    fn pause_up_to(
+        &mut self,
+        (longest, in_words): (Duration, &str),
+        name: &str,
+        text: Option<&str>,
+        default: &str,
+    ) -> Duration {
         match humantime::parse_duration(text.unwrap_or(default)) {
-            Ok(duration) if duration <= LONGEST => return duration,
-            Ok(_) => self.problem(name, "must be at most 24h"),
+            Ok(duration) if duration <= longest => return duration,
+            Ok(_) => self.problem(name, format_args!("must be at most {in_words}")),
             Err(error) => self.problem(name, format_args!("must be a duration such as 5s, 250ms or 2m ({error})")),
         }
-        LONGEST
+        longest
     }
 
     pub(super) fn listen(&mut self, name: &str, text: Option<&str>, default: SocketAddr) -> SocketAddr {

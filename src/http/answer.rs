@@ -4,20 +4,23 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
-use bytes::Bytes;
 use serde::Serialize;
 
 use super::request_id::{self, RequestId};
 use crate::customer::{BrokenRule, PayloadError};
-use crate::integration::{ErrorCode, Receipt, SegmentError};
+use crate::integration::{ErrorCode, Receipt, SegmentError, Standing};
+
+/// Says that the key's call was there already and no second one was made. No standard has such a header; this is its usual
+/// name.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 /// An answer before it has its request's id.
 pub(super) struct Answer {
     status: StatusCode,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 }
 
 /// Why a request failed, as its caller reads it.
@@ -54,19 +57,40 @@ impl Answer {
     pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Self {
         // What we answer are plain structs: this cannot fail.
         let body = serde_json::to_vec(body).unwrap_or_default();
-        let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
-        Self { status, headers, body: body.into() }
+        Self::of_json(status, body.into())
     }
 
-    /// 200: Segment accepted this very call.
-    pub(super) fn accepted(receipt: &Receipt) -> Self {
+    /// JSON that is too large to lie about as a whole.
+    pub(super) fn written_as_it_goes(json: Body) -> Self {
+        Self::of_json(StatusCode::OK, json)
+    }
+
+    fn of_json(status: StatusCode, body: Body) -> Self {
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+        Self { status, headers, body }
+    }
+
+    /// 204: it is done, and there is nothing to say.
+    pub(super) fn no_content() -> Self {
+        Self { status: StatusCode::NO_CONTENT, headers: HeaderMap::new(), body: Body::empty() }
+    }
+
+    /// 200: Segment accepted this very call. 202: it is on disk, synced.
+    pub(super) fn success(receipt: &Receipt) -> Self {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
-        struct Accepted<'a> {
+        struct Success<'a> {
             success: bool,
             message_id: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            status: Option<&'static str>,
         }
-        Self::json(StatusCode::OK, &Accepted { success: true, message_id: &receipt.message_id })
+        let (code, status) = match receipt.standing {
+            Standing::Accepted => (StatusCode::OK, None),
+            Standing::Stored => (StatusCode::ACCEPTED, Some("stored")),
+        };
+        let answer = Self::json(code, &Success { success: true, message_id: &receipt.message_id, status });
+        if receipt.replayed { answer.with(REPLAYED, HeaderValue::from_static("true")) } else { answer }
     }
 
     /// `{"success":false,"error":{...}}`.
@@ -109,7 +133,7 @@ impl Answer {
         }
     }
 
-    /// What a call that Segment did not accept gets.
+    /// What a call that was neither accepted nor stored gets, and one that was stored and then refused.
     pub(super) fn not_accepted(error: &SegmentError) -> Self {
         let status = status(error.code);
         // Refusals are for good, and nobody can say when credentials or an endpoint will be mended.
@@ -120,13 +144,19 @@ impl Answer {
         Self::failure(status, &failure)
     }
 
+    /// The same answer with this header.
+    pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
     pub(super) fn status(&self) -> StatusCode {
         self.status
     }
 
     /// The whole answer.
     pub(super) fn with_id(self, id: &RequestId) -> Response {
-        let mut response = Response::new(Body::from(self.body));
+        let mut response = Response::new(self.body);
         *response.status_mut() = self.status;
         *response.headers_mut() = self.headers;
         response.headers_mut().insert(request_id::HEADER, id.header());

@@ -28,11 +28,12 @@ pub(super) async fn healthz(request: Request) -> Response {
 /// The process should get requests. Segment's troubles do not count: another relay would have them too.
 pub(super) async fn readyz(State(edge): State<Arc<Edge>>, request: Request) -> Response {
     let id = RequestId::of(request.headers());
-    let answer = if edge.life.is_stopping() {
-        let health = Health { status: "unavailable", reasons: vec!["shutting down"] };
-        Answer::json(StatusCode::SERVICE_UNAVAILABLE, &health)
+    let shutting_down = edge.life.is_stopping().then_some("shutting down");
+    let reasons: Vec<_> = shutting_down.into_iter().chain((edge.trouble)()).collect();
+    let answer = if reasons.is_empty() {
+        Answer::json(StatusCode::OK, &Health { status: "ok", reasons })
     } else {
-        Answer::json(StatusCode::OK, &Health { status: "ok", reasons: Vec::new() })
+        Answer::json(StatusCode::SERVICE_UNAVAILABLE, &Health { status: "unavailable", reasons })
     };
     answer.with_id(&id)
 }

@@ -1,5 +1,8 @@
 //! The routes over a Segment in memory: statuses, shapes, and what is never called.
 
+mod operator;
+mod stored;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +18,9 @@ use tower::ServiceExt;
 
 use super::{Edge, router};
 use crate::customer::SegmentIdentifyPayload;
-use crate::integration::{ErrorCode, IdempotencyKey, KeyKind, Receipt, SegmentClient, SegmentClients, SegmentError};
+use crate::integration::{
+    ErrorCode, IdempotencyKey, KeyKind, Receipt, SegmentClient, SegmentClients, SegmentError, Standing,
+};
 use crate::lifecycle::Lifecycle;
 use crate::status::Status;
 
@@ -26,6 +31,10 @@ const ADA: &str = r#"{"userId":"c-1042","traits":{"email":"ada@example.com"}}"#;
 enum Mood {
     #[default]
     Accepts,
+    /// There is an outbox, and nobody heard of an outcome yet.
+    Stores,
+    /// The same for a key that was there already.
+    StoredBefore,
     Fails(SegmentError),
     NeverAnswers,
 }
@@ -34,6 +43,9 @@ enum Mood {
 #[derive(Default)]
 struct FakeSegment {
     mood: Mood,
+    /// Whether there is an outbox before it.
+    stores: bool,
+    waits: Vec<Option<Duration>>,
     keys: Vec<Option<IdempotencyKey>>,
     received: Vec<(String, String)>,
 }
@@ -55,6 +67,12 @@ impl SegmentClient for Fake {
         };
         match mood {
             Mood::Accepts => Ok(Receipt::accepted(format!("m-{count}"))),
+            Mood::Stores => {
+                Ok(Receipt { message_id: format!("m-{count}"), standing: Standing::Stored, replayed: false })
+            }
+            Mood::StoredBefore => {
+                Ok(Receipt { message_id: "m-1".to_owned(), standing: Standing::Stored, replayed: true })
+            }
             Mood::Fails(error) => Err(error),
             Mood::NeverAnswers => std::future::pending().await,
         }
@@ -66,13 +84,14 @@ impl SegmentClient for Fake {
 }
 
 impl SegmentClients for Fake {
-    fn open(&self, _deadline: Instant, key: Option<IdempotencyKey>, _wait: Option<Duration>) -> Box<dyn SegmentClient> {
+    fn open(&self, _deadline: Instant, key: Option<IdempotencyKey>, wait: Option<Duration>) -> Box<dyn SegmentClient> {
         self.0.lock().keys.push(key);
+        self.0.lock().waits.push(wait);
         Box::new(Self(self.0.clone()))
     }
 
     fn stores(&self) -> bool {
-        false
+        self.0.lock().stores
     }
 }
 
@@ -105,11 +124,16 @@ impl Answer {
 
 impl Relay {
     fn new(max_in_flight: usize) -> Self {
+        Self::with(max_in_flight, |edge| edge)
+    }
+
+    /// With what `add` adds to the edge.
+    fn with(max_in_flight: usize, add: impl FnOnce(Edge) -> Edge) -> Self {
         let (segment, life) = (Arc::<Mutex<FakeSegment>>::default(), Lifecycle::new());
         let status = Arc::new(Status::new().unwrap());
         let clients = Arc::new(Fake(segment.clone()));
         let edge = Edge::new(clients, status, life.clone(), Duration::from_secs(10), max_in_flight);
-        Self { router: router(Arc::new(edge)), segment, life }
+        Self { router: router(Arc::new(add(edge))), segment, life }
     }
 
     async fn send(&self, request: Request<Body>) -> Answer {
@@ -143,7 +167,7 @@ fn post(body: impl axum::body::HttpBody<Data = Bytes, Error: Into<axum::BoxError
 }
 
 /// Every code a client can end with, as the contract's table has it, and whether it says when to come back.
-const CODES: [(ErrorCode, u16, &str, bool); 11] = [
+const CODES: [(ErrorCode, u16, &str, bool); 13] = [
     (ErrorCode::InvalidPayload, 422, "invalid_payload", false),
     (ErrorCode::MessageTooLarge, 413, "message_too_large", false),
     (ErrorCode::NotConfigured, 500, "not_configured", false),
@@ -155,6 +179,8 @@ const CODES: [(ErrorCode, u16, &str, bool); 11] = [
     (ErrorCode::RateLimited, 503, "segment_rate_limited", true),
     (ErrorCode::Timeout, 504, "segment_timeout", true),
     (ErrorCode::ShuttingDown, 503, "shutting_down", true),
+    (ErrorCode::KeyReused, 422, "idempotency_key_reused", false),
+    (ErrorCode::OutboxTimeout, 504, "outbox_timeout", true),
 ];
 
 #[tokio::test]

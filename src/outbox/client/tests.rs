@@ -12,8 +12,8 @@ use super::{OutboxClients, fingerprint};
 use crate::customer::SegmentIdentifyPayload;
 use crate::lifecycle::Lifecycle;
 use crate::outbox::{Append, Appended, CallId, Contents, Outbox, OutboxError, Outcome, Page, Whose};
+use crate::segment::SegmentError;
 use crate::segment::{Delivered, ErrorCode, IdempotencyKey, KeyKind, MessageIds, Receipt, SegmentClients, Standing};
-use crate::segment::{SegmentClient, SegmentError};
 
 const ADA: &str = r#"{"userId":"c-1042","traits":{"plan":"pro"}}"#;
 const WAIT: Option<Duration> = Some(Duration::from_secs(5));

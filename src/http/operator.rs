@@ -1,0 +1,120 @@
+//! The endpoints of those who operate the relay: what it does, and the calls that Segment refused.
+//!
+//! They are there only if a token is set: without one these paths are like any other at which there is nothing. Every
+//! request to them must show the token, one with a wrong method included. No answer may be kept by a cache.
+
+mod dead_letters;
+mod page;
+mod report;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{FromRef, Request, State};
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::routing::{delete, get, post};
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::Edge;
+use super::answer::{Answer, Failure};
+use super::request_id::RequestId;
+use crate::outbox::DeadLetters;
+
+pub use report::{CommitReport, OutboxReport, SegmentReport};
+
+/// Pages of dead letters that are being read or sent at once, 32 MiB each at the most: a few operators and their scripts.
+const MAX_PAGES: usize = 4;
+
+/// What the operator's endpoints need. Injected.
+pub struct Operator {
+    /// Of the token, so that the token itself lies about nowhere.
+    token: [u8; 32],
+    /// None without an outbox.
+    dead_letters: Option<Arc<dyn DeadLetters>>,
+    segment: Box<dyn Fn() -> SegmentReport + Send + Sync>,
+    outbox: Box<dyn Fn() -> Option<OutboxReport> + Send + Sync>,
+    pages: Arc<Semaphore>,
+    started: (Timestamp, Instant),
+}
+
+impl Operator {
+    /// Whoever shows `token` may ask for the status and see to `dead_letters`.
+    pub fn new(token: &str, dead_letters: Option<Arc<dyn DeadLetters>>) -> Self {
+        Self {
+            token: Sha256::digest(token).into(),
+            dead_letters,
+            segment: Box::new(SegmentReport::default),
+            outbox: Box::new(|| None),
+            pages: Arc::new(Semaphore::new(MAX_PAGES)),
+            started: (Timestamp::now(), Instant::now()),
+        }
+    }
+
+    /// Asks `segment` and `outbox` how things are whenever somebody wants to know.
+    #[must_use]
+    pub fn reporting(
+        self,
+        segment: impl Fn() -> SegmentReport + Send + Sync + 'static,
+        outbox: impl Fn() -> Option<OutboxReport> + Send + Sync + 'static,
+    ) -> Self {
+        Self { segment: Box::new(segment), outbox: Box::new(outbox), ..self }
+    }
+
+    /// Whether these headers show the token: `Authorization: Bearer ...`.
+    ///
+    /// Digests are compared, in constant time: how long the answer takes says nothing about the token, its length included.
+    fn is_shown_by(&self, headers: &HeaderMap) -> bool {
+        let shown = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
+        let Some((scheme, token)) = shown.split_at_checked(b"Bearer ".len()) else { return false };
+        let is_right: bool = Sha256::digest(token.trim_ascii()).ct_eq(&self.token[..]).into();
+        scheme.eq_ignore_ascii_case(b"Bearer ") && is_right
+    }
+}
+
+/// What the handlers share.
+#[derive(Clone)]
+struct Desk {
+    edge: Arc<Edge>,
+    operator: Arc<Operator>,
+}
+
+impl FromRef<Desk> for Arc<Edge> {
+    fn from_ref(desk: &Desk) -> Self {
+        desk.edge.clone()
+    }
+}
+
+/// The operator's routes.
+pub(super) fn router(edge: Arc<Edge>, operator: Arc<Operator>) -> Router<Arc<Edge>> {
+    let desk = Desk { edge, operator };
+    Router::new()
+        .route("/status", get(report::get))
+        .route("/dead-letters", get(dead_letters::list))
+        .route("/dead-letters/replay", post(dead_letters::replay_all))
+        .route("/dead-letters/{id}", delete(dead_letters::discard))
+        .route("/dead-letters/{id}/replay", post(dead_letters::replay))
+        .method_not_allowed_fallback(super::method_not_allowed)
+        .route_layer(middleware::from_fn_with_state(desk.clone(), admit))
+        .with_state(desk)
+}
+
+/// Lets those in who show the token.
+async fn admit(State(desk): State<Desk>, request: Request, next: Next) -> Response {
+    let mut response = if desk.operator.is_shown_by(request.headers()) {
+        next.run(request).await
+    } else {
+        let failure = Failure::new("unauthorized", "this needs the header Authorization: Bearer and the admin token");
+        Answer::failure(StatusCode::UNAUTHORIZED, &failure)
+            .with(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+            .with_id(&RequestId::of(request.headers()))
+    };
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

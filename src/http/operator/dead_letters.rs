@@ -1,0 +1,130 @@
+//! `/dead-letters`: the calls that Segment refused, to be read, sent again or deleted.
+//!
+//! A letter that is sent again keeps its `messageId` and takes its place behind its user's waiting calls, so it may put old
+//! values over newer ones. What is done is logged with ids and counts, and nothing that is in a call.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Serialize;
+
+use super::Desk;
+use super::page::{Asked, Page};
+use crate::http::answer::{Answer, Failure};
+use crate::http::request_id::RequestId;
+use crate::outbox::{DeadLetters, OutboxError};
+
+/// When to come back if nobody knows better: the smallest whole number of seconds.
+const SOON: Duration = Duration::from_secs(1);
+
+/// When to come back for room: it comes with deliveries or with an operator, not at once.
+const LATER: Duration = Duration::from_secs(10);
+
+#[derive(Serialize)]
+struct Replayed {
+    replayed: u64,
+}
+
+/// `GET /dead-letters?limit=100&before=ID`: newest first.
+pub(super) async fn list(State(desk): State<Desk>, request: Request) -> Response {
+    let id = RequestId::of(request.headers());
+    let asked = Asked::of(request.uri().query().unwrap_or_default());
+    page(&desk, asked).await.unwrap_or_else(|failed| failed).with_id(&id)
+}
+
+async fn page(desk: &Desk, asked: Result<Asked, String>) -> Result<Answer, Answer> {
+    let dead_letters = dead_letters(desk)?;
+    let asked = asked
+        .map_err(|why| Answer::failure(StatusCode::UNPROCESSABLE_ENTITY, &Failure::new("invalid_payload", &why)))?;
+    let place = desk.operator.pages.clone().try_acquire_owned();
+    let place = place.map_err(|_| unavailable("overloaded", "too many pages are being read; try again", SOON))?;
+    // One more than is shown tells whether there are more.
+    let letters = in_time(desk, dead_letters.list(asked.limit + 1, asked.before)).await?;
+    Ok(Answer::written_as_it_goes(Page::body(letters, asked.limit, place)))
+}
+
+/// `POST /dead-letters/{id}/replay`
+pub(super) async fn replay(State(desk): State<Desk>, Path(letter): Path<String>, request: Request) -> Response {
+    let id = RequestId::of(request.headers());
+    let replayed = one(&desk, &letter, |dead_letters, letter| async move { dead_letters.replay(letter).await }).await;
+    let answer = replayed.map(|letter| {
+        tracing::info!(request_id = id.as_str(), dead_letter = letter, "a dead letter will be sent again");
+        Answer::json(StatusCode::ACCEPTED, &Replayed { replayed: 1 })
+    });
+    answer.unwrap_or_else(|failed| failed).with_id(&id)
+}
+
+/// `POST /dead-letters/replay`: all of them. This alone has no deadline: putting back a million takes as long as it takes,
+/// and leaving half-way would only hide how many there were.
+pub(super) async fn replay_all(State(desk): State<Desk>, request: Request) -> Response {
+    let id = RequestId::of(request.headers());
+    let replayed = async { dead_letters(&desk)?.replay_all().await.map_err(failed) }.await;
+    let answer = replayed.map(|count| {
+        tracing::info!(request_id = id.as_str(), count, "all dead letters will be sent again");
+        Answer::json(StatusCode::ACCEPTED, &Replayed { replayed: count })
+    });
+    answer.unwrap_or_else(|failed| failed).with_id(&id)
+}
+
+/// `DELETE /dead-letters/{id}`
+pub(super) async fn discard(State(desk): State<Desk>, Path(letter): Path<String>, request: Request) -> Response {
+    let id = RequestId::of(request.headers());
+    let discarded = one(&desk, &letter, |dead_letters, letter| async move { dead_letters.discard(letter).await }).await;
+    let answer = discarded.map(|letter| {
+        tracing::info!(request_id = id.as_str(), dead_letter = letter, "a dead letter was discarded");
+        Answer::no_content()
+    });
+    answer.unwrap_or_else(|failed| failed).with_id(&id)
+}
+
+/// Does something to one letter, and says which it was.
+async fn one<F>(desk: &Desk, letter: &str, act: impl FnOnce(Arc<dyn DeadLetters>, i64) -> F) -> Result<i64, Answer>
+where
+    F: Future<Output = Result<bool, OutboxError>>,
+{
+    let dead_letters = dead_letters(desk)?;
+    let unknown = || not_found("there is no dead letter with this id");
+    let letter = letter.parse().map_err(|_| unknown())?;
+    let was_there = in_time(desk, act(dead_letters.clone(), letter)).await?;
+    was_there.then_some(letter).ok_or_else(unknown)
+}
+
+fn dead_letters(desk: &Desk) -> Result<&Arc<dyn DeadLetters>, Answer> {
+    let no_outbox = || not_found("no outbox is configured (RELAY_OUTBOX_URL), so there are no dead letters");
+    desk.operator.dead_letters.as_ref().ok_or_else(no_outbox)
+}
+
+/// Waits for the outbox for as long as a request may take.
+async fn in_time<T>(desk: &Desk, work: impl Future<Output = Result<T, OutboxError>>) -> Result<T, Answer> {
+    tokio::time::timeout(desk.edge.request_timeout, work).await.unwrap_or(Err(OutboxError::Unconfirmed)).map_err(failed)
+}
+
+fn failed(error: OutboxError) -> Answer {
+    let (code, message, pause) = match error {
+        OutboxError::Full => ("overloaded", "the outbox is full or cannot be written; nothing was changed", LATER),
+        OutboxError::Unreadable => ("overloaded", "the outbox could not be read", LATER),
+        // No key is involved here.
+        OutboxError::Busy | OutboxError::KeyReused => {
+            ("overloaded", "the outbox had no time; nothing was changed", SOON)
+        }
+        OutboxError::Closed => ("shutting_down", "the relay is shutting down; nothing was changed", SOON),
+        OutboxError::Unconfirmed => {
+            let message = "the outbox did not confirm it in time: whether it was done is unknown; trying again is safe";
+            let failure = Failure::new("outbox_timeout", message).retry_after(SOON);
+            return Answer::failure(StatusCode::GATEWAY_TIMEOUT, &failure);
+        }
+    };
+    unavailable(code, message, pause)
+}
+
+fn unavailable(code: &'static str, message: &str, pause: Duration) -> Answer {
+    Answer::failure(StatusCode::SERVICE_UNAVAILABLE, &Failure::new(code, message).retry_after(pause))
+}
+
+fn not_found(message: &str) -> Answer {
+    Answer::failure(StatusCode::NOT_FOUND, &Failure::new("not_found", message))
+}

@@ -1,0 +1,27 @@
+//! The suite of every store, on SQLite.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tempfile::TempDir;
+
+use super::{SqliteOutbox, SqliteSettings, open, settings};
+use crate::outbox::suite::{Home, contract};
+
+struct Directory(TempDir);
+
+fn directory() -> Directory {
+    Directory(tempfile::tempdir().unwrap())
+}
+
+#[async_trait]
+impl Home for Directory {
+    type Store = SqliteOutbox;
+
+    async fn open_with_window(&self, window: Duration) -> Arc<SqliteOutbox> {
+        open(&SqliteSettings { window, ..settings(&self.0.path().join("outbox.db")) }).unwrap().0
+    }
+}
+
+contract!(directory());

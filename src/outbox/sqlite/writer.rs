@@ -1,0 +1,169 @@
+//! The writer: one thread that owns the writing connection, does all that waits in one transaction, and answers after the
+//! commit.
+//!
+//! A commit that fails is never tried again. If the disk is full or another program holds a lock, nothing was changed:
+//! the group is told so, and once a second a tiny transaction finds out whether that is over. Any other failure is the
+//! end of the store.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, Result};
+use tokio::sync::{mpsc, watch};
+
+use super::checkpoint::Checkpoints;
+use super::command::{Command, Done};
+use super::fault::Fault;
+use super::inbox::Inbox;
+use super::prune::Pruner;
+use super::shared::Shared;
+use super::transaction::{Committed, Counters, Measured, Transaction};
+use super::watchers::Watchers;
+use crate::outbox::{Outcome, Stored};
+
+/// What is kept free of `max_bytes`, in bytes: the pages of one more call of the largest size, and of its key.
+const RESERVE: u64 = 64 * 1024;
+
+pub(super) struct Writer {
+    pub(super) conn: Connection,
+    /// Held while the store is open: nobody else may write.
+    pub(super) lock: File,
+    pub(super) inbox: Inbox,
+    pub(super) shared: Arc<Shared>,
+    pub(super) fresh: mpsc::Sender<Vec<Stored>>,
+    pub(super) counters: Counters,
+    pub(super) measured: Measured,
+    pub(super) max_bytes: u64,
+    pub(super) pruner: Pruner,
+    pub(super) watchers: Watchers,
+    pub(super) checkpoints: Checkpoints,
+    /// Why the last transaction failed, if it did.
+    pub(super) fault: Option<Fault>,
+    /// Says that everything is closed.
+    pub(super) ended: watch::Sender<bool>,
+}
+
+impl Writer {
+    /// Works until the store is closed, and all that was begun is finished.
+    pub(super) fn run(mut self) {
+        while let Some(mut group) = self.inbox.next_group() {
+            if group.iter().any(|command| matches!(command, Command::Close)) {
+                self.inbox.close();
+            }
+            if self.shared.is_over() {
+                self.inbox.close();
+                refuse(group, Fault::Over);
+                continue;
+            }
+            if group.iter().any(|command| matches!(command, Command::Tick)) {
+                self.watchers.sweep();
+            }
+            if self.has_work(&group) {
+                match self.transact(&mut group) {
+                    Ok((done, committed)) => self.committed(group, done, committed),
+                    Err(error) => self.failed(group, &error),
+                }
+            }
+        }
+        let Self { conn, lock, checkpoints, shared, ended, .. } = self;
+        checkpoints.end(&conn, &shared);
+        drop(conn);
+        drop(lock);
+        ended.send_replace(true);
+    }
+
+    /// Whether a group is worth a transaction: a tick seldom is.
+    fn has_work(&self, group: &[Command]) -> bool {
+        group.iter().any(|command| !matches!(command, Command::Tick | Command::Close))
+            || self.fault.is_some()
+            || self.pruner.is_due(now())
+    }
+
+    fn transact(&mut self, group: &mut [Command]) -> Result<(Vec<Done>, Committed)> {
+        let _timer = self.shared.status.outbox_commit_seconds.start_timer();
+        self.shared.status.outbox_commit_calls.observe(group.len() as f64);
+        let room = self.room();
+        let mut transaction = Transaction::begin(&self.conn, now(), self.counters, room)?;
+        let mut done = Vec::with_capacity(group.len());
+        for command in group {
+            done.push(transaction.carry_out(command)?);
+        }
+        if self.pruner.is_due(transaction.now) {
+            transaction.prune(&mut self.pruner)?;
+        }
+        if transaction.effects.settled_keys {
+            self.pruner.settled(transaction.now);
+        }
+        Ok((done, transaction.commit()?))
+    }
+
+    /// What appends may still add, in bytes.
+    fn room(&self) -> u64 {
+        self.max_bytes.saturating_sub(self.measured.bytes + RESERVE)
+    }
+
+    /// It is on disk: now everybody may hear of it.
+    fn committed(&mut self, group: Vec<Command>, done: Vec<Done>, committed: Committed) {
+        let Committed { counters, effects, measured, sync } = committed;
+        self.counters = counters;
+        self.measured = measured;
+        self.fault = None;
+        let status = &self.shared.status;
+        status.outbox_sync_seconds.observe(sync.as_secs_f64());
+        status.outbox_stored.inc_by(effects.stored);
+        status.outbox_delivered.inc_by(effects.delivered);
+        status.outbox_refused.inc_by(effects.refused);
+        status.outbox_replayed.inc_by(effects.replayed);
+        status.outbox_discarded.inc_by(effects.discarded);
+        if !effects.fresh.is_empty() {
+            // If there is no place, delivery reads them from the disk.
+            let _ = self.fresh.try_send(effects.fresh);
+        }
+        let full = effects.was_full || self.room() == 0;
+        self.shared.update(&self.counters, &self.measured, full.then_some("the outbox is full"));
+        effects.watching.into_iter().for_each(|(id, watcher)| self.watchers.add(id, watcher));
+        effects.told.iter().for_each(|(id, outcome): &(_, Outcome)| self.watchers.tell(*id, outcome));
+        for (command, done) in group.into_iter().zip(done) {
+            let Some(again) = command.answer(done) else { continue };
+            if self.inbox.is_closed() {
+                again.refuse(Fault::Over);
+            } else {
+                self.inbox.carry(again);
+            }
+        }
+        self.checkpoints.after_commit(&self.conn, &self.shared);
+    }
+
+    /// It is not on disk, or nobody knows.
+    fn failed(&mut self, group: Vec<Command>, error: &rusqlite::Error) {
+        let mut fault = Fault::of(error);
+        if fault != Fault::Fatal && !self.conn.is_autocommit() && self.conn.execute_batch("ROLLBACK").is_err() {
+            fault = Fault::Fatal;
+        }
+        match fault {
+            Fault::Full | Fault::Locked => {
+                self.shared.trouble(fault.trouble());
+                if self.fault != Some(fault) {
+                    tracing::warn!("calls cannot be stored: {}", fault.trouble());
+                }
+            }
+            Fault::Fatal | Fault::Over => {
+                self.shared.fail("could not sync", error);
+                self.inbox.close();
+            }
+        }
+        self.fault = Some(fault);
+        self.pruner.forget_nothing();
+        refuse(group, fault);
+    }
+}
+
+fn refuse(group: Vec<Command>, fault: Fault) {
+    group.into_iter().for_each(|command| command.refuse(fault));
+}
+
+/// The wall clock, in milliseconds since 1970.
+fn now() -> i64 {
+    Timestamp::now().as_millisecond()
+}

@@ -1,0 +1,157 @@
+//! A key's call is stored once: while it waits, after it was settled, and until the window is over.
+
+use std::time::Duration;
+
+use super::{Home, accepted, append, call, keyed, outcome, plain, refused, settle, text, texts, waiting, watched};
+use crate::outbox::{DeadLetters, Outbox, OutboxError, Outcome};
+
+pub(crate) async fn a_repeated_key_makes_no_second_call(home: impl Home) {
+    let store = home.open().await;
+    assert!(!append(&*store, keyed(call("u", "m0"), 1, 1)).await.unwrap().replayed);
+    let again = append(&*store, keyed(call("u", "m0"), 1, 1)).await.unwrap();
+    assert!(again.replayed && again.outcome.is_none());
+    assert!(!append(&*store, keyed(call("u", "m1"), 2, 1)).await.unwrap().replayed);
+    assert_eq!(texts(&waiting(&*store).await), [text("u", "m0"), text("u", "m1")]);
+    assert_eq!(store.contents().keys, 2);
+    store.close().await;
+}
+
+pub(crate) async fn a_key_with_another_body_is_a_mistake(home: impl Home) {
+    let store = home.open().await;
+    append(&*store, keyed(call("u", "m0"), 1, 1)).await.unwrap();
+    for other in [keyed(call("u", "m0"), 1, 2), watched(keyed(call("u", "m0"), 1, 2))] {
+        assert_eq!(append(&*store, other.clone()).await.unwrap_err(), OutboxError::KeyReused);
+    }
+    let id = waiting(&*store).await[0].id;
+    settle(&*store, vec![accepted(id)]).await;
+    assert_eq!(append(&*store, keyed(call("u", "m0"), 1, 2)).await.unwrap_err(), OutboxError::KeyReused);
+    assert!(waiting(&*store).await.is_empty());
+    store.close().await;
+}
+
+pub(crate) async fn one_key_at_one_instant_makes_one_call(home: impl Home) {
+    let store = home.open().await;
+    let mut callers = tokio::task::JoinSet::new();
+    for n in 0..200 {
+        let store = store.clone();
+        callers.spawn(async move { append(&*store, keyed(call("u", "m"), n % 4, 1)).await.unwrap().replayed });
+    }
+    let first = callers.join_all().await.into_iter().filter(|replayed| !replayed).count();
+    assert_eq!(first, 4);
+    assert_eq!(waiting(&*store).await.len(), 4);
+    store.close().await;
+}
+
+pub(crate) async fn an_accepted_calls_key_says_so(home: impl Home) {
+    let store = home.open().await;
+    append(&*store, keyed(call("u", "m0"), 1, 1)).await.unwrap();
+    let id = waiting(&*store).await[0].id;
+    settle(&*store, vec![accepted(id)]).await;
+    let again = append(&*store, watched(keyed(call("u", "m0"), 1, 1))).await.unwrap();
+    assert!(again.replayed);
+    assert_eq!(outcome(again).await, Outcome::Accepted);
+    assert!(waiting(&*store).await.is_empty());
+    store.close().await;
+}
+
+pub(crate) async fn a_refused_calls_key_gives_the_words(home: impl Home) {
+    let store = home.open().await;
+    append(&*store, keyed(call("u", "m0"), 1, 1)).await.unwrap();
+    let id = waiting(&*store).await[0].id;
+    settle(&*store, vec![refused(id, "words")]).await;
+    let again = append(&*store, watched(keyed(call("u", "m0"), 1, 1))).await.unwrap();
+    assert!(again.replayed);
+    assert_eq!(outcome(again).await, Outcome::Refused("words".to_owned()));
+
+    // Without the letter it is known that it was refused, though not why.
+    let letter = store.list(1, None).await.unwrap()[0].id;
+    assert!(store.discard(letter).await.unwrap());
+    let again = append(&*store, watched(keyed(call("u", "m0"), 1, 1))).await.unwrap();
+    assert!(matches!(outcome(again).await, Outcome::Refused(_)));
+    store.close().await;
+}
+
+pub(crate) async fn a_replayed_calls_key_waits_again(home: impl Home) {
+    let store = home.open().await;
+    append(&*store, keyed(call("u", "m0"), 1, 1)).await.unwrap();
+    let id = waiting(&*store).await[0].id;
+    settle(&*store, vec![refused(id, "words")]).await;
+    assert!(store.replay(store.list(1, None).await.unwrap()[0].id).await.unwrap());
+    let again = append(&*store, watched(keyed(call("u", "m0"), 1, 1))).await.unwrap();
+    assert!(again.replayed);
+    let all = waiting(&*store).await;
+    assert_eq!(all.len(), 1);
+    settle(&*store, vec![accepted(all[0].id)]).await;
+    assert_eq!(outcome(again).await, Outcome::Accepted);
+    assert_eq!(store.contents().keys, 1);
+    store.close().await;
+}
+
+/// Waits until the store forgot all but so many keys.
+async fn until_keys(store: &impl Outbox, keys: u64) {
+    while store.contents().keys > keys {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+pub(crate) async fn a_key_is_forgotten_after_its_window(home: impl Home) {
+    let store = home.open().await;
+    for n in 0..200 {
+        append(&*store, keyed(call("u", "m0"), n, 1)).await.unwrap();
+    }
+    let all = waiting(&*store).await;
+    settle(&*store, all.iter().skip(1).map(|stored| accepted(stored.id)).collect()).await;
+    settle(&*store, vec![refused(all[0].id, "words")]).await;
+    store.close().await;
+
+    let store = home.open_with_window(Duration::ZERO).await;
+    until_keys(&*store, 0).await;
+    // A letter whose key was forgotten goes back with it, unless another call has it by then.
+    let letter = store.list(1, None).await.unwrap()[0].id;
+    store.replay(letter).await.unwrap();
+    assert!(append(&*store, keyed(call("u", "m0"), 0, 1)).await.unwrap().replayed);
+    let id = waiting(&*store).await[0].id;
+    settle(&*store, vec![refused(id, "words")]).await;
+    until_keys(&*store, 0).await;
+    assert!(!append(&*store, keyed(call("u", "m1"), 0, 2)).await.unwrap().replayed);
+    let letter = store.list(1, None).await.unwrap()[0].id;
+    store.replay(letter).await.unwrap();
+    assert!(append(&*store, keyed(call("u", "m1"), 0, 2)).await.unwrap().replayed);
+    assert_eq!(texts(&waiting(&*store).await), [text("u", "m1"), text("u", "m0")]);
+    store.close().await;
+}
+
+pub(crate) async fn a_waiting_calls_key_is_not_forgotten(home: impl Home) {
+    let store = home.open().await;
+    append(&*store, keyed(call("u", "m0"), 1, 1)).await.unwrap();
+    append(&*store, keyed(call("u", "m1"), 2, 1)).await.unwrap();
+    let all = waiting(&*store).await;
+    settle(&*store, vec![refused(all[0].id, "words"), accepted(all[1].id)]).await;
+    // The letter is put back before its first window is over.
+    assert!(store.replay(store.list(1, None).await.unwrap()[0].id).await.unwrap());
+    store.close().await;
+
+    let store = home.open_with_window(Duration::ZERO).await;
+    until_keys(&*store, 1).await;
+    append(&*store, plain(call("u", "m2"))).await.unwrap();
+    assert!(append(&*store, keyed(call("u", "m0"), 1, 1)).await.unwrap().replayed);
+    store.close().await;
+}
+
+pub(crate) async fn keys_outlive_the_store(home: impl Home) {
+    let store = home.open().await;
+    append(&*store, keyed(call("u", "m0"), 1, 1)).await.unwrap();
+    append(&*store, keyed(call("u", "m1"), 2, 1)).await.unwrap();
+    let all = waiting(&*store).await;
+    settle(&*store, vec![refused(all[0].id, "words")]).await;
+    store.close().await;
+
+    let store = home.open().await;
+    assert_eq!(store.contents().keys, 2);
+    let refused = append(&*store, watched(keyed(call("u", "m0"), 1, 1))).await.unwrap();
+    assert_eq!(outcome(refused).await, Outcome::Refused("words".to_owned()));
+    let waits = append(&*store, watched(keyed(call("u", "m1"), 2, 1))).await.unwrap();
+    settle(&*store, vec![accepted(all[1].id)]).await;
+    assert_eq!(outcome(waits).await, Outcome::Accepted);
+    store.close().await;
+}

@@ -1,0 +1,95 @@
+//! A call leaves by being accepted or by becoming a dead letter, and whoever watches it hears which.
+
+use super::{Home, accepted, append, call, everybody, keyed, outcome, plain, refused, settle, texts, waiting, watched};
+use crate::outbox::{Contents, DeadLetters, Outbox, OutboxError, Outcome};
+
+pub(crate) async fn an_accepted_call_is_gone(home: impl Home) {
+    let store = home.open().await;
+    for n in 0..3 {
+        append(&*store, plain(call("u", &format!("m{n}")))).await.unwrap();
+    }
+    let all = waiting(&*store).await;
+    settle(&*store, vec![accepted(all[1].id)]).await;
+    let left = waiting(&*store).await;
+    assert_eq!(texts(&left), texts(&[all[0].clone(), all[2].clone()]));
+    assert!(store.list(10, None).await.unwrap().is_empty());
+    store.close().await;
+}
+
+pub(crate) async fn a_refused_call_is_a_dead_letter(home: impl Home) {
+    let store = home.open().await;
+    append(&*store, plain(call("u", "m0"))).await.unwrap();
+    let all = waiting(&*store).await;
+    settle(&*store, vec![refused(all[0].id, "no such thing")]).await;
+    assert!(waiting(&*store).await.is_empty());
+    assert_eq!(store.contents().dead_letters, 1);
+    let letters = store.list(10, None).await.unwrap();
+    let letter = &letters[0];
+    assert_eq!((letters.len(), &*letter.message_id, &*letter.user_id), (1, "m0", "u"));
+    assert_eq!((letter.status, &*letter.reason, letter.attempts), (400, "no such thing", 3));
+    assert_eq!(letter.call.get().as_bytes(), &all[0].call.json()[..]);
+    for time in [&letter.stored_at, &letter.refused_at] {
+        assert!(time.parse::<jiff::Timestamp>().is_ok() && time.len() == "2024-01-01T00:00:00.000Z".len(), "{time}");
+    }
+    store.close().await;
+}
+
+pub(crate) async fn ids_that_do_not_wait_are_passed_over(home: impl Home) {
+    let store = home.open().await;
+    append(&*store, plain(call("u", "m0"))).await.unwrap();
+    let id = waiting(&*store).await[0].id;
+    settle(&*store, vec![accepted(id + 1), refused(id + 2, "x"), accepted(-1), refused(0, "x")]).await;
+    assert_eq!(waiting(&*store).await.len(), 1);
+    settle(&*store, vec![accepted(id), accepted(id), refused(id, "x")]).await;
+    let Contents { waiting, dead_letters, oldest_stored_at, .. } = store.contents();
+    assert_eq!((waiting, dead_letters, oldest_stored_at), (0, 0, None));
+    settle(&*store, vec![]).await;
+    store.close().await;
+}
+
+pub(crate) async fn watchers_hear_the_outcome(home: impl Home) {
+    let store = home.open().await;
+    let first = append(&*store, watched(keyed(call("u", "m0"), 1, 1))).await.unwrap();
+    let second = append(&*store, watched(plain(call("u", "m1")))).await.unwrap();
+    let again = append(&*store, watched(keyed(call("u", "m0"), 1, 1))).await.unwrap();
+    let left = append(&*store, watched(plain(call("u", "m2")))).await.unwrap();
+    drop(left);
+    assert!(again.replayed && !first.replayed);
+    let all = waiting(&*store).await;
+    assert_eq!(all.len(), 3);
+    settle(&*store, vec![refused(all[1].id, "words"), accepted(all[0].id), accepted(all[2].id)]).await;
+    assert_eq!(outcome(second).await, Outcome::Refused("words".to_owned()));
+    assert_eq!(outcome(first).await, Outcome::Accepted);
+    assert_eq!(outcome(again).await, Outcome::Accepted);
+    store.close().await;
+}
+
+pub(crate) async fn a_closed_store_refuses_everything(home: impl Home) {
+    let store = home.open().await;
+    let watching = append(&*store, watched(plain(call("u", "m0")))).await.unwrap();
+    store.close().await;
+    assert!(watching.outcome.unwrap().await.is_err());
+    assert_eq!(append(&*store, plain(call("u", "m1"))).await.unwrap_err(), OutboxError::Closed);
+    assert_eq!(store.settle(vec![accepted(1)].into()).await.unwrap_err(), OutboxError::Closed);
+    assert_eq!(store.page(0, everybody(), usize::MAX).await.unwrap_err(), OutboxError::Closed);
+    assert_eq!(store.list(1, None).await.unwrap_err(), OutboxError::Closed);
+    assert_eq!(store.replay(1).await.unwrap_err(), OutboxError::Closed);
+    store.close().await;
+}
+
+pub(crate) async fn the_oldest_call_is_known(home: impl Home) {
+    let store = home.open().await;
+    assert_eq!(store.contents().oldest_stored_at, None);
+    let before = jiff::Timestamp::now().as_millisecond();
+    append(&*store, plain(call("u", "m0"))).await.unwrap();
+    append(&*store, plain(call("u", "m1"))).await.unwrap();
+    let oldest = store.contents().oldest_stored_at.unwrap();
+    assert!(oldest >= before);
+    assert_eq!(store.contents().trouble, None);
+    let all = waiting(&*store).await;
+    settle(&*store, vec![accepted(all[0].id)]).await;
+    assert!(store.contents().oldest_stored_at.unwrap() >= oldest);
+    settle(&*store, vec![accepted(all[1].id)]).await;
+    assert_eq!(store.contents().oldest_stored_at, None);
+    store.close().await;
+}
