@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{App, Process, Relay, Segment, WRITE_KEY, ada, client};
+use crate::harness::{App, Process, Relay, Segment, WRITE_KEY, ada, client, eventually};
 
 async fn run(arguments: &[&str], settings: &[(&str, &str)]) -> (Option<i32>, Vec<String>, Vec<String>) {
     let mut process = Process::start(arguments, settings);
@@ -114,7 +114,8 @@ async fn an_unknown_command_is_an_error_of_usage() {
 
 #[tokio::test]
 async fn dev_prints_a_line_that_works() {
-    let arguments = ["dev", "--sandbox-listen", "127.0.0.1:0"];
+    let data = tempfile::tempdir().unwrap();
+    let arguments = ["dev", "--sandbox-listen", "127.0.0.1:0", "--data", data.path().to_str().unwrap()];
     let mut dev = Process::start(&arguments, &[("RELAY_LISTEN", "127.0.0.1:0")]);
     let word = |line: &str, start: &str, end: &str| {
         line.split_whitespace().find(|word| word.starts_with(start) && word.ends_with(end)).map(str::to_owned)
@@ -122,9 +123,11 @@ async fn dev_prints_a_line_that_works() {
     let customers = dev.line(|line| word(line, "http://", "/customers")).await;
     let events = dev.line(|line| word(line, "http://", "/events")).await;
     let answer = client().post(customers).json(&ada()).send().await.unwrap();
-    assert_eq!(answer.status(), 200);
-    let received = client().get(events).send().await.unwrap().text().await.unwrap();
-    assert_eq!(serde_json::from_str::<Value>(&received).unwrap()["userId"], "c-1042");
+    assert_eq!(answer.status(), 202);
+    let received = async || client().get(&events).send().await.unwrap().text().await.unwrap();
+    eventually(async || !received().await.is_empty()).await;
+    assert_eq!(serde_json::from_str::<Value>(&received().await).unwrap()["userId"], "c-1042");
+    assert!(data.path().join("outbox.db").exists());
     dev.signal("TERM");
     assert_eq!(dev.exit_code().await, Some(0));
 }
