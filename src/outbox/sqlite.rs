@@ -94,16 +94,17 @@ impl SqliteOutbox {
         status: Arc<Status>,
         life: &Lifecycle,
     ) -> anyhow::Result<(Arc<Self>, mpsc::Receiver<Vec<Stored>>)> {
-        Self::open_at(Place { path: settings.path.clone(), vfs: None }, settings, status, life)
+        Self::open_at(&Place::at(&settings.path), settings, status, life)
     }
 
     fn open_at(
-        place: Place,
+        place: &Place,
         settings: &SqliteSettings,
         status: Arc<Status>,
         life: &Lifecycle,
     ) -> anyhow::Result<(Arc<Self>, mpsc::Receiver<Vec<Stored>>)> {
-        Self::start(&place, settings, status, life)
+        Self::start(place, settings, status, life)
+            .map_err(fault::say_if_damaged)
             .with_context(|| format!("the outbox {} cannot be used", place.path.display()))
     }
 
@@ -119,19 +120,19 @@ impl SqliteOutbox {
         place.set_log(&conn)?;
         schema::migrate(&mut conn)?;
         // What the log holds may stand on a sync that failed before the last end: written and synced once more.
-        conn.wal_checkpoint_v2(Some(MAIN_DB), CheckpointMode::TRUNCATE)?;
+        conn.wal_checkpoint_v2(Some(MAIN_DB), CheckpointMode::TRUNCATE).context("cannot copy its log into the file")?;
         place.sync_entries()?;
         let counters = Counters::read(&conn)?;
-        let measured = Measured::of(&conn)?;
+        let measured = Measured::of(&conn, settings.max_bytes)?;
 
         let shared = Arc::new(Shared::new(settings.max_bytes, status, life.clone()));
-        shared.update(&counters, &measured, None);
+        shared.update(&counters, &measured);
         let pages = Reader::new(place.reading()?, &shared);
         let letters = Reader::new(place.reading()?, &shared);
         let (commands, received) = mpsc::channel(inbox::WAITING);
         let (fresh, feed) = mpsc::channel(FRESH_GROUPS);
         let (ended, has_ended) = watch::channel(false);
-        let checkpoints = Checkpoints::start(place.writing()?, commands.downgrade(), &shared, life)?;
+        let checkpoints = Checkpoints::start(place.writing()?, place.log_pages, commands.downgrade(), &shared, life)?;
         let writer = Writer {
             conn,
             lock,
@@ -162,6 +163,9 @@ impl SqliteOutbox {
 #[async_trait]
 impl Outbox for SqliteOutbox {
     async fn append(&self, append: Append, deadline: Instant) -> Result<Appended, OutboxError> {
+        if deadline <= Instant::now() {
+            return Err(OutboxError::Busy);
+        }
         // Places are given in the order in which they were asked for, so calls are stored in that order.
         let place = timeout_at(deadline, self.commands.reserve()).await.map_err(|_late| OutboxError::Busy)?;
         let (reply, answer) = oneshot::channel();

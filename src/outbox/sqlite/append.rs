@@ -23,14 +23,10 @@ struct Known {
 impl Transaction<'_> {
     /// Stores a call, unless its key's call is there.
     pub(super) fn append(&mut self, append: &Append) -> Result<Result<Appended, OutboxError>> {
-        let cost = (ROW_OVERHEAD + append.call.json().len()) as u64;
-        if self.room < cost {
+        if self.room == 0 {
             return match append.key.map(|key| self.known(&key)).transpose()?.flatten() {
                 Some(known) => self.repeated(append, &known),
-                None => {
-                    self.effects.was_full = true;
-                    Ok(Err(OutboxError::Full))
-                }
+                None => Ok(Err(OutboxError::Full)),
             };
         }
         let id = self.counters.last_id + 1;
@@ -41,7 +37,8 @@ impl Transaction<'_> {
             return self.repeated(append, &known);
         }
         self.store(&append.call, append.key.as_ref().map(|key| key.key.as_slice()), self.now)?;
-        self.room -= cost;
+        // The last one may take more: the reserve is larger than any call.
+        self.room = self.room.saturating_sub((ROW_OVERHEAD + append.call.json().len()) as u64);
         Ok(Ok(Appended { replayed: false, outcome: append.watch.then(|| self.watch(id)) }))
     }
 

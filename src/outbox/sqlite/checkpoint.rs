@@ -25,10 +25,6 @@ use super::file::BUSY;
 use super::shared::Shared;
 use crate::lifecycle::Lifecycle;
 
-/// At how many pages of 16 KiB the log is copied: 16 MiB. SQLite's own bound is 4 MiB; a log of 16 collects more changes
-/// of the same page before it is copied once, and is read back in a fraction of a second at the start.
-const LOG_PAGES: i32 = 1024;
-
 /// How much it grows before a checkpoint that could not finish is tried again: 4 MiB.
 const MORE_PAGES: i32 = 256;
 
@@ -48,7 +44,9 @@ pub(super) struct Checkpoints {
     wake: SyncSender<()>,
     /// The other thread copied nearly all: the rest is the writer's.
     copied: Arc<AtomicBool>,
-    /// At how many pages in the log it is woken.
+    /// At how many pages in the log it is woken: first at so many.
+    log_pages: i32,
+    /// And next.
     wake_at: i32,
     /// Ends when the other thread has.
     other_ends: Receiver<()>,
@@ -58,6 +56,7 @@ impl Checkpoints {
     /// Starts the other thread.
     pub(super) fn start(
         conn: Connection,
+        log_pages: i32,
         commands: mpsc::WeakSender<Command>,
         shared: &Arc<Shared>,
         life: &Lifecycle,
@@ -70,14 +69,14 @@ impl Checkpoints {
             aside.run();
             drop(ends);
         })?;
-        Ok(Self { wake, copied, wake_at: LOG_PAGES, other_ends })
+        Ok(Self { wake, copied, log_pages, wake_at: log_pages, other_ends })
     }
 
     /// Between two commits: sees how long the log is, and takes the rest if it is time.
     pub(super) fn after_commit(&mut self, conn: &Connection, shared: &Shared) {
         if self.copied.swap(false, Ordering::AcqRel) {
             match take_the_rest(conn) {
-                Ok(()) => self.wake_at = LOG_PAGES,
+                Ok(()) => self.wake_at = self.log_pages,
                 Err(error) => judge(&error, shared),
             }
             return;

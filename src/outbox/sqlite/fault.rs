@@ -37,6 +37,19 @@ impl Fault {
     }
 }
 
+/// Whether the file itself is wrong.
+pub(super) fn is_damage(error: &Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+}
+
+/// Says what to do about a file that is found damaged when it is opened.
+pub(super) fn say_if_damaged(error: anyhow::Error) -> anyhow::Error {
+    if error.downcast_ref::<Error>().is_some_and(is_damage) {
+        return error.context("the file is damaged; restore it from a backup, or move it away");
+    }
+    error
+}
+
 /// An error for the log: its code and SQLite's sentence for that. Never the statement's values.
 pub(super) fn without_values(error: &Error) -> String {
     match error {

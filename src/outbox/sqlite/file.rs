@@ -26,6 +26,10 @@ const PAGE_SIZE: i64 = 16 * 1024;
 /// another place, for some tens of millions of keys.
 const WRITER_CACHE_KIB: i64 = 32 * 1024;
 
+/// At how many pages the log is copied: 16 MiB. SQLite's own bound is 4 MiB; a log of 16 collects more changes of the same
+/// page before it is copied once, and is read back in a fraction of a second at the start.
+const LOG_PAGES: i32 = 1024;
+
 /// To what the log is cut when it begins anew after it grew beyond, in bytes: four times what it usually has.
 const LOG_BYTES_KEPT: i64 = 64 * 1024 * 1024;
 
@@ -35,9 +39,15 @@ pub(super) struct Place {
     pub(super) path: PathBuf,
     /// SQLite's way to the files. Tests have their own, which fails when it is told to.
     pub(super) vfs: Option<&'static str>,
+    /// At how many pages the log is copied into the file. Tests have few.
+    pub(super) log_pages: i32,
 }
 
 impl Place {
+    pub(super) fn at(path: &Path) -> Self {
+        Self { path: path.to_owned(), vfs: None, log_pages: LOG_PAGES }
+    }
+
     /// The directory and the file are there, and nobody else uses them while what is returned is held.
     pub(super) fn prepare(&self) -> anyhow::Result<File> {
         let directory = self.directory();

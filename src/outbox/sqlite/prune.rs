@@ -9,9 +9,12 @@ use rusqlite::{Result, Row, params};
 use super::transaction::Transaction;
 use crate::outbox::CallId;
 
-/// How many keys one transaction forgets. Each may stand on a page of its own, so these are about 2 MiB to be written; at
-/// a thousand commits a second it is many times what is ever stored.
-const KEYS_AT_ONCE: i64 = 128;
+/// How many keys one transaction forgets. Each may stand on a page of its own, so these are about 2 MiB to be written.
+const KEYS_AT_ONCE: usize = 128;
+
+/// How many it forgets if it settles many: at least as many are forgotten as come, up to what a group of appends, which
+/// writes as many pages, may bring (`inbox`).
+const MOST_KEYS_AT_ONCE: usize = 1024;
 
 /// When there is something to forget.
 #[derive(Debug)]
@@ -70,7 +73,8 @@ impl Pruner {
 impl Transaction<'_> {
     /// Forgets what is due, but only so much at once.
     pub(super) fn prune(&mut self, pruner: &mut Pruner) -> Result<()> {
-        let head = self.head()?;
+        let limit = (KEYS_AT_ONCE + self.effects.told.len()).min(MOST_KEYS_AT_ONCE);
+        let head = self.head(limit)?;
         let newest = self
             .conn
             .prepare_cached("SELECT ifnull(max(seq), 0) FROM settled_keys")?
@@ -80,7 +84,7 @@ impl Transaction<'_> {
             // Its places are given out from the first one again.
             pruner.set_back = None;
         }
-        pruner.due_at = (head.len() as i64 == KEYS_AT_ONCE).then_some(i64::MIN);
+        pruner.due_at = (head.len() == limit).then_some(i64::MIN);
         for settled in &head {
             let due_at = pruner.settled_at(settled, newest, self.now).saturating_add(pruner.window);
             if due_at > self.now {
@@ -100,13 +104,13 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    fn head(&self) -> Result<Vec<Settled>> {
+    fn head(&self, limit: usize) -> Result<Vec<Settled>> {
         let settled = |row: &Row<'_>| {
             Ok(Settled { seq: row.get(0)?, settled_at: row.get(1)?, key: row.get(2)?, call_id: row.get(3)? })
         };
         self.conn
             .prepare_cached("SELECT seq, settled_at, key, call_id FROM settled_keys ORDER BY seq LIMIT ?1")?
-            .query_map([KEYS_AT_ONCE], settled)?
+            .query_map([limit as i64], settled)?
             .collect()
     }
 }

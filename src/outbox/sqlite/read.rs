@@ -8,11 +8,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use rusqlite::types::Type;
-use rusqlite::{Connection, Error, ErrorCode, Result, Row};
+use rusqlite::{Connection, Error, Result, Row};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::append::call;
+use super::fault::{is_damage, without_values};
 use super::shared::Shared;
 use crate::outbox::{CallId, DeadLetter, OutboxError, Page, Stored, Whose};
 
@@ -61,10 +62,10 @@ impl Reader {
     }
 
     fn failed(&self, error: &Error) -> OutboxError {
-        if matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)) {
+        if is_damage(error) {
             self.shared.fail("its file is damaged", error);
         } else {
-            tracing::warn!(error = super::fault::without_values(error), "the outbox could not be read");
+            tracing::warn!(error = without_values(error), "the outbox could not be read");
         }
         OutboxError::Unreadable
     }

@@ -30,9 +30,12 @@ impl Shared {
     }
 
     /// What is in it after a commit.
-    pub(super) fn update(&self, counters: &Counters, measured: &Measured, trouble: Option<&'static str>) {
+    pub(super) fn update(&self, counters: &Counters, measured: &Measured) {
+        let trouble = (measured.room == 0).then_some("the outbox is full");
         let mut contents = self.contents.lock();
         let max_bytes = contents.max_bytes;
+        // What another thread found to be the end stays so.
+        let trouble = if self.is_over() { contents.trouble } else { trouble };
         *contents = Contents {
             waiting: counters.waiting,
             last_id: counters.last_id,
@@ -64,8 +67,12 @@ impl Shared {
     pub(super) fn fail(&self, what: &'static str, error: &Error) {
         let error_text = without_values(error);
         tracing::error!(error = error_text, "the outbox failed: {what}; nothing more is stored until the next start");
-        self.over.store(true, Ordering::Release);
-        self.trouble(Fault::Fatal.trouble());
+        {
+            // Under the lock, so that a commit that is being counted does not say that all is well.
+            let mut contents = self.contents.lock();
+            self.over.store(true, Ordering::Release);
+            contents.trouble = Some(Fault::Fatal.trouble());
+        }
         self.life.fail("outbox", what);
     }
 }

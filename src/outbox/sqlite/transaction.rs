@@ -13,6 +13,9 @@ use tokio::sync::oneshot;
 use super::command::{Command, Done};
 use crate::outbox::{CallId, Outcome, Stored};
 
+/// What is kept free of `max_bytes`, in bytes: the pages of one more call of the largest size, and of its key.
+const RESERVE: u64 = 64 * 1024;
+
 /// How much there is, kept with every commit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counters {
@@ -33,8 +36,6 @@ pub(super) struct Effects {
     pub(super) told: Vec<(CallId, Outcome)>,
     /// Whether keys began to wait for being forgotten.
     pub(super) settled_keys: bool,
-    /// Whether an append found no room.
-    pub(super) was_full: bool,
     pub(super) stored: u64,
     pub(super) delivered: u64,
     pub(super) refused: u64,
@@ -47,6 +48,8 @@ pub(super) struct Effects {
 pub(super) struct Measured {
     pub(super) oldest_stored_at: Option<i64>,
     pub(super) bytes: u64,
+    /// What appends may still add, in bytes.
+    pub(super) room: u64,
 }
 
 pub(super) struct Transaction<'c> {
@@ -56,6 +59,7 @@ pub(super) struct Transaction<'c> {
     pub(super) counters: Counters,
     /// What appends may still add, in bytes.
     pub(super) room: u64,
+    max_bytes: u64,
     pub(super) effects: Effects,
 }
 
@@ -69,9 +73,9 @@ pub(super) struct Committed {
 }
 
 impl<'c> Transaction<'c> {
-    pub(super) fn begin(conn: &'c Connection, now: i64, counters: Counters, room: u64) -> Result<Self> {
+    pub(super) fn begin(conn: &'c Connection, now: i64, counters: Counters, room: u64, max_bytes: u64) -> Result<Self> {
         conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        Ok(Self { conn, now, counters, room, effects: Effects::default() })
+        Ok(Self { conn, now, counters, room, max_bytes, effects: Effects::default() })
     }
 
     pub(super) fn carry_out(&mut self, command: &mut Command) -> Result<Done> {
@@ -93,11 +97,11 @@ impl<'c> Transaction<'c> {
     /// # Errors
     /// If it fails, the transaction may still be open.
     pub(super) fn commit(self) -> Result<Committed> {
-        let Self { conn, counters, effects, .. } = self;
+        let Self { conn, counters, effects, max_bytes, .. } = self;
         let values = [counters.last_id, count(counters.waiting), count(counters.dead_letters), count(counters.keys)];
         conn.prepare_cached("UPDATE counters SET last_id = ?1, waiting = ?2, dead_letters = ?3, keys = ?4")?
             .execute(values)?;
-        let measured = Measured::of(conn)?;
+        let measured = Measured::of(conn, max_bytes)?;
         let mut commit = conn.prepare_cached("COMMIT")?;
         let started = Instant::now();
         commit.execute([])?;
@@ -115,15 +119,15 @@ impl Counters {
 }
 
 impl Measured {
-    pub(super) fn of(conn: &Connection) -> Result<Self> {
+    pub(super) fn of(conn: &Connection, max_bytes: u64) -> Result<Self> {
         let first = |row: &Row<'_>| row.get::<_, i64>(0);
         let oldest_stored_at =
             conn.prepare_cached("SELECT stored_at FROM calls ORDER BY id LIMIT 1")?.query_row([], first).optional()?;
         let pages = conn.prepare_cached("PRAGMA page_count")?.query_row([], first)?;
         let free = conn.prepare_cached("PRAGMA freelist_count")?.query_row([], first)?;
         let page_size = conn.prepare_cached("PRAGMA page_size")?.query_row([], first)?;
-        let bytes = pages.saturating_sub(free).saturating_mul(page_size);
-        Ok(Self { oldest_stored_at, bytes: u64::try_from(bytes).unwrap_or(0) })
+        let bytes = u64::try_from(pages.saturating_sub(free).saturating_mul(page_size)).unwrap_or(0);
+        Ok(Self { oldest_stored_at, bytes, room: max_bytes.saturating_sub(bytes.saturating_add(RESERVE)) })
     }
 }
 

@@ -22,9 +22,6 @@ use super::transaction::{Committed, Counters, Measured, Transaction};
 use super::watchers::Watchers;
 use crate::outbox::{Outcome, Stored};
 
-/// What is kept free of `max_bytes`, in bytes: the pages of one more call of the largest size, and of its key.
-const RESERVE: u64 = 64 * 1024;
-
 pub(super) struct Writer {
     pub(super) conn: Connection,
     /// Held while the store is open: nobody else may write.
@@ -83,8 +80,7 @@ impl Writer {
     fn transact(&mut self, group: &mut [Command]) -> Result<(Vec<Done>, Committed)> {
         let _timer = self.shared.status.outbox_commit_seconds.start_timer();
         self.shared.status.outbox_commit_calls.observe(group.len() as f64);
-        let room = self.room();
-        let mut transaction = Transaction::begin(&self.conn, now(), self.counters, room)?;
+        let mut transaction = Transaction::begin(&self.conn, now(), self.counters, self.measured.room, self.max_bytes)?;
         let mut done = Vec::with_capacity(group.len());
         for command in group {
             done.push(transaction.carry_out(command)?);
@@ -98,17 +94,14 @@ impl Writer {
         Ok((done, transaction.commit()?))
     }
 
-    /// What appends may still add, in bytes.
-    fn room(&self) -> u64 {
-        self.max_bytes.saturating_sub(self.measured.bytes + RESERVE)
-    }
-
     /// It is on disk: now everybody may hear of it.
     fn committed(&mut self, group: Vec<Command>, done: Vec<Done>, committed: Committed) {
         let Committed { counters, effects, measured, sync } = committed;
         self.counters = counters;
         self.measured = measured;
-        self.fault = None;
+        if self.fault.take().is_some() {
+            tracing::info!("calls can be stored again");
+        }
         let status = &self.shared.status;
         status.outbox_sync_seconds.observe(sync.as_secs_f64());
         status.outbox_stored.inc_by(effects.stored);
@@ -120,8 +113,7 @@ impl Writer {
             // If there is no place, delivery reads them from the disk.
             let _ = self.fresh.try_send(effects.fresh);
         }
-        let full = effects.was_full || self.room() == 0;
-        self.shared.update(&self.counters, &self.measured, full.then_some("the outbox is full"));
+        self.shared.update(&self.counters, &self.measured);
         effects.watching.into_iter().for_each(|(id, watcher)| self.watchers.add(id, watcher));
         effects.told.iter().for_each(|(id, outcome): &(_, Outcome)| self.watchers.tell(*id, outcome));
         for (command, done) in group.into_iter().zip(done) {

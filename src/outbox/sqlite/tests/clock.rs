@@ -1,0 +1,101 @@
+//! The wall clock jumps: keys are forgotten early or late, and nothing else happens.
+
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use crate::outbox::Outbox;
+use crate::outbox::sqlite::prune::Pruner;
+use crate::outbox::sqlite::schema;
+use crate::outbox::sqlite::transaction::{Counters, Transaction};
+use crate::outbox::suite::{accepted, append, call, keyed, sized};
+
+const WINDOW: i64 = 1000;
+
+/// A store without a thread, whose clock is the test's.
+struct Store {
+    conn: Connection,
+    counters: Counters,
+    pruner: Pruner,
+}
+
+impl Store {
+    fn new() -> Self {
+        let mut conn = Connection::open_in_memory().unwrap();
+        schema::migrate(&mut conn).unwrap();
+        let pruner = Pruner::new(Duration::from_millis(WINDOW.unsigned_abs()));
+        Self { conn, counters: Counters::default(), pruner }
+    }
+
+    fn at(&mut self, now: i64, act: impl FnOnce(&mut Transaction<'_>, &mut Pruner)) {
+        let roomy = u64::MAX / 2;
+        let mut transaction = Transaction::begin(&self.conn, now, self.counters, roomy, roomy).unwrap();
+        act(&mut transaction, &mut self.pruner);
+        self.counters = transaction.commit().unwrap().counters;
+    }
+
+    /// Stores and settles so many calls with a key each.
+    fn settle(&mut self, now: i64, keys: std::ops::Range<u8>) {
+        self.at(now, |transaction, pruner| {
+            for key in keys {
+                transaction.append(&keyed(call("u", "m"), key, key)).unwrap().unwrap();
+                let id = transaction.counters.last_id;
+                transaction.settle(&accepted(id)).unwrap();
+            }
+            pruner.settled(now);
+        });
+    }
+
+    /// How many keys are left when it is so late.
+    fn keys(&mut self, now: i64) -> u64 {
+        while self.pruner.is_due(now) {
+            self.at(now, |transaction, pruner| transaction.prune(pruner).unwrap());
+        }
+        self.counters.keys
+    }
+}
+
+#[test]
+fn keys_are_forgotten_in_the_order_of_settling() {
+    let mut store = Store::new();
+    store.settle(0, 0..200);
+    store.settle(500, 200..210);
+    assert_eq!(store.keys(WINDOW - 1), 210);
+    assert_eq!(store.keys(WINDOW), 10);
+    assert_eq!(store.keys(WINDOW + 500), 0);
+    assert_eq!(store.keys(i64::MAX), 0);
+}
+
+#[test]
+fn a_clock_that_is_set_back_keeps_keys_for_a_window_from_then() {
+    let mut store = Store::new();
+    let far = 1_000_000_000;
+    store.settle(far, 0..150);
+    assert_eq!(store.keys(far + 1), 150);
+    // It is noticed at the next look.
+    store.pruner.forget_nothing();
+    assert_eq!(store.keys(100), 150);
+    store.settle(200, 150..160);
+    assert_eq!(store.keys(100 + WINDOW), 10);
+    assert_eq!(store.keys(200 + WINDOW), 0);
+}
+
+#[test]
+fn a_clock_at_either_end_of_time_does_no_harm() {
+    let mut store = Store::new();
+    store.settle(i64::MAX, 0..5);
+    store.settle(i64::MIN, 5..10);
+    store.keys(i64::MIN);
+    store.keys(0);
+    store.keys(i64::MAX);
+}
+
+#[tokio::test]
+async fn a_caller_whose_time_is_over_is_told_that_nothing_was_stored() {
+    let directory = super::in_memory();
+    let (store, _fresh) = super::open(&super::settings(&directory.path().join("outbox.db"))).unwrap();
+    let late = store.append(keyed(sized("u", "m", 10), 1, 1), tokio::time::Instant::now()).await;
+    assert_eq!(late.unwrap_err(), crate::outbox::OutboxError::Busy);
+    assert!(!append(&*store, keyed(sized("u", "m", 10), 1, 1)).await.unwrap().replayed);
+    store.close().await;
+}

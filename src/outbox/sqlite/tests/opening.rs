@@ -1,0 +1,151 @@
+//! What is refused at the start, and what is made.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use super::{open, settings};
+use crate::outbox::suite::{append, call, everybody, plain, waiting};
+use crate::outbox::{Contents, Outbox};
+
+/// Why it could not be opened.
+fn refusal(path: &Path) -> String {
+    format!("{:#}", open(&settings(path)).err().expect("it was opened"))
+}
+
+#[track_caller]
+fn refuses(path: &Path, why: &str) {
+    let refusal = refusal(path);
+    assert!(refusal.contains(why) && refusal.contains(&path.display().to_string()), "{refusal}");
+    assert!(!refusal.contains('\n'), "{refusal}");
+}
+
+#[tokio::test]
+async fn files_and_directories_are_made_for_their_owner_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a/b/outbox.db");
+    let (store, _fresh) = open(&settings(&path)).unwrap();
+    append(&*store, plain(call("u", "m"))).await.unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    for file in ["outbox.db", "outbox.db-wal", "outbox.db-shm", "outbox.db.lock"] {
+        assert_eq!(mode(&directory.path().join("a/b").join(file)), 0o600, "{file}");
+    }
+    assert_eq!((mode(&directory.path().join("a")), mode(&directory.path().join("a/b"))), (0o700, 0o700));
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_second_process_is_refused_until_the_first_is_done() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("outbox.db");
+    let (store, _fresh) = open(&settings(&path)).unwrap();
+    refuses(&path, "another process uses this outbox");
+    store.close().await;
+    let (store, _fresh) = open(&settings(&path)).unwrap();
+    store.close().await;
+}
+
+#[tokio::test]
+async fn what_is_not_an_outbox_is_refused_and_left_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("outbox.db");
+    let text = "id,name\n1,Ada\n".repeat(100);
+    fs::write(&path, &text).unwrap();
+    refuses(&path, "not an SQLite database");
+    assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    fs::write(&path, "SQLite").unwrap();
+    refuses(&path, "damaged");
+    fs::remove_file(&path).unwrap();
+
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("CREATE TABLE songs (name); INSERT INTO songs VALUES ('x')").unwrap();
+    drop(other);
+    let before = fs::read(&path).unwrap();
+    refuses(&path, "another program's database");
+    assert!(fs::read(&path).unwrap() == before);
+}
+
+/// A file that was an outbox, after something was done to it.
+async fn meddled(path: &Path, sql: &str) {
+    let (store, _fresh) = open(&settings(path)).unwrap();
+    append(&*store, plain(call("u", "m"))).await.unwrap();
+    store.close().await;
+    Connection::open(path).unwrap().execute_batch(sql).unwrap();
+}
+
+#[tokio::test]
+async fn a_newer_or_changed_outbox_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    for (sql, why) in [
+        ("PRAGMA user_version = 99", "newer segment-relay"),
+        ("PRAGMA application_id = 7", "another program's database"),
+        ("ALTER TABLE calls ADD COLUMN more TEXT", "tables are not this program's"),
+        ("DELETE FROM counters", "lost its counters"),
+    ] {
+        let path = directory.path().join(why).join("outbox.db");
+        meddled(&path, sql).await;
+        refuses(&path, why);
+    }
+}
+
+#[tokio::test]
+async fn damage_that_is_found_later_is_the_end_and_is_not_written_to() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("outbox.db");
+    let (store, _fresh) = open(&settings(&path)).unwrap();
+    for n in 0..100 {
+        append(&*store, plain(crate::outbox::suite::sized("u", &format!("m{n}"), 5_000))).await.unwrap();
+    }
+    store.close().await;
+    let mut bytes = fs::read(&path).unwrap();
+    let length = bytes.len();
+    // The header, the list of tables and the counters are sound; the last pages, which hold calls, are not.
+    bytes[length - 20 * 16_384..].fill(0x5a);
+    fs::write(&path, &bytes).unwrap();
+    match open(&settings(&path)) {
+        Err(error) => assert!(format!("{error:#}").contains("outbox.db"), "{error:#}"),
+        Ok((store, _fresh)) => {
+            let mut unreadable = false;
+            let mut from = 0;
+            while !unreadable && from <= store.contents().last_id {
+                match store.page(from, everybody(), usize::MAX).await {
+                    Ok(page) => from = page.next,
+                    Err(_) => unreadable = true,
+                }
+            }
+            assert!(unreadable);
+            assert_eq!(store.contents().trouble, Some("the outbox failed"));
+            assert!(append(&*store, plain(call("u", "m"))).await.is_err());
+            store.close().await;
+        }
+    }
+    assert!(fs::read(&path).unwrap() == bytes, "it was written to");
+}
+
+#[test]
+fn a_place_that_cannot_be_used_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    refuses(directory.path(), "not a file");
+    let file = directory.path().join("file");
+    fs::write(&file, "").unwrap();
+    refuses(&file.join("outbox.db"), "cannot create the directory");
+    // Where even root may not write.
+    refuses(Path::new("/proc/outbox.db"), "cannot create the lock file");
+}
+
+#[tokio::test]
+async fn an_empty_file_becomes_an_outbox() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("outbox.db");
+    fs::write(&path, "").unwrap();
+    let (store, mut fresh) = open(&settings(&path)).unwrap();
+    let Contents { waiting: none, last_id, trouble, .. } = store.contents();
+    assert_eq!((none, last_id, trouble), (0, 0, None));
+    append(&*store, plain(call("u", "m"))).await.unwrap();
+    let group = fresh.recv().await.unwrap();
+    assert_eq!(group[0].id, waiting(&*store).await[0].id);
+    store.close().await;
+    assert!(fresh.recv().await.is_none());
+}
