@@ -21,14 +21,18 @@ const CALLER_DIGITS: usize = 6;
 /// More than any answer here has, so that one read gets one answer.
 const ANSWER_BYTES: usize = 1024;
 
-/// One caller's requests, each for a user of its own.
+/// One caller's requests, for users who are that caller's alone.
 pub struct Requests {
     bytes: Vec<u8>,
     digits: Range<usize>,
+    /// How many users there are, and the next request's among them.
+    users: u64,
+    next: u64,
 }
 
 impl Requests {
-    pub fn new(server: SocketAddr, caller: usize) -> Self {
+    /// The requests of this caller, who takes so many users in turn.
+    pub fn new(server: SocketAddr, caller: usize, users: u64) -> Self {
         let zeros = "0".repeat(20);
         let number = format!("{caller:0CALLER_DIGITS$}{}", &zeros[CALLER_DIGITS..]);
         let customer = CUSTOMER.replace(&zeros, &number);
@@ -37,11 +41,16 @@ impl Requests {
             customer.len()
         );
         let start = bytes.find(&number).unwrap_or_default();
-        Self { digits: start + CALLER_DIGITS..start + number.len(), bytes: bytes.into() }
+        Self { digits: start + CALLER_DIGITS..start + number.len(), bytes: bytes.into(), users, next: 0 }
     }
 
     /// The next request.
     pub fn next(&mut self) -> &[u8] {
+        if self.next == self.users {
+            self.bytes[self.digits.clone()].fill(b'0');
+            self.next = 0;
+        }
+        self.next += 1;
         for digit in self.bytes[self.digits.clone()].iter_mut().rev() {
             if *digit < b'9' {
                 *digit += 1;

@@ -1,18 +1,20 @@
 //! One measurement: its processes, its load, its numbers, and the check that nothing was made up.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::bail;
 
-use super::load::{Tally, closed};
+use super::drain::Drain;
+use super::load::{Load, Tally, closed};
 use super::open_load::open;
+use super::options::Options;
 use super::plan::{Measurement, Scene};
 use super::server::{Server, own_cpu};
+use super::store::Store;
 
 /// How far away Segment is, where it is not next door.
-pub const AWAY: &str = "50ms";
+const AWAY: &str = r#"{"latency":"50ms"}"#;
 
 /// [`AWAY`], in milliseconds.
 pub const AWAY_MS: f64 = 50.0;
@@ -23,7 +25,8 @@ pub struct Numbers {
     pub requests_per_second: f64,
     pub p50: f64,
     pub p99: f64,
-    /// CPU of the server a request.
+    pub p999: f64,
+    /// CPU of the server a request; with an outbox until all is delivered.
     pub cpu: f64,
     /// CPU of the load a request.
     pub load_cpu: f64,
@@ -33,43 +36,78 @@ pub struct Numbers {
     pub batch: f64,
     /// The server's peak memory in MiB.
     pub memory: f64,
-    /// Answers 200, with those of the warm-up.
-    pub accepted: u64,
+    /// Calls that had not reached the sandbox when the load had its last answer.
+    pub waiting: f64,
+    /// Seconds until they had.
+    pub drain: f64,
+    /// Bytes written to disk a call, from its storing to its settling.
+    pub written: f64,
+    /// Successes, with those of the warm-up.
+    pub succeeded: u64,
     /// All other answers, and those that never came.
     pub failed: u64,
 }
 
-/// Measures once, with this build of relay and sandbox. `rate` is the requests a second of the half load.
+/// Measures once. `rate` is the requests a second of the half load.
 ///
 /// # Errors
 /// If a process cannot be started, answers never come, or the sandbox counted other calls than the callers did.
-pub fn measure(binary: &Path, measurement: Measurement, duration: Duration, rate: f64) -> anyhow::Result<Numbers> {
+pub fn measure(options: &Options, measurement: Measurement, rate: f64) -> anyhow::Result<Numbers> {
     let Measurement { scene, callers } = measurement;
-    let load = |server: SocketAddr, look: &dyn Fn() -> Cpu| match scene {
-        Scene::Half => open(server, callers, rate, duration, look),
-        _ => closed(server, callers, duration, look),
+    let duration = options.duration();
+    let run = |server: SocketAddr, look: &dyn Fn() -> Cpu| {
+        let load = Load { server, callers, success: scene.success() };
+        match scene {
+            Scene::Half => open(load, rate, duration, look),
+            _ => closed(load, duration, look),
+        }
     };
     if scene == Scene::Bare {
         let bare = Server::bare()?;
         let look = || Cpu { server: bare.cpu(), load: own_cpu(), sandbox: Duration::ZERO };
-        let (tally, looks) = load(bare.address, &look)?;
-        return Ok(Numbers { memory: bare.peak_memory(), ..numbers(&tally, looks, duration) });
+        let (tally, looks) = run(bare.address, &look)?;
+        return Ok(Numbers { memory: bare.peak_memory(), ..numbers(&tally, looks, duration, tally.latency.count()) });
     }
-    let sandbox = Server::sandbox(binary, (scene != Scene::Relay).then_some(AWAY))?;
-    let relay = Server::relay(binary, &sandbox)?;
+    let sandbox = Server::sandbox(&options.relay)?;
+    if matches!(scene, Scene::Away | Scene::Half) {
+        sandbox.set_faults(AWAY)?;
+    }
+    let store = (scene == Scene::Outbox).then(|| Store::new(&options.disk)).transpose()?;
+    let relay = Server::relay(&options.relay, &sandbox, store.as_ref().map(Store::url).as_deref())?;
+    relay.wait_until_ready()?;
     let look = || Cpu { server: relay.cpu(), load: own_cpu(), sandbox: sandbox.cpu() };
-    let (tally, looks) = load(relay.address, &look)?;
+    let written = relay.written();
+    let (tally, (before, mut after)) = run(relay.address, &look)?;
+    let Tally { succeeded, failed, .. } = tally;
+    let mut drain = None;
+    if store.is_some() {
+        // One who got no 202 may have a call there all the same.
+        if failed > 0 {
+            bail!("{measurement}: {failed} answers are not 202");
+        }
+        drain = Some(Drain::watch(&sandbox, succeeded)?);
+        // A call's way ends with its delivery, and the last ones end theirs only now.
+        after = Cpu { load: after.load, ..look() };
+    }
     let stats = sandbox.stats()?;
-    if stats.accepted_calls != tally.accepted || tally.accepted == 0 {
+    if stats.accepted_calls != succeeded || stats.duplicates > 0 || succeeded == 0 {
         bail!(
-            "{measurement}: {} answers 200, {} others, but the sandbox accepted {} calls",
-            tally.accepted,
-            tally.failed,
-            stats.accepted_calls
+            "{measurement}: {succeeded} answers {}, {failed} others, but the sandbox accepted {} calls, {} of them twice",
+            scene.success(),
+            stats.accepted_calls,
+            stats.duplicates
         );
     }
-    let batch = stats.accepted_calls as f64 / stats.accepted_requests.max(1) as f64;
-    Ok(Numbers { batch, memory: relay.peak_memory(), ..numbers(&tally, looks, duration) })
+    let calls = tally.latency.count() + if store.is_some() { tally.late } else { 0 };
+    let mut numbers = numbers(&tally, (before, after), duration, calls);
+    numbers.batch = stats.accepted_calls as f64 / stats.accepted_requests.max(1) as f64;
+    numbers.memory = relay.peak_memory();
+    if let Some(drain) = drain {
+        numbers.waiting = drain.waiting as f64;
+        numbers.drain = drain.all.as_secs_f64();
+        numbers.written = (relay.written() - written) / succeeded as f64;
+    }
+    Ok(numbers)
 }
 
 /// CPU time used so far.
@@ -79,17 +117,18 @@ struct Cpu {
     sandbox: Duration,
 }
 
-fn numbers(tally: &Tally, (before, after): (Cpu, Cpu), duration: Duration) -> Numbers {
-    let answers = tally.latency.count() as f64;
-    let each = |before: Duration, after: Duration| (after - before).as_secs_f64() * 1e6 / answers.max(1.0);
+/// `calls` is what the CPU time was used for.
+fn numbers(tally: &Tally, (before, after): (Cpu, Cpu), duration: Duration, calls: u64) -> Numbers {
+    let each = |before: Duration, after: Duration| (after - before).as_secs_f64() * 1e6 / calls.max(1) as f64;
     Numbers {
-        requests_per_second: answers / duration.as_secs_f64(),
+        requests_per_second: tally.latency.count() as f64 / duration.as_secs_f64(),
         p50: tally.latency.quantile(0.50),
         p99: tally.latency.quantile(0.99),
+        p999: tally.latency.quantile(0.999),
         cpu: each(before.server, after.server),
         load_cpu: each(before.load, after.load),
         sandbox_cpu: each(before.sandbox, after.sandbox),
-        accepted: tally.accepted,
+        succeeded: tally.succeeded,
         failed: tally.failed,
         ..Numbers::default()
     }

@@ -4,7 +4,7 @@
 //! would have come meanwhile. (What the load itself is late, [`TICK`] at the most, is charged to the server too.)
 
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
 use super::exchange::{Answers, Requests};
-use super::load::{PATIENCE, Tally, Window, connect};
+use super::load::{Amount, Load, PATIENCE, Tally, Window, connect};
 
 /// How often what is due is sent: often enough not to be seen in the numbers, seldom enough to be cheap.
 const TICK: Duration = Duration::from_micros(200);
@@ -37,22 +37,18 @@ struct State {
     is_over: bool,
 }
 
-/// Sends `rate` requests a second over `connections` for as long as `duration`, and looks at something at its start and
-/// its end.
-pub fn open<T>(
-    server: SocketAddr,
-    connections: usize,
-    rate: f64,
-    duration: Duration,
-    look: impl Fn() -> T,
-) -> anyhow::Result<(Tally, (T, T))> {
+/// Sends `rate` requests a second over a connection a caller for as long as `duration`, and looks at something at its
+/// start and its end.
+pub fn open<T>(load: Load, rate: f64, duration: Duration, look: impl Fn() -> T) -> anyhow::Result<(Tally, (T, T))> {
+    let Load { server, callers: connections, success } = load;
     let streams = connect(server, connections)?;
     let readers = streams.iter().map(TcpStream::try_clone).collect::<io::Result<Vec<_>>>()?;
-    let writers = streams.into_iter().enumerate().map(|(caller, stream)| (stream, Requests::new(server, caller)));
+    let requests = |caller| Requests::new(server, caller, Amount::NO_LIMIT.users);
+    let writers = streams.into_iter().enumerate().map(|(caller, stream)| (stream, requests(caller)));
     let writers: Vec<_> = writers.collect();
     let (began, window) = (Instant::now(), Window::of(duration));
     let state = State {
-        tally: Tally::new(),
+        tally: Tally::new(success),
         free: (0..connections).collect(),
         due: vec![began; connections],
         under_way: 0,
@@ -66,7 +62,7 @@ pub fn open<T>(
         let Ok(()) = writing.join() else { bail!("the load died") };
         let Ok(read) = reading.join() else { bail!("the load died") };
         read?;
-        let tally = std::mem::replace(&mut shared.state.lock().tally, Tally::new());
+        let tally = std::mem::replace(&mut shared.state.lock().tally, Tally::new(success));
         Ok((tally, looks))
     })
 }
@@ -135,8 +131,7 @@ impl State {
     /// A request was answered, or never will be: then its connection is not used again.
     fn end(&mut self, connection: usize, answer: &io::Result<u16>, window: Window) {
         let Some(due) = self.due.get(connection) else { return };
-        let counts = window.start <= *due && *due < window.end;
-        self.tally.count(answer, due.elapsed(), counts);
+        self.tally.count(answer, due.elapsed(), *due, window);
         self.under_way = self.under_way.saturating_sub(1);
         if answer.is_ok() {
             self.free.push(connection);

@@ -28,6 +28,13 @@ pub struct Options {
     /// Requests a second of the half load, instead of half of what 2,000 callers reached
     #[arg(long)]
     pub rate: Option<f64>,
+    /// How many calls the backlog has
+    // The sandbox tells repeats as long as it remembers: two million calls.
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=2_000_000))]
+    backlog: u64,
+    /// Where the outbox is: on the disk that is to be measured
+    #[arg(long, value_name = "DIRECTORY", default_value = env!("CARGO_TARGET_TMPDIR"))]
+    pub disk: PathBuf,
     /// Another build of the relay, to compare two of them
     #[arg(long, value_name = "PATH", default_value = env!("CARGO_BIN_EXE_segment-relay"))]
     pub relay: PathBuf,
@@ -57,6 +64,12 @@ impl Options {
         // A test of the bench only has to see every measurement work.
         let seconds = if self.bench { self.seconds } else { 0.3 };
         Duration::try_from_secs_f64(seconds).unwrap_or(Duration::from_secs(1))
+    }
+
+    /// How many calls the backlog has.
+    pub fn backlog(&self) -> u64 {
+        // More than callers, so that each asks several times.
+        if self.bench { self.backlog } else { 2_000 }
     }
 
     /// Whether this measurement is wanted.

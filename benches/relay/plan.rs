@@ -15,10 +15,24 @@ pub enum Scene {
     Bare,
     /// The relay, Segment answering at once
     Relay,
+    /// The relay with an outbox, Segment answering at once
+    Outbox,
     /// The relay, Segment 50 ms away
     Away,
     /// The same at half of that throughput, requests coming at a fixed rate
     Half,
+    /// The relay with an outbox, Segment down, and what comes after: once, behind all others
+    Backlog,
+}
+
+impl Scene {
+    /// The status of a success.
+    pub fn success(self) -> u16 {
+        match self {
+            Self::Outbox | Self::Backlog => 202,
+            Self::Bare | Self::Relay | Self::Away | Self::Half => 200,
+        }
+    }
 }
 
 /// A scene and how many callers there are at once.
@@ -34,12 +48,17 @@ pub const FULL: Measurement = Measurement { scene: Scene::Away, callers: 2_000 }
 /// The half load; its callers are connections.
 pub const HALF: Measurement = Measurement { scene: Scene::Half, callers: 2_000 };
 
+/// The backlog, which is no part of a round.
+pub const BACKLOG: Measurement = Measurement { scene: Scene::Backlog, callers: 512 };
+
 /// A round.
-const PLAN: [Measurement; 9] = [
+const PLAN: [Measurement; 11] = [
     Measurement { scene: Scene::Bare, callers: 512 },
     Measurement { scene: Scene::Relay, callers: 512 },
+    Measurement { scene: Scene::Outbox, callers: 512 },
     Measurement { scene: Scene::Bare, callers: 2_000 },
     Measurement { scene: Scene::Relay, callers: 2_000 },
+    Measurement { scene: Scene::Outbox, callers: 2_000 },
     Measurement { scene: Scene::Away, callers: 1 },
     Measurement { scene: Scene::Away, callers: 16 },
     Measurement { scene: Scene::Away, callers: 256 },
@@ -52,8 +71,10 @@ impl fmt::Display for Measurement {
         f.write_str(match self.scene {
             Scene::Bare => "bare handler",
             Scene::Relay => "relay, Segment at once",
+            Scene::Outbox => "relay with outbox, Segment at once",
             Scene::Away => "relay, Segment 50 ms away",
             Scene::Half => "the same at half load",
+            Scene::Backlog => "relay with outbox, Segment down",
         })
     }
 }
@@ -61,7 +82,7 @@ impl fmt::Display for Measurement {
 /// The numbers of every round.
 pub type Rounds = Vec<(Measurement, Vec<Numbers>)>;
 
-/// Makes all measurements that are wanted.
+/// Makes all measurements of the rounds that are wanted.
 ///
 /// # Errors
 /// If one of them fails.
@@ -73,8 +94,7 @@ pub fn run(options: &Options) -> anyhow::Result<Rounds> {
         let mut full = 0.0;
         for (measurement, numbers) in &mut rounds {
             let rate = options.rate.unwrap_or(full / 2.0);
-            let new = measure(&options.relay, *measurement, options.duration(), rate)
-                .with_context(|| format!("round {round}"))?;
+            let new = measure(options, *measurement, rate).with_context(|| format!("round {round}"))?;
             if *measurement == FULL {
                 full = new.requests_per_second;
             }
@@ -88,12 +108,16 @@ pub fn run(options: &Options) -> anyhow::Result<Rounds> {
 }
 
 fn progress(round: usize, measurement: Measurement, numbers: &Numbers) {
-    let Numbers { requests_per_second, p50, p99, cpu, accepted, failed, .. } = numbers;
-    let callers = measurement.callers;
+    let Numbers { requests_per_second, p50, p99, cpu, succeeded, failed, waiting, drain, .. } = numbers;
+    let Measurement { scene, callers } = measurement;
+    let success = scene.success();
     print!("round {round}: {measurement}, {callers} callers: {requests_per_second:.0}/s, ");
-    print!("p50 {p50:.2} ms, p99 {p99:.2} ms, {cpu:.1} us CPU a request");
-    match measurement.scene {
-        Scene::Bare => println!("; {failed} not 200"),
-        _ => println!("; {failed} not 200; checked: {accepted} answers 200, as many calls accepted"),
+    print!("p50 {p50:.2} ms, p99 {p99:.2} ms, {cpu:.1} us CPU a request; {failed} not {success}");
+    if scene != Scene::Bare {
+        print!("; checked: {succeeded} answers {success}, as many calls accepted");
     }
+    if scene == Scene::Outbox {
+        print!(", the last {waiting:.0} within {drain:.2} s after the load");
+    }
+    println!();
 }

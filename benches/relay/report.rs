@@ -5,21 +5,39 @@ use std::thread::available_parallelism;
 use super::measure::{AWAY_MS, Numbers};
 use super::options::Options;
 use super::plan::{HALF, Measurement, Rounds, Scene};
+use super::store::file_system;
+use super::table::{table, thousands};
+
+/// The least share of the bare handler's requests a second that the relay is meant to reach, without and with an outbox.
+const TARGETS: [(Scene, &str, f64); 2] = [(Scene::Relay, "relay", 0.50), (Scene::Outbox, "outbox", 0.55)];
+
+/// The most CPU that the relay with an outbox is meant to take, in bare handlers: 16 us on a machine where that takes
+/// 6.9 us.
+const OUTBOX_CPU: f64 = 2.3;
 
 /// Prints where and how it was measured, the medians, and the numbers that have a target.
-///
-/// # Errors
-/// None; so that `main` reads well.
-pub fn report(options: &Options, rounds: &Rounds) -> anyhow::Result<()> {
-    println!("\n{}\n", environment(options));
-    table(rounds);
-    println!();
-    for callers in [512, 2_000] {
-        ratio(rounds, callers);
+pub fn report(options: &Options, rounds: &Rounds) {
+    println!("\n{}", environment(options));
+    if rounds.is_empty() {
+        return;
     }
+    println!(
+        "medians of {} interleaved rounds of {:.1} s; load, server and sandbox share the cores\n",
+        options.rounds(),
+        options.duration().as_secs_f64()
+    );
+    let heads = COLUMNS.map(|(head, _)| head.to_owned()).to_vec();
+    let row = |(m, numbers): &(Measurement, Vec<Numbers>)| COLUMNS.map(|(_, cell)| cell(*m, numbers)).to_vec();
+    table(&std::iter::once(heads).chain(rounds.iter().map(row)).collect::<Vec<_>>());
+    println!();
+    for (scene, name, target) in TARGETS {
+        for callers in [512, 2_000] {
+            ratio(rounds, Measurement { scene, callers }, name, target);
+        }
+    }
+    drains(rounds);
     half_load(rounds);
     checked(rounds);
-    Ok(())
 }
 
 fn environment(options: &Options) -> String {
@@ -30,19 +48,17 @@ fn environment(options: &Options) -> String {
     let kernel = read("/proc/sys/kernel/osrelease");
     let build = if cfg!(debug_assertions) { "DEBUG BUILD" } else { "release build" };
     format!(
-        "{} cores ({cpu}), Linux {}, {build}; medians of {} interleaved rounds of {:.1} s; load, server and sandbox share \
-         the cores",
+        "{} cores ({cpu}), Linux {}, {build}; the outbox is on {}",
         available_parallelism().map_or(0, usize::from),
         kernel.trim(),
-        options.rounds(),
-        options.duration().as_secs_f64()
+        file_system(&options.disk)
     )
 }
 
 /// A column: its head, and what stands in it.
 type Column = (&'static str, fn(Measurement, &[Numbers]) -> String);
 
-const COLUMNS: [Column; 11] = [
+const COLUMNS: [Column; 13] = [
     ("", |measurement, _| measurement.to_string()),
     ("callers", |measurement, _| thousands(measurement.callers as f64)),
     ("requests/s", |_, n| thousands(median(n, |n| n.requests_per_second))),
@@ -52,53 +68,57 @@ const COLUMNS: [Column; 11] = [
     }),
     ("p50 ms", |_, n| format!("{:.2}", median(n, |n| n.p50))),
     ("p99 ms", |_, n| format!("{:.2}", median(n, |n| n.p99))),
+    ("p99.9 ms", |_, n| format!("{:.2}", median(n, |n| n.p999))),
     ("CPU us/request", |_, n| format!("{:.1}", median(n, |n| n.cpu))),
     ("load's CPU", |_, n| format!("{:.1}", median(n, |n| n.load_cpu))),
     ("sandbox's CPU", |m, n| of_relay(m, format!("{:.1}", median(n, |n| n.sandbox_cpu)))),
     ("calls/request to Segment", |m, n| of_relay(m, format!("{:.1}", median(n, |n| n.batch)))),
     ("peak MiB", |_, n| format!("{:.0}", median(n, |n| n.memory))),
+    ("bytes to disk/call", |m, n| of_outbox(m, thousands(median(n, |n| n.written)))),
 ];
 
 fn of_relay(measurement: Measurement, cell: String) -> String {
     if measurement.scene == Scene::Bare { String::new() } else { cell }
 }
 
-fn table(rounds: &Rounds) {
-    let rows: Vec<Vec<String>> =
-        rounds.iter().map(|(m, numbers)| COLUMNS.iter().map(|(_, cell)| cell(*m, numbers)).collect()).collect();
-    let widths: Vec<usize> = COLUMNS
-        .iter()
-        .enumerate()
-        .map(|(column, (head, _))| {
-            rows.iter().filter_map(|row| Some(row.get(column)?.len())).fold(head.len(), usize::max)
-        })
-        .collect();
-    let line = |cells: &[String]| {
-        for (column, (cell, width)) in cells.iter().zip(&widths).enumerate() {
-            if column == 0 { print!("| {cell:<width$} |") } else { print!(" {cell:>width$} |") }
-        }
-        println!();
+fn of_outbox(measurement: Measurement, cell: String) -> String {
+    if measurement.scene == Scene::Outbox { cell } else { String::new() }
+}
+
+/// The medians of the rounds' own ratios: both sides of one were measured within seconds of each other.
+fn ratio(rounds: &Rounds, measurement: Measurement, name: &str, target: f64) {
+    let of = |wanted| rounds.iter().find(|(m, _)| *m == wanted).map(|(_, numbers)| numbers);
+    let (Some(bare), Some(relay)) = (of(Measurement { scene: Scene::Bare, ..measurement }), of(measurement)) else {
+        return;
     };
-    line(&COLUMNS.map(|(head, _)| head.to_owned()));
-    let rules = widths.iter().enumerate().map(|(column, width)| {
-        if column == 0 { "-".repeat(*width) } else { format!("{}:", "-".repeat(width.saturating_sub(1))) }
-    });
-    line(&rules.collect::<Vec<_>>());
-    for row in &rows {
-        line(row);
+    let middle_of = |of: fn(&Numbers, &Numbers) -> f64| middle(relay.iter().zip(bare).map(|(r, b)| of(r, b)).collect());
+    print!(
+        "- {name}/bare at {} callers: {:.2} of the requests/s (target: at least {target:.2}), ",
+        thousands(measurement.callers as f64),
+        middle_of(|relay, bare| relay.requests_per_second / bare.requests_per_second)
+    );
+    print!(
+        "{:.1} times its CPU ({:+.1} us a request",
+        middle_of(|relay, bare| relay.cpu / bare.cpu),
+        middle_of(|relay, bare| relay.cpu - bare.cpu)
+    );
+    if measurement.scene == Scene::Outbox {
+        println!(", until delivered; target: at most {OUTBOX_CPU} times)");
+    } else {
+        println!(")");
     }
 }
 
-/// The median of the rounds' own ratios: both sides of one were measured within seconds of each other.
-fn ratio(rounds: &Rounds, callers: usize) {
-    let of = |scene| rounds.iter().find(|(m, _)| *m == Measurement { scene, callers }).map(|(_, numbers)| numbers);
-    let (Some(bare), Some(relay)) = (of(Scene::Bare), of(Scene::Relay)) else { return };
-    let ratio = middle(relay.iter().zip(bare).map(|(r, b)| r.requests_per_second / b.requests_per_second).collect());
-    let cpu = middle(relay.iter().zip(bare).map(|(r, b)| r.cpu - b.cpu).collect());
-    println!(
-        "- relay/bare at {} callers: {ratio:.2} of the requests/s (target: at least 0.50), {cpu:+.1} us of CPU a request",
-        thousands(callers as f64)
-    );
+/// What delivery had still to do when the load ended.
+fn drains(rounds: &Rounds) {
+    for (measurement, numbers) in rounds.iter().filter(|(m, _)| m.scene == Scene::Outbox) {
+        println!(
+            "- outbox at {} callers: {} calls waited when the load ended, delivered {:.2} s later",
+            thousands(measurement.callers as f64),
+            thousands(median(numbers, |n| n.waiting)),
+            median(numbers, |n| n.drain)
+        );
+    }
 }
 
 fn half_load(rounds: &Rounds) {
@@ -113,11 +133,12 @@ fn half_load(rounds: &Rounds) {
 
 fn checked(rounds: &Rounds) {
     let all = || rounds.iter().flat_map(|(m, numbers)| numbers.iter().map(move |numbers| (m, numbers)));
-    let accepted: u64 = all().filter(|(m, _)| m.scene != Scene::Bare).map(|(_, numbers)| numbers.accepted).sum();
+    let succeeded: u64 = all().filter(|(m, _)| m.scene != Scene::Bare).map(|(_, numbers)| numbers.succeeded).sum();
     let failed: u64 = all().map(|(_, numbers)| numbers.failed).sum();
     println!(
-        "- checked: {} answers 200 of the relay, as many calls accepted by the sandbox; {} answers of any other kind",
-        thousands(accepted as f64),
+        "- checked: {} answers 200 (with outbox 202) of the relay, as many calls accepted by the sandbox; {} answers of \
+         any other kind",
+        thousands(succeeded as f64),
         thousands(failed as f64)
     );
 }
@@ -135,17 +156,4 @@ fn middle(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let at = |index: usize| values.get(index).copied().unwrap_or_default();
     (at(values.len().saturating_sub(1) / 2) + at(values.len() / 2)) / 2.0
-}
-
-/// A whole number with its thousands set off.
-fn thousands(number: f64) -> String {
-    let digits = format!("{number:.0}");
-    let mut out = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }

@@ -4,13 +4,21 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use serde::Deserialize;
 
+use super::load::PATIENCE;
+
 /// More requests at once than any measurement has callers.
 const MAX_IN_FLIGHT: &str = "4096";
+
+/// How long a relay may take to be ready: longer than seconds, which is what it is asked for with a million calls waiting.
+const READY: Duration = Duration::from_secs(60);
+
+/// How often it is asked whether it is: not seen in the seconds that are reported.
+const READY_TICK: Duration = Duration::from_millis(1);
 
 /// The kernel counts CPU time for programs to read in hundredths of a second (USER_HZ), on every machine Rust runs on.
 const TICKS_PER_SECOND: u64 = 100;
@@ -26,7 +34,18 @@ pub struct Server {
 #[serde(rename_all = "camelCase")]
 pub struct Stats {
     pub accepted_requests: u64,
+    /// Repeats among them.
     pub accepted_calls: u64,
+    /// Calls whose `messageId` came before, as far as the sandbox remembers: see [`Stats::events_forgotten`].
+    pub duplicates: u64,
+    pub events_forgotten: u64,
+}
+
+impl Stats {
+    /// Calls that differ in their `messageId`.
+    pub fn different_calls(&self) -> u64 {
+        self.accepted_calls - self.duplicates
+    }
 }
 
 impl Server {
@@ -35,25 +54,40 @@ impl Server {
         Self::start(&std::env::current_exe()?, &["bare"], &[])
     }
 
-    /// Segment, which answers after `latency` as `POST /faults` takes it.
-    pub fn sandbox(binary: &Path, latency: Option<&str>) -> anyhow::Result<Self> {
-        let sandbox = Self::start(binary, &["sandbox", "--listen", "127.0.0.1:0"], &[])?;
-        if let Some(latency) = latency {
-            sandbox.ask("POST", "/faults", &format!(r#"{{"latency":"{latency}"}}"#))?;
-        }
-        Ok(sandbox)
+    /// Segment.
+    pub fn sandbox(binary: &Path) -> anyhow::Result<Self> {
+        Self::start(binary, &["sandbox", "--listen", "127.0.0.1:0"], &[])
     }
 
-    /// The relay, with its defaults but for what stands here.
-    pub fn relay(binary: &Path, sandbox: &Self) -> anyhow::Result<Self> {
+    /// Has a sandbox misbehave, as `POST /faults` takes it.
+    pub fn set_faults(&self, faults: &str) -> anyhow::Result<()> {
+        self.ask("POST", "/faults", faults)?;
+        Ok(())
+    }
+
+    /// The relay, with its defaults but for what stands here; with an outbox if that has a URL.
+    pub fn relay(binary: &Path, sandbox: &Self, outbox: Option<&str>) -> anyhow::Result<Self> {
         let endpoint = format!("http://{}", sandbox.address);
-        let environment = [
+        let mut environment = vec![
             ("SEGMENT_WRITE_KEY", "bench"),
             ("SEGMENT_ENDPOINT", &endpoint),
             ("RELAY_LISTEN", "127.0.0.1:0"),
             ("RELAY_MAX_IN_FLIGHT", MAX_IN_FLIGHT),
         ];
+        environment.extend(outbox.map(|url| ("RELAY_OUTBOX_URL", url)));
         Self::start(binary, &["serve"], &environment)
+    }
+
+    /// Waits until a relay says that it is ready.
+    pub fn wait_until_ready(&self) -> anyhow::Result<()> {
+        let patience = Instant::now() + READY;
+        while let Err(error) = self.ask("GET", "/readyz", "") {
+            if Instant::now() > patience {
+                return Err(error.context("the relay was never ready"));
+            }
+            std::thread::sleep(READY_TICK);
+        }
+        Ok(())
     }
 
     fn start(program: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> anyhow::Result<Self> {
@@ -62,9 +96,16 @@ impl Server {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("could not start")?;
         let mut output = BufReader::new(child.stdout.take().context("no standard output")?);
         let mut server = Self { address: SocketAddr::from(([127, 0, 0, 1], 0)), child };
-        let mut line = String::new();
-        output.read_line(&mut line)?;
-        server.address = address(&line).with_context(|| format!("{program:?} said {line:?}"))?;
+        let mut said = String::new();
+        server.address = loop {
+            let before = said.len();
+            if output.read_line(&mut said)? == 0 {
+                bail!("{program:?} ended, and said {said:?}");
+            }
+            if let Some(address) = said.get(before..).and_then(address) {
+                break address;
+            }
+        };
         // Whoever logs must find a reader.
         std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
         Ok(server)
@@ -77,6 +118,7 @@ impl Server {
 
     fn ask(&self, method: &str, path: &str, body: &str) -> anyhow::Result<String> {
         let mut stream = TcpStream::connect(self.address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
         let length = body.len();
         write!(
             stream,
@@ -95,12 +137,27 @@ impl Server {
         cpu(&self.child.id().to_string())
     }
 
+    /// The memory this process holds now, in MiB.
+    pub fn memory(&self) -> f64 {
+        self.number("status", "VmRSS:") / 1024.0
+    }
+
     /// The most memory this process ever held, in MiB.
     pub fn peak_memory(&self) -> f64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
-        let kib = line.split_whitespace().next().and_then(|kib| kib.parse::<f64>().ok());
-        kib.unwrap_or_default() / 1024.0
+        self.number("status", "VmHWM:") / 1024.0
+    }
+
+    /// The bytes this process had written to a disk: whole pages, when they were changed in the kernel's cache. What the
+    /// file system writes for itself, its journal above all, is not in it.
+    pub fn written(&self) -> f64 {
+        self.number("io", "write_bytes:")
+    }
+
+    /// The number behind `name` in one of the files that the kernel keeps of this process; none is no number.
+    fn number(&self, file: &str, name: &str) -> f64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+        line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(f64::NAN)
     }
 }
 
@@ -112,7 +169,7 @@ impl Drop for Server {
     }
 }
 
-/// The address in the first line that a server prints: behind `http://`, or in a JSON log line.
+/// The address in the line in which a server tells it: behind `http://`, or in a JSON log line.
 fn address(line: &str) -> Option<SocketAddr> {
     match serde_json::from_str::<serde_json::Value>(line) {
         Ok(line) => line["address"].as_str()?.parse().ok(),

@@ -23,8 +23,8 @@ const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 const PAGE_SIZE: i64 = 16 * 1024;
 
 /// What the writer keeps of the file in memory, in KiB: the inner pages of the keys, of which every stored call asks for
-/// another place, for some tens of millions of keys.
-const WRITER_CACHE_KIB: i64 = 32 * 1024;
+/// another place, for some tens of millions of keys. The rest is in the system's own cache.
+const WRITER_CACHE_KIB: i64 = 8 * 1024;
 
 /// At how many pages the log is copied: 16 MiB. SQLite's own bound is 4 MiB; a log of 16 collects more changes of the same
 /// page before it is copied once, and is read back in a fraction of a second at the start.
