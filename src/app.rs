@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::config::{OutboxSettings, Settings};
 use crate::delivery::Delivery;
-use crate::http::operator::{CommitReport, Operator, OutboxReport, SegmentReport};
+use crate::http::operator::{Durations, Operator, OutboxReport, SegmentReport};
 use crate::http::{self, Edge};
 use crate::lifecycle::{Ending, Lifecycle};
 use crate::outbox::sqlite::{SqliteOutbox, SqliteSettings};
@@ -121,7 +121,8 @@ fn report(contents: Contents, status: &Status) -> OutboxReport {
         bytes: contents.bytes,
         max_bytes: contents.max_bytes,
         trouble: contents.trouble,
-        commit_ms: CommitReport::of_seconds(&Summary::of(&status.outbox_commit_seconds)),
+        commit_ms: Durations::of_seconds(&Summary::of(&status.outbox_commit_seconds)),
+        sync_ms: Durations::of_seconds(&Summary::of(&status.outbox_sync_seconds)),
     }
 }
 

@@ -27,7 +27,7 @@ use super::answer::{Answer, Failure};
 use super::request_id::RequestId;
 use crate::outbox::DeadLetters;
 
-pub use report::{CommitReport, OutboxReport, SegmentReport};
+pub use report::{Durations, OutboxReport, SegmentReport};
 
 /// Pages of dead letters that are being read or sent at once, 32 MiB each at the most: a few operators and their scripts.
 const MAX_PAGES: usize = 4;

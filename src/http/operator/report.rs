@@ -67,20 +67,22 @@ pub struct OutboxReport {
     pub max_bytes: u64,
     /// Why nothing more is stored at the moment, if that is so.
     pub trouble: Option<&'static str>,
-    /// How long commits took.
-    pub commit_ms: CommitReport,
+    /// How long transactions took, the sync included.
+    pub commit_ms: Durations,
+    /// How long their syncs took.
+    pub sync_ms: Durations,
 }
 
-/// How long commits took since the start, sync included, in milliseconds; p50 and p99 are estimates.
+/// How long something took since the start, in milliseconds; p50 and p99 are estimates.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct CommitReport {
+pub struct Durations {
     pub count: u64,
     pub mean: f64,
     pub p50: f64,
     pub p99: f64,
 }
 
-impl CommitReport {
+impl Durations {
     /// Of a histogram in seconds.
     pub fn of_seconds(seconds: &Summary) -> Self {
         let Summary { count, mean, p50, p99 } = *seconds;

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::{Answer, Relay};
-use crate::http::operator::{CommitReport, Operator, OutboxReport, SegmentReport};
+use crate::http::operator::{Durations, Operator, OutboxReport, SegmentReport};
 use crate::outbox::{DeadLetter, DeadLetters, OutboxError};
 
 const TOKEN: &str = "t0ken";
@@ -274,7 +274,7 @@ async fn without_an_outbox_there_are_no_dead_letters_but_a_status() {
 #[tokio::test]
 async fn the_status_says_how_the_relay_is() {
     let outbox =
-        || OutboxReport { waiting: 7, max_bytes: 9, commit_ms: CommitReport::default(), ..OutboxReport::default() };
+        || OutboxReport { waiting: 7, max_bytes: 9, commit_ms: Durations::default(), ..OutboxReport::default() };
     let segment = || SegmentReport {
         endpoint: "https://api.segment.io/".to_owned(),
         gate_code: Some("segment_unauthorized"),
@@ -300,7 +300,8 @@ async fn the_status_says_how_the_relay_is() {
     let empty = json!({
         "waiting": 7, "oldestSeconds": null, "storedTotal": 0, "deliveredTotal": 0, "refusedTotal": 0, "deadLetters": 0,
         "keys": 0, "bytes": 0, "maxBytes": 9, "trouble": null,
-        "commitMs": {"count": 0, "mean": 0.0, "p50": 0.0, "p99": 0.0}
+        "commitMs": {"count": 0, "mean": 0.0, "p50": 0.0, "p99": 0.0},
+        "syncMs": {"count": 0, "mean": 0.0, "p50": 0.0, "p99": 0.0}
     });
     assert_eq!(status["outbox"], empty);
     relay.life.stop();
