@@ -3,14 +3,15 @@
 //! Every measurement starts its own processes: the server that is measured, and for the relay a sandbox as Segment. The
 //! measurements take turns for several rounds, so that a busy machine hurts all of them alike; the table shows medians.
 //! Load, server and sandbox share the machine's cores: compare numbers of one run with each other, not with those of
-//! another machine. Every answer is looked at, and after each measurement of the relay the calls that the sandbox accepted
-//! must be as many as the answers 200; with an outbox, as the answers 202, once all is delivered. Otherwise the bench fails.
+//! another machine. Every answer is looked at, and after each measurement of the relay the calls that the sandbox
+//! accepted must be as many as the answers 200; with an outbox, as the answers 202, once all is delivered. Otherwise the
+//! bench fails.
 //!
-//! Behind the rounds comes, once, what a relay with an outbox does while Segment is down: a backlog of a million calls is
-//! stored, the relay is killed and started again, Segment comes back, and all is delivered.
+//! Behind the rounds comes, once, what a relay with an outbox does while Segment is down: a backlog of a million calls
+//! is stored, the relay is killed and started again, Segment comes back, and all is delivered.
 //!
-//! Flags go behind `--`: `cargo bench -- --rounds 3 --seconds 2 --only bare,relay`, or `--only backlog --backlog 100000`. It
-//! does not measure TLS, authentication, or what a power cut leaves behind.
+//! Flags go behind `--`: `cargo bench -- --rounds 3 --seconds 2 --only bare,relay`, or `--only backlog --backlog 100000`.
+//! It does not measure TLS, authentication, or what a power cut leaves behind.
 
 #[path = "relay/backlog.rs"]
 mod backlog;

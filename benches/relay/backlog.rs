@@ -1,7 +1,7 @@
 //! Segment is down, and a backlog grows on disk; the relay is killed and started again; Segment comes back.
 //!
-//! The processes of the two lives are different ones: what the second one needs it has read from the disk. Afterwards the
-//! sandbox must have as many different calls as there were answers 202; repeats are allowed here, and are counted.
+//! The two lives are two processes: what the second one knows it has read from the disk. Afterwards the sandbox must
+//! have as many different calls as there were answers 202; repeats are allowed here, and are counted.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};

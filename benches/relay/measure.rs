@@ -92,7 +92,7 @@ pub fn measure(options: &Options, measurement: Measurement, rate: f64) -> anyhow
     let stats = sandbox.stats()?;
     if stats.accepted_calls != succeeded || stats.duplicates > 0 || succeeded == 0 {
         bail!(
-            "{measurement}: {succeeded} answers {}, {failed} others, but the sandbox accepted {} calls, {} of them twice",
+            "{measurement}: {succeeded} answers {}, {failed} others, but the sandbox accepted {} calls, {} twice",
             scene.success(),
             stats.accepted_calls,
             stats.duplicates

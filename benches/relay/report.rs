@@ -8,7 +8,7 @@ use super::plan::{HALF, Measurement, Rounds, Scene};
 use super::store::file_system;
 use super::table::{table, thousands};
 
-/// The least share of the bare handler's requests a second that the relay is meant to reach, without and with an outbox.
+/// The least share of the bare handler's requests a second that the relay is meant to reach, and with an outbox.
 const TARGETS: [(Scene, &str, f64); 2] = [(Scene::Relay, "relay", 0.50), (Scene::Outbox, "outbox", 0.55)];
 
 /// The most CPU that the relay with an outbox is meant to take, in bare handlers: 16 us on a machine where that takes
@@ -136,8 +136,8 @@ fn checked(rounds: &Rounds) {
     let succeeded: u64 = all().filter(|(m, _)| m.scene != Scene::Bare).map(|(_, numbers)| numbers.succeeded).sum();
     let failed: u64 = all().map(|(_, numbers)| numbers.failed).sum();
     println!(
-        "- checked: {} answers 200 (with outbox 202) of the relay, as many calls accepted by the sandbox; {} answers of \
-         any other kind",
+        "- checked: {} answers 200 (with outbox 202) of the relay, as many calls accepted by the sandbox; {} answers \
+         of any other kind",
         thousands(succeeded as f64),
         thousands(failed as f64)
     );

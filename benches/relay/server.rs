@@ -14,7 +14,7 @@ use super::load::PATIENCE;
 /// More requests at once than any measurement has callers.
 const MAX_IN_FLIGHT: &str = "4096";
 
-/// How long a relay may take to be ready: longer than seconds, which is what it is asked for with a million calls waiting.
+/// How long a relay may take to be ready: longer than the seconds it is asked for with a million calls waiting.
 const READY: Duration = Duration::from_secs(60);
 
 /// How often it is asked whether it is: not seen in the seconds that are reported.
@@ -147,8 +147,8 @@ impl Server {
         self.number("status", "VmHWM:") / 1024.0
     }
 
-    /// The bytes this process had written to a disk: whole pages, when they were changed in the kernel's cache. What the
-    /// file system writes for itself, its journal above all, is not in it.
+    /// The bytes this process had written to a disk: whole pages, when they were changed in the kernel's cache. What
+    /// the file system writes for itself, its journal above all, is not in it.
     pub fn written(&self) -> f64 {
         self.number("io", "write_bytes:")
     }

@@ -1,4 +1,4 @@
-//! The disk on which an outbox is measured: a directory of its own, removed with all that is in it when this is dropped.
+//! The disk on which an outbox is measured: a directory of its own, removed with its files when this is dropped.
 
 use std::fs;
 use std::path::Path;

@@ -22,9 +22,15 @@ const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 /// Pages of 16 KiB: most calls lie in one page, whole.
 const PAGE_SIZE: i64 = 16 * 1024;
 
-/// What the writer keeps of the file in memory, in KiB: the inner pages of the keys, of which every stored call asks for
+/// What the writer keeps of the file in memory, in pages, 8 MiB: the inner pages of the keys, of which every stored call asks for
 /// another place, for some tens of millions of keys. The rest is in the system's own cache.
-const WRITER_CACHE_KIB: i64 = 8 * 1024;
+///
+/// In pages, because SQLite turns a number of KiB into one of pages by the page size it assumes (4 KiB) before it has seen
+/// the file's, and would keep four times as much.
+const WRITER_CACHE_PAGES: i64 = 512;
+
+/// The same for a connection that reads: 2 MiB, SQLite's own default, which the same mistake would make 8.
+const READER_CACHE_PAGES: i64 = 128;
 
 /// At how many pages the log is copied: 16 MiB. SQLite's own bound is 4 MiB; a log of 16 collects more changes of the same
 /// page before it is copied once, and is read back in a fraction of a second at the start.
@@ -108,7 +114,7 @@ impl Place {
         conn.pragma_update(None, "checkpoint_fullfsync", true)?;
         conn.pragma_update(None, "wal_autocheckpoint", 0)?;
         conn.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT)?;
-        conn.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
+        conn.pragma_update(None, "cache_size", WRITER_CACHE_PAGES)?;
         let synchronous: i64 = conn.pragma_query_value(None, "synchronous", |row| row.get(0))?;
         // 2 is FULL.
         ensure!(synchronous == 2, "this SQLite does not sync each commit; the relay cannot promise anything on it");
@@ -130,7 +136,9 @@ impl Place {
 
     /// A connection that reads.
     pub(super) fn reading(&self) -> anyhow::Result<Connection> {
-        self.connect(OpenFlags::SQLITE_OPEN_READ_ONLY)
+        let conn = self.connect(OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        conn.pragma_update(None, "cache_size", READER_CACHE_PAGES)?;
+        Ok(conn)
     }
 
     fn connect(&self, access: OpenFlags) -> anyhow::Result<Connection> {
