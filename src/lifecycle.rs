@@ -114,6 +114,39 @@ impl Lifecycle {
         std::thread::Builder::new().name(name.to_owned()).spawn(run).map(drop)
     }
 
+    /// Starts a runtime with one thread of its own, which lives a little longer than the grace.
+    ///
+    /// # Errors
+    /// If the system has no thread left, or cannot tell when sockets are ready.
+    pub fn runtime(&self, name: &'static str) -> std::io::Result<tokio::runtime::Handle> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (handle, life) = (runtime.handle().clone(), self.clone());
+        self.thread(name, move || {
+            runtime.block_on(async {
+                life.cut().await;
+                tokio::time::sleep(2 * LAST_WORDS).await;
+            });
+        })?;
+        Ok(handle)
+    }
+
+    /// As [`spawn`](Self::spawn), on another runtime.
+    pub fn spawn_on(
+        &self,
+        runtime: &tokio::runtime::Handle,
+        name: &'static str,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let alarm = Alarm { life: self.clone(), name };
+        self.shared.work.spawn_on(
+            async move {
+                work.await;
+                drop(alarm);
+            },
+            runtime,
+        );
+    }
+
     /// Whether the process was told to stop.
     pub fn is_stopping(&self) -> bool {
         self.shared.stopping.is_cancelled()

@@ -127,7 +127,9 @@ impl SqliteOutbox {
 
         let shared = Arc::new(Shared::new(settings.max_bytes, status, life.clone()));
         shared.update(&counters, &measured);
-        let pages = Reader::new(place.reading()?, &shared);
+        let reading = place.reading()?;
+        place.check_log(&reading)?;
+        let pages = Reader::new(reading, &shared);
         let letters = Reader::new(place.reading()?, &shared);
         let (commands, received) = mpsc::channel(inbox::WAITING);
         let (fresh, feed) = mpsc::channel(FRESH_GROUPS);

@@ -129,6 +129,17 @@ impl Place {
         Ok(())
     }
 
+    /// Whether the file itself says that it has a log. SQLite does not tell of every sync that fails while it makes one,
+    /// and without the log a commit is not what it is taken for.
+    pub(super) fn check_log(&self, conn: &Connection) -> anyhow::Result<()> {
+        let mode: String = conn.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+        ensure!(
+            mode == "wal",
+            "its write-ahead log could not be set up (journal mode {mode}); try again, or use another disk"
+        );
+        Ok(())
+    }
+
     /// The log is there by now: so are the entries of all files in the directory, for good.
     pub(super) fn sync_entries(&self) -> anyhow::Result<()> {
         sync_directory(self.directory())
