@@ -69,7 +69,7 @@ impl App {
         if let Some(outbox) = self.outbox {
             outbox.close().await;
         }
-        Ok(ending)
+        Ok(if self.life.has_failed() { Ending::Failed } else { ending })
     }
 }
 

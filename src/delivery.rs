@@ -44,6 +44,7 @@ pub struct Delivery {
     delivered: mpsc::UnboundedSender<Delivered>,
     /// When the outbox may be read again.
     read_at: Instant,
+    life: Lifecycle,
 }
 
 /// What happened.
@@ -75,15 +76,15 @@ impl Delivery {
         life: &Lifecycle,
     ) {
         let (sender, delivered) = mpsc::unbounded_channel();
-        let delivery = Self { outbox, clients, hand: Hand::default(), delivered: sender, read_at: Instant::now() };
+        let (hand, read_at) = (Hand::default(), Instant::now());
+        let delivery = Self { outbox, clients, hand, delivered: sender, read_at, life: life.clone() };
         let ears = Ears { fresh, delivered, settling: None };
-        life.supervise_to_the_end("delivery", delivery.run(ears, life.clone()));
+        life.supervise_to_the_end("delivery", delivery.run(ears));
     }
 
-    async fn run(mut self, mut ears: Ears, life: Lifecycle) {
+    async fn run(mut self, mut ears: Ears) {
         loop {
-            let step = self.next_step(&mut ears, &life).await;
-            match step {
+            match self.next_step(&mut ears).await {
                 Step::Fresh(calls) => self.take_fresh(&calls),
                 Step::Read if self.wants_to_read() => self.read().await,
                 Step::Read => {}
@@ -99,19 +100,20 @@ impl Delivery {
                 Step::Draining => break,
             }
         }
+        let life = self.life.clone();
         tokio::select! {
             () = self.finish(ears) => {}
             () = life.cut() => {}
         }
     }
 
-    async fn next_step(&self, ears: &mut Ears, life: &Lifecycle) -> Step {
+    async fn next_step(&self, ears: &mut Ears) -> Step {
         let mut delivered = Vec::new();
         let is_settling = ears.settling.is_some();
         let read_at = if self.wants_to_read() { self.read_at } else { Instant::now() + LOOK };
         tokio::select! {
             biased;
-            () = life.draining() => Step::Draining,
+            () = self.life.draining() => Step::Draining,
             (delivered, result) = settled(&mut ears.settling), if is_settling => Step::Settled(delivered, result),
             _ = ears.delivered.recv_many(&mut delivered, MAX_SETTLED), if !is_settling => Step::Delivered(delivered),
             Some(calls) = ears.fresh.recv() => Step::Fresh(calls),
@@ -158,8 +160,9 @@ impl Delivery {
         if offer == Offer::Taken
             && let Err(error) = self.clients.deliver(stored.id, stored.call.clone(), &self.delivered)
         {
-            // The hand is smaller than the dispatcher's room, so this cannot be. The call would wait for the next start.
+            // The hand is smaller than the dispatcher's room, so this cannot be. If it is, the next start sets it right.
             tracing::error!(code = error.code.as_str(), "a stored call found no room");
+            self.life.fail("delivery", "lost its place");
         }
         offer != Offer::NoRoom
     }
@@ -169,11 +172,9 @@ impl Delivery {
         let Self { outbox, delivered, .. } = self;
         drop(delivered);
         loop {
-            while let Some(under_way) = ears.settling.take() {
-                let (delivered, result) = under_way.await;
-                if result == Err(OutboxError::Full) {
-                    ears.settling = Some(settle(outbox.clone(), delivered, STORE_PAUSE));
-                }
+            if let Some(under_way) = ears.settling.take() {
+                // What could not be settled now is sent again after the next start, which is allowed.
+                let _ = under_way.await;
             }
             let mut delivered = Vec::new();
             if ears.delivered.recv_many(&mut delivered, MAX_SETTLED).await == 0 {
@@ -181,7 +182,10 @@ impl Delivery {
             }
             ears.settling = Some(settle(outbox.clone(), delivered.into(), Duration::ZERO));
         }
-        tracing::info!(calls = outbox.contents().waiting, "what is in the outbox waits for the next start");
+        let calls = outbox.contents().waiting;
+        if calls > 0 {
+            tracing::info!(calls, "what is in the outbox waits for the next start");
+        }
     }
 }
 

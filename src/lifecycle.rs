@@ -218,7 +218,8 @@ impl Lifecycle {
         }
     }
 
-    fn has_failed(&self) -> bool {
+    /// Whether something died without which the process must not go on.
+    pub fn has_failed(&self) -> bool {
         self.shared.failed.load(Ordering::Relaxed)
     }
 

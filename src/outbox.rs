@@ -14,6 +14,7 @@ pub mod sqlite;
 mod suite;
 
 use std::collections::HashSet;
+use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -93,7 +94,7 @@ pub struct Appended {
 }
 
 /// What became of a stored call.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Outcome {
     Accepted,
     /// It is a dead letter, or was one. Segment's words.
@@ -101,7 +102,7 @@ pub enum Outcome {
 }
 
 /// Whose calls are read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Whose {
     AllBut(HashSet<Arc<str>>),
     Only(HashSet<Arc<str>>),
@@ -113,6 +114,23 @@ impl Whose {
         match self {
             Self::AllBut(users) => !users.contains(user_id),
             Self::Only(users) => users.contains(user_id),
+        }
+    }
+}
+
+impl fmt::Debug for Outcome {
+    /// Without Segment's words.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if *self == Self::Accepted { "Accepted" } else { "Refused" })
+    }
+}
+
+impl fmt::Debug for Whose {
+    /// Without the users' ids.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AllBut(users) => write!(f, "AllBut({} users)", users.len()),
+            Self::Only(users) => write!(f, "Only({} users)", users.len()),
         }
     }
 }

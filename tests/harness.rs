@@ -11,6 +11,8 @@
 mod answer;
 #[path = "harness/customers.rs"]
 mod customers;
+#[path = "harness/durable.rs"]
+mod durable;
 #[path = "harness/process.rs"]
 mod process;
 #[path = "harness/raw.rs"]
@@ -19,6 +21,10 @@ mod raw;
 mod relay;
 #[path = "harness/segment.rs"]
 mod segment;
+#[path = "harness/shim.rs"]
+mod shim;
+#[path = "harness/trace.rs"]
+mod trace;
 #[path = "harness/wait.rs"]
 mod wait;
 
@@ -27,11 +33,14 @@ use serde_json::Value;
 
 pub use answer::Answer;
 pub use customers::{ada, customer};
+pub use durable::{Durable, TOKEN};
 pub use process::Process;
 pub use raw::{Raw, head};
 pub use relay::{Relay, WRITE_KEY};
 pub use segment::Segment;
-pub use wait::{PATIENCE, eventually};
+pub use shim::Shim;
+pub use trace::{Record, Trace, mark};
+pub use wait::{LONG_PATIENCE, PATIENCE, at_last, eventually};
 
 /// A relay that sends to a sandbox of its own.
 pub struct App {

@@ -3,6 +3,8 @@
 mod relay;
 mod table;
 
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
@@ -58,13 +60,30 @@ enum Command {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    match ask(arguments) {
+        // Whoever reads what is printed has seen enough.
+        Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
+        result => result,
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Prints a line.
+fn say(line: impl Display) -> io::Result<()> {
+    writeln!(io::stdout().lock(), "{line}")
+}
+
+fn ask(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let relay = Relay::of(arguments.url.as_deref())?;
     runtime()?.block_on(async {
         match &arguments.command {
             Command::List { limit, before, json } => list(&relay, *limit, *before, *json).await,
             Command::Replay { all: true, .. } => {
                 let answer = relay.ask(Method::POST, "/dead-letters/replay").await?;
-                println!("replayed {}", count(table::replayed(&answer)?));
+                say(format_args!("replayed {}", count(table::replayed(&answer)?)))?;
                 Ok(ExitCode::SUCCESS)
             }
             Command::Replay { ids, .. } => {
@@ -81,16 +100,16 @@ async fn list(relay: &Relay, limit: usize, before: Option<i64>, json: bool) -> a
     let before = before.map(|id| format!("&before={id}")).unwrap_or_default();
     let answer = relay.ask(Method::GET, &format!("/dead-letters?limit={limit}{before}")).await?;
     if json {
-        println!("{}", table::harmless_json(&answer));
+        say(table::harmless_json(&answer))?;
         return Ok(ExitCode::SUCCESS);
     }
     let page = table::page(&answer)?;
-    print!("{}", table::of(&page));
+    say(table::of(&page).trim_end())?;
     if let Some(next) = page.next {
-        println!("\nThere are more: segment-relay dead-letters list --before {next}");
+        say(format_args!("\nThere are more: segment-relay dead-letters list --before {next}"))?;
     }
     if !page.dead_letters.is_empty() {
-        println!("\n{OLD_VALUES}");
+        say(format_args!("\n{OLD_VALUES}"))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -106,7 +125,7 @@ async fn each(
     for id in ids {
         let (method, path) = request(*id);
         match relay.ask(method, &path).await {
-            Ok(_) => println!("{done} {id}"),
+            Ok(_) => say(format_args!("{done} {id}"))?,
             Err(refused) if refused.is::<relay::NotFound>() => {
                 eprintln!("segment-relay: {id}: {refused}");
                 code = ExitCode::FAILURE;

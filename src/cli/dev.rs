@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -14,7 +14,7 @@ use url::Url;
 use super::reachable;
 use super::serve::{listen, runtime};
 use crate::app::App;
-use crate::config;
+use crate::config::{self, Settings};
 use crate::lifecycle::Lifecycle;
 use crate::{sandbox, telemetry};
 
@@ -47,14 +47,15 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         let relay = listen(settings.listen).await?;
         let sandbox_url = format!("http://{}", reachable(segment.local_addr()?));
         settings.segment.endpoint = Url::parse(&sandbox_url).context("cannot point at the sandbox")?;
-        print_how_to_try(&format!("http://{}", reachable(relay.local_addr()?)), &sandbox_url, &data);
         let until = life.clone();
         life.supervise("sandbox", async move {
             if let Err(error) = sandbox::serve(segment, async move { until.cut().await }).await {
                 tracing::error!(%error, "the sandbox ended");
             }
         });
+        let relay_url = format!("http://{}", reachable(relay.local_addr()?));
         let app = App::build(&settings, &life)?;
+        print_how_to_try(&relay_url, &sandbox_url, &settings);
         Ok(app.run(relay, &settings).await?.into())
     })
 }
@@ -63,16 +64,18 @@ fn owned((name, value): (&str, &str)) -> (String, String) {
     (name.to_owned(), value.to_owned())
 }
 
-fn print_how_to_try(relay: &str, sandbox: &str, data: &Path) {
+fn print_how_to_try(relay: &str, sandbox: &str, settings: &Settings) {
+    let outbox = settings.outbox.as_ref().map(|outbox| outbox.path.display().to_string()).unwrap_or_default();
+    let is_ours = settings.admin_token.as_ref().is_some_and(|token| token.reveal() == ADMIN_TOKEN);
+    let token = if is_ours { ADMIN_TOKEN } else { "$RELAY_ADMIN_TOKEN" };
     println!(
-        "relay   {relay}\nsandbox {sandbox} (stands in for Segment)\noutbox  {}\n\nSend a customer:\n\n  \
+        "relay   {relay}\nsandbox {sandbox} (stands in for Segment)\noutbox  {outbox}\n\nSend a customer:\n\n  \
          curl -i {relay}/customers -H 'content-type: application/json' \\\n    \
          -d '{{\"userId\":\"c-1042\",\"traits\":{{\"email\":\"ada@example.com\",\"name\":\"Ada Lovelace\"}}}}'\n\n\
          Hear what Segment says to it: add -H 'prefer: wait=5'\n\n\
          See what Segment got:\n\n  curl {sandbox}/events\n\n\
          Let Segment fail, see what waits, then heal it:\n\n  curl {sandbox}/faults -d '{{\"status\":503}}'\n  \
-         curl {relay}/status -H 'authorization: Bearer {ADMIN_TOKEN}'\n  \
+         curl {relay}/status -H \"authorization: Bearer {token}\"\n  \
          curl {sandbox}/faults -d '{{}}'\n",
-        data.display()
     );
 }

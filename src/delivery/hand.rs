@@ -172,7 +172,7 @@ impl Hand {
     /// The whole page was looked at, and with it everything below `next`.
     pub(super) fn page_is_done(&mut self, cursor: Cursor, next: CallId) {
         self.move_on(cursor, next);
-        if cursor == Cursor::Behind && next >= self.ahead {
+        if cursor == Cursor::Behind && (next >= self.ahead || self.returning.is_empty()) {
             // They have no calls left that were passed over: from now on theirs are taken as anybody's.
             self.passed_over.retain(|user_id, _| !self.returning.contains(user_id));
             self.returning.clear();

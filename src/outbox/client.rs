@@ -109,7 +109,8 @@ impl OutboxClient {
                 Err(_) => Ok(stored),
             },
             () = tokio::time::sleep_until(until) => Ok(stored),
-            () = self.life.cut() => Ok(stored),
+            // Nothing that waits is sent any more.
+            () = self.life.draining() => Ok(stored),
         }
     }
 }
@@ -143,7 +144,15 @@ fn not_stored(error: OutboxError) -> SegmentError {
 
 /// What a repeated request has in common with the first: its body, or what a program put into the payload.
 fn fingerprint(payload: &SegmentIdentifyPayload<'_>) -> [u8; 16] {
-    let of_parts = || digest(&[payload.user_id.as_bytes(), b"\0", payload.traits.as_json().as_bytes()]);
+    let of_parts = || {
+        let context = payload.context.as_ref().map_or("", |context| context.as_json());
+        let integrations = payload.integrations.as_deref().unwrap_or_default();
+        let anonymous_id = payload.anonymous_id.as_deref().unwrap_or_default();
+        let timestamp = payload.timestamp.map(|timestamp| timestamp.to_string()).unwrap_or_default();
+        let traits = payload.traits.as_json();
+        let parts = [&*payload.user_id, traits, context, integrations, anonymous_id, &timestamp];
+        digest(&parts.map(|part| digest(&[part.as_bytes()])).each_ref().map(|part| &part[..]))
+    };
     payload.body.map_or_else(of_parts, |body| digest(&[body]))
 }
 

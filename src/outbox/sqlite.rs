@@ -126,7 +126,7 @@ impl SqliteOutbox {
         let measured = Measured::of(&conn, settings.max_bytes)?;
 
         let shared = Arc::new(Shared::new(settings.max_bytes, status, life.clone()));
-        shared.update(&counters, &measured);
+        shared.update(&counters, &measured, None);
         let reading = place.reading()?;
         place.check_log(&reading)?;
         let pages = Reader::new(reading, &shared);

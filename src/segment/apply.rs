@@ -50,8 +50,7 @@ pub(super) fn apply(dispatch: &Dispatch, part: Part, verdict: Verdict, slot: Slo
         }
         Verdict::Exhausted { why, pause } => {
             slot.pass.went_through();
-            part.batch.not_accepted();
-            again(dispatch, Part { retries: 0, may_hurry: false, ..part }, &why, Instant::now() + pause)
+            failed(dispatch, Part { retries: 0, ..part }, &why, Some(pause), false)
         }
         Verdict::RateLimited { why, retry_after } => {
             part.batch.not_accepted();

@@ -75,8 +75,10 @@ impl Dispatch {
             self.life.cut().await;
         };
         tokio::select! {
-            () = self.clone().depart() => {}
+            // First, so that nothing stored departs any more.
+            biased;
             () = draining => drop(std::mem::take(&mut *self.queue.lock())),
+            () = self.clone().depart() => {}
         }
     }
 

@@ -1,5 +1,6 @@
 //! A batch, or what splitting left of one, and what it went through. Pure.
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::batch::{Batch, Split};
@@ -21,6 +22,10 @@ pub(super) struct Part {
     pub(super) not_before: Instant,
     /// Whether it may be sent earlier if Segment turns out to work again: nobody named the time.
     pub(super) may_hurry: bool,
+    /// Whether its last pause was cut short for that.
+    pub(super) was_hurried: bool,
+    /// Tells of the end of every outage, those during an attempt among them.
+    pub(super) recoveries: watch::Receiver<()>,
 }
 
 /// Two parts where there was one.
@@ -33,7 +38,7 @@ pub(super) struct Parts {
 
 impl Part {
     /// A batch that was never sent.
-    pub(super) fn new(batch: Batch) -> Self {
+    pub(super) fn new(batch: Batch, recoveries: watch::Receiver<()>) -> Self {
         Self {
             batch,
             retries: 0,
@@ -43,6 +48,8 @@ impl Part {
             split_blindly: false,
             not_before: Instant::now(),
             may_hurry: false,
+            was_hurried: false,
+            recoveries,
         }
     }
 
@@ -51,9 +58,8 @@ impl Part {
     /// # Errors
     /// Gives the part back if it is one call.
     pub(super) fn split(self) -> Result<Parts, Self> {
-        let Self { batch, retries, attempts, failures, accepted_before, split_blindly, not_before, may_hurry } = self;
-        let like =
-            |batch| Self { batch, retries, attempts, failures, accepted_before, split_blindly, not_before, may_hurry };
+        let Self { batch, .. } = self;
+        let like = |batch| Self { batch, recoveries: self.recoveries.clone(), ..self };
         match batch.split() {
             Ok(Split::InOrder(left, right)) => Ok(Parts { left: like(left), right: like(right), in_order: true }),
             Ok(Split::Strangers(left, right)) => Ok(Parts { left: like(left), right: like(right), in_order: false }),

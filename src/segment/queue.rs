@@ -126,7 +126,8 @@ impl Queue {
     /// These calls, which had left in a batch, are settled. A user who has none left in a request is free again.
     pub(super) fn settled<'a>(&mut self, calls: impl Iterator<Item = &'a Taken>) {
         for taken in calls {
-            self.bytes -= cost(taken);
+            // What is settled after everything was dropped, when the grace is over, is not counted any more.
+            self.bytes = self.bytes.saturating_sub(cost(taken));
             let Entry::Occupied(mut entry) = self.users.entry(taken.user_id().clone()) else { continue };
             let user = entry.get_mut();
             user.in_request = user.in_request.saturating_sub(1);

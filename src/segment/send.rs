@@ -25,7 +25,8 @@ const RETURN: Duration = Duration::from_secs(1);
 
 /// A new batch, which has its slot already.
 pub(super) async fn first(dispatch: Arc<Dispatch>, batch: Batch, slot: Slot) {
-    live(dispatch, Part::new(batch), Some(slot)).await;
+    let part = Part::new(batch, dispatch.recoveries());
+    live(dispatch, part, Some(slot)).await;
 }
 
 /// Lives until every call of the part is settled, or the relay is cut off: then those that are left are dropped, which
@@ -89,7 +90,7 @@ async fn slot_for(dispatch: &Dispatch, part: &mut Part) -> Option<Slot> {
         }
         let is_draining = dispatch.life.is_draining();
         if is_draining {
-            leave_stored(dispatch, part);
+            leave_stored(part);
         }
         if part.batch.is_empty() {
             return None;
@@ -109,7 +110,8 @@ async fn slot_for(dispatch: &Dispatch, part: &mut Part) -> Option<Slot> {
 
 /// Waits until the part's time has come, or nobody waits for its calls any more.
 async fn pause(dispatch: &Dispatch, part: &mut Part) {
-    let mut recoveries = dispatch.recoveries();
+    // Called back once, a part waits out its next backoff: one that fails for good would else be called back for ever.
+    let may_hurry = part.may_hurry && !std::mem::take(&mut part.was_hurried);
     let mut is_draining = false;
     while !part.batch.is_empty() && Instant::now() < part.not_before {
         // Only callers can leave.
@@ -117,22 +119,23 @@ async fn pause(dispatch: &Dispatch, part: &mut Part) {
         tokio::select! {
             () = tokio::time::sleep_until(look.map_or(part.not_before, |look| look.min(part.not_before))) => {}
             // The sender lives as long as the dispatch: this cannot fail.
-            _ = recoveries.changed(), if part.may_hurry => {
+            _ = part.recoveries.changed(), if may_hurry && !part.was_hurried => {
+                part.was_hurried = true;
                 part.not_before = part.not_before.min(Instant::now() + RETURN.mul_f64(fastrand::f64()));
             }
             () = dispatch.life.draining(), if !is_draining => {
                 is_draining = true;
-                leave_stored(dispatch, part);
+                leave_stored(part);
             }
         }
         leave_behind(dispatch, part, |taken| taken.ticket.is_abandoned());
     }
 }
 
-/// Lets go of what is in the outbox: it is for the next start.
-fn leave_stored(dispatch: &Dispatch, part: &mut Part) {
-    let left = part.batch.extract(|taken| taken.ticket.is_stored());
-    dispatch.settled(left.iter());
+/// Lets go of what is in the outbox: it is for the next start. Its users stay parked, or a later call of theirs could
+/// still go.
+fn leave_stored(part: &mut Part) {
+    drop(part.batch.extract(|taken| taken.ticket.is_stored()));
 }
 
 /// Lets go of calls whose callers have left.

@@ -41,7 +41,7 @@ impl Answer {
         self.body["error"]["message"].as_str().unwrap_or_default()
     }
 
-    /// `messageId` of a 200.
+    /// `messageId` of a 200 or 202.
     pub fn message_id(&self) -> &str {
         self.body["messageId"].as_str().unwrap_or_default()
     }
@@ -49,6 +49,19 @@ impl Answer {
     /// Whether this is the answer for a call that Segment accepted.
     pub fn is_accepted(&self) -> bool {
         self.status == 200 && self.body["success"] == true && !self.message_id().is_empty()
+    }
+
+    /// Whether this is the answer for a call that is on disk.
+    pub fn is_stored(&self) -> bool {
+        self.status == 202
+            && self.body["success"] == true
+            && self.body["status"] == "stored"
+            && !self.message_id().is_empty()
+    }
+
+    /// Whether it says that the key's call was there already.
+    pub fn is_replayed(&self) -> bool {
+        self.header("idempotent-replayed") == Some("true")
     }
 
     /// That this is a failure of the contract's shape, with this status and code.

@@ -3,17 +3,28 @@
 #[path = "../harness.rs"]
 mod harness;
 
+mod backlog;
 mod bodies;
+mod callers;
 mod commands;
+mod crash;
+mod dead_letters;
+mod disk;
 mod gate;
+mod idempotency;
+mod ledger;
 mod lifecycle;
 mod logs;
 mod oracle;
 mod order;
+mod outage;
 mod outcomes;
+mod prefer;
 mod refusals;
 mod relaying;
 mod statuses;
+mod stopping;
+mod sync;
 mod tidy;
 mod truth;
 mod wire;

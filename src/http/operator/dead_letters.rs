@@ -7,22 +7,28 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::time::timeout;
 
 use super::Desk;
 use super::page::{Asked, Page};
 use crate::http::answer::{Answer, Failure};
 use crate::http::request_id::RequestId;
-use crate::outbox::{DeadLetters, OutboxError};
+use crate::outbox::{DeadLetter, DeadLetters, OutboxError};
 
 /// When to come back if nobody knows better: the smallest whole number of seconds.
 const SOON: Duration = Duration::from_secs(1);
 
 /// When to come back for room: it comes with deliveries or with an operator, not at once.
 const LATER: Duration = Duration::from_secs(10);
+
+/// Which one a path names, if that can be read.
+type Letter = Result<Path<String>, PathRejection>;
 
 #[derive(Serialize)]
 struct Replayed {
@@ -42,15 +48,35 @@ async fn page(desk: &Desk, asked: Result<Asked, String>) -> Result<Answer, Answe
         .map_err(|why| Answer::failure(StatusCode::UNPROCESSABLE_ENTITY, &Failure::new("invalid_payload", &why)))?;
     let place = desk.operator.pages.clone().try_acquire_owned();
     let place = place.map_err(|_| unavailable("overloaded", "too many pages are being read; try again", SOON))?;
-    // One more than is shown tells whether there are more.
-    let letters = in_time(desk, dead_letters.list(asked.limit + 1, asked.before)).await?;
+    let (letters, place) = read(desk, dead_letters.clone(), &asked, place).await.map_err(failed)?;
     Ok(Answer::written_as_it_goes(Page::body(letters, asked.limit, place)))
 }
 
+/// Reads for as long as a request may take. Whoever reads longer keeps the place until it is done, or what nobody waits for
+/// any more would pile up.
+async fn read(
+    desk: &Desk,
+    dead_letters: Arc<dyn DeadLetters>,
+    asked: &Asked,
+    place: OwnedSemaphorePermit,
+) -> Result<(Vec<DeadLetter>, OwnedSemaphorePermit), OutboxError> {
+    // One more than is shown tells whether there are more.
+    let (limit, before) = (asked.limit + 1, asked.before);
+    let (say, hear) = oneshot::channel();
+    desk.edge.life.spawn("dead letters", async move {
+        let letters = dead_letters.list(limit, before).await;
+        // If nobody waits any more, the place is free again with this.
+        let _ = say.send((letters, place));
+    });
+    let (letters, place) =
+        timeout(desk.edge.request_timeout, hear).await.ok().and_then(Result::ok).ok_or(OutboxError::Unreadable)?;
+    Ok((letters?, place))
+}
+
 /// `POST /dead-letters/{id}/replay`
-pub(super) async fn replay(State(desk): State<Desk>, Path(letter): Path<String>, request: Request) -> Response {
+pub(super) async fn replay(State(desk): State<Desk>, letter: Letter, request: Request) -> Response {
     let id = RequestId::of(request.headers());
-    let replayed = one(&desk, &letter, |dead_letters, letter| async move { dead_letters.replay(letter).await }).await;
+    let replayed = one(&desk, letter, |dead_letters, letter| async move { dead_letters.replay(letter).await }).await;
     let answer = replayed.map(|letter| {
         tracing::info!(request_id = id.as_str(), dead_letter = letter, "a dead letter will be sent again");
         Answer::json(StatusCode::ACCEPTED, &Replayed { replayed: 1 })
@@ -71,9 +97,9 @@ pub(super) async fn replay_all(State(desk): State<Desk>, request: Request) -> Re
 }
 
 /// `DELETE /dead-letters/{id}`
-pub(super) async fn discard(State(desk): State<Desk>, Path(letter): Path<String>, request: Request) -> Response {
+pub(super) async fn discard(State(desk): State<Desk>, letter: Letter, request: Request) -> Response {
     let id = RequestId::of(request.headers());
-    let discarded = one(&desk, &letter, |dead_letters, letter| async move { dead_letters.discard(letter).await }).await;
+    let discarded = one(&desk, letter, |dead_letters, letter| async move { dead_letters.discard(letter).await }).await;
     let answer = discarded.map(|letter| {
         tracing::info!(request_id = id.as_str(), dead_letter = letter, "a dead letter was discarded");
         Answer::no_content()
@@ -82,13 +108,13 @@ pub(super) async fn discard(State(desk): State<Desk>, Path(letter): Path<String>
 }
 
 /// Does something to one letter, and says which it was.
-async fn one<F>(desk: &Desk, letter: &str, act: impl FnOnce(Arc<dyn DeadLetters>, i64) -> F) -> Result<i64, Answer>
+async fn one<F>(desk: &Desk, letter: Letter, act: impl FnOnce(Arc<dyn DeadLetters>, i64) -> F) -> Result<i64, Answer>
 where
     F: Future<Output = Result<bool, OutboxError>>,
 {
     let dead_letters = dead_letters(desk)?;
     let unknown = || not_found("there is no dead letter with this id");
-    let letter = letter.parse().map_err(|_| unknown())?;
+    let letter = letter.ok().and_then(|Path(id)| id.parse().ok()).ok_or_else(unknown)?;
     let was_there = in_time(desk, act(dead_letters.clone(), letter)).await?;
     was_there.then_some(letter).ok_or_else(unknown)
 }
@@ -100,18 +126,16 @@ fn dead_letters(desk: &Desk) -> Result<&Arc<dyn DeadLetters>, Answer> {
 
 /// Waits for the outbox for as long as a request may take.
 async fn in_time<T>(desk: &Desk, work: impl Future<Output = Result<T, OutboxError>>) -> Result<T, Answer> {
-    tokio::time::timeout(desk.edge.request_timeout, work).await.unwrap_or(Err(OutboxError::Unconfirmed)).map_err(failed)
+    timeout(desk.edge.request_timeout, work).await.unwrap_or(Err(OutboxError::Unconfirmed)).map_err(failed)
 }
 
 fn failed(error: OutboxError) -> Answer {
     let (code, message, pause) = match error {
-        OutboxError::Full => ("overloaded", "the outbox is full or cannot be written; nothing was changed", LATER),
+        OutboxError::Full => ("overloaded", "the outbox is full or cannot be written; try again", LATER),
         OutboxError::Unreadable => ("overloaded", "the outbox could not be read", LATER),
         // No key is involved here.
-        OutboxError::Busy | OutboxError::KeyReused => {
-            ("overloaded", "the outbox had no time; nothing was changed", SOON)
-        }
-        OutboxError::Closed => ("shutting_down", "the relay is shutting down; nothing was changed", SOON),
+        OutboxError::Busy | OutboxError::KeyReused => ("overloaded", "the outbox had no time; try again", SOON),
+        OutboxError::Closed => ("shutting_down", "the relay is shutting down; try again", SOON),
         OutboxError::Unconfirmed => {
             let message = "the outbox did not confirm it in time: whether it was done is unknown; trying again is safe";
             let failure = Failure::new("outbox_timeout", message).retry_after(SOON);

@@ -26,10 +26,10 @@ use super::shared::Shared;
 use crate::lifecycle::Lifecycle;
 
 /// How much it grows before a checkpoint that could not finish is tried again: 4 MiB.
-const MORE_PAGES: i32 = 256;
+const MORE_PAGES: i32 = 1024;
 
 /// What the writer may copy between two commits: 1 MiB, as much as a group may bring.
-const REST_PAGES: i32 = 64;
+const REST_PAGES: i32 = 256;
 
 /// How often the log is copied in a row before the writer must take the rest, however much it is: under a load that
 /// writes as fast as this copies, the writer waiting is what bounds the log.
@@ -72,13 +72,29 @@ impl Checkpoints {
         Ok(Self { wake, copied, log_pages, wake_at: log_pages, other_ends })
     }
 
-    /// Between two commits: sees how long the log is, and takes the rest if it is time.
-    pub(super) fn after_commit(&mut self, conn: &Connection, shared: &Shared) {
-        if self.copied.swap(false, Ordering::AcqRel) {
+    /// While the disk is full: copies a log that cannot grow, however short it is. Its own space can be used again then.
+    pub(super) fn make_room(&mut self, conn: &Connection, shared: &Shared) {
+        if !self.finish(conn, shared) {
+            // If it is awake already it will look again.
+            let _ = self.wake.try_send(());
+        }
+    }
+
+    /// Takes the rest, if the other thread has copied nearly all.
+    fn finish(&mut self, conn: &Connection, shared: &Shared) -> bool {
+        let is_time = self.copied.swap(false, Ordering::AcqRel);
+        if is_time {
             match take_the_rest(conn) {
                 Ok(()) => self.wake_at = self.log_pages,
                 Err(error) => judge(&error, shared),
             }
+        }
+        is_time
+    }
+
+    /// Between two commits: sees how long the log is, and takes the rest if it is time.
+    pub(super) fn after_commit(&mut self, conn: &Connection, shared: &Shared) {
+        if self.finish(conn, shared) {
             return;
         }
         match conn.wal_checkpoint_v2(Some(MAIN_DB), CheckpointMode::NOOP) {

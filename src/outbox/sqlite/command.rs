@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::fault::Fault;
 use crate::outbox::{Append, Appended, OutboxError};
-use crate::segment::Delivered;
+use crate::segment::{Delivered, MAX_CALL_BYTES};
 
 /// Where an answer goes. A caller who left is no error.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, OutboxError>>;
@@ -58,7 +58,9 @@ impl Command {
                 let reason = |delivered: &Delivered| delivered.outcome.as_ref().err().map_or(0, |why| why.reason.len());
                 delivered.iter().map(|delivered| ROW_OVERHEAD + reason(delivered)).sum()
             }
-            Self::Replay(..) | Self::ReplayAll(..) | Self::Discard(..) | Self::Tick | Self::Close => ROW_OVERHEAD,
+            // Nobody knows its size before it is read.
+            Self::Replay(..) => ROW_OVERHEAD + MAX_CALL_BYTES,
+            Self::ReplayAll(..) | Self::Discard(..) | Self::Tick | Self::Close => ROW_OVERHEAD,
         }
     }
 

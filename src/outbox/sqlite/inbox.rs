@@ -1,7 +1,7 @@
 //! What waits for the writer, taken group by group: each group is one transaction, and one sync.
 //!
-//! A lone command goes at once. Under load a group waits until a pause since the last one began is over, so that it is
-//! larger: the disk is then asked for at most a thousand syncs a second, however many callers there are.
+//! A few commands go at once. Under load a group waits until a pause since the last one began is over, so that it is
+//! larger: what a transaction costs is then shared by more callers, and they have others to wait for anyway.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -20,11 +20,12 @@ const GROUP_COMMANDS: usize = 1024;
 /// The same in bytes: a disk writes so much in a few milliseconds, and nobody waits longer for it.
 const GROUP_BYTES: usize = 1024 * 1024;
 
-/// From one group's beginning to the next one's, under load.
-const PAUSE: Duration = Duration::from_millis(1);
+/// From one group's beginning to the next one's, under load. With 512 callers, who wait for 15 ms, three milliseconds
+/// instead of one save a tenth of the CPU (`cargo bench`).
+const PAUSE: Duration = Duration::from_millis(3);
 
 /// With so many commands it is not load: a few callers never wait for others.
-const A_FEW: usize = 8;
+const A_FEW: usize = 32;
 
 pub(super) struct Inbox {
     commands: mpsc::Receiver<Command>,

@@ -26,9 +26,6 @@ const PAGE_BYTES: usize = 2 * 1024 * 1024;
 /// Rows that are looked at for one page, of users to be skipped too: a few milliseconds.
 const PAGE_ROWS: i64 = 5000;
 
-/// Dead letters in one list: the contract's limit.
-const LIST_LETTERS: usize = 1000;
-
 /// A connection that reads, until the store is closed.
 pub(super) struct Reader {
     conn: Mutex<Option<Connection>>,
@@ -71,7 +68,7 @@ impl Reader {
     }
 }
 
-/// A page of waiting calls, with one at least if there is any. `last_id` is the last one that was stored before this read.
+/// A page of waiting calls. `last_id` is the last one that was stored before this read.
 pub(super) fn page(conn: &Connection, from: CallId, whose: &Whose, limit: usize, last_id: CallId) -> Result<Page> {
     let mut look = conn.prepare_cached("SELECT id, user_id FROM calls WHERE id >= ?1 ORDER BY id LIMIT ?2")?;
     // A row of its own statement, so that a skipped call is not read from its overflow pages.
@@ -105,7 +102,7 @@ pub(super) fn list(conn: &Connection, limit: usize, before: Option<i64>) -> Resu
         "SELECT id, user_id, call, status, reason, attempts, stored_at, refused_at
          FROM dead_letters WHERE id < ?1 ORDER BY id DESC LIMIT ?2",
     )?
-    .query_map((before.unwrap_or(i64::MAX), limit.min(LIST_LETTERS) as i64), dead_letter)?
+    .query_map((before.unwrap_or(i64::MAX), i64::try_from(limit).unwrap_or(i64::MAX)), dead_letter)?
     .collect()
 }
 

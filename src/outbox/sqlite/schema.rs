@@ -12,7 +12,7 @@ const APPLICATION_ID: i64 = 0x5367_526c;
 /// The steps from an empty file to the newest version: the first leads to version 1.
 const STEPS: [&str; 1] = [include_str!("schema.sql")];
 
-/// Brings the file to the newest version. Nothing is written if it is not ours.
+/// Whether the file is ours, and of a version that is known. Nothing is written.
 pub(super) fn check(conn: &Connection) -> anyhow::Result<()> {
     let owner = pragma(conn, "application_id")?;
     let version = usize::try_from(pragma(conn, "user_version")?).unwrap_or(usize::MAX);

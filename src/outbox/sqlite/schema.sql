@@ -1,4 +1,4 @@
--- Version 1. The text is compared with what the file says (open.rs), so a change here is a new version with a migration.
+-- Version 1. The text is compared with what the file says (schema.rs), so a change here is a new version with a migration.
 
 -- Calls that wait. What is looked at for skipped rows stands before the call, which may go on into overflow pages.
 CREATE TABLE calls (

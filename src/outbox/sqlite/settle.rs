@@ -1,39 +1,55 @@
-//! Settling a call: an accepted one is deleted, a refused one becomes a dead letter. Its key is remembered for a while yet.
+//! Settling calls: an accepted one is deleted, a refused one becomes a dead letter. Its key is remembered for a while yet.
 
-use rusqlite::{OptionalExtension, Result, params};
+use rusqlite::{Result, params};
 
 use super::transaction::Transaction;
 use crate::outbox::{CallId, Outcome};
 use crate::segment::{Delivered, Refusal};
 
 impl Transaction<'_> {
-    /// Settles one call, if it waits.
-    pub(super) fn settle(&mut self, delivered: &Delivered) -> Result<()> {
-        if let Err(refusal) = &delivered.outcome {
-            self.bury(delivered.id, refusal)?;
-        }
-        let key = self
-            .conn
-            .prepare_cached("DELETE FROM calls WHERE id = ?1 RETURNING key")?
-            .query_row([delivered.id], |row| row.get::<_, Option<Vec<u8>>>(0))
-            .optional()?;
-        let Some(key) = key else { return Ok(()) };
-        self.counters.waiting = self.counters.waiting.saturating_sub(1);
-        if let Some(key) = key {
-            self.forget_later(&key, delivered.id)?;
-        }
-        let outcome = match &delivered.outcome {
-            Ok(()) => {
+    /// Settles those of these calls that wait. Accepted ones mostly follow each other, and are deleted a run at a time.
+    pub(super) fn settle(&mut self, delivered: &[Delivered]) -> Result<()> {
+        let is_accepted = |delivered: &&Delivered| delivered.outcome.is_ok();
+        let mut accepted: Vec<CallId> = delivered.iter().filter(is_accepted).map(|delivered| delivered.id).collect();
+        accepted.sort_unstable();
+        for run in accepted.chunk_by(|one, next| next - one <= 1) {
+            let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
+            for id in self.delete(*first, *last)? {
                 self.effects.delivered += 1;
-                Outcome::Accepted
+                self.effects.told.push((id, Outcome::Accepted));
             }
-            Err(refusal) => {
-                self.effects.refused += 1;
-                Outcome::Refused(refusal.reason.clone())
+        }
+        for delivered in delivered {
+            if let Err(refusal) = &delivered.outcome {
+                self.refused(delivered.id, refusal)?;
             }
-        };
-        self.effects.told.push((delivered.id, outcome));
+        }
         Ok(())
+    }
+
+    fn refused(&mut self, id: CallId, refusal: &Refusal) -> Result<()> {
+        self.bury(id, refusal)?;
+        for id in self.delete(id, id)? {
+            self.effects.refused += 1;
+            self.effects.told.push((id, Outcome::Refused(refusal.reason.clone())));
+        }
+        Ok(())
+    }
+
+    /// Deletes the calls that wait from `first` to `last`, and says which these were. The windows of their keys begin.
+    fn delete(&mut self, first: CallId, last: CallId) -> Result<Vec<CallId>> {
+        let gone: Vec<(CallId, Option<Vec<u8>>)> = self
+            .conn
+            .prepare_cached("DELETE FROM calls WHERE id BETWEEN ?1 AND ?2 RETURNING id, key")?
+            .query_map([first, last], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<Result<_>>()?;
+        self.counters.waiting = self.counters.waiting.saturating_sub(gone.len() as u64);
+        for (id, key) in &gone {
+            if let Some(key) = key {
+                self.forget_later(key, *id)?;
+            }
+        }
+        Ok(gone.into_iter().map(|(id, _)| id).collect())
     }
 
     /// Copies a waiting call to the dead letters; its key says so from now on.

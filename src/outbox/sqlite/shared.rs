@@ -29,9 +29,9 @@ impl Shared {
         self.contents.lock().clone()
     }
 
-    /// What is in it after a commit.
-    pub(super) fn update(&self, counters: &Counters, measured: &Measured) {
-        let trouble = (measured.room == 0).then_some("the outbox is full");
+    /// What is in it after a commit, and what trouble is left.
+    pub(super) fn update(&self, counters: &Counters, measured: &Measured, trouble: Option<&'static str>) {
+        let trouble = trouble.or_else(|| (measured.room == 0).then_some("the outbox is full"));
         let mut contents = self.contents.lock();
         let max_bytes = contents.max_bytes;
         // What another thread found to be the end stays so.

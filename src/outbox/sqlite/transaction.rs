@@ -82,9 +82,7 @@ impl<'c> Transaction<'c> {
         Ok(match command {
             Command::Append(append, _) => Done::Appended(self.append(append)?),
             Command::Settle(delivered, _) => {
-                for delivered in delivered.iter() {
-                    self.settle(delivered)?;
-                }
+                self.settle(delivered)?;
                 Done::Settled
             }
             Command::Replay(id, _) => Done::Was(self.replay(*id)?),

@@ -1,9 +1,9 @@
 //! The writer: one thread that owns the writing connection, does all that waits in one transaction, and answers after the
 //! commit.
 //!
-//! A commit that fails is never tried again. If the disk is full or another program holds a lock, nothing was changed:
-//! the group is told so, and once a second a tiny transaction finds out whether that is over. Any other failure is the
-//! end of the store.
+//! A commit that fails is never tried again as it was. If the disk is full or another program holds a lock, nothing was
+//! changed: the group is told so, and once a second a tiny transaction finds out whether that is over. While the disk is
+//! full only what makes room is tried. Any other failure is the end of the store.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -56,12 +56,13 @@ impl Writer {
             if group.iter().any(|command| matches!(command, Command::Tick)) {
                 self.watchers.sweep();
             }
-            if self.has_work(&group) {
-                match self.transact(&mut group) {
-                    Ok((done, committed)) => self.committed(group, done, committed),
-                    Err(error) => self.failed(group, &error),
+            if self.fault == Some(Fault::Full) {
+                group = self.only_what_makes_room(group);
+                if group.iter().any(|command| matches!(command, Command::Tick)) {
+                    self.checkpoints.make_room(&self.conn, &self.shared);
                 }
             }
+            self.work(group);
         }
         let Self { conn, lock, checkpoints, shared, ended, .. } = self;
         checkpoints.end(&conn, &shared);
@@ -70,11 +71,40 @@ impl Writer {
         ended.send_replace(true);
     }
 
-    /// Whether a group is worth a transaction: a tick seldom is.
+    /// Carries a group out. If the disk is full, what makes room is tried once more without what takes it.
+    fn work(&mut self, mut group: Vec<Command>) {
+        if !self.has_work(&group) {
+            return;
+        }
+        match self.transact(&mut group) {
+            Ok((done, committed)) => self.committed(group, done, committed),
+            Err(error) if self.fault != Some(Fault::Full) && Fault::of(&error) == Fault::Full => {
+                self.failed(Vec::new(), &error);
+                let rest = self.only_what_makes_room(group);
+                // A tick has found out by now.
+                self.work(rest.into_iter().filter(|command| !matches!(command, Command::Tick)).collect());
+            }
+            Err(error) => self.failed(group, &error),
+        }
+    }
+
+    /// What of a group can make room, or takes none. The others are told that the disk is full.
+    fn only_what_makes_room(&self, group: Vec<Command>) -> Vec<Command> {
+        let (rest, takers) = group.into_iter().partition(|command| match command {
+            Command::Settle(..) | Command::Discard(..) | Command::Tick | Command::Close => true,
+            Command::Append(..) | Command::Replay(..) | Command::ReplayAll(..) => false,
+        });
+        refuse(takers, Fault::Full);
+        rest
+    }
+
+    /// Whether a group is worth a transaction: a tick is, while it must be found out whether there is room again.
     fn has_work(&self, group: &[Command]) -> bool {
-        group.iter().any(|command| !matches!(command, Command::Tick | Command::Close))
-            || self.fault.is_some()
-            || self.pruner.is_due(now())
+        group.iter().any(|command| match command {
+            Command::Tick => self.fault.is_some() || self.pruner.is_due(now()),
+            Command::Close => false,
+            _ => true,
+        })
     }
 
     fn transact(&mut self, group: &mut [Command]) -> Result<(Vec<Done>, Committed)> {
@@ -99,7 +129,9 @@ impl Writer {
         let Committed { counters, effects, measured, sync } = committed;
         self.counters = counters;
         self.measured = measured;
-        if self.fault.take().is_some() {
+        // What was settled says nothing about room for more.
+        if self.fault.is_some() && group.iter().any(|command| matches!(command, Command::Append(..) | Command::Tick)) {
+            self.fault = None;
             tracing::info!("calls can be stored again");
         }
         let status = &self.shared.status;
@@ -113,7 +145,7 @@ impl Writer {
             // If there is no place, delivery reads them from the disk.
             let _ = self.fresh.try_send(effects.fresh);
         }
-        self.shared.update(&self.counters, &self.measured);
+        self.shared.update(&self.counters, &self.measured, self.fault.map(Fault::trouble));
         effects.watching.into_iter().for_each(|(id, watcher)| self.watchers.add(id, watcher));
         effects.told.iter().for_each(|(id, outcome): &(_, Outcome)| self.watchers.tell(*id, outcome));
         for (command, done) in group.into_iter().zip(done) {

@@ -40,7 +40,7 @@ impl Store {
             for key in keys {
                 transaction.append(&keyed(call("u", "m"), key, key)).unwrap().unwrap();
                 let id = transaction.counters.last_id;
-                transaction.settle(&accepted(id)).unwrap();
+                transaction.settle(&[accepted(id)]).unwrap();
             }
             pruner.settled(now);
         });

@@ -1,0 +1,162 @@
+//! A relay with an outbox, which can be killed, stopped and started again on the same file; its sandbox stays.
+//!
+//! The outbox is in a directory of its own. The relay's port changes with every start.
+
+use std::path::{Path, PathBuf};
+
+use reqwest::{Body, Method};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::answer::Answer;
+use super::process::Process;
+use super::relay::{Relay, WRITE_KEY};
+use super::segment::Segment;
+
+/// The operator's token of every such relay.
+pub const TOKEN: &str = "t0ken-of-the-operator";
+
+/// A relay with an outbox, and a sandbox.
+pub struct Durable {
+    relay: Option<Relay>,
+    segment: Segment,
+    settings: Vec<(String, String)>,
+    directory: TempDir,
+}
+
+impl Durable {
+    /// With defaults, and serving.
+    pub async fn start() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// With these settings, and serving.
+    pub async fn with(settings: &[(&str, &str)]) -> Self {
+        let mut durable = Self::prepared(settings).await;
+        durable.start_relay().await;
+        durable
+    }
+
+    /// With these settings; the relay is yet to be started.
+    pub async fn prepared(settings: &[(&str, &str)]) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let segment = Segment::start().await;
+        let mut durable = Self { relay: None, segment, settings: Vec::new(), directory };
+        let (endpoint, file) = (durable.segment.url().to_owned(), durable.file());
+        durable.set("SEGMENT_ENDPOINT", &endpoint);
+        durable.set("RELAY_OUTBOX_URL", &format!("sqlite://{}", file.display()));
+        durable.set("RELAY_ADMIN_TOKEN", TOKEN);
+        durable.set("RELAY_SHUTDOWN_DELAY", "0s");
+        settings.iter().for_each(|(name, value)| durable.set(name, value));
+        durable
+    }
+
+    /// From the next start on.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.unset(name);
+        self.settings.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// From the next start on.
+    pub fn unset(&mut self, name: &str) {
+        self.settings.retain(|(set, _)| set != name);
+    }
+
+    /// Where the outbox is.
+    pub fn file(&self) -> PathBuf {
+        self.directory.path().join("outbox.db")
+    }
+
+    /// The directory that holds nothing but the outbox, unless a test puts more into it.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Starts the relay and waits until it serves.
+    pub async fn start_relay(&mut self) {
+        assert!(self.relay.is_none(), "it was not ended");
+        let relay = Relay::start(&self.shown()).await;
+        self.relay = Some(relay);
+    }
+
+    /// Starts another process with the same settings, and waits for nothing.
+    pub fn spawn(&self) -> Process {
+        let settings = [("SEGMENT_WRITE_KEY", WRITE_KEY), ("RELAY_LISTEN", "127.0.0.1:0")];
+        Process::start(&["serve"], &[&settings[..], &self.shown()].concat())
+    }
+
+    fn shown(&self) -> Vec<(&str, &str)> {
+        self.settings.iter().map(|(name, value)| (&**name, &**value)).collect()
+    }
+
+    /// SIGKILL, and waits until it is dead.
+    pub async fn kill(&mut self) {
+        let mut relay = self.relay.take().expect("a relay");
+        relay.process().signal("KILL");
+        assert_eq!(relay.process_mut().exit_code().await, None, "it ended before it was killed");
+    }
+
+    /// SIGTERM; the exit code.
+    pub async fn stop(&mut self) -> Option<i32> {
+        self.relay().process().signal("TERM");
+        self.ended().await
+    }
+
+    /// Waits for the relay's end; the exit code.
+    pub async fn ended(&mut self) -> Option<i32> {
+        let code = self.relay.as_mut().expect("a relay").process_mut().exit_code().await;
+        self.relay = None;
+        code
+    }
+
+    /// The relay that runs.
+    pub fn relay(&self) -> &Relay {
+        self.relay.as_ref().expect("a relay")
+    }
+
+    /// The relay that runs.
+    pub fn relay_mut(&mut self) -> &mut Relay {
+        self.relay.as_mut().expect("a relay")
+    }
+
+    /// The sandbox.
+    pub fn segment(&self) -> &Segment {
+        &self.segment
+    }
+
+    /// `POST /customers`.
+    pub async fn post(&self, customer: &Value) -> Answer {
+        self.relay().post(customer).await
+    }
+
+    /// `POST /customers` with these headers.
+    pub async fn post_with(&self, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {
+        self.relay().post_with(headers, body).await
+    }
+
+    /// `GET` of this path.
+    pub async fn get(&self, path: &str) -> Answer {
+        self.relay().get(path).await
+    }
+
+    /// Any request, with the operator's token.
+    pub async fn operate(&self, method: Method, path: &str) -> Answer {
+        let request = self.relay().request(method, path).bearer_auth(TOKEN);
+        Answer::of(request.send().await.expect("an answer")).await.expect("a whole answer")
+    }
+
+    /// All dead letters, newest first.
+    pub async fn dead_letters(&self) -> Vec<Value> {
+        let mut all = Vec::new();
+        let mut path = "/dead-letters?limit=1000".to_owned();
+        loop {
+            let answer = self.operate(Method::GET, &path).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+            all.extend(answer.body["deadLetters"].as_array().expect("dead letters").iter().cloned());
+            match &answer.body["next"] {
+                Value::Null => return all,
+                next => path = format!("/dead-letters?limit=1000&before={next}"),
+            }
+        }
+    }
+}
