@@ -33,6 +33,8 @@ pub struct Lifecycle {
 struct Shared {
     stopping: CancellationToken,
     draining: CancellationToken,
+    /// The same for those who ask with every request: asking the token takes a lock.
+    is_draining: AtomicBool,
     cut: CancellationToken,
     /// Work that ends by itself: connections and batches. Draining waits for it.
     work: TaskTracker,
@@ -154,12 +156,22 @@ impl Lifecycle {
 
     /// Whether new requests are no longer taken.
     pub fn is_draining(&self) -> bool {
-        self.shared.draining.is_cancelled()
+        self.shared.is_draining.load(Ordering::Acquire)
     }
 
     /// Resolves when new requests are no longer taken.
     pub async fn draining(&self) {
         self.shared.draining.cancelled().await;
+    }
+
+    /// The same for one of thousands who wait for it and are often woken by something else: it has a lock of its own.
+    pub fn draining_token(&self) -> CancellationToken {
+        self.shared.draining.child_token()
+    }
+
+    fn drain(&self) {
+        self.shared.is_draining.store(true, Ordering::Release);
+        self.shared.draining.cancel();
     }
 
     /// Resolves when the grace is over.
@@ -175,7 +187,7 @@ impl Lifecycle {
     /// Ends everything at once; whoever still waits is told so.
     pub fn end(&self) {
         self.shared.stopping.cancel();
-        self.shared.draining.cancel();
+        self.drain();
         self.shared.cut.cancel();
     }
 
@@ -202,7 +214,7 @@ impl Lifecycle {
         if !self.has_failed() {
             tokio::time::sleep(delay).await;
         }
-        self.shared.draining.cancel();
+        self.drain();
         self.shared.work.close();
         let drained = tokio::time::timeout(grace, self.shared.work.wait()).await.is_ok();
         self.shared.cut.cancel();

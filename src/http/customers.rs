@@ -32,10 +32,15 @@ struct Failed {
     answer: Answer,
 }
 
-/// The handler.
+/// The handler, for the router.
 pub(super) async fn post(State(edge): State<Arc<Edge>>, request: Request) -> Response {
+    answer(&edge, request).await
+}
+
+/// The handler.
+pub(super) async fn answer(edge: &Edge, request: Request) -> Response {
     let id = RequestId::of(request.headers());
-    match customer(&edge, request).await {
+    match customer(edge, request).await {
         Ok((standing, answer)) => {
             match standing {
                 Standing::Accepted => edge.status.requests_accepted.inc(),

@@ -26,16 +26,19 @@ const LATER: Duration = Duration::from_secs(10);
 
 /// Makes clients that store.
 pub struct OutboxClients {
+    shared: Arc<Shared>,
+}
+
+/// What all clients share.
+struct Shared {
     outbox: Arc<dyn Outbox>,
-    message_ids: Arc<MessageIds>,
+    message_ids: MessageIds,
     life: Lifecycle,
 }
 
 /// One caller's handle.
 struct OutboxClient {
-    outbox: Arc<dyn Outbox>,
-    message_ids: Arc<MessageIds>,
-    life: Lifecycle,
+    shared: Arc<Shared>,
     deadline: Instant,
     key: Option<IdempotencyKey>,
     /// Until when the caller waits for the outcome.
@@ -47,16 +50,14 @@ struct OutboxClient {
 impl OutboxClients {
     /// Clients that store in `outbox`; message ids are keyed with the write key.
     pub fn new(outbox: Arc<dyn Outbox>, message_ids: MessageIds, life: &Lifecycle) -> Self {
-        Self { outbox, message_ids: Arc::new(message_ids), life: life.clone() }
+        Self { shared: Arc::new(Shared { outbox, message_ids, life: life.clone() }) }
     }
 }
 
 impl SegmentClients for OutboxClients {
     fn open(&self, deadline: Instant, key: Option<IdempotencyKey>, wait: Option<Duration>) -> Box<dyn SegmentClient> {
         Box::new(OutboxClient {
-            outbox: self.outbox.clone(),
-            message_ids: self.message_ids.clone(),
-            life: self.life.clone(),
+            shared: self.shared.clone(),
             deadline,
             key,
             wait_until: wait.map(|wait| Instant::now().checked_add(wait).map_or(deadline, |until| until.min(deadline))),
@@ -72,7 +73,7 @@ impl SegmentClients for OutboxClients {
 #[async_trait]
 impl SegmentClient for OutboxClient {
     fn identify(&mut self, payload: &SegmentIdentifyPayload<'_>) -> Result<(), SegmentError> {
-        let (message_id, has_key) = self.message_ids.of(payload, self.key.as_ref());
+        let (message_id, has_key) = self.shared.message_ids.of(payload, self.key.as_ref());
         let call = Call::new(payload, &message_id, Timestamp::now())?;
         let record = || KeyRecord { key: digest(&[message_id.as_bytes()]), body: fingerprint(payload) };
         let key = has_key.then(record);
@@ -96,7 +97,7 @@ impl SegmentClient for OutboxClient {
 
 impl OutboxClient {
     async fn store(&self, message_id: String, append: Append) -> Result<Receipt, SegmentError> {
-        let appended = self.outbox.append(append, self.deadline).await.map_err(not_stored)?;
+        let appended = self.shared.outbox.append(append, self.deadline).await.map_err(not_stored)?;
         let stored = Receipt { message_id, standing: Standing::Stored, replayed: appended.replayed };
         let (Some(until), Some(outcome)) = (self.wait_until, appended.outcome) else { return Ok(stored) };
         tokio::select! {
@@ -110,7 +111,7 @@ impl OutboxClient {
             },
             () = tokio::time::sleep_until(until) => Ok(stored),
             // Nothing that waits is sent any more.
-            () = self.life.draining() => Ok(stored),
+            () = self.shared.life.draining() => Ok(stored),
         }
     }
 }
