@@ -19,6 +19,7 @@ mod inbox;
 mod letters;
 mod prune;
 mod read;
+mod reserve;
 mod schema;
 mod settle;
 mod shared;
@@ -46,10 +47,12 @@ use crate::status::Status;
 
 use checkpoint::Checkpoints;
 use command::{Command, ReplayAll, Reply};
+use fault::Fault;
 use file::Place;
 use inbox::Inbox;
 use prune::Pruner;
 use read::Reader;
+use reserve::Reserve;
 use shared::Shared;
 use transaction::{Counters, Measured};
 use watchers::Watchers;
@@ -119,8 +122,17 @@ impl SqliteOutbox {
         schema::check(&conn)?;
         place.set_log(&conn)?;
         schema::migrate(&mut conn)?;
+        let mut reserve = Reserve::beside(&place.path);
         // What the log holds may stand on a sync that failed before the last end: written and synced once more.
-        conn.wal_checkpoint_v2(Some(MAIN_DB), CheckpointMode::TRUNCATE).context("cannot copy its log into the file")?;
+        let copy = || conn.wal_checkpoint_v2(Some(MAIN_DB), CheckpointMode::TRUNCATE);
+        let copied = match copy() {
+            Err(error) if Fault::of(&error) == Fault::Full => {
+                reserve.give_up();
+                copy()
+            }
+            copied => copied,
+        };
+        copied.context("cannot copy its log into the file")?;
         place.sync_entries()?;
         let counters = Counters::read(&conn)?;
         let measured = Measured::of(&conn, settings.max_bytes)?;
@@ -134,7 +146,8 @@ impl SqliteOutbox {
         let (commands, received) = mpsc::channel(inbox::WAITING);
         let (fresh, feed) = mpsc::channel(FRESH_GROUPS);
         let (ended, has_ended) = watch::channel(false);
-        let checkpoints = Checkpoints::start(place.writing()?, place.log_pages, commands.downgrade(), &shared, life)?;
+        let log_pages = place.log_pages.min(file::pages(reserve.log_bytes()));
+        let checkpoints = Checkpoints::start(place.writing()?, log_pages, commands.downgrade(), &shared, life)?;
         let writer = Writer {
             conn,
             lock,
@@ -147,6 +160,7 @@ impl SqliteOutbox {
             pruner: Pruner::new(settings.window),
             watchers: Watchers::default(),
             checkpoints,
+            reserve,
             fault: None,
             ended,
         };

@@ -64,7 +64,7 @@ impl Checkpoints {
         let (wake, woken) = sync_channel(1);
         let (ends, other_ends) = sync_channel(0);
         let copied = Arc::new(AtomicBool::new(false));
-        let aside = Aside { conn, woken, commands, shared: shared.clone(), copied: copied.clone() };
+        let aside = Aside { log_pages, conn, woken, commands, shared: shared.clone(), copied: copied.clone() };
         life.thread("outbox-checkpoint", move || {
             aside.run();
             drop(ends);
@@ -99,7 +99,7 @@ impl Checkpoints {
         }
         match conn.wal_checkpoint_v2(Some(MAIN_DB), CheckpointMode::NOOP) {
             Ok((pages, _)) if pages >= self.wake_at => {
-                self.wake_at = pages.saturating_add(MORE_PAGES);
+                self.wake_at = pages.saturating_add(MORE_PAGES.min(self.log_pages / 4));
                 // If it is awake already it will look again.
                 let _ = self.wake.try_send(());
             }
@@ -134,6 +134,7 @@ fn take_the_rest(conn: &Connection) -> Result<()> {
 
 /// The other thread's side.
 struct Aside {
+    log_pages: i32,
     conn: Connection,
     woken: Receiver<()>,
     commands: mpsc::WeakSender<Command>,
@@ -164,7 +165,7 @@ impl Aside {
     fn copy(&self) {
         for _ in 0..ROUNDS {
             match self.round() {
-                Ok(rest) if rest <= REST_PAGES => break,
+                Ok(rest) if rest <= REST_PAGES.min(self.log_pages / 4) => break,
                 Ok(_) => {}
                 Err(error) => return judge(&error, &self.shared),
             }

@@ -167,6 +167,11 @@ impl Place {
     }
 }
 
+/// So many bytes in pages.
+pub(super) fn pages(bytes: u64) -> i32 {
+    i32::try_from(bytes / PAGE_SIZE.unsigned_abs()).unwrap_or(i32::MAX)
+}
+
 /// A new file is its owner's alone: calls are personal.
 fn private() -> OpenOptions {
     let mut options = OpenOptions::new();

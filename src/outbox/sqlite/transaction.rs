@@ -50,6 +50,8 @@ pub(super) struct Measured {
     pub(super) bytes: u64,
     /// What appends may still add, in bytes.
     pub(super) room: u64,
+    /// What is not in use within the file, in bytes.
+    pub(super) free: u64,
 }
 
 pub(super) struct Transaction<'c> {
@@ -124,8 +126,9 @@ impl Measured {
         let pages = conn.prepare_cached("PRAGMA page_count")?.query_row([], first)?;
         let free = conn.prepare_cached("PRAGMA freelist_count")?.query_row([], first)?;
         let page_size = conn.prepare_cached("PRAGMA page_size")?.query_row([], first)?;
-        let bytes = u64::try_from(pages.saturating_sub(free).saturating_mul(page_size)).unwrap_or(0);
-        Ok(Self { oldest_stored_at, bytes, room: max_bytes.saturating_sub(bytes.saturating_add(RESERVE)) })
+        let in_bytes = |pages: i64| u64::try_from(pages.saturating_mul(page_size)).unwrap_or(0);
+        let (bytes, free) = (in_bytes(pages.saturating_sub(free)), in_bytes(free));
+        Ok(Self { oldest_stored_at, bytes, room: max_bytes.saturating_sub(bytes.saturating_add(RESERVE)), free })
     }
 }
 

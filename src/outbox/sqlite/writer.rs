@@ -17,6 +17,7 @@ use super::command::{Command, Done};
 use super::fault::Fault;
 use super::inbox::Inbox;
 use super::prune::Pruner;
+use super::reserve::Reserve;
 use super::shared::Shared;
 use super::transaction::{Committed, Counters, Measured, Transaction};
 use super::watchers::Watchers;
@@ -35,6 +36,7 @@ pub(super) struct Writer {
     pub(super) pruner: Pruner,
     pub(super) watchers: Watchers,
     pub(super) checkpoints: Checkpoints,
+    pub(super) reserve: Reserve,
     /// Why the last transaction failed, if it did.
     pub(super) fault: Option<Fault>,
     /// Says that everything is closed.
@@ -56,11 +58,14 @@ impl Writer {
             if group.iter().any(|command| matches!(command, Command::Tick)) {
                 self.watchers.sweep();
             }
+            let is_tick = group.iter().any(|command| matches!(command, Command::Tick));
             if self.fault == Some(Fault::Full) {
                 group = self.only_what_makes_room(group);
-                if group.iter().any(|command| matches!(command, Command::Tick)) {
+                if is_tick {
                     self.checkpoints.make_room(&self.conn, &self.shared);
                 }
+            } else if is_tick && !self.reserve.is_held() && self.reserve.take() {
+                self.measure();
             }
             self.work(group);
         }
@@ -110,7 +115,8 @@ impl Writer {
     fn transact(&mut self, group: &mut [Command]) -> Result<(Vec<Done>, Committed)> {
         let _timer = self.shared.status.outbox_commit_seconds.start_timer();
         self.shared.status.outbox_commit_calls.observe(group.len() as f64);
-        let mut transaction = Transaction::begin(&self.conn, now(), self.counters, self.measured.room, self.max_bytes)?;
+        let room = self.reserve.room(self.measured.room, self.measured.free);
+        let mut transaction = Transaction::begin(&self.conn, now(), self.counters, room, self.max_bytes)?;
         let mut done = Vec::with_capacity(group.len());
         for command in group {
             done.push(transaction.carry_out(command)?);
@@ -122,6 +128,14 @@ impl Writer {
             self.pruner.settled(transaction.now);
         }
         Ok((done, transaction.commit()?))
+    }
+
+    /// What is said about room, and why there is none.
+    fn measure(&mut self) {
+        let room = self.reserve.room(self.measured.room, self.measured.free);
+        let full = Fault::Full.trouble();
+        let trouble = self.fault.map(Fault::trouble).or((room == 0 && !self.reserve.is_held()).then_some(full));
+        self.shared.update(&self.counters, &self.measured, trouble);
     }
 
     /// It is on disk: now everybody may hear of it.
@@ -145,7 +159,7 @@ impl Writer {
             // If there is no place, delivery reads them from the disk.
             let _ = self.fresh.try_send(effects.fresh);
         }
-        self.shared.update(&self.counters, &self.measured, self.fault.map(Fault::trouble));
+        self.measure();
         effects.watching.into_iter().for_each(|(id, watcher)| self.watchers.add(id, watcher));
         effects.told.iter().for_each(|(id, outcome): &(_, Outcome)| self.watchers.tell(*id, outcome));
         for (command, done) in group.into_iter().zip(done) {
@@ -167,6 +181,9 @@ impl Writer {
         }
         match fault {
             Fault::Full | Fault::Locked => {
+                if fault == Fault::Full {
+                    self.reserve.give_up();
+                }
                 self.shared.trouble(fault.trouble());
                 if self.fault != Some(fault) {
                     tracing::warn!("calls cannot be stored: {}", fault.trouble());
