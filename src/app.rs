@@ -101,6 +101,7 @@ fn operator(
         let shut = live.shut();
         SegmentReport {
             endpoint: endpoint.clone(),
+            failed_in_a_row: live.failed_in_a_row(),
             gate_code: shut.map(|(_, code)| code.as_str()),
             gate_opens_in: shut.map(|(until, _)| until.saturating_duration_since(Instant::now())),
         }

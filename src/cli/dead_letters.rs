@@ -106,7 +106,7 @@ async fn list(relay: &Relay, limit: usize, before: Option<i64>, json: bool) -> a
     let page = table::page(&answer)?;
     say(table::of(&page).trim_end())?;
     if let Some(next) = page.next {
-        say(format_args!("\nThere are more: segment-relay dead-letters list --before {next}"))?;
+        say(format_args!("\nThere are more: segment-relay dead-letters list --limit {limit} --before {next}"))?;
     }
     if !page.dead_letters.is_empty() {
         say(format_args!("\n{OLD_VALUES}"))?;

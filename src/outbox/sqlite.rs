@@ -162,6 +162,7 @@ impl SqliteOutbox {
             checkpoints,
             reserve,
             fault: None,
+            said: None,
             ended,
         };
         life.thread("outbox", move || writer.run())?;

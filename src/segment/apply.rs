@@ -111,7 +111,7 @@ fn failed(
         part.accepted_before = dispatch.accepted();
         part.split_blindly |= !is_suspect;
     }
-    dispatch.count_failed();
+    dispatch.count_failed(why);
     let named = retry::a_pause(retry_after);
     part.may_hurry = named.is_none();
     let left = part.batch.patience(Instant::now());

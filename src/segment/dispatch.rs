@@ -145,13 +145,21 @@ impl Dispatch {
     pub(super) fn count_accepted(&self) {
         self.accepted.fetch_add(1, Ordering::Relaxed);
         if self.failed_since.swap(0, Ordering::Relaxed) >= FAILURES_OF_AN_OUTAGE {
+            tracing::info!("Segment works again");
             self.recovery.send_replace(());
         }
     }
 
     /// A request failed in a way that passes.
-    pub(super) fn count_failed(&self) {
-        self.failed_since.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn count_failed(&self, why: &SegmentError) {
+        if self.failed_since.fetch_add(1, Ordering::Relaxed) + 1 == FAILURES_OF_AN_OUTAGE {
+            tracing::warn!(code = why.code.as_str(), "Segment fails; what waits is tried again");
+        }
+    }
+
+    /// How many requests failed since one was accepted.
+    pub(super) fn failed_in_a_row(&self) -> u32 {
+        self.failed_since.load(Ordering::Relaxed)
     }
 
     /// Tells of the end of every outage.

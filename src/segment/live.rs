@@ -74,6 +74,11 @@ impl LiveClients {
         self.dispatch.gate.shut_until().map(|(until, why)| (until, why.code))
     }
 
+    /// How many requests failed in a way that passes since one was accepted.
+    pub fn failed_in_a_row(&self) -> u32 {
+        self.dispatch.failed_in_a_row()
+    }
+
     /// Brings the gauges that nobody counts along the way up to date.
     pub fn measure(&self, status: &Status) {
         status.calls_waiting.set(self.dispatch.waiting().try_into().unwrap_or(i64::MAX));

@@ -36,11 +36,14 @@ struct Report {
     slots_busy: i64,
 }
 
-/// The way to Segment. Its JSON: `{"endpoint":"...","sending":true,"gate":{"shut":false,"code":null,"until":null}}`.
+/// The way to Segment. Its JSON:
+/// `{"endpoint":"...","sending":true,"failedInARow":0,"gate":{"shut":false,"code":null,"until":null}}`.
 #[derive(Clone, Debug, Default)]
 pub struct SegmentReport {
     /// Where calls are sent; without a secret.
     pub endpoint: String,
+    /// Requests that failed in a way that passes since one was accepted: more than a few are an outage.
+    pub failed_in_a_row: u32,
     /// Why nothing is sent, as the `code` of an error; none while calls are sent.
     pub gate_code: Option<&'static str>,
     /// How long until the next try, if nothing is sent.
@@ -95,9 +98,11 @@ impl Durations {
 impl Serialize for SegmentReport {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
         struct Shown<'a> {
             endpoint: &'a str,
             sending: bool,
+            failed_in_a_row: u32,
             gate: Gate,
         }
         #[derive(Serialize)]
@@ -110,7 +115,8 @@ impl Serialize for SegmentReport {
         let until =
             self.gate_opens_in.filter(|_| shut).and_then(|opens_in| Timestamp::now().checked_add(opens_in).ok());
         let gate = Gate { shut, code: self.gate_code, until: until.map(rfc3339) };
-        Shown { endpoint: &self.endpoint, sending: !shut, gate }.serialize(serializer)
+        let failed_in_a_row = self.failed_in_a_row;
+        Shown { endpoint: &self.endpoint, sending: !shut, failed_in_a_row, gate }.serialize(serializer)
     }
 }
 

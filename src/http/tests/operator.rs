@@ -276,6 +276,7 @@ async fn the_status_says_how_the_relay_is() {
     let outbox =
         || OutboxReport { waiting: 7, max_bytes: 9, commit_ms: Durations::default(), ..OutboxReport::default() };
     let segment = || SegmentReport {
+        failed_in_a_row: 4,
         endpoint: "https://api.segment.io/".to_owned(),
         gate_code: Some("segment_unauthorized"),
         gate_opens_in: Some(Duration::from_secs(5)),
@@ -293,6 +294,7 @@ async fn the_status_says_how_the_relay_is() {
     );
     let (segment, gate) = (&status["segment"], &status["segment"]["gate"]);
     assert_eq!((&segment["endpoint"], &segment["sending"]), (&json!("https://api.segment.io/"), &json!(false)));
+    assert_eq!(segment["failedInARow"], 4);
     assert_eq!((&gate["shut"], &gate["code"]), (&json!(true), &json!("segment_unauthorized")));
     for time in [&status["startedAt"], &gate["until"]] {
         assert!(time.as_str().unwrap().parse::<jiff::Timestamp>().is_ok(), "{time}");

@@ -56,14 +56,17 @@ impl Place {
     pub(super) fn prepare(&self) -> anyhow::Result<File> {
         let directory = self.directory();
         make_directory(directory)?;
-        let lock = self.lock()?;
-        match File::open(&self.path) {
-            Ok(file) => self.check_header(file)?,
+        let file = match File::open(&self.path) {
+            Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                private().create_new(true).open(&self.path).context("cannot create the file")?.sync_all()?;
+                let file = private().create_new(true).open(&self.path).context("cannot create the file")?;
+                file.sync_all()?;
+                file
             }
             Err(error) => return Err(error).context("cannot open the file"),
-        }
+        };
+        self.check_header(&file)?;
+        let lock = self.lock(file)?;
         sync_directory(directory)?;
         Ok(lock)
     }
@@ -73,21 +76,24 @@ impl Place {
         self.path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
     }
 
-    fn lock(&self) -> anyhow::Result<File> {
-        // By its own name, whatever link led to it. A file that is not there yet has no link.
-        let path = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
-        let mut path = path.into_os_string();
-        path.push(".lock");
-        let lock =
-            private().create(true).truncate(false).open(&path).context("cannot create the lock file beside it")?;
+    /// Locks the file itself, whatever name led to it. SQLite's own locks are of another kind, which on Linux do not see
+    /// this one; elsewhere they do, and a file beside it is locked.
+    fn lock(&self, file: File) -> anyhow::Result<File> {
+        let lock = if cfg!(target_os = "linux") {
+            file
+        } else {
+            let mut beside = self.path.canonicalize()?.into_os_string();
+            beside.push(".lock");
+            private().create(true).truncate(false).open(&beside).context("cannot create the lock file beside it")?
+        };
         match lock.try_lock() {
             Ok(()) => Ok(lock),
             Err(TryLockError::WouldBlock) => bail!("another process uses this outbox; only one may"),
-            Err(TryLockError::Error(error)) => Err(error).context("cannot lock the lock file beside it"),
+            Err(TryLockError::Error(error)) => Err(error).context("cannot lock the file"),
         }
     }
 
-    fn check_header(&self, mut file: File) -> anyhow::Result<()> {
+    fn check_header(&self, mut file: &File) -> anyhow::Result<()> {
         ensure!(file.metadata()?.is_file(), "it is not a file; name a file in that place");
         let mut head = [0; MAGIC.len()];
         match file.read_exact(&mut head) {

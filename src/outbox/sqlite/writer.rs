@@ -39,6 +39,8 @@ pub(super) struct Writer {
     pub(super) reserve: Reserve,
     /// Why the last transaction failed, if it did.
     pub(super) fault: Option<Fault>,
+    /// The trouble that was logged.
+    pub(super) said: Option<&'static str>,
     /// Says that everything is closed.
     pub(super) ended: watch::Sender<bool>,
 }
@@ -55,10 +57,11 @@ impl Writer {
                 refuse(group, Fault::Over);
                 continue;
             }
-            if group.iter().any(|command| matches!(command, Command::Tick)) {
-                self.watchers.sweep();
-            }
             let is_tick = group.iter().any(|command| matches!(command, Command::Tick));
+            if is_tick {
+                self.watchers.sweep();
+                self.say_trouble();
+            }
             if self.fault == Some(Fault::Full) {
                 group = self.only_what_makes_room(group);
                 if is_tick {
@@ -130,6 +133,17 @@ impl Writer {
         Ok((done, transaction.commit()?))
     }
 
+    /// One line a change, and one a second at most: at the brink of being full it comes and goes.
+    fn say_trouble(&mut self) {
+        let trouble = self.shared.contents().trouble;
+        match trouble {
+            Some(why) if self.said != trouble => tracing::warn!("calls cannot be stored: {why}"),
+            None if self.said.is_some() => tracing::info!("calls can be stored again"),
+            _ => {}
+        }
+        self.said = trouble;
+    }
+
     /// What is said about room, and why there is none.
     fn measure(&mut self) {
         let room = self.reserve.room(self.measured.room, self.measured.free);
@@ -146,13 +160,15 @@ impl Writer {
         // What was settled says nothing about room for more.
         if self.fault.is_some() && group.iter().any(|command| matches!(command, Command::Append(..) | Command::Tick)) {
             self.fault = None;
-            tracing::info!("calls can be stored again");
         }
         let status = &self.shared.status;
         status.outbox_sync_seconds.observe(sync.as_secs_f64());
         status.outbox_stored.inc_by(effects.stored);
         status.outbox_delivered.inc_by(effects.delivered);
         status.outbox_refused.inc_by(effects.refused);
+        if effects.refused > 0 {
+            tracing::warn!(calls = effects.refused, "Segment refused calls; they are dead letters now");
+        }
         status.outbox_replayed.inc_by(effects.replayed);
         status.outbox_discarded.inc_by(effects.discarded);
         if !effects.fresh.is_empty() {
@@ -185,9 +201,6 @@ impl Writer {
                     self.reserve.give_up();
                 }
                 self.shared.trouble(fault.trouble());
-                if self.fault != Some(fault) {
-                    tracing::warn!("calls cannot be stored: {}", fault.trouble());
-                }
             }
             Fault::Fatal | Fault::Over => {
                 self.shared.fail("could not sync", error);

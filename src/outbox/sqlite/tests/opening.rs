@@ -29,7 +29,7 @@ async fn files_and_directories_are_made_for_their_owner_alone() {
     let (store, _fresh) = open(&settings(&path)).unwrap();
     append(&*store, plain(call("u", "m"))).await.unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    for file in ["outbox.db", "outbox.db-wal", "outbox.db-shm", "outbox.db.lock"] {
+    for file in ["outbox.db", "outbox.db-wal", "outbox.db-shm", "outbox.db.reserve"] {
         assert_eq!(mode(&directory.path().join("a/b").join(file)), 0o600, "{file}");
     }
     assert_eq!((mode(&directory.path().join("a")), mode(&directory.path().join("a/b"))), (0o700, 0o700));
@@ -132,7 +132,7 @@ fn a_place_that_cannot_be_used_is_refused() {
     fs::write(&file, "").unwrap();
     refuses(&file.join("outbox.db"), "cannot create the directory");
     // Where even root may not write.
-    refuses(Path::new("/proc/outbox.db"), "cannot create the lock file");
+    refuses(Path::new("/proc/outbox.db"), "cannot create the file");
 }
 
 #[tokio::test]
