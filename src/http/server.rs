@@ -2,7 +2,7 @@
 //!
 //! One coarse clock a connection covers every way of being slow before a request is complete: silence, half a preface,
 //! half a header, an idle keep-alive. (Slow bodies are the handler's business.) hyper's own header timeout would set a
-//! timer for each request instead.
+//! timer for each request instead. Connections are dealt out to a runtime a core, and stay there.
 
 use std::convert::Infallible;
 use std::future::Future;
