@@ -32,11 +32,13 @@ pub(super) struct Inbox {
     /// Commands that were not at their end in the last group.
     carried: VecDeque<Command>,
     last_began: Option<Instant>,
+    /// How many commands the last group had.
+    last_size: usize,
 }
 
 impl Inbox {
     pub(super) fn new(commands: mpsc::Receiver<Command>) -> Self {
-        Self { commands, carried: VecDeque::new(), last_began: None }
+        Self { commands, carried: VecDeque::new(), last_began: None, last_size: 0 }
     }
 
     /// The next group, in the order of arrival; nothing when the inbox is closed and empty. Blocks.
@@ -48,11 +50,14 @@ impl Inbox {
         let mut bytes = group.iter().map(Command::cost).sum();
         self.fill(&mut group, &mut bytes);
         let since = self.last_began.map_or(PAUSE, |began| began.elapsed());
-        if group.len() > A_FEW && since < PAUSE {
+        // Many callers do not always come at once: after a large group a small one waits for the others too.
+        let is_load = group.len().max(self.last_size) > A_FEW;
+        if is_load && since < PAUSE {
             std::thread::sleep(PAUSE - since);
             self.fill(&mut group, &mut bytes);
         }
         self.last_began = Some(Instant::now());
+        self.last_size = group.len();
         Some(group)
     }
 
