@@ -71,6 +71,7 @@ macro_rules! contract {
                 keys_outlive_the_store;
             letters:
                 letters_are_listed_newest_first
+                a_list_is_as_long_as_was_asked_for
                 a_replayed_letter_goes_behind_the_others
                 all_letters_are_replayed_in_order
                 a_discarded_letter_is_gone

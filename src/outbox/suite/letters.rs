@@ -38,6 +38,14 @@ pub(crate) async fn letters_are_listed_newest_first(home: impl Home) {
     store.close().await;
 }
 
+/// The edge asks for one more than it shows.
+pub(crate) async fn a_list_is_as_long_as_was_asked_for(home: impl Home) {
+    let store = home.open().await;
+    dead(&*store, 1_005, 0).await;
+    assert_eq!(listed(&*store, 1_001, None).await.len(), 1_001);
+    store.close().await;
+}
+
 pub(crate) async fn a_replayed_letter_goes_behind_the_others(home: impl Home) {
     let store = home.open().await;
     dead(&*store, 2, 0).await;

@@ -42,6 +42,12 @@ async fn a_second_process_is_refused_until_the_first_is_done() {
     let path = directory.path().join("outbox.db");
     let (store, _fresh) = open(&settings(&path)).unwrap();
     refuses(&path, "another process uses this outbox");
+    // Nor by another name of the same file.
+    let (link, hard_link) = (directory.path().join("link.db"), directory.path().join("hard_link.db"));
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    fs::hard_link(&path, &hard_link).unwrap();
+    refuses(&link, "another process uses this outbox");
+    refuses(&hard_link, "another process uses this outbox");
     store.close().await;
     let (store, _fresh) = open(&settings(&path)).unwrap();
     store.close().await;
