@@ -71,36 +71,20 @@ impl Lifecycle {
     /// Starts work that ends by itself, such as a connection or a batch. If it panics, the process drains and exits
     /// non-zero.
     pub fn spawn(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
-        let alarm = Alarm { life: self.clone(), name };
-        self.shared.work.spawn(async move {
-            work.await;
-            drop(alarm);
-        });
+        self.shared.work.spawn(self.watched(name, work));
     }
 
     /// Starts a task that must not end before the process drains. If it panics or returns, the process drains and exits
     /// non-zero.
     #[expect(clippy::disallowed_methods, reason = "this is the one place that starts tasks")]
     pub fn supervise(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        let alarm = Alarm { life: self.clone(), name };
-        tokio::spawn(async move {
-            task.await;
-            if !alarm.life.is_draining() {
-                alarm.life.fail(alarm.name, "returned");
-            }
-        });
+        tokio::spawn(self.watched(name, self.endless(name, task)));
     }
 
     /// As [`supervise`](Self::supervise), for a task that has something to finish while the process drains: draining waits
     /// for it.
     pub fn supervise_to_the_end(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        let life = self.clone();
-        self.spawn(name, async move {
-            task.await;
-            if !life.is_draining() {
-                life.fail(name, "returned");
-            }
-        });
+        self.spawn(name, self.endless(name, task));
     }
 
     /// Starts a thread, for work that blocks. It ends by itself; if it panics, the process drains and exits non-zero.
@@ -139,14 +123,33 @@ impl Lifecycle {
         name: &'static str,
         work: impl Future<Output = ()> + Send + 'static,
     ) {
+        self.shared.work.spawn_on(self.watched(name, work), runtime);
+    }
+
+    /// The work, with an alarm for the case that it panics.
+    fn watched<F>(&self, name: &'static str, work: F) -> impl Future<Output = ()> + Send + 'static + use<F>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let alarm = Alarm { life: self.clone(), name };
-        self.shared.work.spawn_on(
-            async move {
-                work.await;
-                drop(alarm);
-            },
-            runtime,
-        );
+        async move {
+            work.await;
+            drop(alarm);
+        }
+    }
+
+    /// The task, which fails if it returns before the process drains.
+    fn endless<F>(&self, name: &'static str, task: F) -> impl Future<Output = ()> + Send + 'static + use<F>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let life = self.clone();
+        async move {
+            task.await;
+            if !life.is_draining() {
+                life.fail(name, "returned");
+            }
+        }
     }
 
     /// Whether the process was told to stop.

@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use crate::segment::{Call, Delivered};
 
 pub use client::OutboxClients;
-pub use error::OutboxError;
+pub use error::{LATER, OutboxError};
 
 /// A call's place among all that were stored: a later call has a greater id, and none is used twice while calls of the
 /// same user wait.

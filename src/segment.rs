@@ -36,7 +36,7 @@ use tokio::time::Instant;
 use crate::customer::SegmentIdentifyPayload;
 
 pub use call::{Call, MAX_CALL_BYTES};
-pub use error::{ErrorCode, SegmentError};
+pub use error::{ErrorCode, SOON, SegmentError};
 pub use live::LiveClients;
 pub use message_id::{IdempotencyKey, KeyKind, MessageIds};
 pub use reach::reach;

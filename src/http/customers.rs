@@ -4,7 +4,6 @@
 //! A failure is counted and logged here, once, without anything personal; a success is only counted.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
@@ -18,13 +17,10 @@ use super::body::{self, MAX_BODY, NoBody};
 use super::prefer::{self, Wait};
 use super::request_id::RequestId;
 use crate::customer::SegmentIdentifyPayload;
-use crate::integration::{ErrorCode, IdempotencyKey, KeyKind, Standing, send_customer_to_segment_with_client};
+use crate::integration::{ErrorCode, IdempotencyKey, KeyKind, SOON, Standing, send_customer_to_segment_with_client};
 
 /// Where customers are posted.
 pub(super) const PATH: &str = "/customers";
-
-/// When to come back after a refusal for lack of room: the smallest whole number of seconds.
-const SOON: Duration = Duration::from_secs(1);
 
 /// A failed request: its answer, and its code for the log.
 struct Failed {

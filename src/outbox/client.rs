@@ -11,18 +11,12 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use super::{Append, KeyRecord, Outbox, OutboxError, Outcome};
+use super::{Append, KeyRecord, LATER, Outbox, OutboxError, Outcome};
 use crate::customer::SegmentIdentifyPayload;
 use crate::lifecycle::Lifecycle;
 use crate::segment::{
-    Call, ErrorCode, IdempotencyKey, MessageIds, Receipt, SegmentClient, SegmentClients, SegmentError, Standing,
+    Call, ErrorCode, IdempotencyKey, MessageIds, Receipt, SOON, SegmentClient, SegmentClients, SegmentError, Standing,
 };
-
-/// What a caller is told to wait when nobody knows how long the trouble lasts: the smallest whole number of seconds.
-const SOON: Duration = Duration::from_secs(1);
-
-/// What a caller is told to wait while there is no room: room comes with deliveries or with an operator, not at once.
-const LATER: Duration = Duration::from_secs(10);
 
 /// Makes clients that store.
 pub struct OutboxClients {

@@ -1,6 +1,10 @@
 //! Why an outbox could not do what it was asked.
 
 use std::fmt;
+use std::time::Duration;
+
+/// What a caller is told to wait while there is no room: room comes with deliveries or with an operator, not at once.
+pub const LATER: Duration = Duration::from_secs(10);
 
 /// Why not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

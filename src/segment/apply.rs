@@ -9,11 +9,11 @@ use tokio::time::Instant;
 
 use super::batch::{Batch, Taken};
 use super::dispatch::Dispatch;
-use super::error::SegmentError;
+use super::error::{SOON, SegmentError};
 use super::part::{Part, Parts};
 use super::retry::{self, Verdict};
 use super::slots::Slot;
-use super::ticket::{Refused, SOON};
+use super::ticket::Refused;
 
 /// A batch that failed this often is split even if nothing else succeeded meanwhile, but only once, or an outage would end
 /// in single calls: in a quiet relay there may be nothing else, and one call must not take its neighbours down. Whichever

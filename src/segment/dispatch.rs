@@ -11,13 +11,12 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::batch::Taken;
-use super::error::{ErrorCode, SegmentError};
+use super::error::{ErrorCode, SOON, SegmentError};
 use super::gate::Gate;
 use super::queue::Queue;
 use super::send;
 use super::settings::SegmentSettings;
 use super::slots::Slots;
-use super::ticket::SOON;
 use super::transport::Transport;
 use crate::lifecycle::Lifecycle;
 use crate::status::Status;

@@ -10,12 +10,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::error::{ErrorCode, SegmentError};
+use super::error::{ErrorCode, SOON, SegmentError};
 use super::{Delivered, Refusal};
 
 /// In no request yet.
@@ -28,9 +27,6 @@ const UNKNOWN: u8 = 2;
 const NOT_ACCEPTED: u8 = 3;
 /// The caller gave up before it was in a request.
 const WITHDRAWN: u8 = 4;
-
-/// What the caller is told to wait when the relay cannot say how long the trouble lasts: the smallest there is.
-pub(super) const SOON: Duration = Duration::from_secs(1);
 
 /// The call's end. Dropping it unsettled tells the caller that the relay is going down.
 #[derive(Debug)]

@@ -132,6 +132,12 @@ fn check_order(arrived: &[(Post, String)]) {
     for ((user, number), _) in arrived {
         users.entry(user).or_default().push(*number);
     }
+    check_users(users);
+}
+
+/// The same, when it is known by user what arrived.
+#[track_caller]
+pub fn check_users(users: HashMap<&str, Vec<u64>>) {
     for (user, mut numbers) in users {
         assert!(first_arrivals(&numbers).is_sorted(), "{user}: {numbers:?}");
         numbers.reverse();

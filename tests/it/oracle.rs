@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::harness::{Answer, App, client_builder, customer, eventually};
+use crate::ledger::check_users;
 
 /// How many users there are; each is in the first rounds.
 const USERS: usize = 200;
@@ -154,15 +155,6 @@ impl Crowd {
             let round = call["traits"]["round"].as_u64().expect("a round");
             users.entry(call["userId"].as_str().expect("a user")).or_default().push(round);
         }
-        for (user, mut rounds) in users {
-            assert!(first_arrivals(&rounds).is_sorted(), "{user}: {rounds:?}");
-            rounds.reverse();
-            assert!(first_arrivals(&rounds).iter().rev().is_sorted(), "{user}, from the end: {rounds:?}");
-        }
+        check_users(users);
     }
-}
-
-fn first_arrivals(rounds: &[u64]) -> Vec<u64> {
-    let mut seen = HashSet::new();
-    rounds.iter().copied().filter(|round| seen.insert(*round)).collect()
 }

@@ -19,13 +19,8 @@ use super::Desk;
 use super::page::{Asked, Page};
 use crate::http::answer::{Answer, Failure};
 use crate::http::request_id::RequestId;
-use crate::outbox::{DeadLetter, DeadLetters, OutboxError};
-
-/// When to come back if nobody knows better: the smallest whole number of seconds.
-const SOON: Duration = Duration::from_secs(1);
-
-/// When to come back for room: it comes with deliveries or with an operator, not at once.
-const LATER: Duration = Duration::from_secs(10);
+use crate::integration::SOON;
+use crate::outbox::{DeadLetter, DeadLetters, LATER, OutboxError};
 
 /// Which one a path names, if that can be read.
 type Letter = Result<Path<String>, PathRejection>;

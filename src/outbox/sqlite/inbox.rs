@@ -18,7 +18,7 @@ pub(super) const WAITING: usize = 2048;
 const GROUP_COMMANDS: usize = 1024;
 
 /// The same in bytes: a disk writes so much in a few milliseconds, and nobody waits longer for it.
-const GROUP_BYTES: usize = 1024 * 1024;
+pub(super) const GROUP_BYTES: usize = 1024 * 1024;
 
 /// From one group's beginning to the next one's, under load. With 512 callers, who wait for 15 ms, three milliseconds
 /// instead of one save a tenth of the CPU (`cargo bench`).

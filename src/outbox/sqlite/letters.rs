@@ -4,15 +4,13 @@ use rusqlite::{OptionalExtension, Result, Row, params};
 
 use super::append::call;
 use super::command::{Done, ROW_OVERHEAD, ReplayAll};
+use super::inbox::GROUP_BYTES;
 use super::transaction::Transaction;
 use crate::outbox::KeyRecord;
 use crate::segment::Call;
 
 /// How many dead letters one transaction replays: other commands wait for it meanwhile.
 const LETTERS_AT_ONCE: usize = 256;
-
-/// The same in bytes: as much as a whole group of appends may bring (`inbox`).
-const BYTES_AT_ONCE: usize = 1024 * 1024;
 
 /// What of a dead letter becomes a call again.
 struct Letter {
@@ -41,7 +39,8 @@ impl Transaction<'_> {
         };
         let mut bytes = 0;
         for _ in 0..LETTERS_AT_ONCE {
-            if bytes >= BYTES_AT_ONCE {
+            // As much as a whole group may bring.
+            if bytes >= GROUP_BYTES {
                 return Ok(Done::Again);
             }
             let letter = self

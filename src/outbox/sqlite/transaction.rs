@@ -14,7 +14,7 @@ use super::command::{Command, Done};
 use crate::outbox::{CallId, Outcome, Stored};
 
 /// What is kept free of `max_bytes`, in bytes: the pages of one more call of the largest size, and of its key.
-const RESERVE: u64 = 64 * 1024;
+const KEPT_FREE: u64 = 64 * 1024;
 
 /// How much there is, kept with every commit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -128,7 +128,7 @@ impl Measured {
         let page_size = conn.prepare_cached("PRAGMA page_size")?.query_row([], first)?;
         let in_bytes = |pages: i64| u64::try_from(pages.saturating_mul(page_size)).unwrap_or(0);
         let (bytes, free) = (in_bytes(pages.saturating_sub(free)), in_bytes(free));
-        Ok(Self { oldest_stored_at, bytes, room: max_bytes.saturating_sub(bytes.saturating_add(RESERVE)), free })
+        Ok(Self { oldest_stored_at, bytes, room: max_bytes.saturating_sub(bytes.saturating_add(KEPT_FREE)), free })
     }
 }
 

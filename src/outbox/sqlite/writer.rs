@@ -118,8 +118,7 @@ impl Writer {
     fn transact(&mut self, group: &mut [Command]) -> Result<(Vec<Done>, Committed)> {
         let _timer = self.shared.status.outbox_commit_seconds.start_timer();
         self.shared.status.outbox_commit_calls.observe(group.len() as f64);
-        let room = self.reserve.room(self.measured.room, self.measured.free);
-        let mut transaction = Transaction::begin(&self.conn, now(), self.counters, room, self.max_bytes)?;
+        let mut transaction = Transaction::begin(&self.conn, now(), self.counters, self.room(), self.max_bytes)?;
         let mut done = Vec::with_capacity(group.len());
         for command in group {
             done.push(transaction.carry_out(command)?);
@@ -144,11 +143,15 @@ impl Writer {
         self.said = trouble;
     }
 
+    /// What appends may add, in bytes.
+    fn room(&self) -> u64 {
+        self.reserve.room(self.measured.room, self.measured.free)
+    }
+
     /// What is said about room, and why there is none.
     fn measure(&mut self) {
-        let room = self.reserve.room(self.measured.room, self.measured.free);
-        let full = Fault::Full.trouble();
-        let trouble = self.fault.map(Fault::trouble).or((room == 0 && !self.reserve.is_held()).then_some(full));
+        let is_disk_full = self.room() == 0 && !self.reserve.is_held();
+        let trouble = self.fault.or(is_disk_full.then_some(Fault::Full)).map(Fault::trouble);
         self.shared.update(&self.counters, &self.measured, trouble);
     }
 

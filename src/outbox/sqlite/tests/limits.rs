@@ -1,5 +1,7 @@
 //! What is bounded: what is on disk, the log, the keys that are remembered.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::disk::{Disk, Failure};
@@ -42,15 +44,20 @@ async fn a_full_outbox_refuses_until_there_is_room() {
     store.close().await;
 }
 
+/// A store on a disk that fails when it is told to.
+fn open_on_a_disk(path: &Path) -> (Arc<SqliteOutbox>, Arc<Disk>, Lifecycle) {
+    let (disk, vfs) = Disk::new();
+    let life = Lifecycle::new();
+    let place = Place { vfs: Some(vfs), ..Place::at(path) };
+    let (store, _fresh) = SqliteOutbox::open_at(&place, &settings(path), Status::new().unwrap().into(), &life).unwrap();
+    (store, disk, life)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_is_survived_and_healed_without_traffic() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("outbox.db");
-    let (disk, vfs) = Disk::new();
-    let life = Lifecycle::new();
-    let place = Place { vfs: Some(vfs), ..Place::at(&path) };
-    let (store, _fresh) =
-        SqliteOutbox::open_at(&place, &settings(&path), Status::new().unwrap().into(), &life).unwrap();
+    let (store, disk, life) = open_on_a_disk(&path);
     append(&*store, plain(call("u", "m0"))).await.unwrap();
     let id = waiting(&*store).await[0].id;
     disk.fail(1, Failure::Full, true);
@@ -71,11 +78,7 @@ async fn a_full_disk_is_survived_and_healed_without_traffic() {
 async fn a_failed_sync_is_the_end() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("outbox.db");
-    let (disk, vfs) = Disk::new();
-    let life = Lifecycle::new();
-    let place = Place { vfs: Some(vfs), ..Place::at(&path) };
-    let (store, _fresh) =
-        SqliteOutbox::open_at(&place, &settings(&path), Status::new().unwrap().into(), &life).unwrap();
+    let (store, disk, life) = open_on_a_disk(&path);
     append(&*store, plain(call("u", "m0"))).await.unwrap();
     disk.fail(1, Failure::Broken, false);
     assert_eq!(append(&*store, plain(call("u", "m1"))).await.unwrap_err(), OutboxError::Unconfirmed);
