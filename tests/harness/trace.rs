@@ -86,6 +86,14 @@ impl Trace {
         found
     }
 
+    /// Where the sync begins that first covers the call of this messageId. Others may end between it and the call's
+    /// answer.
+    pub fn first_sync_after_writing(&self, id: &str) -> Option<usize> {
+        let written = self.records.iter().position(|one| one.kind == "wrote" && marks(&one.bytes).contains(id))?;
+        let path = &self.records[written].path;
+        self.records[written..].iter().position(|one| one.is("sync-begin", path)).map(|after| written + after)
+    }
+
     /// Whether a sync of this file began after `from` and ended well before `until`.
     fn is_synced(&self, from: usize, until: usize, path: &Path) -> bool {
         let between = &self.records[from..until];

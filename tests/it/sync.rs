@@ -75,16 +75,15 @@ fn finds_what_is_wrong(durable: &Durable, trace: &Trace) {
         doctored.too_early(durable.directory()).len()
     };
     let is_sync = |record: &Record, kind: &str| record.kind == kind && record.path != durable.directory();
-    let (answer, _) = trace.answers()[CALLS / 2];
-    let synced = trace.records[..answer].iter().rposition(|record| is_sync(record, "sync-end")).expect("a sync");
+    let (answer, id) = &trace.answers()[CALLS / 2];
+    let begun = trace.first_sync_after_writing(id).expect("a sync");
     let ended = |records: &mut Vec<Record>, change: fn(&mut Record)| {
         records.iter_mut().filter(|record| record.kind == "sync-end").for_each(change);
     };
-    // The answers between a sync's begin and its end, if these are moved there; all if no sync succeeded, or none was.
+    // One answer between its own sync's begin and end; then all: no sync succeeded, there was none, and so on.
     let moved = found(&|records| {
-        let early = records.remove(answer);
-        let begin = records[..synced].iter().rposition(|record| is_sync(record, "sync-begin")).expect("a begin");
-        records.insert(begin, early);
+        let early = records.remove(*answer);
+        records.insert(begun + 1, early);
     });
     assert_eq!(moved, 1, "an answer before its sync");
     assert!(found(&|records| ended(records, |record| record.result = -1)) >= CALLS, "syncs that failed");
