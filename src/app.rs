@@ -40,6 +40,7 @@ impl App {
         let (segment, stored, gauges) = (live.clone(), outbox.clone(), status.clone());
         let mut edge =
             Edge::new(clients, status.clone(), life.clone(), settings.request_timeout, settings.max_in_flight)
+                .guarded_by(settings.auth.clone())
                 .measured_by(move || {
                     segment.measure(&gauges);
                     let oldest = stored.as_ref().and_then(|outbox| age(&outbox.contents()));
@@ -62,7 +63,7 @@ impl App {
         let address = listener.local_addr().context("no local address")?;
         self.life.supervise("http", http::serve(listener, self.edge));
         tracing::info!(%address, endpoint = %settings.segment.endpoint, "segment-relay serves");
-        if !address.ip().is_loopback() {
+        if settings.auth.is_none() {
             tracing::warn!("RELAY_AUTH is none: whoever can reach this port can send customers");
         }
         let ending = self.life.run(settings.shutdown_delay, settings.shutdown_grace).await?;

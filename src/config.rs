@@ -5,6 +5,7 @@
 //! is what compose files make of one that is missing.
 
 mod admin_token;
+mod auth;
 mod checks;
 mod outbox;
 
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::http::auth::Auth;
 use crate::segment::SegmentSettings;
 use checks::Checks;
 
@@ -32,6 +34,8 @@ const ENDPOINT: &str = "https://api.segment.io";
 pub struct Settings {
     pub segment: SegmentSettings,
     pub listen: SocketAddr,
+    /// Who may send customers.
+    pub auth: Auth,
     pub request_timeout: Duration,
     pub max_in_flight: usize,
     /// None: calls go straight to Segment.
@@ -93,6 +97,9 @@ struct Environment {
     relay_log: Option<String>,
     relay_log_format: Option<String>,
     relay_auth: Option<String>,
+    relay_auth_secrets: Option<String>,
+    relay_auth_hmac_header: Option<String>,
+    relay_auth_hmac_encoding: Option<String>,
     #[serde(flatten)]
     unknown: BTreeMap<String, String>,
 }
@@ -119,9 +126,9 @@ pub fn from_variables(variables: impl Iterator<Item = (String, String)>) -> Resu
     let environment = read(variables)?;
     let mut checks = Checks::default();
     checks.unknown(environment.unknown.keys());
-    checks.auth(environment.relay_auth.as_deref());
     let segment = checks.segment(&environment);
     let listen = listen(&mut checks, &environment);
+    let auth = checks.auth(&environment);
     let request_timeout = checks.duration("RELAY_REQUEST_TIMEOUT", environment.relay_request_timeout.as_deref(), "10s");
     let max_in_flight = checks.number("RELAY_MAX_IN_FLIGHT", environment.relay_max_in_flight.as_deref(), 2048);
     let outbox = checks.outbox(&environment);
@@ -132,6 +139,7 @@ pub fn from_variables(variables: impl Iterator<Item = (String, String)>) -> Resu
     checks.finish(segment.map(|segment| Settings {
         segment,
         listen,
+        auth,
         request_timeout,
         max_in_flight,
         outbox,

@@ -4,6 +4,7 @@
 //! costs about a third of the throughput. Everything else is rare, and goes through the same few pieces.
 
 mod answer;
+pub mod auth;
 mod body;
 mod customers;
 mod health;
@@ -26,6 +27,7 @@ use crate::integration::SegmentClients;
 use crate::lifecycle::Lifecycle;
 use crate::status::Status;
 use answer::{Answer, Failure};
+use auth::Auth;
 use in_flight::InFlight;
 use operator::Operator;
 use request_id::RequestId;
@@ -44,6 +46,7 @@ pub struct Edge {
     clients: Arc<dyn SegmentClients>,
     status: Arc<Status>,
     life: Lifecycle,
+    auth: Auth,
     request_timeout: Duration,
     in_flight: InFlight,
     /// Bodies that are being read.
@@ -71,6 +74,7 @@ impl Edge {
             clients,
             status,
             life,
+            auth: Auth::none(),
             request_timeout,
             in_flight,
             reading,
@@ -78,6 +82,12 @@ impl Edge {
             trouble: Box::new(|| None),
             operator: None,
         }
+    }
+
+    /// Takes customers only from those whom `auth` lets in.
+    #[must_use]
+    pub fn guarded_by(self, auth: Auth) -> Self {
+        Self { auth, ..self }
     }
 
     /// Calls `measure` before metrics are read.

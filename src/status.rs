@@ -12,7 +12,7 @@ use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, 
 pub use summary::Summary;
 
 /// How a request to `POST /customers` can end: `accepted`, `stored`, or the `code` of its error.
-const OUTCOMES: [&str; 19] = [
+const OUTCOMES: [&str; 20] = [
     "accepted",
     "idempotency_key_reused",
     "invalid_json",
@@ -31,6 +31,7 @@ const OUTCOMES: [&str; 19] = [
     "segment_unavailable",
     "shutting_down",
     "stored",
+    "unauthorized",
     "unsupported_media_type",
 ];
 

@@ -23,9 +23,12 @@ const MAX_WRITE_KEY: usize = 256;
 const ALIKE: f64 = 0.75;
 
 /// Every setting of this version.
-const SETTINGS: [&str; 18] = [
+const SETTINGS: [&str; 21] = [
     "RELAY_ADMIN_TOKEN",
     "RELAY_AUTH",
+    "RELAY_AUTH_HMAC_ENCODING",
+    "RELAY_AUTH_HMAC_HEADER",
+    "RELAY_AUTH_SECRETS",
     "RELAY_IDEMPOTENCY_WINDOW",
     "RELAY_LISTEN",
     "RELAY_LOG",
@@ -45,8 +48,7 @@ const SETTINGS: [&str; 18] = [
 ];
 
 /// Settings whose feature this version does not have: saying nothing would be worse than not starting.
-pub(super) const NOT_YET: [&str; 4] =
-    ["OTEL_EXPORTER_OTLP_ENDPOINT", "RELAY_AUTH_HMAC_ENCODING", "RELAY_AUTH_HMAC_HEADER", "RELAY_AUTH_SECRETS"];
+pub(super) const NOT_YET: [&str; 1] = ["OTEL_EXPORTER_OTLP_ENDPOINT"];
 
 /// How the names begin that Kubernetes makes up for a Service named `relay`: `RELAY_PORT`, `RELAY_SERVICE_HOST` ...
 const RELAY_SERVICE: [&str; 2] = ["RELAY_PORT", "RELAY_SERVICE_"];
@@ -89,16 +91,6 @@ impl Checks {
                 Some((_, known)) => self.problem(&name, format_args!("no such setting; is it {known}?")),
                 None => self.problem(&name, "no such setting"),
             }
-        }
-    }
-
-    pub(super) fn auth(&mut self, scheme: Option<&str>) {
-        match scheme {
-            None | Some("none") => {}
-            Some("standard-webhooks" | "hmac" | "bearer" | "basic") => {
-                self.problem("RELAY_AUTH", "this version does not have that scheme yet, only none");
-            }
-            Some(_) => self.problem("RELAY_AUTH", "no such scheme; this version has none"),
         }
     }
 

@@ -1,18 +1,21 @@
 //! `POST /customers`: one customer in, the truth about it out.
 //!
-//! The steps stand in the order in which they can fail, cheapest first: media type, body, a place, the payload, Segment.
+//! The steps stand in the order in which they can fail, cheapest first: who sends it, media type, body, its signature, a
+//! place, the payload, Segment. Nothing of the body is parsed before its sender is known.
 //! A failure is counted and logged here, once, without anything personal; a success is only counted.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use axum::extract::{Request, State};
-use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use tokio::time::Instant;
 
 use super::Edge;
 use super::answer::{Answer, Failure};
+use super::auth::Unauthorized;
 use super::body::{self, MAX_BODY, NoBody};
 use super::prefer::{self, Wait};
 use super::request_id::RequestId;
@@ -66,13 +69,21 @@ async fn customer(edge: &Edge, request: Request) -> Result<(Standing, Answer), F
         body::throw_away(&head.headers, body, deadline).await;
         return Err(unavailable("shutting_down", "the relay is shutting down"));
     }
+    let claim = match edge.auth.claim(&head.headers, SystemTime::now()) {
+        Ok(claim) => claim,
+        Err(fault) => {
+            body::throw_away(&head.headers, body, deadline).await;
+            return Err(unauthorized(fault));
+        }
+    };
     if let Err(fault) = check_media_type(&head.headers) {
         body::throw_away(&head.headers, body, deadline).await;
         let failure = Failure::new("unsupported_media_type", fault);
         return Err(Failed::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, &failure));
     }
     let body = body::read(&head.headers, body, deadline).await.map_err(no_body)?;
-    let key = idempotency_key(&head.headers);
+    let signed_id = claim.prove(&body).map_err(unauthorized)?;
+    let key = idempotency_key(signed_id, &head.headers);
     // Without an outbox every caller hears the outcome, and there is nothing to wait for beyond that.
     let wait = if edge.clients.stores() { prefer::wait(&head.headers) } else { None };
     // Both are views of the connection's read buffer. Letting go of them before the wait for Segment brings 14 % more
@@ -115,6 +126,14 @@ fn unavailable(code: &'static str, message: &str) -> Failed {
     Failed::new(StatusCode::SERVICE_UNAVAILABLE, &Failure::new(code, message).retry_after(SOON))
 }
 
+fn unauthorized(fault: Unauthorized) -> Failed {
+    let failed = Failed::new(StatusCode::UNAUTHORIZED, &Failure::new("unauthorized", &fault.message));
+    match fault.challenge {
+        Some(challenge) => Failed { answer: failed.answer.with(WWW_AUTHENTICATE, challenge), ..failed },
+        None => failed,
+    }
+}
+
 fn no_body(why: NoBody) -> Failed {
     match why {
         NoBody::TooLarge => {
@@ -152,8 +171,11 @@ fn is_json_suffixed(essence: &str) -> bool {
     })
 }
 
-/// The caller's key: `webhook-id`, else `Idempotency-Key`. An empty one is none.
-fn idempotency_key(headers: &HeaderMap) -> Option<IdempotencyKey> {
+/// The caller's key: the id that was signed, else `webhook-id`, else `Idempotency-Key`. An empty one is none.
+fn idempotency_key(signed_id: Option<&[u8]>, headers: &HeaderMap) -> Option<IdempotencyKey> {
+    if let Some(id) = signed_id {
+        return Some(IdempotencyKey { kind: KeyKind::WebhookId, value: id.to_vec() });
+    }
     [KeyKind::WebhookId, KeyKind::IdempotencyKey].into_iter().find_map(|kind| {
         let value = headers.get(kind.header())?.as_bytes().trim_ascii();
         (!value.is_empty()).then(|| IdempotencyKey { kind, value: value.to_vec() })
@@ -194,10 +216,10 @@ mod tests {
 
     #[test]
     fn the_webhook_id_goes_before_the_idempotency_key() {
-        let both = idempotency_key(&headers(&[("idempotency-key", "i"), ("webhook-id", "w")])).unwrap();
+        let both = idempotency_key(None, &headers(&[("idempotency-key", "i"), ("webhook-id", "w")])).unwrap();
         assert_eq!((both.kind, &*both.value), (KeyKind::WebhookId, &b"w"[..]));
-        let one = idempotency_key(&headers(&[("idempotency-key", "i"), ("webhook-id", "")])).unwrap();
+        let one = idempotency_key(None, &headers(&[("idempotency-key", "i"), ("webhook-id", "")])).unwrap();
         assert_eq!((one.kind, &*one.value), (KeyKind::IdempotencyKey, &b"i"[..]));
-        assert!(idempotency_key(&HeaderMap::new()).is_none());
+        assert!(idempotency_key(None, &HeaderMap::new()).is_none());
     }
 }

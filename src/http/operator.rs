@@ -11,19 +11,18 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{FromRef, Request, State};
-use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, WWW_AUTHENTICATE};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::header::{CACHE_CONTROL, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{delete, get, post};
 use jiff::Timestamp;
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::Edge;
 use super::answer::{Answer, Failure};
+use super::auth::{BEARER, Tokens};
 use super::request_id::RequestId;
 use crate::outbox::DeadLetters;
 
@@ -34,8 +33,7 @@ const MAX_PAGES: usize = 4;
 
 /// What the operator's endpoints need. Injected.
 pub struct Operator {
-    /// Of the token, so that the token itself lies about nowhere.
-    token: [u8; 32],
+    token: Tokens,
     /// None without an outbox.
     dead_letters: Option<Arc<dyn DeadLetters>>,
     segment: Box<dyn Fn() -> SegmentReport + Send + Sync>,
@@ -48,7 +46,7 @@ impl Operator {
     /// Whoever shows `token` may ask for the status and see to `dead_letters`.
     pub fn new(token: &str, dead_letters: Option<Arc<dyn DeadLetters>>) -> Self {
         Self {
-            token: Sha256::digest(token).into(),
+            token: Tokens::of(token),
             dead_letters,
             segment: Box::new(SegmentReport::default),
             outbox: Box::new(|| None),
@@ -65,16 +63,6 @@ impl Operator {
         outbox: impl Fn() -> Option<OutboxReport> + Send + Sync + 'static,
     ) -> Self {
         Self { segment: Box::new(segment), outbox: Box::new(outbox), ..self }
-    }
-
-    /// Whether these headers show the token: `Authorization: Bearer ...`.
-    ///
-    /// Digests are compared, in constant time: how long the answer takes says nothing about the token, its length included.
-    fn is_shown_by(&self, headers: &HeaderMap) -> bool {
-        let shown = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
-        let Some((scheme, token)) = shown.split_at_checked(b"Bearer ".len()) else { return false };
-        let is_right: bool = Sha256::digest(token.trim_ascii()).ct_eq(&self.token[..]).into();
-        scheme.eq_ignore_ascii_case(b"Bearer ") && is_right
     }
 }
 
@@ -107,12 +95,12 @@ pub(super) fn router(edge: Arc<Edge>, operator: Arc<Operator>) -> Router<Arc<Edg
 
 /// Lets those in who show the token.
 async fn admit(State(desk): State<Desk>, request: Request, next: Next) -> Response {
-    let mut response = if desk.operator.is_shown_by(request.headers()) {
+    let mut response = if desk.operator.token.check_bearer(request.headers()).is_ok() {
         next.run(request).await
     } else {
         let failure = Failure::new("unauthorized", "this needs the header Authorization: Bearer and the admin token");
         Answer::failure(StatusCode::UNAUTHORIZED, &failure)
-            .with(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+            .with(WWW_AUTHENTICATE, BEARER)
             .with_id(&RequestId::of(request.headers()))
     };
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -18,7 +18,7 @@ const MAY_USE: [(&str, &[&str]); 14] = [
     ("integration/environment", &["customer", "segment", "status", "lifecycle", "config"]),
     ("integration", &["customer", "segment"]),
     ("http", &["customer", "integration", "outbox", "status", "lifecycle"]),
-    ("config", &["segment"]),
+    ("config", &["http", "segment"]),
     ("telemetry", &["config"]),
     ("app", &["config", "delivery", "http", "lifecycle", "outbox", "segment", "status"]),
 ];
