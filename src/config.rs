@@ -183,6 +183,12 @@ fn read_only(names: &[&str]) -> Result<Environment, Problems> {
 
 fn read(variables: impl Iterator<Item = (String, String)>) -> Result<Environment, Problems> {
     let set = variables.filter(|(name, value)| checks::is_ours(name) && !value.is_empty());
+    let (set, misspelt): (Vec<_>, Vec<_>) = set.partition(|(name, _)| *name == name.to_uppercase());
+    if !misspelt.is_empty() {
+        // To envy they would be the settings themselves.
+        let problem = |(name, _): (String, _)| format!("{name}: no such setting; settings are in capital letters");
+        return Err(Problems(misspelt.into_iter().map(problem).collect()));
+    }
     envy::from_iter(set).map_err(|error| Problems(vec![error.to_string()]))
 }
 

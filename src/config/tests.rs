@@ -147,3 +147,9 @@ fn values_out_of_bounds_are_refused() {
         problem(name, value);
     }
 }
+
+#[test]
+fn a_setting_in_other_letters_than_capitals_is_misspelt() {
+    let problems = settings(&[KEY, ("SEGMENT_Write_Key", "another-secret")]).unwrap_err();
+    assert_eq!(problems, ["SEGMENT_Write_Key: no such setting; settings are in capital letters"]);
+}

@@ -14,12 +14,14 @@ mod tokens;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
+use axum::http::header::WWW_AUTHENTICATE;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::answer::Answer;
 use keys::Keys;
 use signed_body::SignedBody;
 use standard_webhooks::Webhook;
-pub(super) use tokens::{BEARER, Tokens};
+pub(super) use tokens::Tokens;
 
 pub use signed_body::Encoding;
 
@@ -49,7 +51,7 @@ pub(super) enum Claim<'a> {
 pub(super) struct Unauthorized {
     pub(super) message: String,
     /// The `WWW-Authenticate` header, of the schemes that have one.
-    pub(super) challenge: Option<HeaderValue>,
+    challenge: Option<HeaderValue>,
 }
 
 impl Auth {
@@ -141,6 +143,14 @@ impl<'a> Claim<'a> {
 }
 
 impl Unauthorized {
+    /// The answer with what the scheme asks for.
+    pub(super) fn ask(self, answer: Answer) -> Answer {
+        match self.challenge {
+            Some(challenge) => answer.with(WWW_AUTHENTICATE, challenge),
+            None => answer,
+        }
+    }
+
     fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), challenge: None }
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::extract::{Request, State};
-use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE, WWW_AUTHENTICATE};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use tokio::time::Instant;
@@ -128,10 +128,7 @@ fn unavailable(code: &'static str, message: &str) -> Failed {
 
 fn unauthorized(fault: Unauthorized) -> Failed {
     let failed = Failed::new(StatusCode::UNAUTHORIZED, &Failure::new("unauthorized", &fault.message));
-    match fault.challenge {
-        Some(challenge) => Failed { answer: failed.answer.with(WWW_AUTHENTICATE, challenge), ..failed },
-        None => failed,
-    }
+    Failed { answer: fault.ask(failed.answer), ..failed }
 }
 
 fn no_body(why: NoBody) -> Failed {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{FromRef, Request, State};
-use axum::http::header::{CACHE_CONTROL, WWW_AUTHENTICATE};
+use axum::http::header::CACHE_CONTROL;
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::Response;
@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use super::Edge;
 use super::answer::{Answer, Failure};
-use super::auth::{BEARER, Tokens};
+use super::auth::Tokens;
 use super::request_id::RequestId;
 use crate::outbox::DeadLetters;
 
@@ -95,13 +95,14 @@ pub(super) fn router(edge: Arc<Edge>, operator: Arc<Operator>) -> Router<Arc<Edg
 
 /// Lets those in who show the token.
 async fn admit(State(desk): State<Desk>, request: Request, next: Next) -> Response {
-    let mut response = if desk.operator.token.check_bearer(request.headers()).is_ok() {
-        next.run(request).await
-    } else {
-        let failure = Failure::new("unauthorized", "this needs the header Authorization: Bearer and the admin token");
-        Answer::failure(StatusCode::UNAUTHORIZED, &failure)
-            .with(WWW_AUTHENTICATE, BEARER)
-            .with_id(&RequestId::of(request.headers()))
+    let mut response = match desk.operator.token.check_bearer(request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(fault) => {
+            let failure =
+                Failure::new("unauthorized", "this needs the header Authorization: Bearer and the admin token");
+            let answer = Answer::failure(StatusCode::UNAUTHORIZED, &failure);
+            fault.ask(answer).with_id(&RequestId::of(request.headers()))
+        }
     };
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response

@@ -56,6 +56,8 @@ fn the_vector_of_standard_webhooks_is_let_in_under_its_id() {
 fn the_older_names_do_as_well_where_the_newer_are_not_complete() {
     let [id, time, signature] = [("svix-id", ID.1), ("svix-timestamp", TIME.1), ("svix-signature", SIGNATURE.1)];
     assert_eq!(webhooks(&[id, time, signature], BODY).unwrap().as_deref(), Some(ID.1));
+    // Complete or not, what is missing is spoken of by the names that came.
+    assert_eq!(message(webhooks(&[id, signature], BODY)), "the header svix-timestamp is missing");
     // Another id that nobody signed counts for nothing.
     let replayed = webhooks(&[("webhook-id", "msg_new"), id, time, signature], BODY);
     assert_eq!(replayed.unwrap().as_deref(), Some(ID.1));
@@ -167,7 +169,7 @@ fn a_token_is_let_in_whatever_the_case_of_its_scheme() {
     for wrong in ["Bearer mF_9.B5f-4.1JqN", "Bearer", "Bearer ", "Bearermf_9", "Basic bUZfOQ==", "mF_9.B5f-4.1JqM", ""]
     {
         let fault = at(0, &auth, &[("authorization", wrong)], b"").unwrap_err();
-        assert_eq!(fault.challenge.unwrap(), "Bearer", "{wrong}");
+        assert!(fault.challenge.unwrap().to_str().unwrap().starts_with("Bearer realm="), "{wrong}");
     }
 }
 

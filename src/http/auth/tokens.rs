@@ -12,8 +12,11 @@ use super::Unauthorized;
 use super::headers::only;
 use super::signed_body::base64;
 
-/// What asks for a token (RFC 6750).
-pub(in crate::http) const BEARER: HeaderValue = HeaderValue::from_static("Bearer");
+/// What asks for a token (RFC 6750, 3).
+const BEARER: HeaderValue = HeaderValue::from_static("Bearer realm=\"segment-relay\"");
+
+/// The same, when there was one.
+const OTHER_BEARER: HeaderValue = HeaderValue::from_static("Bearer realm=\"segment-relay\", error=\"invalid_token\"");
 
 /// What asks for user and password, in UTF-8 (RFC 7617).
 const BASIC: HeaderValue = HeaderValue::from_static("Basic realm=\"segment-relay\", charset=\"UTF-8\"");
@@ -50,7 +53,7 @@ impl Tokens {
     /// Whether these headers hold one of the tokens: `Authorization: Bearer ...`.
     pub(in crate::http) fn check_bearer(&self, headers: &HeaderMap) -> Result<(), Unauthorized> {
         let token = credentials(headers, b"Bearer").map_err(|fault| fault.asking(&BEARER))?;
-        self.check(token).map_err(|fault| fault.asking(&BEARER))
+        self.check(token).map_err(|fault| fault.asking(&OTHER_BEARER))
     }
 
     /// Whether these headers hold one of the pairs: `Authorization: Basic ...`.
