@@ -23,6 +23,22 @@ const ENCODING: &str = "RELAY_AUTH_HMAC_ENCODING";
 /// The header of `hmac` by default.
 const SIGNATURE_256: HeaderName = HeaderName::from_static("x-signature-256");
 
+/// Headers that mean something else already: a signature there would be taken for that.
+const TAKEN: [&str; 12] = [
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "idempotency-key",
+    "prefer",
+    "transfer-encoding",
+    "upgrade",
+    "webhook-id",
+    "x-request-id",
+];
+
 /// More secrets than any rotation needs; each costs a hash of the body for every request.
 const MOST: usize = 16;
 
@@ -63,7 +79,7 @@ impl Checks {
         if auth.is_none() {
             return self.problem(SECRETS, "nobody is asked for them while RELAY_AUTH is none");
         }
-        let secrets: Vec<&str> = secrets.split(',').map(str::trim).collect();
+        let secrets: Vec<&str> = secrets.split(',').map(str::trim_ascii).collect();
         if secrets.len() > MOST {
             self.problem(SECRETS, format_args!("more than {MOST}"));
         }
@@ -77,10 +93,12 @@ impl Checks {
 
     fn header(&mut self, name: Option<&str>) -> HeaderName {
         let Some(name) = name else { return SIGNATURE_256 };
-        HeaderName::from_str(name.trim()).unwrap_or_else(|_| {
-            self.problem(HEADER, "not a name that a header can have");
-            SIGNATURE_256
-        })
+        match HeaderName::from_str(name.trim_ascii()) {
+            Ok(name) if !TAKEN.contains(&name.as_str()) => return name,
+            Ok(_) => self.problem(HEADER, "this header means something else"),
+            Err(_) => self.problem(HEADER, "not a name that a header can have"),
+        }
+        SIGNATURE_256
     }
 
     fn encoding(&mut self, name: Option<&str>) -> Encoding {
@@ -175,6 +193,7 @@ mod tests {
         assert_eq!(auth(&[bearer, chosen].concat()).unwrap_err().len(), 2);
         let wrong = [("RELAY_AUTH_HMAC_HEADER", "X Hub"), ("RELAY_AUTH_HMAC_ENCODING", "base32")];
         assert_eq!(auth(&[hmac, wrong].concat()).unwrap_err().len(), 2);
+        assert_eq!(auth(&[&hmac[..], &[("RELAY_AUTH_HMAC_HEADER", "Content-Length")]].concat()).unwrap_err().len(), 1);
         assert_eq!(auth(&[("RELAY_AUTH", "magic"), chosen[0]]).unwrap_err().len(), 1);
     }
 }
