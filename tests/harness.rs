@@ -23,6 +23,8 @@ mod relay;
 mod segment;
 #[path = "harness/shim.rs"]
 mod shim;
+#[path = "harness/sign.rs"]
+pub mod sign;
 #[path = "harness/trace.rs"]
 mod trace;
 #[path = "harness/wait.rs"]

@@ -3,6 +3,7 @@
 #[path = "../harness.rs"]
 mod harness;
 
+mod auth;
 mod backlog;
 mod bodies;
 mod callers;
