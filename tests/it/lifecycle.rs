@@ -61,6 +61,8 @@ async fn when_the_grace_is_over_every_caller_is_told_the_truth() {
     app.segment().fail(json!({"hang": true})).await;
     let (first, second) = (ada(), customer("c-2"));
     let told_to_stop = async {
+        // Before that it is the first that waits.
+        eventually(async || is_hanging(&app).await).await;
         eventually(async || app.relay().metric("segment_relay_calls_waiting").await == 1.0).await;
         app.relay().process().signal("TERM");
     };
