@@ -10,7 +10,7 @@ use crate::harness::{Answer, App, ada, customer, eventually};
 
 #[tokio::test]
 async fn a_caller_who_left_before_its_call_was_sent_is_not_sent_and_the_next_one_goes_on() {
-    let app = App::with(&[("SEGMENT_MAX_CONCURRENCY", "1"), ("SEGMENT_TIMEOUT", "2s")]).await;
+    let app = App::with(&[("SEGMENT_MAX_CONCURRENCY", "1"), ("SEGMENT_TIMEOUT", "5s")]).await;
     app.segment().fail(json!({"hang": true, "count": 1})).await;
     let (ada, next) = (ada(), json!({"userId": "c-2", "traits": {"call": "next"}}));
     let leaving = async {
@@ -85,7 +85,7 @@ async fn a_refused_call_lets_its_users_later_ones_go_on() {
 #[tokio::test]
 async fn a_users_calls_stay_in_order_while_the_refused_among_them_are_searched() {
     let app = App::start().await;
-    app.segment().fail(json!({"status": 429, "retryAfter": "2", "count": 1})).await;
+    app.segment().fail(json!({"status": 429, "retryAfter": "5", "count": 1})).await;
     let mut posts = JoinSet::from_iter([app.relay().post_request(&ada()).send()]);
     eventually(async || app.relay().metric("segment_relay_gate_shut").await == 1.0).await;
     for round in 0..6 {
