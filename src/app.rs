@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::config::{OutboxSettings, Settings};
 use crate::delivery::Delivery;
+use crate::descriptors;
 use crate::http::operator::{Durations, Operator, OutboxReport, SegmentReport};
 use crate::http::{self, Edge};
 use crate::lifecycle::{Ending, Lifecycle};
@@ -22,14 +23,17 @@ pub struct App {
     edge: Arc<Edge>,
     outbox: Option<Arc<SqliteOutbox>>,
     life: Lifecycle,
+    /// How many connections there may be.
+    places: usize,
 }
 
 impl App {
     /// Puts the relay together and starts what runs behind its routes.
     ///
     /// # Errors
-    /// If HTTPS cannot be set up, or the outbox cannot be opened.
+    /// If HTTPS cannot be set up, the outbox cannot be opened, or too few files may be open.
     pub fn build(settings: &Settings, life: &Lifecycle) -> anyhow::Result<Self> {
+        let places = descriptors::for_connections(http::MAX_CONNECTIONS, settings.segment.max_concurrency.get())?;
         let status = Arc::new(Status::new()?);
         let live = Arc::new(LiveClients::start(settings.segment.clone(), status.clone(), life)?);
         let outbox = settings.outbox.as_ref().map(|outbox| open(outbox, &status, &live, life)).transpose()?;
@@ -52,7 +56,7 @@ impl App {
         if let Some(token) = &settings.admin_token {
             edge = edge.operated_by(operator(token.reveal(), settings, &live, outbox.as_ref(), &status));
         }
-        Ok(Self { edge: Arc::new(edge), outbox, life: life.clone() })
+        Ok(Self { edge: Arc::new(edge), outbox, life: life.clone(), places })
     }
 
     /// Serves on `listener` until told to stop.
@@ -61,7 +65,7 @@ impl App {
     /// If signals cannot be received.
     pub async fn run(self, listener: TcpListener, settings: &Settings) -> anyhow::Result<Ending> {
         let address = listener.local_addr().context("no local address")?;
-        self.life.supervise("http", http::serve(listener, self.edge));
+        self.life.supervise("http", http::serve(listener, self.edge, self.places));
         tracing::info!(%address, endpoint = %settings.segment.endpoint, "segment-relay serves");
         if settings.auth.is_none() {
             tracing::warn!("RELAY_AUTH is none: whoever can reach this port can send customers");

@@ -3,13 +3,16 @@
 //! `POST /customers` does everything in one handler (request id, limits, deadline, counting): as a stack of layers the same
 //! costs about a third of the throughput. Everything else is rare, and goes through the same few pieces.
 
+mod activity;
 mod answer;
 pub mod auth;
 mod body;
+mod connection;
 mod customers;
 mod health;
 mod in_flight;
 pub mod operator;
+mod patience;
 mod prefer;
 mod request_id;
 mod server;
@@ -32,14 +35,14 @@ use in_flight::InFlight;
 use operator::Operator;
 use request_id::RequestId;
 
-pub use server::serve;
+pub use server::{MAX_CONNECTIONS, serve};
 
 /// What a path gets at which there is nothing.
 pub const NOTHING_HERE: &str = "there is nothing at this path";
 
 /// Bodies that are being read at once, 64 KiB each: 640 MiB if all are hostile. As many as there may be connections, so
 /// that only streams of HTTP/2 beyond that are turned away.
-const MAX_READING: usize = 10_000;
+const MAX_READING: usize = MAX_CONNECTIONS;
 
 /// What the routes share. The clients are injected.
 pub struct Edge {

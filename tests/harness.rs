@@ -13,6 +13,8 @@ mod answer;
 mod customers;
 #[path = "harness/durable.rs"]
 mod durable;
+#[path = "harness/h2.rs"]
+mod h2;
 #[path = "harness/process.rs"]
 mod process;
 #[path = "harness/raw.rs"]
@@ -36,6 +38,7 @@ use serde_json::Value;
 pub use answer::Answer;
 pub use customers::{ada, customer};
 pub use durable::{Durable, TOKEN};
+pub use h2::{Frame, H2, frame, get, post};
 pub use process::Process;
 pub use raw::{Raw, head};
 pub use relay::{Relay, WRITE_KEY};
@@ -58,10 +61,15 @@ impl App {
 
     /// With these settings for the relay.
     pub async fn with(settings: &[(&str, &str)]) -> Self {
+        Self::limited("true", settings).await
+    }
+
+    /// With these settings for the relay, started by a shell that sets limits first, such as `ulimit -S -n 1024`.
+    pub async fn limited(limits: &str, settings: &[(&str, &str)]) -> Self {
         let segment = Segment::start().await;
         let mut all = vec![("SEGMENT_ENDPOINT", segment.url())];
         all.extend_from_slice(settings);
-        Self { relay: Relay::start(&all).await, segment }
+        Self { relay: Relay::limited(limits, &all).await, segment }
     }
 
     /// `POST /customers`.

@@ -3,11 +3,13 @@
 //! A body that is too large is read on for a while and thrown away, so that its sender, who does not read before all is
 //! sent, gets to read the answer.
 
+use std::time::Duration;
+
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::HeaderMap;
 use axum::http::header::EXPECT;
 use http_body_util::BodyExt;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// The largest body that is taken, in bytes.
 pub(super) const MAX_BODY: usize = 64 * 1024;
@@ -15,6 +17,10 @@ pub(super) const MAX_BODY: usize = 64 * 1024;
 /// How much of a body that will be refused is read and thrown away, in bytes: what a sender may have on its way, and not
 /// so much that it pays to send more.
 const MAX_THROWN_AWAY: usize = 1024 * 1024;
+
+/// How long the next piece of it is waited for: several round trips of any line, and no longer, since whoever announces a
+/// body and sends none holds a place meanwhile.
+const THROW_AWAY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Why there is no body.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,7 +51,7 @@ pub(super) async fn throw_away(headers: &HeaderMap, mut body: Body, deadline: In
     let read = async {
         let mut read = 0;
         while read < MAX_THROWN_AWAY
-            && let Some(Ok(frame)) = body.frame().await
+            && let Ok(Some(Ok(frame))) = timeout(THROW_AWAY_PAUSE, body.frame()).await
         {
             read += frame.data_ref().map_or(0, Bytes::len);
         }
@@ -85,7 +91,7 @@ async fn next(body: &mut Body) -> Result<Option<Bytes>, NoBody> {
 
 #[cfg(test)]
 mod tests {
-    use super::{MAX_BODY, MAX_THROWN_AWAY, NoBody, read};
+    use super::{MAX_BODY, MAX_THROWN_AWAY, NoBody, THROW_AWAY_PAUSE, read, throw_away};
     use axum::body::{Body, Bytes};
     use axum::http::HeaderMap;
     use http_body_util::StreamBody;
@@ -100,6 +106,10 @@ mod tests {
     fn chunks(count: usize, size: usize) -> Body {
         let frames = (0..count).map(move |_| Ok::<_, std::io::Error>(Frame::data(Bytes::from(vec![b' '; size]))));
         Body::new(StreamBody::new(futures_util::stream::iter(frames)))
+    }
+
+    fn silent() -> Body {
+        Body::new(StreamBody::new(futures_util::stream::pending::<Result<Frame<Bytes>, std::io::Error>>()))
     }
 
     #[tokio::test]
@@ -124,8 +134,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_does_not_come_is_late() {
-        let silent =
-            Body::new(StreamBody::new(futures_util::stream::pending::<Result<Frame<Bytes>, std::io::Error>>()));
-        assert_eq!(read_all(silent).await, Err(NoBody::Late));
+        assert_eq!(read_all(silent()).await, Err(NoBody::Late));
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_body_that_does_not_come_is_not_waited_for() {
+        let begun = Instant::now();
+        throw_away(&HeaderMap::new(), silent(), begun + Duration::from_secs(60)).await;
+        assert_eq!(begun.elapsed(), THROW_AWAY_PAUSE);
     }
 }

@@ -1,5 +1,6 @@
 //! The routes over a Segment in memory: statuses, shapes, and what is never called.
 
+mod connections;
 mod operator;
 mod stored;
 

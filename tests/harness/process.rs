@@ -18,7 +18,17 @@ type Lines = Arc<Mutex<Vec<String>>>;
 impl Process {
     /// Starts the binary. Of the environment it sees these settings and nothing else that could mean something to it.
     pub fn start(arguments: &[&str], settings: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_segment-relay"));
+        Self::of(Command::new(env!("CARGO_BIN_EXE_segment-relay")), arguments, settings)
+    }
+
+    /// The same from a shell that sets limits first, such as `ulimit -S -n 1024`.
+    pub fn limited(limits: &str, arguments: &[&str], settings: &[(&str, &str)]) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("{limits} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_segment-relay")]);
+        Self::of(shell, arguments, settings)
+    }
+
+    fn of(mut command: Command, arguments: &[&str], settings: &[(&str, &str)]) -> Self {
         for (name, _) in std::env::vars_os() {
             let shown = name.to_string_lossy().to_ascii_uppercase();
             let prefixed = ["RELAY_", "SEGMENT_", "OTEL_"].iter().any(|prefix| shown.starts_with(prefix));
@@ -72,8 +82,17 @@ impl Process {
 
     /// How much memory it has in use now, in bytes, as Linux counts it.
     pub fn memory(&self) -> u64 {
+        self.memory_of("VmRSS:")
+    }
+
+    /// The most it ever had in use, in bytes, as Linux counts it.
+    pub fn peak_memory(&self) -> u64 {
+        self.memory_of("VmHWM:")
+    }
+
+    fn memory_of(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("Linux, and a process");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).expect(field);
         1024 * line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number")
     }
 

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use super::answer::Answer;
-use super::wait::PATIENCE;
+use super::wait::{LONG_PATIENCE, PATIENCE};
 
 /// A connection to the relay.
 pub struct Raw {
@@ -24,6 +24,13 @@ impl Raw {
         let stream = TcpStream::connect(address).await.expect("a connection");
         stream.set_nodelay(true).expect("a socket");
         Self { stream, read: Vec::new() }
+    }
+
+    /// Connects with as little room as the system allows for what is sent here and not read.
+    pub async fn connect_narrowly(address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(1).expect("a socket");
+        Self { stream: socket.connect(address).await.expect("a connection"), read: Vec::new() }
     }
 
     /// Sends bytes as they are.
@@ -54,6 +61,27 @@ impl Raw {
         timeout(time, self.read_answer()).await.ok().flatten()
     }
 
+    /// The next `count` bytes; none if the peer closes before, or patience ends.
+    pub async fn bytes(&mut self, count: usize) -> Option<Vec<u8>> {
+        let read = async {
+            while self.read.len() < count {
+                self.read_more().await?;
+            }
+            Some(self.read.drain(..count).collect())
+        };
+        timeout(PATIENCE, read).await.ok().flatten()
+    }
+
+    /// All that comes before the peer closes.
+    ///
+    /// # Panics
+    /// If it does not close before patience ends.
+    pub async fn rest(mut self) -> Vec<u8> {
+        let read = async { while self.read_more().await.is_some() {} };
+        timeout(LONG_PATIENCE, read).await.expect("the peer closes");
+        self.read
+    }
+
     /// Whether the peer closes without another byte.
     pub async fn is_closed(&mut self) -> bool {
         let mut byte = [0];
@@ -67,7 +95,8 @@ impl Raw {
             }
             self.read_more().await?;
         };
-        let head = String::from_utf8(self.read.drain(..head_end).collect()).ok()?;
+        // What was read stays until all is there: whoever waits may stop half-way and come back.
+        let head = String::from_utf8(self.read[..head_end].to_vec()).ok()?;
         let mut lines = head.trim_end().lines();
         let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
         let headers: HeaderMap = lines
@@ -78,10 +107,10 @@ impl Raw {
             })
             .collect();
         let length: usize = headers.get("content-length")?.to_str().ok()?.parse().ok()?;
-        while self.read.len() < length {
+        while self.read.len() < head_end + length {
             self.read_more().await?;
         }
-        let body = String::from_utf8(self.read.drain(..length).collect()).ok()?;
+        let body = String::from_utf8(self.read.drain(..head_end + length).skip(head_end).collect()).ok()?;
         Some(Answer::new(status, headers, &body))
     }
 

@@ -22,9 +22,19 @@ pub struct Relay {
 impl Relay {
     /// Starts `serve` with these settings on a free port, and waits until it serves.
     pub async fn start(settings: &[(&str, &str)]) -> Self {
-        let mut all = vec![("SEGMENT_WRITE_KEY", WRITE_KEY), ("RELAY_LISTEN", "127.0.0.1:0")];
-        all.extend_from_slice(settings);
-        let mut process = Process::start(&["serve"], &all);
+        Self::of(Process::start(&["serve"], &Self::settings(settings))).await
+    }
+
+    /// The same from a shell that sets limits first, such as `ulimit -S -n 1024`.
+    pub async fn limited(limits: &str, settings: &[(&str, &str)]) -> Self {
+        Self::of(Process::limited(limits, &["serve"], &Self::settings(settings))).await
+    }
+
+    fn settings<'a>(settings: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+        [&[("SEGMENT_WRITE_KEY", WRITE_KEY), ("RELAY_LISTEN", "127.0.0.1:0")][..], settings].concat()
+    }
+
+    async fn of(mut process: Process) -> Self {
         let address = process
             .line(|line| {
                 let line: Value = serde_json::from_str(line).ok()?;

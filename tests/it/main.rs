@@ -12,6 +12,7 @@ mod crash;
 mod dead_letters;
 mod disk;
 mod gate;
+mod hostile;
 mod idempotency;
 mod ledger;
 mod lifecycle;

@@ -5,10 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A module, and the modules of ours that it may name. A line for a file goes before the line of its module.
-const MAY_USE: [(&str, &[&str]); 14] = [
+const MAY_USE: [(&str, &[&str]); 15] = [
     ("customer", &[]),
     ("status", &[]),
     ("lifecycle", &[]),
+    ("descriptors", &[]),
     ("sandbox", &[]),
     ("segment", &["customer", "status", "lifecycle"]),
     // The store of calls; `customer` for the payload that a client is handed.
@@ -20,7 +21,7 @@ const MAY_USE: [(&str, &[&str]); 14] = [
     ("http", &["customer", "integration", "outbox", "status", "lifecycle"]),
     ("config", &["http", "segment"]),
     ("telemetry", &["config"]),
-    ("app", &["config", "delivery", "http", "lifecycle", "outbox", "segment", "status"]),
+    ("app", &["config", "delivery", "descriptors", "http", "lifecycle", "outbox", "segment", "status"]),
 ];
 
 /// These put everything together and may name all.
