@@ -170,6 +170,7 @@ async fn a_caller_who_reads_no_answer_is_read_no_more_and_closed() {
 #[tokio::test(start_paused = true)]
 async fn while_the_process_drains_half_a_head_is_not_waited_for() {
     let mut peer = Peer::new();
+    peer.post().await;
     peer.send(b"POST /customers HTTP/1.1\r\nx-slow: ").await;
     peer.shared.edge.life.end();
     assert!(peer.closed_after(b"x").await <= 1);

@@ -8,7 +8,7 @@ use flate2::write::{GzEncoder, ZlibEncoder};
 use futures_util::future::join_all;
 
 use super::withstand;
-use crate::harness::{App, customer, head};
+use crate::harness::{App, Raw, customer, head};
 
 /// Callers whose bodies come slowly.
 const SLOW_CALLERS: usize = 200;
@@ -109,6 +109,14 @@ async fn what_has_no_end_is_read_for_a_while_and_then_no_more() {
     .await;
 }
 
+/// Sends it in pieces, so that a relay that closes early has closed before the last.
+async fn send_slowly(caller: &mut Raw, body: &str) {
+    for piece in body.as_bytes().chunks(10_000) {
+        caller.send(piece).await;
+        tokio::task::yield_now().await;
+    }
+}
+
 #[tokio::test]
 async fn a_sender_who_writes_all_before_reading_reads_why_it_is_refused() {
     let mut app = App::start().await;
@@ -125,7 +133,7 @@ async fn a_sender_who_writes_all_before_reading_reads_why_it_is_refused() {
             join_all((0..CROWD).map(async |_| {
                 let mut caller = app.relay().connect().await;
                 caller.send(&head).await;
-                caller.send(&body).await;
+                send_slowly(&mut caller, &body).await;
                 caller.answer().await.assert_failed(status, code);
             }))
             .await;
@@ -141,7 +149,7 @@ async fn a_sender_without_a_token_who_writes_all_before_reading_reads_that_it_is
     join_all((0..CROWD).map(async |_| {
         let mut caller = app.relay().connect().await;
         caller.send(head(&format!("content-length: {MUCH}\r\n"))).await;
-        caller.send(" ".repeat(MUCH)).await;
+        send_slowly(&mut caller, &" ".repeat(MUCH)).await;
         caller.answer().await.assert_failed(401, "unauthorized");
     }))
     .await;
