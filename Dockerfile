@@ -23,7 +23,7 @@ ENV CARGO_BUILD_TARGET=host-tuple \
 
 # The dependencies first, in a layer that lasts until the manifest changes. Cargo wants every file the manifest names to be
 # there, so each gets a stand-in; a new [[test]] or [[bench]] needs one too.
-COPY Cargo.toml Cargo.lock ./
+COPY Cargo.toml Cargo.lock build.rs ./
 RUN mkdir -p src tests/it benches \
     && touch src/lib.rs tests/it/main.rs tests/bdd.rs benches/relay.rs \
     && echo 'fn main() {}' > src/main.rs \

@@ -12,6 +12,7 @@ mod context;
 mod error;
 mod rules;
 mod scan;
+mod schema;
 mod time;
 mod traits;
 
@@ -27,7 +28,8 @@ use jiff::Timestamp;
 
 pub use address::Address;
 pub use context::{Context, Integrations};
-pub use error::{BrokenRule, PayloadError};
+pub use error::{BrokenRule, MAX_BROKEN_RULES, PayloadError};
+pub use schema::{example, schema};
 pub use traits::UserTraits;
 
 /// A customer as received and validated, borrowing from the body.
@@ -105,6 +107,9 @@ fn check_message_id(id: &str) -> Result<(), &'static str> {
     is_fit.then_some(()).ok_or("must have 1 to 99 characters")
 }
 
+/// Ids that senders put where they have none, beside zeros and dashes.
+const PLACEHOLDERS: [&str; 3] = ["-1", "null", "anonymous"];
+
 /// Whether an id names one customer: not blank, and none of the placeholders Segment tells its users to block, because
 /// they have merged hundreds of strangers into one profile.
 ///
@@ -115,7 +120,7 @@ pub fn check_user_id(id: &str) -> Result<(), &'static str> {
         return Err("must not be blank");
     }
     let only_zeros_and_dashes = id.bytes().all(|byte| matches!(byte, b'0' | b'-'));
-    if only_zeros_and_dashes || matches!(id, "-1" | "null" | "anonymous") {
+    if only_zeros_and_dashes || PLACEHOLDERS.contains(&id) {
         return Err("is a placeholder (only zeros and dashes, -1, null or anonymous): Segment advises to block it, \
              because it merges strangers into one profile");
     }

@@ -7,10 +7,13 @@ mod activity;
 mod answer;
 pub mod auth;
 mod body;
+mod code;
 mod connection;
 mod customers;
+mod docs;
 mod health;
 mod in_flight;
+mod openapi;
 pub mod operator;
 mod patience;
 mod prefer;
@@ -22,16 +25,16 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
 use axum::response::Response;
-use axum::routing::{get, post};
 
 use crate::integration::SegmentClients;
 use crate::lifecycle::Lifecycle;
 use crate::status::Status;
 use answer::{Answer, Failure};
 use auth::Auth;
+use code::Code;
 use in_flight::InFlight;
+use openapi::Routes;
 use operator::Operator;
 use request_id::RequestId;
 
@@ -114,32 +117,34 @@ impl Edge {
 
 /// Every route of the contract that this version has.
 pub fn router(edge: Arc<Edge>) -> Router {
-    let router = Router::new()
-        .route(customers::PATH, post(customers::post))
-        .route("/healthz", get(health::healthz))
-        .route("/readyz", get(health::readyz))
-        .route("/metrics", get(health::metrics))
-        .fallback(not_found)
-        .method_not_allowed_fallback(method_not_allowed);
-    match &edge.operator {
-        Some(operator) => router.merge(operator::router(edge.clone(), operator.clone())).with_state(edge),
-        None => router.with_state(edge),
-    }
+    let routes = Routes::new()
+        .post(customers::PATH, customers::post, openapi::customers::post(&edge.auth))
+        .get("/healthz", health::healthz, openapi::health::healthz())
+        .get("/readyz", health::readyz, openapi::health::readyz())
+        .get("/metrics", health::metrics, openapi::health::metrics())
+        .get("/docs", docs::page, openapi::docs::page())
+        .get("/docs/{file}", docs::file, openapi::docs::file())
+        .on_router(|router| router.fallback(not_found).method_not_allowed_fallback(method_not_allowed));
+    let routes = match &edge.operator {
+        Some(operator) => routes.merge(operator::routes(edge.clone(), operator.clone())),
+        None => routes,
+    };
+    routes.documented("/openapi.json", &edge.auth).with_state(edge)
 }
 
 async fn not_found(request: Request) -> Response {
     let id = RequestId::of(request.headers());
-    Answer::failure(StatusCode::NOT_FOUND, &Failure::new("not_found", NOTHING_HERE)).with_id(&id)
+    Answer::failure(&Failure::new(Code::NotFound, NOTHING_HERE)).with_id(&id)
 }
 
 /// axum adds the `Allow` header.
 async fn method_not_allowed(State(edge): State<Arc<Edge>>, request: Request) -> Response {
     let id = RequestId::of(request.headers());
     if request.uri().path() == customers::PATH {
-        edge.status.request_failed("method_not_allowed");
+        edge.status.request_failed(Code::MethodNotAllowed.as_str());
     }
-    let failure = Failure::new("method_not_allowed", "this path does not take this method; see the Allow header");
-    Answer::failure(StatusCode::METHOD_NOT_ALLOWED, &failure).with_id(&id)
+    let failure = Failure::new(Code::MethodNotAllowed, "this path does not take this method; see the Allow header");
+    Answer::failure(&failure).with_id(&id)
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
 pub use crate::segment::{
-    ErrorCode, IdempotencyKey, KeyKind, Receipt, SOON, SegmentClient, SegmentClients, SegmentError, Standing,
+    ErrorCode, IdempotencyKey, KeyKind, MAX_CALL_BYTES, Receipt, SOON, SegmentClient, SegmentClients, SegmentError,
+    Standing,
 };
 pub use environment::{client_from_environment, send_customer_to_segment};
 

@@ -8,10 +8,11 @@
 use std::error::Error;
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// Enough to repair a body in one go; a hostile one must not make the answer larger than itself.
-const MAX_BROKEN_RULES: usize = 32;
+pub const MAX_BROKEN_RULES: usize = 32;
 
 /// Characters of a caller's own field name that are echoed: room for any name a person wrote.
 const MAX_ECHOED_NAME: usize = 100;
@@ -49,7 +50,7 @@ impl fmt::Display for PayloadError {
 impl Error for PayloadError {}
 
 /// One rule a payload breaks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct BrokenRule {
     /// JSON pointer (RFC 6901) to the field; empty for the body itself. A field's name of over 100 characters is cut and
     /// ends in `…`.

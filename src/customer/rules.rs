@@ -20,6 +20,9 @@ const REQUIRED: &str = "is required";
 const UNKNOWN: &str = "is not a field of this interface, which takes userId, traits, timestamp, messageId, anonymousId, \
                        context, integrations and type";
 
+/// The one type of call that is taken.
+pub(super) const IDENTIFY: &str = "identify";
+
 pub(super) fn read_payload(body: &[u8]) -> Result<SegmentIdentifyPayload<'_>, PayloadError> {
     let mut scanner = Scanner::new(body)?;
     let mut broken = BrokenRules::default();
@@ -125,7 +128,7 @@ fn read_anonymous_id<'a>(scanner: &mut Scanner<'a>, broken: &mut BrokenRules) ->
 
 fn read_type(scanner: &mut Scanner<'_>, broken: &mut BrokenRules) -> Result<(), Fault> {
     let kind = optional_string(scanner, "/type", broken)?;
-    if kind.is_some_and(|kind| kind != "identify") {
+    if kind.is_some_and(|kind| kind != IDENTIFY) {
         broken.push("/type", "must be \"identify\": no other type of call is taken here");
     }
     Ok(())

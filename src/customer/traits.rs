@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::Serialize;
+use serde_json::{Value as Json, json};
 
 use super::address::{Address, find};
 use super::error::{BrokenRules, PayloadError};
@@ -16,7 +17,7 @@ use super::scan::{Fault, Scanner, Value};
 use super::time::is_iso8601_date;
 
 /// Segment drops an Identify with 300 traits or more, after a 200.
-const MAX_TRAITS: usize = 299;
+pub(super) const MAX_TRAITS: usize = 299;
 
 /// A customer's traits: the verbatim text of a checked JSON object.
 #[derive(Clone, PartialEq, Eq)]
@@ -112,9 +113,33 @@ impl fmt::Debug for UserTraits<'_> {
     }
 }
 
-/// The types Segment gives the traits it reserves (its Identify specification).
+/// The traits Segment reserves, by the types it gives them (its Identify specification).
+pub(super) const RESERVED: [(Expected, &[&str]); 4] = [
+    (
+        Expected::String,
+        &[
+            "avatar",
+            "description",
+            "email",
+            "firstName",
+            "gender",
+            "id",
+            "lastName",
+            "name",
+            "phone",
+            "title",
+            "username",
+            "website",
+        ],
+    ),
+    (Expected::Number, &["age"]),
+    (Expected::Date, &["birthday", "createdAt"]),
+    (Expected::Object, &["address", "company"]),
+];
+
+/// The type of a reserved trait.
 #[derive(Clone, Copy)]
-enum Expected {
+pub(super) enum Expected {
     String,
     Number,
     Date,
@@ -123,14 +148,7 @@ enum Expected {
 
 impl Expected {
     fn of(name: &str) -> Option<Self> {
-        match name {
-            "avatar" | "description" | "email" | "firstName" | "gender" | "id" | "lastName" | "name" | "phone"
-            | "title" | "username" | "website" => Some(Self::String),
-            "age" => Some(Self::Number),
-            "birthday" | "createdAt" => Some(Self::Date),
-            "address" | "company" => Some(Self::Object),
-            _ => None,
-        }
+        RESERVED.iter().find(|(_, names)| names.contains(&name)).map(|(expected, _)| *expected)
     }
 
     /// `null` removes a trait and `""` blanks it, so both pass for every type.
@@ -153,5 +171,24 @@ impl Expected {
             format_args!("/traits/{name}"),
             format_args!("must be {expected}, null or \"\" ({name} is a trait Segment reserves); it is {got}"),
         );
+    }
+
+    /// What [`check`](Self::check) takes, as a JSON Schema.
+    pub(super) fn schema(self) -> Json {
+        match self {
+            Self::String => json!({"type": ["string", "null"]}),
+            Self::Number => json!({"anyOf": [{"type": ["number", "null"]}, {"const": ""}]}),
+            Self::Date => json!({
+                "description": "An ISO 8601 date, with or without a time; the day, or month and day, may be left out.",
+                "anyOf": [
+                    {"type": "string", "format": "date"},
+                    {"type": "string", "format": "date-time"},
+                    {"type": "string", "pattern": "^[0-9]{4}(-(0[1-9]|1[0-2]))?$"},
+                    {"enum": ["", null]},
+                ],
+                "examples": ["2026-01-31"],
+            }),
+            Self::Object => json!({"anyOf": [{"type": ["object", "null"]}, {"const": ""}]}),
+        }
     }
 }

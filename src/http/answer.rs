@@ -8,13 +8,14 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use serde::Serialize;
 
+use super::code::Code;
 use super::request_id::{self, RequestId};
 use crate::customer::{BrokenRule, PayloadError};
 use crate::integration::{ErrorCode, Receipt, SegmentError, Standing};
 
 /// Says that the key's call was there already and no second one was made. No standard has such a header; this is its usual
 /// name.
-const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 /// An answer before it has its request's id.
 pub(super) struct Answer {
@@ -25,7 +26,7 @@ pub(super) struct Answer {
 
 /// Why a request failed, as its caller reads it.
 pub(super) struct Failure<'a> {
-    code: &'static str,
+    code: Code,
     message: &'a str,
     details: &'a [BrokenRule],
     retry_after: Option<Duration>,
@@ -33,7 +34,7 @@ pub(super) struct Failure<'a> {
 }
 
 impl<'a> Failure<'a> {
-    pub(super) fn new(code: &'static str, message: &'a str) -> Self {
+    pub(super) fn new(code: Code, message: &'a str) -> Self {
         Self { code, message, details: &[], retry_after: None, close: false }
     }
 
@@ -47,7 +48,7 @@ impl<'a> Failure<'a> {
         Self { close: true, ..self }
     }
 
-    pub(super) fn code(&self) -> &'static str {
+    pub(super) fn code(&self) -> Code {
         self.code
     }
 }
@@ -57,16 +58,21 @@ impl Answer {
     pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Self {
         // What we answer are plain structs: this cannot fail.
         let body = serde_json::to_vec(body).unwrap_or_default();
-        Self::of_json(status, body.into())
+        Self::of(status, "application/json", body.into())
     }
 
-    /// JSON that is too large to lie about as a whole.
-    pub(super) fn written_as_it_goes(json: Body) -> Self {
-        Self::of_json(StatusCode::OK, json)
+    /// 200 with JSON that is text already, or too large to lie about as a whole.
+    pub(super) fn text_of_json(json: impl Into<Body>) -> Self {
+        Self::of(StatusCode::OK, "application/json", json.into())
     }
 
-    fn of_json(status: StatusCode, body: Body) -> Self {
-        let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+    /// 200 with something that is not JSON.
+    pub(super) fn document(media_type: &'static str, body: impl Into<Body>) -> Self {
+        Self::of(StatusCode::OK, media_type, body.into())
+    }
+
+    fn of(status: StatusCode, media_type: &'static str, body: Body) -> Self {
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(media_type))]);
         Self { status, headers, body }
     }
 
@@ -94,7 +100,7 @@ impl Answer {
     }
 
     /// `{"success":false,"error":{...}}`.
-    pub(super) fn failure(status: StatusCode, failure: &Failure<'_>) -> Self {
+    pub(super) fn failure(failure: &Failure<'_>) -> Self {
         #[derive(Serialize)]
         struct Failed<'a> {
             success: bool,
@@ -107,8 +113,8 @@ impl Answer {
             #[serde(skip_serializing_if = "<[BrokenRule]>::is_empty")]
             details: &'a [BrokenRule],
         }
-        let error = Error { message: failure.message, code: failure.code, details: failure.details };
-        let mut answer = Self::json(status, &Failed { success: false, error });
+        let error = Error { message: failure.message, code: failure.code.as_str(), details: failure.details };
+        let mut answer = Self::json(failure.code.status(), &Failed { success: false, error });
         if let Some(pause) = failure.retry_after {
             answer.headers.insert(RETRY_AFTER, whole_seconds(pause).into());
         }
@@ -119,29 +125,26 @@ impl Answer {
     }
 
     /// What a payload that breaks the rules gets, and its code.
-    pub(super) fn invalid(error: &PayloadError) -> (&'static str, Self) {
+    pub(super) fn invalid(error: &PayloadError) -> (Code, Self) {
         match error {
             PayloadError::InvalidJson { message } => {
-                let failure = Failure::new("invalid_json", message);
-                (failure.code(), Self::failure(StatusCode::BAD_REQUEST, &failure))
+                let failure = Failure::new(Code::InvalidJson, message);
+                (failure.code(), Self::failure(&failure))
             }
             PayloadError::Invalid { broken } => {
                 let message = error.to_string();
-                let failure = Failure { details: broken, ..Failure::new("invalid_payload", &message) };
-                (failure.code(), Self::failure(StatusCode::UNPROCESSABLE_ENTITY, &failure))
+                let failure =
+                    Failure { details: broken, ..Failure::new(Code::Call(ErrorCode::InvalidPayload), &message) };
+                (failure.code(), Self::failure(&failure))
             }
         }
     }
 
     /// What a call that was neither accepted nor stored gets, and one that was stored and then refused.
     pub(super) fn not_accepted(error: &SegmentError) -> Self {
-        let status = status(error.code);
-        // Refusals are for good, and nobody can say when credentials or an endpoint will be mended.
-        let retry = matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
-            || error.code == ErrorCode::Unavailable;
-        let retry_after = error.retry_after.filter(|_| retry);
-        let failure = Failure { retry_after, ..Failure::new(error.code.as_str(), &error.message) };
-        Self::failure(status, &failure)
+        let code = Code::Call(error.code);
+        let retry_after = error.retry_after.filter(|_| code.says_when());
+        Self::failure(&Failure { retry_after, ..Failure::new(code, &error.message) })
     }
 
     /// The same answer with this header.
@@ -161,19 +164,6 @@ impl Answer {
         *response.headers_mut() = self.headers;
         response.headers_mut().insert(request_id::HEADER, id.header());
         response
-    }
-}
-
-/// The contract's status for a code.
-fn status(code: ErrorCode) -> StatusCode {
-    match code {
-        ErrorCode::InvalidPayload | ErrorCode::Rejected | ErrorCode::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
-        ErrorCode::MessageTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        ErrorCode::Unauthorized | ErrorCode::Misconfigured | ErrorCode::Unavailable => StatusCode::BAD_GATEWAY,
-        ErrorCode::RateLimited | ErrorCode::Overloaded | ErrorCode::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
-        ErrorCode::Timeout | ErrorCode::OutboxTimeout => StatusCode::GATEWAY_TIMEOUT,
-        // The service does not start without a write key; only a client made from the environment says this.
-        ErrorCode::NotConfigured => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 

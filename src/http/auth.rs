@@ -21,7 +21,8 @@ use super::answer::Answer;
 use keys::Keys;
 use signed_body::SignedBody;
 use standard_webhooks::Webhook;
-pub(super) use tokens::Tokens;
+pub(super) use standard_webhooks::{STANDARD, SVIX};
+pub(super) use tokens::{BASIC, BEARER, OTHER_BEARER, Tokens};
 
 pub use signed_body::Encoding;
 

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue};
 use axum::response::Response;
 use tokio::time::Instant;
 
@@ -17,6 +17,7 @@ use super::Edge;
 use super::answer::{Answer, Failure};
 use super::auth::Unauthorized;
 use super::body::{self, MAX_BODY, NoBody};
+use super::code::Code;
 use super::prefer::{self, Wait};
 use super::request_id::RequestId;
 use crate::customer::SegmentIdentifyPayload;
@@ -27,7 +28,7 @@ pub(super) const PATH: &str = "/customers";
 
 /// A failed request: its answer, and its code for the log.
 struct Failed {
-    code: &'static str,
+    code: Code,
     answer: Answer,
 }
 
@@ -48,6 +49,7 @@ pub(super) async fn answer(edge: &Edge, request: Request) -> Response {
             answer.with_id(&id)
         }
         Err(Failed { code, answer }) => {
+            let code = code.as_str();
             edge.status.request_failed(code);
             let request_id = id.as_str();
             if answer.status().is_server_error() {
@@ -63,11 +65,11 @@ pub(super) async fn answer(edge: &Edge, request: Request) -> Response {
 async fn customer(edge: &Edge, request: Request) -> Result<(Standing, Answer), Failed> {
     let deadline = Instant::now() + edge.request_timeout;
     let (head, body) = request.into_parts();
-    let overloaded = || unavailable("overloaded", "too many requests are in flight; this one was not sent");
+    let overloaded = || unavailable(ErrorCode::Overloaded, "too many requests are in flight; this one was not sent");
     let reading = edge.reading.enter().ok_or_else(overloaded)?;
     if edge.life.is_draining() {
         body::throw_away(&head.headers, body, deadline).await;
-        return Err(unavailable("shutting_down", "the relay is shutting down"));
+        return Err(unavailable(ErrorCode::ShuttingDown, "the relay is shutting down"));
     }
     let claim = match edge.auth.claim(&head.headers, SystemTime::now()) {
         Ok(claim) => claim,
@@ -78,8 +80,8 @@ async fn customer(edge: &Edge, request: Request) -> Result<(Standing, Answer), F
     };
     if let Err(fault) = check_media_type(&head.headers) {
         body::throw_away(&head.headers, body, deadline).await;
-        let failure = Failure::new("unsupported_media_type", fault);
-        return Err(Failed::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, &failure));
+        let failure = Failure::new(Code::UnsupportedMediaType, fault);
+        return Err(Failed::new(&failure));
     }
     let body = body::read(&head.headers, body, deadline).await.map_err(no_body)?;
     let signed_id = claim.prove(&body).map_err(unauthorized)?;
@@ -103,7 +105,7 @@ async fn customer(edge: &Edge, request: Request) -> Result<(Standing, Answer), F
             let answer = Answer::not_accepted(&error);
             // Of all failures this alone is heard after the call was stored, and because the caller waited.
             let applied = applied.filter(|_| error.code == ErrorCode::Rejected);
-            Err(Failed { code: error.code.as_str(), answer: applying(applied, answer) })
+            Err(Failed { code: Code::Call(error.code), answer: applying(applied, answer) })
         }
     }
 }
@@ -117,17 +119,17 @@ fn applying(applied: Option<HeaderValue>, answer: Answer) -> Answer {
 }
 
 impl Failed {
-    fn new(status: StatusCode, failure: &Failure<'_>) -> Self {
-        Self { code: failure.code(), answer: Answer::failure(status, failure) }
+    fn new(failure: &Failure<'_>) -> Self {
+        Self { code: failure.code(), answer: Answer::failure(failure) }
     }
 }
 
-fn unavailable(code: &'static str, message: &str) -> Failed {
-    Failed::new(StatusCode::SERVICE_UNAVAILABLE, &Failure::new(code, message).retry_after(SOON))
+fn unavailable(code: ErrorCode, message: &str) -> Failed {
+    Failed::new(&Failure::new(Code::Call(code), message).retry_after(SOON))
 }
 
 fn unauthorized(fault: Unauthorized) -> Failed {
-    let failed = Failed::new(StatusCode::UNAUTHORIZED, &Failure::new("unauthorized", &fault.message));
+    let failed = Failed::new(&Failure::new(Code::Unauthorized, &fault.message));
     Failed { answer: fault.ask(failed.answer), ..failed }
 }
 
@@ -135,17 +137,17 @@ fn no_body(why: NoBody) -> Failed {
     match why {
         NoBody::TooLarge => {
             let message = format!("the body is larger than {MAX_BODY} bytes");
-            let failure = Failure::new("message_too_large", &message).close();
-            Failed::new(StatusCode::PAYLOAD_TOO_LARGE, &failure)
+            let failure = Failure::new(Code::Call(ErrorCode::MessageTooLarge), &message).close();
+            Failed::new(&failure)
         }
         NoBody::Late => {
-            let failure = Failure::new("request_timeout", "the body did not arrive in time").close();
-            Failed::new(StatusCode::REQUEST_TIMEOUT, &failure)
+            let failure = Failure::new(Code::RequestTimeout, "the body did not arrive in time").close();
+            Failed::new(&failure)
         }
         // Nobody is likely to read this.
         NoBody::Broken => {
-            let failure = Failure::new("invalid_json", "the body broke off, or is not what its headers say").close();
-            Failed::new(StatusCode::BAD_REQUEST, &failure)
+            let failure = Failure::new(Code::InvalidJson, "the body broke off, or is not what its headers say").close();
+            Failed::new(&failure)
         }
     }
 }

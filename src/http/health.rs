@@ -6,14 +6,20 @@ use axum::extract::{Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Edge;
 use super::answer::{Answer, Failure};
+use super::code::Code;
 use super::request_id::{self, RequestId};
 
-#[derive(Serialize)]
-struct Health {
+/// How Prometheus wants its text called.
+pub(super) const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// `ok`, or `unavailable` and why.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Health {
     status: &'static str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     reasons: Vec<&'static str>,
@@ -45,13 +51,13 @@ pub(super) async fn metrics(State(edge): State<Arc<Edge>>, request: Request) -> 
     edge.status.in_flight.set(edge.in_flight.taken().try_into().unwrap_or(i64::MAX));
     match edge.status.metrics() {
         Ok(text) => {
-            let text_format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+            let text_format = HeaderValue::from_static(TEXT_FORMAT);
             ([(CONTENT_TYPE, text_format), (request_id::HEADER, id.header())], text).into_response()
         }
         Err(error) => {
             tracing::error!(request_id = id.as_str(), %error, "the metrics cannot be written");
-            let failure = Failure::new("internal_error", "the metrics cannot be written");
-            Answer::failure(StatusCode::INTERNAL_SERVER_ERROR, &failure).with_id(&id)
+            let failure = Failure::new(Code::InternalError, "the metrics cannot be written");
+            Answer::failure(&failure).with_id(&id)
         }
     }
 }

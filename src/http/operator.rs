@@ -3,19 +3,17 @@
 //! They are there only if a token is set: without one these paths are like any other at which there is nothing. Every
 //! request to them must show the token, one with a wrong method included. No answer may be kept by a cache.
 
-mod dead_letters;
-mod page;
-mod report;
+pub(super) mod dead_letters;
+pub(super) mod page;
+pub(super) mod report;
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{FromRef, Request, State};
+use axum::http::HeaderValue;
 use axum::http::header::CACHE_CONTROL;
-use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::{delete, get, post};
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -23,6 +21,8 @@ use tokio::time::Instant;
 use super::Edge;
 use super::answer::{Answer, Failure};
 use super::auth::Tokens;
+use super::code::Code;
+use super::openapi::{Routes, operator as describe};
 use super::request_id::RequestId;
 use crate::outbox::DeadLetters;
 
@@ -80,17 +80,20 @@ impl FromRef<Desk> for Arc<Edge> {
 }
 
 /// The operator's routes.
-pub(super) fn router(edge: Arc<Edge>, operator: Arc<Operator>) -> Router<Arc<Edge>> {
+pub(super) fn routes(edge: Arc<Edge>, operator: Arc<Operator>) -> Routes<Arc<Edge>> {
     let desk = Desk { edge, operator };
-    Router::new()
-        .route("/status", get(report::get))
-        .route("/dead-letters", get(dead_letters::list))
-        .route("/dead-letters/replay", post(dead_letters::replay_all))
-        .route("/dead-letters/{id}", delete(dead_letters::discard))
-        .route("/dead-letters/{id}/replay", post(dead_letters::replay))
-        .method_not_allowed_fallback(super::method_not_allowed)
-        .route_layer(middleware::from_fn_with_state(desk.clone(), admit))
-        .with_state(desk)
+    let routes = Routes::new()
+        .get("/status", report::get, describe::status())
+        .get("/dead-letters", dead_letters::list, describe::list())
+        .post("/dead-letters/replay", dead_letters::replay_all, describe::replay_all())
+        .delete("/dead-letters/{id}", dead_letters::discard, describe::discard())
+        .post("/dead-letters/{id}/replay", dead_letters::replay, describe::replay());
+    routes.on_router(|router| {
+        router
+            .method_not_allowed_fallback(super::method_not_allowed)
+            .route_layer(middleware::from_fn_with_state(desk.clone(), admit))
+            .with_state(desk)
+    })
 }
 
 /// Lets those in who show the token.
@@ -99,9 +102,8 @@ async fn admit(State(desk): State<Desk>, request: Request, next: Next) -> Respon
         Ok(()) => next.run(request).await,
         Err(fault) => {
             let failure =
-                Failure::new("unauthorized", "this needs the header Authorization: Bearer and the admin token");
-            let answer = Answer::failure(StatusCode::UNAUTHORIZED, &failure);
-            fault.ask(answer).with_id(&RequestId::of(request.headers()))
+                Failure::new(Code::Unauthorized, "this needs the header Authorization: Bearer and the admin token");
+            fault.ask(Answer::failure(&failure)).with_id(&RequestId::of(request.headers()))
         }
     };
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

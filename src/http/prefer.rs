@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
 /// The request's header.
-const PREFER: HeaderName = HeaderName::from_static("prefer");
+pub(super) const PREFER: HeaderName = HeaderName::from_static("prefer");
 
 /// The answer's header: which preferences were heeded.
 pub(super) const APPLIED: HeaderName = HeaderName::from_static("preference-applied");

@@ -7,7 +7,10 @@ use uuid::Uuid;
 pub(super) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The longest id that is kept, in characters.
-const MAX_LENGTH: usize = 128;
+pub(super) const MAX_LENGTH: usize = 128;
+
+/// What may be in an id beside ASCII letters and digits.
+pub(super) const PUNCTUATION: &str = "._-";
 
 /// An id of 1-128 characters of `[A-Za-z0-9._-]`.
 pub(super) struct RequestId(HeaderValue);
@@ -43,7 +46,7 @@ impl RequestId {
 
 fn is_fit(id: &[u8]) -> bool {
     (1..=MAX_LENGTH).contains(&id.len())
-        && id.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+        && id.iter().all(|byte| byte.is_ascii_alphanumeric() || PUNCTUATION.as_bytes().contains(byte))
 }
 
 #[cfg(test)]

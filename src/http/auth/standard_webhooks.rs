@@ -34,7 +34,8 @@ pub(in crate::http) const STANDARD: Names =
     Names { id: "webhook-id", timestamp: "webhook-timestamp", signature: "webhook-signature" };
 
 /// Those of Svix, from which the specification comes.
-const SVIX: Names = Names { id: "svix-id", timestamp: "svix-timestamp", signature: "svix-signature" };
+pub(in crate::http) const SVIX: Names =
+    Names { id: "svix-id", timestamp: "svix-timestamp", signature: "svix-signature" };
 
 /// A fresh webhook whose signatures the body has to bear out.
 pub(in crate::http) struct Webhook<'a> {

@@ -13,13 +13,15 @@ use super::headers::only;
 use super::signed_body::base64;
 
 /// What asks for a token (RFC 6750, 3).
-const BEARER: HeaderValue = HeaderValue::from_static("Bearer realm=\"segment-relay\"");
+pub(in crate::http) const BEARER: HeaderValue = HeaderValue::from_static("Bearer realm=\"segment-relay\"");
 
 /// The same, when there was one.
-const OTHER_BEARER: HeaderValue = HeaderValue::from_static("Bearer realm=\"segment-relay\", error=\"invalid_token\"");
+pub(in crate::http) const OTHER_BEARER: HeaderValue =
+    HeaderValue::from_static("Bearer realm=\"segment-relay\", error=\"invalid_token\"");
 
 /// What asks for user and password, in UTF-8 (RFC 7617).
-const BASIC: HeaderValue = HeaderValue::from_static("Basic realm=\"segment-relay\", charset=\"UTF-8\"");
+pub(in crate::http) const BASIC: HeaderValue =
+    HeaderValue::from_static("Basic realm=\"segment-relay\", charset=\"UTF-8\"");
 
 /// Digests of all that are accepted.
 #[derive(Clone, Default)]

@@ -11,6 +11,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::timeout;
@@ -18,15 +19,20 @@ use tokio::time::timeout;
 use super::Desk;
 use super::page::{Asked, Page};
 use crate::http::answer::{Answer, Failure};
+use crate::http::code::Code;
 use crate::http::request_id::RequestId;
-use crate::integration::SOON;
+use crate::integration::{ErrorCode, SOON};
 use crate::outbox::{DeadLetter, DeadLetters, LATER, OutboxError};
 
 /// Which one a path names, if that can be read.
 type Letter = Result<Path<String>, PathRejection>;
 
-#[derive(Serialize)]
-struct Replayed {
+const INVALID: Code = Code::Call(ErrorCode::InvalidPayload);
+const OVERLOADED: Code = Code::Call(ErrorCode::Overloaded);
+
+/// How many dead letters will be sent again.
+#[derive(Serialize, JsonSchema)]
+pub(in crate::http) struct Replayed {
     replayed: u64,
 }
 
@@ -39,12 +45,11 @@ pub(super) async fn list(State(desk): State<Desk>, request: Request) -> Response
 
 async fn page(desk: &Desk, asked: Result<Asked, String>) -> Result<Answer, Answer> {
     let dead_letters = dead_letters(desk)?;
-    let asked = asked
-        .map_err(|why| Answer::failure(StatusCode::UNPROCESSABLE_ENTITY, &Failure::new("invalid_payload", &why)))?;
+    let asked = asked.map_err(|why| Answer::failure(&Failure::new(INVALID, &why)))?;
     let place = desk.operator.pages.clone().try_acquire_owned();
-    let place = place.map_err(|_| unavailable("overloaded", "too many pages are being read; try again", SOON))?;
+    let place = place.map_err(|_| unavailable(OVERLOADED, "too many pages are being read; try again", SOON))?;
     let (letters, place) = read(desk, dead_letters.clone(), &asked, place).await.map_err(failed)?;
-    Ok(Answer::written_as_it_goes(Page::body(letters, asked.limit, place)))
+    Ok(Answer::text_of_json(Page::body(letters, asked.limit, place)))
 }
 
 /// Reads for as long as a request may take. Whoever reads longer keeps the place until it is done, or what nobody waits for
@@ -126,24 +131,24 @@ async fn in_time<T>(desk: &Desk, work: impl Future<Output = Result<T, OutboxErro
 
 fn failed(error: OutboxError) -> Answer {
     let (code, message, pause) = match error {
-        OutboxError::Full => ("overloaded", "the outbox is full or cannot be written; try again", LATER),
-        OutboxError::Unreadable => ("overloaded", "the outbox could not be read", LATER),
+        OutboxError::Full => (OVERLOADED, "the outbox is full or cannot be written; try again", LATER),
+        OutboxError::Unreadable => (OVERLOADED, "the outbox could not be read", LATER),
         // No key is involved here.
-        OutboxError::Busy | OutboxError::KeyReused => ("overloaded", "the outbox had no time; try again", SOON),
-        OutboxError::Closed => ("shutting_down", "the relay is shutting down; try again", SOON),
+        OutboxError::Busy | OutboxError::KeyReused => (OVERLOADED, "the outbox had no time; try again", SOON),
+        OutboxError::Closed => (Code::Call(ErrorCode::ShuttingDown), "the relay is shutting down; try again", SOON),
         OutboxError::Unconfirmed => {
             let message = "the outbox did not confirm it in time: whether it was done is unknown; trying again is safe";
-            let failure = Failure::new("outbox_timeout", message).retry_after(SOON);
-            return Answer::failure(StatusCode::GATEWAY_TIMEOUT, &failure);
+            let failure = Failure::new(Code::Call(ErrorCode::OutboxTimeout), message).retry_after(SOON);
+            return Answer::failure(&failure);
         }
     };
     unavailable(code, message, pause)
 }
 
-fn unavailable(code: &'static str, message: &str, pause: Duration) -> Answer {
-    Answer::failure(StatusCode::SERVICE_UNAVAILABLE, &Failure::new(code, message).retry_after(pause))
+fn unavailable(code: Code, message: &str, pause: Duration) -> Answer {
+    Answer::failure(&Failure::new(code, message).retry_after(pause))
 }
 
 fn not_found(message: &str) -> Answer {
-    Answer::failure(StatusCode::NOT_FOUND, &Failure::new("not_found", message))
+    Answer::failure(&Failure::new(Code::NotFound, message))
 }

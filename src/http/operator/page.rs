@@ -15,10 +15,10 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::outbox::DeadLetter;
 
 /// Letters on a page for those who do not say.
-const LIMIT: usize = 100;
+pub(in crate::http) const LIMIT: usize = 100;
 
 /// Letters on a page at most, as the contract has it: 32 MiB of the largest calls.
-const MAX_LIMIT: usize = 1000;
+pub(in crate::http) const MAX_LIMIT: usize = 1000;
 
 /// How much is written at once: a few of the largest letters, and many of the usual ones.
 const PIECE: usize = 64 * 1024;

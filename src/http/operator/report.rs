@@ -10,6 +10,7 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
 use super::Desk;
@@ -17,14 +18,16 @@ use crate::http::answer::Answer;
 use crate::http::request_id::RequestId;
 use crate::status::Summary;
 
-#[derive(Serialize)]
+/// How the relay is.
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct Report {
+pub(in crate::http) struct Report {
     version: &'static str,
     started_at: String,
     uptime_seconds: u64,
     /// `serving`, `stopping` or `draining`.
     state: &'static str,
+    #[schemars(with = "Shown")]
     segment: SegmentReport,
     /// Null without one.
     outbox: Option<OutboxReport>,
@@ -51,7 +54,7 @@ pub struct SegmentReport {
 }
 
 /// The outbox.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OutboxReport {
     /// Calls that wait.
@@ -77,7 +80,7 @@ pub struct OutboxReport {
 }
 
 /// How long something took since the start, in milliseconds; p50 and p99 are estimates.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, JsonSchema)]
 pub struct Durations {
     pub count: u64,
     pub mean: f64,
@@ -95,22 +98,31 @@ impl Durations {
     }
 }
 
+/// The way to Segment.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct Shown<'a> {
+    /// Where calls are sent.
+    endpoint: &'a str,
+    /// Whether calls are sent at the moment.
+    sending: bool,
+    /// Requests that failed in a way that passes since one was accepted: more than a few are an outage.
+    failed_in_a_row: u32,
+    gate: Gate,
+}
+
+/// What stops everything: a rate limit, or trouble with the credentials or the endpoint.
+#[derive(Serialize, JsonSchema)]
+struct Gate {
+    shut: bool,
+    /// Why, as the `code` of an error; null while it is open.
+    code: Option<&'static str>,
+    /// When the next try is made, RFC 3339; null while it is open.
+    until: Option<String>,
+}
+
 impl Serialize for SegmentReport {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Shown<'a> {
-            endpoint: &'a str,
-            sending: bool,
-            failed_in_a_row: u32,
-            gate: Gate,
-        }
-        #[derive(Serialize)]
-        struct Gate {
-            shut: bool,
-            code: Option<&'static str>,
-            until: Option<String>,
-        }
         let shut = self.gate_code.is_some();
         let until =
             self.gate_opens_in.filter(|_| shut).and_then(|opens_in| Timestamp::now().checked_add(opens_in).ok());
