@@ -88,6 +88,11 @@ impl Raw {
         matches!(timeout(PATIENCE, self.stream.read(&mut byte)).await, Ok(Ok(0) | Err(_)))
     }
 
+    /// Whether the peer closes, whatever it sends before.
+    pub async fn is_closed_at_last(&mut self) -> bool {
+        timeout(PATIENCE, async { while self.read_more().await.is_some() {} }).await.is_ok()
+    }
+
     async fn read_answer(&mut self) -> Option<Answer> {
         let head_end = loop {
             if let Some(at) = self.read.windows(4).position(|end| end == b"\r\n\r\n") {

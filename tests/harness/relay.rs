@@ -37,7 +37,10 @@ impl Relay {
     async fn of(mut process: Process) -> Self {
         let address = process
             .line(|line| {
-                let line: Value = serde_json::from_str(line).ok()?;
+                // As JSON or as text.
+                let Ok(line) = serde_json::from_str::<Value>(line) else {
+                    return line.split_once("segment-relay serves address=")?.1.split(' ').next()?.parse().ok();
+                };
                 (line["message"] == "segment-relay serves").then(|| line["address"].as_str()?.parse().ok())?
             })
             .await;

@@ -1,21 +1,8 @@
-//! What is written to the logs, and what never is.
+//! What is written to the logs. What never is, `secrets.rs` looks for.
 
 use serde_json::{Value, json};
 
-use crate::harness::{App, Relay, WRITE_KEY, ada, eventually, head};
-
-/// What must never be in a log: traits, ids, secrets, Segment's words, keys of callers.
-const SECRETS: [&str; 9] = [
-    "ada@example.com",
-    "Lovelace",
-    "St James",
-    "c-1042",
-    "c-poison",
-    WRITE_KEY,
-    "words of Segment",
-    "key-of-the-caller",
-    "anon-17",
-];
+use crate::harness::{App, Relay, ada, eventually};
 
 /// All that can go wrong and one that does not, each under its own request id; the ids of those that failed.
 async fn noise(app: &App) -> Vec<String> {
@@ -83,25 +70,4 @@ async fn successes_write_nothing_at_all() {
     }
     written(app.relay()).await;
     assert_eq!(app.relay().log().len(), before + 1, "{:?}", app.relay().log());
-}
-
-#[tokio::test]
-async fn nothing_personal_and_no_secret_is_ever_logged() {
-    for filter in ["info", "debug", "trace"] {
-        let mut app = App::with(&[("RELAY_LOG", filter), ("RELAY_SHUTDOWN_DELAY", "0s")]).await;
-        noise(&app).await;
-        // Broken requests are noise of another kind.
-        let mut caller = app.relay().connect().await;
-        caller.send(head("x-request-id: ada@example.com\r\ncontent-length: 50\r\n") + r#"{"userId":"c-1042""#).await;
-        drop(caller);
-        written(app.relay()).await;
-        app.relay().process().signal("TERM");
-        app.relay_mut().process_mut().exit_code().await;
-        let process = app.relay().process();
-        for line in process.stdout().iter().chain(&process.stderr()) {
-            for secret in SECRETS {
-                assert!(!line.contains(secret), "{secret} at {filter}: {line}");
-            }
-        }
-    }
 }

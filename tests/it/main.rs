@@ -26,6 +26,7 @@ mod prefer;
 mod refusals;
 mod relaying;
 mod schema;
+mod secrets;
 mod statuses;
 mod stopping;
 mod sync;
