@@ -193,4 +193,6 @@ fn read(variables: impl Iterator<Item = (String, String)>) -> Result<Environment
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

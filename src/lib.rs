@@ -20,3 +20,6 @@ pub mod status;
 pub mod telemetry;
 
 pub mod sandbox;
+
+#[cfg(test)]
+mod fuzz;

@@ -1,15 +1,11 @@
 //! What the scanner takes and refuses: by example, and against serde_json on arbitrary and on mutated texts.
 
-use std::collections::BTreeSet;
-use std::fmt;
-
 use proptest::prelude::{Just, Strategy, any, prop, prop_assert_eq, prop_oneof, proptest};
 use proptest::sample::Index;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
-use serde_json::value::RawValue;
 
 use super::scan::Scanner;
 use super::{PayloadError, SegmentIdentifyPayload};
+use crate::fuzz::json::is_taken as oracle;
 
 fn scan(text: &[u8]) -> Result<(), String> {
     let mut scanner = Scanner::new(text).map_err(message)?;
@@ -148,52 +144,6 @@ fn nesting_ends_at_128_levels() {
     assert!(refused("{\"a\":".repeat(20_000)).starts_with("arrays and objects are nested deeper than 128 levels"));
     // Levels are left again.
     assert_eq!(scan(format!("[{}]", [nested(127), nested(127)].join(",")).as_bytes()), Ok(()));
-}
-
-/// The names and raw values of an object, as serde_json reads them.
-struct RawMembers(Vec<(String, Box<RawValue>)>);
-
-impl<'de> serde::Deserialize<'de> for RawMembers {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Pairs;
-        impl<'de> Visitor<'de> for Pairs {
-            type Value = RawMembers;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawMembers, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(RawMembers(members))
-            }
-        }
-        deserializer.deserialize_map(Pairs)
-    }
-}
-
-/// Our own three rules, asked of serde_json on a text it has taken: depth, names, surrogates.
-fn keeps_our_rules(text: &str, level: usize) -> bool {
-    let text = text.trim_matches([' ', '\t', '\r', '\n']);
-    match text.as_bytes().first() {
-        Some(b'"') => serde_json::from_str::<String>(text).is_ok(),
-        Some(b'[') => {
-            let items: Vec<Box<RawValue>> = serde_json::from_str(text).unwrap();
-            level < 128 && items.iter().all(|item| keeps_our_rules(item.get(), level + 1))
-        }
-        Some(b'{') => serde_json::from_str::<RawMembers>(text).is_ok_and(|RawMembers(members)| {
-            let names: BTreeSet<&str> = members.iter().map(|(name, _)| name.as_str()).collect();
-            let values_are_fine = || members.iter().all(|(_, value)| keeps_our_rules(value.get(), level + 1));
-            level < 128 && names.len() == members.len() && values_are_fine()
-        }),
-        _ => true,
-    }
-}
-
-fn oracle(text: &[u8]) -> bool {
-    std::str::from_utf8(text)
-        .is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok() && keeps_our_rules(text, 0))
 }
 
 /// Pieces of strings and names: few enough that names repeat, with every kind of escape and some that are none.

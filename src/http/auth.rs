@@ -170,4 +170,6 @@ fn since_1970(now: SystemTime) -> Duration {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

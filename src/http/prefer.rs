@@ -76,6 +76,9 @@ fn split_outside_quotes(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::wait;
     use axum::http::{HeaderMap, HeaderName, HeaderValue};

@@ -126,6 +126,9 @@ pub(super) fn string(out: &mut Vec<u8>, text: &str) {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::{Call, MAX_CALL_BYTES};
     use crate::customer::SegmentIdentifyPayload;

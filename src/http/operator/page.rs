@@ -119,6 +119,9 @@ impl HttpBody for Page {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::Asked;
 

@@ -1,0 +1,93 @@
+//! Fuzz target `settings`: any environment, a variable a line.
+
+use super::from_variables;
+use crate::fuzz::hold;
+
+/// What stands in the corpus where only a secret may be, or what may hold one.
+const CANARY: &str = "canary";
+
+/// The settings that are secrets.
+const SECRETS: [&str; 3] = ["RELAY_ADMIN_TOKEN", "RELAY_AUTH_SECRETS", "SEGMENT_WRITE_KEY"];
+
+/// The settings that have no place for a secret, into which someone may put one all the same.
+const MAY_HOLD_ONE: [&str; 2] = ["RELAY_OUTBOX_URL", "SEGMENT_ENDPOINT"];
+
+const TOKENS: &[&str] = &[
+    "\n",
+    "=",
+    "canary",
+    "SEGMENT_WRITE_KEY=canary",
+    "SEGMENT_ENDPOINT=",
+    "SEGMENT_TIMEOUT=",
+    "RELAY_LISTEN=",
+    "RELAY_OUTBOX_URL=",
+    "RELAY_OUTBOX_MAX_SIZE=",
+    "RELAY_ADMIN_TOKEN=canary",
+    "RELAY_AUTH=",
+    "RELAY_AUTH_SECRETS=canary",
+    "RELAY_LOG=",
+    "PORT=",
+    "standard-webhooks",
+    "hmac",
+    "bearer",
+    "basic",
+    "none",
+    "whsec_",
+    "user:",
+    ",",
+    "sqlite:///",
+    "postgres://",
+    "https://",
+    "0",
+    "-1",
+    "5s",
+    "250ms",
+    "99999999999999999999",
+    "GiB",
+    "1e999",
+    "NaN",
+    "true",
+    "[::1]:0",
+    "info",
+    "\u{0}",
+    "é",
+    "%",
+    "..",
+];
+
+#[test]
+fn settings_are_taken_or_every_problem_names_its_variable_and_no_secret_is_shown() {
+    hold("settings", TOKENS, |input| {
+        let text = String::from_utf8_lossy(input);
+        let pairs = text.lines().filter_map(|line| line.split_once('='));
+        let pairs: Vec<(String, String)> = pairs
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .filter(|(name, _)| !name.is_empty())
+            .collect();
+        let has_canary = |name: &str, value: &str| name.contains(CANARY) || value.contains(CANARY);
+        let others_have_none = |allowed: &[&str]| {
+            let others = pairs.iter().filter(|(name, _)| !allowed.contains(&&**name));
+            !others.into_iter().any(|(name, value)| has_canary(name, value))
+        };
+        match from_variables(pairs.iter().cloned()) {
+            Ok(settings) => {
+                let shown = format!("{settings:?}");
+                assert!(!others_have_none(&SECRETS) || !shown.contains(CANARY), "{shown}");
+                assert!((1..=100_000).contains(&settings.max_in_flight));
+                assert!(!settings.segment.timeout.is_zero() && !settings.request_timeout.is_zero());
+                assert!(!settings.segment.write_key.is_empty());
+            }
+            Err(problems) => {
+                assert!(!problems.0.is_empty());
+                for problem in &problems.0 {
+                    // A variable can be there twice, in upper case and in another.
+                    let names_one = problem.starts_with("duplicate field `")
+                        || problem.split_once(": ").is_some_and(|(name, what)| !name.is_empty() && !what.is_empty());
+                    assert!(names_one, "{problem}");
+                    let is_clean = others_have_none(&[&SECRETS[..], &MAY_HOLD_ONE].concat());
+                    assert!(!is_clean || !problem.contains(CANARY), "{problem}");
+                }
+            }
+        }
+    });
+}

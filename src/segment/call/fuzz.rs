@@ -1,0 +1,224 @@
+//! Fuzz target `payload`: a body of any bytes, and the call that is made of it, against serde_json and a second reading of
+//! the rules.
+//!
+//! Dates alone are not judged a second time: jiff reads them here and there.
+
+use std::collections::BTreeMap;
+
+use jiff::{Timestamp, ToSpan};
+use serde_json::value::RawValue;
+
+use super::{Call, MAX_CALL_BYTES, milliseconds};
+use crate::customer::{BrokenRule, PayloadError, SegmentIdentifyPayload};
+use crate::fuzz::hold;
+use crate::fuzz::json::{is_taken, members, string};
+use crate::segment::ErrorCode;
+
+/// What stands in the corpus where only a value may be, so no message may have it.
+const CANARY: &str = "canary";
+
+const NESTED: &str = "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[";
+
+const TOKENS: &[&str] = &[
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    ":",
+    "\"",
+    "\\",
+    "null",
+    "true",
+    "false",
+    "0",
+    "-1",
+    "1e999",
+    "-0.10",
+    "\"\"",
+    "{}",
+    " ",
+    "\n",
+    "12345678901234567890",
+    "\\u0000",
+    "\\ud800",
+    "\\ud83d\\ude00",
+    "\\u0061",
+    "\u{feff}",
+    "\u{202e}",
+    "é",
+    "😀",
+    NESTED,
+    "\"userId\":",
+    "\"traits\":",
+    "\"timestamp\":",
+    "\"messageId\":",
+    "\"anonymousId\":",
+    "\"context\":",
+    "\"library\":",
+    "\"integrations\":",
+    "\"type\":",
+    "\"identify\"",
+    "\"email\":",
+    "\"age\":",
+    "\"address\":",
+    "\"createdAt\":",
+    "\"2026-01-31T09:30:00.123456Z\"",
+    "\"9999-12-31T23:59:60-23:59\"",
+    "\"anonymous\"",
+    "\"000-0\"",
+    "\"canary\"",
+    "~/~1",
+];
+
+type Members = BTreeMap<String, Box<RawValue>>;
+
+fn object(text: &str) -> Option<Members> {
+    members(text).map(|members| members.into_iter().collect())
+}
+
+/// Whether the rules of `POST /customers` are kept, read once more; `None` if that rests on a date.
+fn is_fit(body: &str) -> Option<bool> {
+    let Some(fields) = object(body) else { return Some(false) };
+    let mut rests_on_a_date = false;
+    let is_id = |id: String| {
+        !id.trim().is_empty() && !id.trim_matches(['0', '-']).is_empty() && !["-1", "null", "anonymous"].contains(&&*id)
+    };
+    let mut is_kept = fields.contains_key("userId") && fields.contains_key("traits");
+    for (name, value) in &fields {
+        let text = string(value.get());
+        let is_null = value.get() == "null";
+        is_kept &= match &**name {
+            "userId" => text.is_some_and(is_id),
+            "anonymousId" => is_null || text.is_some_and(is_id),
+            "messageId" => is_null || text.is_some_and(|id| (1..100).contains(&id.chars().count())),
+            "type" => is_null || text.as_deref() == Some("identify"),
+            "context" | "integrations" => is_null || value.get().starts_with('{'),
+            "timestamp" => {
+                rests_on_a_date |= text.is_some();
+                is_null || text.is_some()
+            }
+            "traits" => object(value.get()).is_some_and(|traits| {
+                traits.len() < 300 && traits.iter().all(|(name, value)| is_trait(name, value, &mut rests_on_a_date))
+            }),
+            _ => false,
+        };
+    }
+    (!is_kept || !rests_on_a_date).then_some(is_kept)
+}
+
+fn is_trait(name: &str, value: &RawValue, rests_on_a_date: &mut bool) -> bool {
+    let of = |firsts: &str| value.get().starts_with(|first| firsts.contains(first));
+    if matches!(value.get(), "null" | "\"\"") {
+        return true;
+    }
+    match name {
+        "age" => of("-0123456789"),
+        "address" | "company" => of("{"),
+        "birthday" | "createdAt" => {
+            *rests_on_a_date |= of("\"");
+            of("\"")
+        }
+        "avatar" | "description" | "email" | "firstName" | "gender" | "id" | "lastName" | "name" | "phone"
+        | "title" | "username" | "website" => of("\""),
+        _ => true,
+    }
+}
+
+/// A rule that is broken points at the field which breaks it, or at where the missing one should be.
+fn assert_points_into(body: &str, rule: &BrokenRule) {
+    let mut place = body.to_owned();
+    for token in rule.field.split('/').skip(1) {
+        let name = token.replace("~1", "/").replace("~0", "~");
+        let fields = members(&place).unwrap_or_else(|| panic!("{rule:?}"));
+        let is_it = |field: &str| {
+            let cut =
+                name.strip_suffix('…').is_some_and(|begin| begin.chars().count() == 100 && field.starts_with(begin));
+            field == name || cut
+        };
+        match fields.into_iter().find(|(field, _)| is_it(field)) {
+            Some((_, value)) => place = value.get().to_owned(),
+            None => return assert_eq!(rule.message, "is required", "{rule:?}"),
+        }
+    }
+    assert_ne!(rule.message, "is required", "{rule:?}");
+}
+
+fn assert_refused(body: &[u8], error: &PayloadError) {
+    match error {
+        PayloadError::InvalidJson { message } => {
+            assert!(!is_taken(body), "{message}");
+            assert!(!message.contains(CANARY) && message.contains(" at line "), "{message}");
+        }
+        PayloadError::Invalid { broken } => {
+            assert!(is_taken(body), "{broken:?}");
+            let body = std::str::from_utf8(body).unwrap();
+            assert_ne!(is_fit(body), Some(true), "{broken:?}");
+            assert!((1..=32).contains(&broken.len()));
+            for rule in broken {
+                assert!(!rule.message.contains(CANARY), "{rule:?}");
+                assert_points_into(body, rule);
+            }
+        }
+    }
+}
+
+/// The call says what the body says, and is a body that is taken itself.
+fn assert_says(call: &Call, payload: &SegmentIdentifyPayload<'_>, body: &str, message_id: &str) {
+    let wire = std::str::from_utf8(call.json()).unwrap();
+    assert!(call.json().len() <= MAX_CALL_BYTES && is_taken(call.json()), "{wire}");
+    let again = SegmentIdentifyPayload::parse(call.json()).unwrap();
+    let (sent, given) = (object(wire).unwrap(), object(body).unwrap());
+    let raw = |fields: &Members, name: &str| fields.get(name).map(|raw| raw.get().to_owned());
+    let text = |fields: &Members, name: &str| raw(fields, name).and_then(|raw| string(&raw));
+    assert_eq!(text(&sent, "userId"), text(&given, "userId"));
+    assert_eq!(call.user_id().as_ref(), text(&given, "userId").unwrap());
+    assert_eq!(raw(&sent, "traits"), raw(&given, "traits"), "verbatim");
+    assert_eq!(text(&sent, "anonymousId"), text(&given, "anonymousId"));
+    assert_eq!(text(&sent, "messageId").as_deref(), Some(message_id));
+    assert_eq!(text(&sent, "type").as_deref(), Some("identify"));
+    let integrations = raw(&given, "integrations").filter(|raw| raw != "null").unwrap_or("{}".into());
+    assert_eq!(raw(&sent, "integrations").unwrap(), integrations);
+    let context = object(&raw(&sent, "context").unwrap()).unwrap();
+    let asked = raw(&given, "context").and_then(|raw| object(&raw)).unwrap_or_default();
+    assert!(asked.iter().all(|(name, value)| context[name].get() == value.get()));
+    assert_eq!(context.len(), asked.len() + usize::from(!asked.contains_key("library")), "{wire}");
+    assert_eq!(again.timestamp, Some(payload.timestamp.unwrap_or(taken())));
+    assert_eq!((&again.user_id, again.traits.as_json()), (&payload.user_id, payload.traits.as_json()));
+    if let Some(Ok(time)) = text(&given, "timestamp").map(|text| text.parse::<Timestamp>()) {
+        let late = time.duration_since(payload.timestamp.unwrap());
+        assert!(!late.is_negative() && time < payload.timestamp.unwrap() + 1.millisecond(), "cut to milliseconds");
+        assert_eq!(text(&sent, "timestamp").unwrap(), milliseconds(payload.timestamp.unwrap()));
+    }
+    for shown in [format!("{payload:?}"), format!("{call:?}")] {
+        assert!(!shown.contains(CANARY), "{shown}");
+    }
+}
+
+fn taken() -> Timestamp {
+    Timestamp::from_millisecond(1_700_000_000_007).unwrap()
+}
+
+#[test]
+fn whatever_is_taken_is_what_segment_gets_and_the_rest_is_refused_with_reasons() {
+    hold("payload", TOKENS, |body| {
+        let parsed = SegmentIdentifyPayload::parse(body);
+        assert!(parsed == SegmentIdentifyPayload::parse(body), "two readings differ");
+        let payload = match parsed {
+            Ok(payload) => payload,
+            Err(error) => return assert_refused(body, &error),
+        };
+        assert!(is_taken(body));
+        let body = std::str::from_utf8(body).unwrap();
+        assert_ne!(is_fit(body), Some(false));
+        assert_eq!(payload.check_ids(), Ok(()));
+        let message_id = payload.message_id.as_deref().unwrap_or("m-1");
+        match Call::new(&payload, message_id, taken()) {
+            Ok(call) => assert_says(&call, &payload, body, message_id),
+            Err(error) => {
+                assert_eq!(error.code, ErrorCode::MessageTooLarge);
+                assert!(body.len() > MAX_CALL_BYTES / 8, "{} bytes are too large", body.len());
+            }
+        }
+    });
+}
