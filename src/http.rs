@@ -43,9 +43,9 @@ pub use server::{MAX_CONNECTIONS, serve};
 /// What a path gets at which there is nothing.
 pub const NOTHING_HERE: &str = "there is nothing at this path";
 
-/// Bodies that are being read at once, 64 KiB each: 640 MiB if all are hostile. As many as there may be connections, so
-/// that only streams of HTTP/2 beyond that are turned away.
-const MAX_READING: usize = MAX_CONNECTIONS;
+/// Bodies that are being read at once, beside one on each connection: as many streams of HTTP/2 as have a place in flight by
+/// default. With 64 KiB each they are 128 MiB, and one on each of 10,000 connections 640 MiB, if all callers are hostile.
+const MAX_READING: usize = 2048;
 
 /// What the routes share. The clients are injected.
 pub struct Edge {
@@ -55,7 +55,7 @@ pub struct Edge {
     auth: Auth,
     request_timeout: Duration,
     in_flight: InFlight,
-    /// Bodies that are being read.
+    /// Bodies that are being read, but for one on each connection.
     reading: InFlight,
     /// Brings the gauges up to date before they are read.
     measure: Box<dyn Fn() + Send + Sync>,

@@ -86,7 +86,7 @@ where
     let activity = Arc::new(Activity::default());
     let stream = TokioIo::new(Counted { stream, activity: activity.clone() });
     let builder = builder(Streams { life, shared: shared.clone(), activity: activity.clone() });
-    let of = Arc::new(Connection { shared, activity });
+    let of = Arc::new(Connection { shared, activity, reading: InFlight::new(1) });
     let served = of.clone();
     let service = service_fn(move |request| served.clone().answer(request));
     let mut connection = pin!(builder.serve_connection(stream, service));
@@ -140,6 +140,8 @@ fn ticks_of(period: Duration) -> Interval {
 struct Connection {
     shared: Arc<Shared>,
     activity: Arc<Activity>,
+    /// The body that is being read, if one is.
+    reading: InFlight,
 }
 
 impl Connection {
@@ -148,7 +150,7 @@ impl Connection {
         let _under_way = self.activity.begin();
         let request = request.map(Body::new);
         if request.method() == Method::POST && request.uri().path() == customers::PATH {
-            return Ok(customers::answer(&self.shared.edge, request).await);
+            return Ok(customers::answer(&self.shared.edge, &self.reading, request).await);
         }
         Box::pin(self.shared.router.clone().oneshot(request)).await
     }

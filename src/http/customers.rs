@@ -18,6 +18,7 @@ use super::answer::{Answer, Failure};
 use super::auth::Unauthorized;
 use super::body::{self, MAX_BODY, NoBody};
 use super::code::Code;
+use super::in_flight::InFlight;
 use super::prefer::{self, Wait};
 use super::request_id::RequestId;
 use crate::customer::SegmentIdentifyPayload;
@@ -34,13 +35,13 @@ struct Failed {
 
 /// The handler, for the router.
 pub(super) async fn post(State(edge): State<Arc<Edge>>, request: Request) -> Response {
-    answer(&edge, request).await
+    answer(&edge, &InFlight::new(1), request).await
 }
 
-/// The handler.
-pub(super) async fn answer(edge: &Edge, request: Request) -> Response {
+/// The handler. One body at a time has a place of the connection's own, so that no others can keep it from being read.
+pub(super) async fn answer(edge: &Edge, own: &InFlight, request: Request) -> Response {
     let id = RequestId::of(request.headers());
-    match customer(edge, request).await {
+    match customer(edge, own, request).await {
         Ok((standing, answer)) => {
             match standing {
                 Standing::Accepted => edge.status.requests_accepted.inc(),
@@ -62,11 +63,10 @@ pub(super) async fn answer(edge: &Edge, request: Request) -> Response {
     }
 }
 
-async fn customer(edge: &Edge, request: Request) -> Result<(Standing, Answer), Failed> {
+async fn customer(edge: &Edge, own: &InFlight, request: Request) -> Result<(Standing, Answer), Failed> {
     let deadline = Instant::now() + edge.request_timeout;
     let (head, body) = request.into_parts();
     let overloaded = || unavailable(ErrorCode::Overloaded, "too many requests are in flight; this one was not sent");
-    let reading = edge.reading.enter().ok_or_else(overloaded)?;
     if edge.life.is_draining() {
         body::throw_away(&head.headers, body, deadline).await;
         return Err(unavailable(ErrorCode::ShuttingDown, "the relay is shutting down"));
@@ -83,6 +83,7 @@ async fn customer(edge: &Edge, request: Request) -> Result<(Standing, Answer), F
         let failure = Failure::new(Code::UnsupportedMediaType, fault);
         return Err(Failed::new(&failure));
     }
+    let reading = own.enter().or_else(|| edge.reading.enter()).ok_or_else(overloaded)?;
     let body = body::read(&head.headers, body, deadline).await.map_err(no_body)?;
     let signed_id = claim.prove(&body).map_err(unauthorized)?;
     let key = idempotency_key(signed_id, &head.headers);

@@ -1,5 +1,5 @@
 //! How many requests have a place at once. A place in flight is taken when the body is there, so that nobody holds one by
-//! being slow; bodies that are being read have places of their own.
+//! being slow; bodies that are being read have places of their own: one on each connection, and some for all.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
