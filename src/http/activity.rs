@@ -43,8 +43,8 @@ impl Activity {
 
     /// A stream of HTTP/2 begins.
     pub(super) fn open(self: Arc<Self>) -> OpenStream {
-        self.streams.fetch_add(1, Relaxed);
-        OpenStream(self)
+        let is_alone = self.streams.fetch_add(1, Relaxed) == 0;
+        OpenStream { of: self, is_alone }
     }
 
     /// How it stands now.
@@ -95,11 +95,15 @@ impl Drop for RequestUnderWay<'_> {
 }
 
 /// A stream of HTTP/2, closed when this is dropped.
-pub(super) struct OpenStream(Arc<Activity>);
+pub(super) struct OpenStream {
+    of: Arc<Activity>,
+    /// There was no other on its connection when it began.
+    pub(super) is_alone: bool,
+}
 
 impl Drop for OpenStream {
     fn drop(&mut self) {
-        self.0.streams.fetch_sub(1, Relaxed);
+        self.of.streams.fetch_sub(1, Relaxed);
     }
 }
 

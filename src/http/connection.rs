@@ -40,7 +40,7 @@ const MAX_HEADERS: usize = 100;
 /// Requests at once on one HTTP/2 connection, as RFC 9113 recommends at least.
 const MAX_STREAMS: u32 = 100;
 
-/// Streams open on all HTTP/2 connections together; one more is reset. A stream is open until its peer has room for the
+/// Streams open on all HTTP/2 connections together, beside one on each; one more is reset. A stream is open until its peer has room for the
 /// answer, and peers who give none have [`MAX_STREAMS`] answers each kept for them until they are closed: `/metrics`, the
 /// largest that anyone may ask for, 50,000 times is 1 GB.
 const MAX_OPEN_STREAMS: usize = 50_000;
@@ -165,15 +165,17 @@ struct Streams {
 }
 
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
-    /// A stream for which there is no place is dropped, and so reset.
+    /// A stream for which there is no place is dropped, and so reset. One that is alone on its connection needs none, so that
+    /// other connections, which are bounded themselves, cannot keep it from being served.
     fn execute(&self, stream: F) {
         let open = self.activity.clone().open();
         let shared = self.shared.clone();
         self.life.spawn("stream", async move {
-            if let Some(_place) = shared.streams.enter() {
+            let place = shared.streams.enter();
+            if open.is_alone || place.is_some() {
                 stream.await;
             }
-            drop(open);
+            drop((place, open));
         });
     }
 }

@@ -121,20 +121,23 @@ async fn an_http2_peer_who_takes_no_answer_is_waited_for_for_10_to_15_seconds() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_all_places_for_streams_are_taken_one_more_is_reset() {
+async fn while_all_places_for_streams_are_taken_each_connection_has_one_and_the_next_is_reset() {
     let mut peer = Peer::new();
     let shared = peer.shared.clone();
     let places: Vec<_> = std::iter::from_fn(|| shared.streams.enter()).collect();
     assert_eq!(places.len(), 50_000);
     peer.send(HTTP2_THAT_READS_NOTHING).await;
+    peer.send(b"\0\0\x0c\x01\x05\0\0\0\x03\x82\x86\x04\x08/healthz").await;
+    let reset = |stream: u8| [b"\0\0\x04\x03\0\0\0\0", &[stream][..], b"\0\0\0\x08"].concat();
     let mut read = Vec::new();
-    // Only what has no answer is reset; and its frame is the last for as long as nothing else is said.
-    let reset = async {
-        while !read.ends_with(b"\0\0\x04\x03\0\0\0\0\x01\0\0\0\x08") {
+    // Its frame is the last for as long as nothing else is said.
+    let told = async {
+        while !read.ends_with(&reset(3)) {
             assert!(peer.stream.read_buf(&mut read).await.unwrap() > 0, "{read:?}");
         }
     };
-    timeout(Duration::from_secs(1), reset).await.unwrap();
+    timeout(Duration::from_secs(1), told).await.unwrap();
+    assert!(!read.windows(13).any(|bytes| bytes == reset(1)), "{read:?}");
 }
 
 #[tokio::test(start_paused = true)]
