@@ -55,14 +55,14 @@ impl Activity {
     pub(super) fn found(&self) -> Found {
         let is_http2 = self.is_http2.load(Relaxed);
         let heard = self.heard.load(Relaxed) != self.heard_by_end.load(Relaxed);
-        let is_blocked = self.is_blocked.load(Relaxed);
-        let half_done = if is_http2 { self.streams.load(Relaxed) > 0 } else { heard };
+        let is_half_done = if is_http2 { self.streams.load(Relaxed) > 0 } else { heard };
         Found {
             begun: self.begun.load(Relaxed),
             ended: self.ended.load(Relaxed),
             written: self.written.load(Relaxed),
             is_http2,
-            awaits_peer: is_blocked || half_done,
+            is_half_done,
+            is_blocked: self.is_blocked.load(Relaxed),
         }
     }
 

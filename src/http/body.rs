@@ -34,20 +34,28 @@ pub(super) enum NoBody {
 }
 
 /// The whole body.
-pub(super) async fn read(headers: &HeaderMap, body: Body, deadline: Instant) -> Result<Bytes, NoBody> {
+pub(super) async fn read(headers: &HeaderMap, mut body: Body, deadline: Instant) -> Result<Bytes, NoBody> {
     if body.size_hint().lower() > MAX_BODY as u64 {
         throw_away(headers, body, deadline).await;
         return Err(NoBody::TooLarge);
     }
-    timeout_at(deadline, collect(body)).await.unwrap_or(Err(NoBody::Late))
+    let outcome = timeout_at(deadline, collect(&mut body)).await.unwrap_or(Err(NoBody::Late));
+    if outcome == Err(NoBody::TooLarge) {
+        drain(body, deadline).await;
+    }
+    outcome
 }
 
 /// Reads what is under way of a body that is refused, so that the answer will be read.
-pub(super) async fn throw_away(headers: &HeaderMap, mut body: Body, deadline: Instant) {
+pub(super) async fn throw_away(headers: &HeaderMap, body: Body, deadline: Instant) {
     if headers.contains_key(EXPECT) {
         // The sender waits for a go-ahead that it will not get.
         return;
     }
+    drain(body, deadline).await;
+}
+
+async fn drain(mut body: Body, deadline: Instant) {
     let read = async {
         let mut read = 0;
         while read < MAX_THROWN_AWAY
@@ -60,23 +68,22 @@ pub(super) async fn throw_away(headers: &HeaderMap, mut body: Body, deadline: In
     let _ = timeout_at(deadline, read).await;
 }
 
-async fn collect(mut body: Body) -> Result<Bytes, NoBody> {
-    let Some(first) = next(&mut body).await? else { return Ok(Bytes::new()) };
+/// Stops where the body is found to be too large.
+async fn collect(body: &mut Body) -> Result<Bytes, NoBody> {
+    let Some(first) = next(body).await? else { return Ok(Bytes::new()) };
     if body.is_end_stream() && first.len() <= MAX_BODY {
         // The usual case: nothing is copied.
         return Ok(first);
     }
     let mut whole = Vec::from(first);
-    let mut length = whole.len();
-    while let Some(chunk) = next(&mut body).await? {
-        length += chunk.len();
-        if length <= MAX_BODY {
-            whole.extend_from_slice(&chunk);
-        } else if length > MAX_BODY + MAX_THROWN_AWAY {
-            break;
+    while whole.len() <= MAX_BODY {
+        match next(body).await? {
+            Some(chunk) if whole.len() + chunk.len() <= MAX_BODY => whole.extend_from_slice(&chunk),
+            Some(_) => break,
+            None => return Ok(whole.into()),
         }
     }
-    if length > MAX_BODY { Err(NoBody::TooLarge) } else { Ok(whole.into()) }
+    Err(NoBody::TooLarge)
 }
 
 /// The next bytes; trailers are passed over.
@@ -136,6 +143,14 @@ mod tests {
     async fn a_body_that_does_not_come_is_late() {
         assert_eq!(read_all(silent()).await, Err(NoBody::Late));
     }
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_is_too_large_and_then_stops_is_too_large_and_not_late() {
+        let chunk = Frame::data(Bytes::from(vec![b' '; MAX_BODY + 1]));
+        let silence = futures_util::stream::pending::<Result<Frame<Bytes>, std::io::Error>>();
+        let stops = futures_util::StreamExt::chain(futures_util::stream::iter([Ok(chunk)]), silence);
+        assert_eq!(read_all(Body::new(StreamBody::new(stops))).await, Err(NoBody::TooLarge));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_refused_body_that_does_not_come_is_not_waited_for() {
         let begun = Instant::now();

@@ -8,22 +8,27 @@ use std::time::Duration;
 /// How often a connection is looked at, and after how many looks it is closed.
 pub(super) struct Patience {
     pub(super) tick: Duration,
-    /// Ticks at which the same thing was awaited of the peer: that a head ends, that an answer is read.
+    /// Ticks at which it was awaited that the peer ends a head, or makes room for the answers of open streams.
     slow: u32,
+    /// Ticks at which the system had no room for what was to be written.
+    unread: u32,
     /// Ticks at which nothing had happened since the one before.
     idle: u32,
     /// The same while others wait for a place.
     crowded: u32,
 }
 
-/// While the process serves. A head, and an answer of which nothing is read, have 10 to 15 s: that is a packet or two, so
-/// it is for the slowest line with several of them lost. An idle connection has 75 to 80 s: longer than the minute for
+/// While the process serves. A head has 10 to 15 s: that is a packet or two, so it is for the slowest line with several of
+/// them lost. An answer of which nothing is taken has 25 to 30 s: Linux asks for more when a third of its buffer of up to
+/// 4 MiB (tcp_wmem) is free, which takes that long at 45 kB/s. An idle connection has 75 to 80 s: longer than the minute for
 /// which load balancers commonly keep theirs, so that they, not we, end it. While all places are taken it has 5 to 10 s:
 /// a caller who just had an answer may well ask again.
-pub(super) const SERVING: Patience = Patience { tick: Duration::from_secs(5), slow: 3, idle: 15, crowded: 1 };
+pub(super) const SERVING: Patience =
+    Patience { tick: Duration::from_secs(5), slow: 3, unread: 6, idle: 15, crowded: 1 };
 
 /// While it drains: time enough to read a request that is on its way, and no reason to wait for one that is not.
-pub(super) const DRAINING: Patience = Patience { tick: Duration::from_millis(500), slow: 2, idle: 1, crowded: 1 };
+pub(super) const DRAINING: Patience =
+    Patience { tick: Duration::from_millis(500), slow: 2, unread: 2, idle: 1, crowded: 1 };
 
 /// What a tick finds.
 #[derive(Clone, Copy)]
@@ -36,8 +41,10 @@ pub(super) struct Found {
     pub(super) written: u64,
     /// Its peers can keep us writing without asking for anything, so that what is written is no sign of life.
     pub(super) is_http2: bool,
-    /// It is for the peer to do something, unless a request is being answered.
-    pub(super) awaits_peer: bool,
+    /// A head is begun, or a stream of HTTP/2 open, and it is for the peer to go on, unless a request is being answered.
+    pub(super) is_half_done: bool,
+    /// The peer has not taken what was to be written last.
+    pub(super) is_blocked: bool,
 }
 
 /// What the ticks so far found.
@@ -61,12 +68,13 @@ impl Watch {
         }
         self.idle = if moved || (wrote && !found.is_http2) { 0 } else { self.idle + 1 };
         // The first tick that finds it counts: it may have been so for a whole tick.
-        self.slow = match (found.awaits_peer, moved || wrote) {
+        self.slow = match (found.is_half_done || found.is_blocked, moved || wrote) {
             (true, true) => 1,
             (true, false) => self.slow + 1,
             (false, _) => 0,
         };
-        self.slow >= patience.slow || self.idle >= if crowded { patience.crowded } else { patience.idle }
+        let slow = if found.is_half_done || crowded { patience.slow } else { patience.unread };
+        self.slow >= slow || self.idle >= if crowded { patience.crowded } else { patience.idle }
     }
 }
 
@@ -74,8 +82,10 @@ impl Watch {
 mod tests {
     use super::{DRAINING, Found, Patience, SERVING, Watch};
 
-    const QUIET: Found = Found { begun: 1, ended: 1, written: 1, is_http2: false, awaits_peer: false };
-    const HALF_DONE: Found = Found { awaits_peer: true, ..QUIET };
+    const QUIET: Found =
+        Found { begun: 1, ended: 1, written: 1, is_http2: false, is_half_done: false, is_blocked: false };
+    const HALF_DONE: Found = Found { is_half_done: true, ..QUIET };
+    const UNREAD: Found = Found { is_blocked: true, ..QUIET };
     const ANSWERING: Found = Found { begun: 2, ..HALF_DONE };
 
     /// The tick at which it is closed if every tick finds the same, after one that found a request begun and ended.
@@ -86,9 +96,10 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_closed_after_75_seconds_and_a_slow_peer_after_10() {
+    fn silence_is_closed_after_75_seconds_a_slow_head_after_10_and_who_does_not_read_after_25() {
         assert_eq!(closed_at(QUIET, &SERVING, false), Some(15));
         assert_eq!(closed_at(HALF_DONE, &SERVING, false), Some(3));
+        assert_eq!(closed_at(UNREAD, &SERVING, false), Some(6));
     }
 
     #[test]

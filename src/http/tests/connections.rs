@@ -167,7 +167,7 @@ async fn a_caller_who_reads_no_answer_is_read_no_more_and_closed() {
     }
     // Every write that fails from now on says that it is closed.
     let closed = async { while peer.stream.write_all(b"x").await.is_ok() {} };
-    timeout(Duration::from_secs(20), closed).await.unwrap();
+    timeout(Duration::from_secs(35), closed).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -110,7 +110,7 @@ async fn hundreds_of_requests_in_one_write_get_each_its_own_answer_in_order() {
     .await;
 }
 
-/// One test for all, because it takes the 10 to 15 seconds for which they are waited for.
+/// One test for all, because it takes the 25 to 30 seconds for which they are waited for.
 #[tokio::test]
 async fn callers_who_neither_end_their_heads_nor_read_are_closed_and_hold_nobody_up() {
     let mut app = App::start().await;
