@@ -66,7 +66,8 @@ impl App {
     pub async fn run(self, listener: TcpListener, settings: &Settings) -> anyhow::Result<Ending> {
         let address = listener.local_addr().context("no local address")?;
         self.life.supervise("http", http::serve(listener, self.edge, self.places));
-        tracing::info!(%address, endpoint = %settings.segment.endpoint, "segment-relay serves");
+        let auth = settings.auth.name();
+        tracing::info!(%address, endpoint = %settings.segment.endpoint, auth, "segment-relay serves");
         if settings.auth.is_none() {
             tracing::warn!("RELAY_AUTH is none: whoever can reach this port can send customers");
         }

@@ -132,6 +132,7 @@ pub fn from_variables(variables: impl Iterator<Item = (String, String)>) -> Resu
     let request_timeout = checks.duration("RELAY_REQUEST_TIMEOUT", environment.relay_request_timeout.as_deref(), "10s");
     let max_in_flight = checks.number("RELAY_MAX_IN_FLIGHT", environment.relay_max_in_flight.as_deref(), 2048);
     let outbox = checks.outbox(&environment);
+    checks.replays(&auth, outbox.as_ref());
     let admin_token = checks.admin_token(environment.relay_admin_token.as_deref());
     let shutdown_delay = checks.pause("RELAY_SHUTDOWN_DELAY", environment.relay_shutdown_delay.as_deref(), "1s");
     let shutdown_grace = checks.pause("RELAY_SHUTDOWN_GRACE", environment.relay_shutdown_grace.as_deref(), "25s");
@@ -182,7 +183,7 @@ fn read_only(names: &[&str]) -> Result<Environment, Problems> {
 }
 
 fn read(variables: impl Iterator<Item = (String, String)>) -> Result<Environment, Problems> {
-    let set = variables.filter(|(name, value)| checks::is_ours(name) && !value.is_empty());
+    let set = variables.filter(|(name, value)| (checks::is_ours(name) || name == "PORT") && !value.is_empty());
     let (set, misspelt): (Vec<_>, Vec<_>) = set.partition(|(name, _)| *name == name.to_uppercase());
     if !misspelt.is_empty() {
         // To envy they would be the settings themselves.

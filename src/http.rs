@@ -123,13 +123,14 @@ pub fn router(edge: Arc<Edge>) -> Router {
         .get("/readyz", health::readyz, openapi::health::readyz())
         .get("/metrics", health::metrics, openapi::health::metrics())
         .get("/docs", docs::page, openapi::docs::page())
-        .get("/docs/{file}", docs::file, openapi::docs::file())
-        .on_router(|router| router.fallback(not_found).method_not_allowed_fallback(method_not_allowed));
+        .get("/docs/{file}", docs::file, openapi::docs::file());
     let routes = match &edge.operator {
         Some(operator) => routes.merge(operator::routes(edge.clone(), operator.clone())),
         None => routes,
     };
-    routes.documented("/openapi.json", &edge.auth).with_state(edge)
+    let router = routes.documented("/openapi.json", &edge.auth);
+    // It counts for the routes that are there by now, so for all.
+    router.fallback(not_found).method_not_allowed_fallback(method_not_allowed).with_state(edge)
 }
 
 async fn not_found(request: Request) -> Response {

@@ -3,11 +3,13 @@
 use std::process::ExitCode;
 
 use super::serve::runtime;
-use crate::segment;
+use crate::{descriptors, http, segment};
 
 pub(super) fn run() -> anyhow::Result<ExitCode> {
     let settings = super::settings()?;
     println!("settings: right");
+    println!("callers:  RELAY_AUTH is {}", settings.auth.name());
+    descriptors::for_connections(http::MAX_CONNECTIONS, settings.segment.max_concurrency.get())?;
     match runtime()?.block_on(segment::reach(&settings.segment))? {
         Ok(answer) => {
             println!("segment:  reached at {} ({answer})", settings.segment.endpoint);

@@ -4,8 +4,8 @@ use std::str::FromStr;
 
 use axum::http::HeaderName;
 
-use super::Environment;
 use super::checks::Checks;
+use super::{Environment, OutboxSettings};
 use crate::http::auth::{Auth, Encoding};
 
 /// Where the scheme comes from.
@@ -69,6 +69,20 @@ impl Checks {
         auth
     }
 
+    /// A signed request that is sent again is told by its key, so the key has to be remembered for as long as the signature
+    /// is fresh.
+    pub(super) fn replays(&mut self, auth: &Auth, outbox: Option<&OutboxSettings>) {
+        if let (Some(fresh), Some(outbox)) = (auth.signatures_stay_fresh(), outbox)
+            && outbox.window < fresh
+        {
+            let fresh = humantime::format_duration(fresh);
+            self.problem(
+                "RELAY_IDEMPOTENCY_WINDOW",
+                format_args!("must be {fresh} at least: so long is a signature fresh"),
+            );
+        }
+    }
+
     fn secrets(&mut self, auth: &mut Auth, secrets: Option<&str>) {
         let Some(secrets) = secrets else {
             if !auth.is_none() {
@@ -81,7 +95,7 @@ impl Checks {
         }
         let secrets: Vec<&str> = secrets.split(',').map(str::trim_ascii).collect();
         if secrets.len() > MOST {
-            self.problem(SECRETS, format_args!("more than {MOST}"));
+            return self.problem(SECRETS, format_args!("more than {MOST}"));
         }
         for (number, secret) in (1..).zip(&secrets) {
             let accepted = if secret.is_empty() { Err("is empty") } else { auth.accept(secret) };
@@ -182,6 +196,20 @@ mod tests {
         }
         let many = vec!["t0ken"; 17].join(",");
         assert_eq!(auth(&[("RELAY_AUTH", "bearer"), ("RELAY_AUTH_SECRETS", &many)]).unwrap_err().len(), 1);
+    }
+
+    #[test]
+    fn keys_are_remembered_for_as_long_as_a_signature_is_fresh() {
+        let outbox = ("RELAY_OUTBOX_URL", "sqlite:///tmp/outbox.db");
+        let [webhooks, hmac] = [SCHEMES[0], SCHEMES[1]].map(|(scheme, secret)| {
+            move |window| {
+                [("RELAY_AUTH", scheme), ("RELAY_AUTH_SECRETS", secret), ("RELAY_IDEMPOTENCY_WINDOW", window), outbox]
+            }
+        });
+        assert!(auth(&webhooks("10m")).is_ok());
+        assert!(auth(&hmac("1s")).is_ok());
+        let problems = auth(&webhooks("599s")).unwrap_err();
+        assert_eq!(problems, ["RELAY_IDEMPOTENCY_WINDOW: must be 10m at least: so long is a signature fresh"]);
     }
 
     #[test]

@@ -152,4 +152,7 @@ fn values_out_of_bounds_are_refused() {
 fn a_setting_in_other_letters_than_capitals_is_misspelt() {
     let problems = settings(&[KEY, ("SEGMENT_Write_Key", "another-secret")]).unwrap_err();
     assert_eq!(problems, ["SEGMENT_Write_Key: no such setting; settings are in capital letters"]);
+    let problems = settings(&[KEY, ("relay_auth", "bearer")]).unwrap_err();
+    assert_eq!(problems, ["relay_auth: no such setting; settings are in capital letters"]);
+    settings(&[KEY, ("port", "nobody's")]).unwrap();
 }

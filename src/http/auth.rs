@@ -106,6 +106,12 @@ impl Auth {
         matches!(self.0, Scheme::None)
     }
 
+    /// For how long a captured request would be let in again, from the earliest time of its sender's clock to the latest. None:
+    /// for ever, or the scheme has no signatures.
+    pub fn signatures_stay_fresh(&self) -> Option<Duration> {
+        matches!(self.0, Scheme::StandardWebhooks(_)).then_some(2 * standard_webhooks::TOLERANCE)
+    }
+
     /// The scheme's name, as in `RELAY_AUTH`.
     pub fn name(&self) -> &'static str {
         match self.0 {

@@ -143,6 +143,7 @@ mod tests {
     async fn a_body_that_does_not_come_is_late() {
         assert_eq!(read_all(silent()).await, Err(NoBody::Late));
     }
+
     #[tokio::test(start_paused = true)]
     async fn a_body_that_is_too_large_and_then_stops_is_too_large_and_not_late() {
         let chunk = Frame::data(Bytes::from(vec![b' '; MAX_BODY + 1]));

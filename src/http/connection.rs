@@ -27,7 +27,7 @@ use super::activity::{Activity, Counted};
 use super::body::MAX_BODY;
 use super::in_flight::InFlight;
 use super::patience::{DRAINING, SERVING, Watch};
-use super::{Edge, customers};
+use super::{Edge, MAX_READING, customers};
 use crate::lifecycle::Lifecycle;
 
 /// The largest head of a request, in bytes: common proxies allow 8 to 16 KiB; twice that is generous. Of HTTP/1 it is also
@@ -39,11 +39,6 @@ const MAX_HEADERS: usize = 100;
 
 /// Requests at once on one HTTP/2 connection, as RFC 9113 recommends at least.
 const MAX_STREAMS: u32 = 100;
-
-/// Streams open on all HTTP/2 connections together, beside one on each; one more is reset. A stream is open until its peer has room for the
-/// answer, and peers who give none have [`MAX_STREAMS`] answers each kept for them until they are closed: `/metrics`, the
-/// largest that anyone may ask for, 50,000 times is 1 GB.
-const MAX_OPEN_STREAMS: usize = 50_000;
 
 /// Bytes of bodies under way on one HTTP/2 connection: four of the largest.
 const CONNECTION_WINDOW: u32 = 4 * MAX_BODY as u32;
@@ -65,14 +60,17 @@ pub(super) struct Shared {
     pub(super) router: Router,
     /// All places for connections are taken, and others wait.
     pub(super) crowded: AtomicBool,
-    /// Streams that are open.
+    /// Streams of HTTP/2 that are open, beside one on each connection: as many as may have a place for their body or in
+    /// flight. One more is reset. A stream is open until its peer has room for the answer, and peers who give none have their
+    /// answers kept until they are closed: 22 KB for `/metrics`, the largest that anyone may ask for.
     pub(super) streams: InFlight,
 }
 
 impl Shared {
     pub(super) fn new(edge: Arc<Edge>) -> Self {
         let router = super::router(edge.clone());
-        Self { edge, router, crowded: AtomicBool::new(false), streams: InFlight::new(MAX_OPEN_STREAMS) }
+        let streams = InFlight::new(MAX_READING.saturating_add(edge.in_flight.max()));
+        Self { edge, router, crowded: AtomicBool::new(false), streams }
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) const PAGE: File = File {
 };
 
 /// What the page links.
-pub(super) const FILES: [File; 3] = [
+pub(super) const FILES: [File; 5] = [
     File {
         name: "swagger-ui.css",
         media_type: "text/css; charset=utf-8",
@@ -52,6 +52,18 @@ pub(super) const FILES: [File; 3] = [
         media_type: "text/javascript; charset=utf-8",
         bytes: include_bytes!("docs/start.js"),
         is_gzip: false,
+    },
+    File {
+        name: "LICENSE",
+        media_type: "text/plain; charset=utf-8",
+        bytes: include_bytes!(concat!(env!("OUT_DIR"), "/LICENSE.gz")),
+        is_gzip: true,
+    },
+    File {
+        name: "NOTICE",
+        media_type: "text/plain; charset=utf-8",
+        bytes: include_bytes!(concat!(env!("OUT_DIR"), "/NOTICE.gz")),
+        is_gzip: true,
     },
 ];
 

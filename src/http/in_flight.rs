@@ -24,6 +24,11 @@ impl InFlight {
         Some(Place(self))
     }
 
+    /// How many there are.
+    pub(super) fn max(&self) -> usize {
+        self.max
+    }
+
     /// How many are taken.
     pub(super) fn taken(&self) -> usize {
         self.taken.load(Ordering::Relaxed)

@@ -47,6 +47,11 @@ async fn every_path_of_the_document_takes_its_methods_and_no_others() {
                 let allowed: BTreeSet<_> =
                     allowed.map(|name| Method::from_bytes(name.trim().as_bytes()).unwrap()).collect();
                 assert_eq!(allowed, methods, "{path}");
+                // A HEAD has no body.
+                if method != Method::HEAD {
+                    answer.assert_failed(405, "method_not_allowed");
+                }
+                assert!(answer.header("x-request-id").is_some(), "{path}");
             }
         }
     }

@@ -14,7 +14,7 @@ use super::keys::{Keys, LENGTH};
 use super::signed_body::base64;
 
 /// How far the sender's clock may be off, either way: what the specification's own libraries allow.
-const TOLERANCE: Duration = Duration::from_secs(5 * 60);
+pub(super) const TOLERANCE: Duration = Duration::from_secs(5 * 60);
 
 /// The names of a request's three headers.
 pub(in crate::http) struct Names {

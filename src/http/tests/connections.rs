@@ -125,7 +125,7 @@ async fn while_all_places_for_streams_are_taken_each_connection_has_one_and_the_
     let mut peer = Peer::new();
     let shared = peer.shared.clone();
     let places: Vec<_> = std::iter::from_fn(|| shared.streams.enter()).collect();
-    assert_eq!(places.len(), 50_000);
+    assert!(places.len() >= 2_048, "{}", places.len());
     peer.send(HTTP2_THAT_READS_NOTHING).await;
     peer.send(b"\0\0\x0c\x01\x05\0\0\0\x03\x82\x86\x04\x08/healthz").await;
     let reset = |stream: u8| [b"\0\0\x04\x03\0\0\0\0", &[stream][..], b"\0\0\0\x08"].concat();

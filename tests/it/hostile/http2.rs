@@ -125,7 +125,7 @@ async fn floods_of_frames_are_stopped_or_cost_nobody_else() {
 
 #[tokio::test]
 async fn streams_beyond_the_hundredth_are_refused_and_bodies_that_trickle_are_408() {
-    let mut app = App::with(&[("RELAY_REQUEST_TIMEOUT", "3s")]).await;
+    let mut app = App::with(&[("RELAY_REQUEST_TIMEOUT", "8s")]).await;
     withstand(&mut app, async |app| {
         join_all((0..CROWD).map(async |_| {
             let mut peer = H2::connect(app.relay().address(), &[]).await;
@@ -154,7 +154,7 @@ const GREEDY: usize = 30;
 
 #[tokio::test]
 async fn streams_that_take_every_place_for_bodies_keep_no_other_connection_from_being_read() {
-    let mut app = App::with(&[("RELAY_REQUEST_TIMEOUT", "3s")]).await;
+    let mut app = App::with(&[("RELAY_REQUEST_TIMEOUT", "8s")]).await;
     let turned_away = withstand(&mut app, async |app| {
         let greedy = join_all((0..GREEDY).map(async |_| {
             let mut peer = H2::connect(app.relay().address(), &[]).await;
