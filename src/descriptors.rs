@@ -17,6 +17,9 @@ const A_CORE: usize = 4;
 /// A request to Segment has a connection, and one more while its name is resolved or a second address is tried.
 const A_SLOT: usize = 2;
 
+/// Fewer connections than this are worth a warning: a busy load balancer alone keeps hundreds.
+const FEW: usize = 1_000;
+
 /// Fewer connections than this are no service.
 const FEWEST: usize = 64;
 
@@ -50,8 +53,10 @@ pub fn for_connections(most: usize, slots: usize) -> Result<usize, TooFew> {
     let set_aside = set_aside(slots, cores);
     let limit = raised_to(most.saturating_add(set_aside));
     let places = places(limit, set_aside, most)?;
-    if places < most {
-        tracing::warn!(limit, connections = places, of = most, "few files may be open: there are fewer connections");
+    if places < FEW.min(most) {
+        tracing::warn!(limit, connections = places, of = most, "few files may be open: there are few connections");
+    } else if places < most {
+        tracing::info!(limit, connections = places, of = most, "the limit of open files leaves fewer connections");
     }
     Ok(places)
 }

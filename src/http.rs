@@ -44,7 +44,7 @@ pub use server::{MAX_CONNECTIONS, serve};
 pub const NOTHING_HERE: &str = "there is nothing at this path";
 
 /// Bodies that are being read at once, beside one on each connection: as many streams of HTTP/2 as have a place in flight by
-/// default. With 64 KiB each they are 128 MiB, and one on each of 10,000 connections 640 MiB, if all callers are hostile.
+/// default. With 64 KiB each they are 128 MiB; SECURITY.md says what a connection can take in all.
 const MAX_READING: usize = 2048;
 
 /// What the routes share. The clients are injected.

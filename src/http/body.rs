@@ -75,7 +75,11 @@ async fn collect(body: &mut Body) -> Result<Bytes, NoBody> {
         // The usual case: nothing is copied.
         return Ok(first);
     }
-    let mut whole = Vec::from(first);
+    // As much as was announced, and no more: growing by doubling would take twice of it.
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(MAX_BODY).min(MAX_BODY);
+    let mut whole = Vec::with_capacity(first.len() + announced);
+    whole.extend_from_slice(&first);
+    drop(first);
     while whole.len() <= MAX_BODY {
         match next(body).await? {
             Some(chunk) if whole.len() + chunk.len() <= MAX_BODY => whole.extend_from_slice(&chunk),
