@@ -27,9 +27,11 @@ use crate::integration::{ErrorCode, IdempotencyKey, KeyKind, SOON, Standing, sen
 /// Where customers are posted.
 pub(super) const PATH: &str = "/customers";
 
-/// A failed request: its answer, and its code for the log.
+/// A failed request: its answer, and what the log says of it.
 struct Failed {
     code: Code,
+    /// Where it names nothing but headers, what the sender is told: whose clock or secret is wrong is for operators to find.
+    reason: Option<String>,
     answer: Answer,
 }
 
@@ -49,14 +51,14 @@ pub(super) async fn answer(edge: &Edge, own: &InFlight, request: Request) -> Res
             }
             answer.with_id(&id)
         }
-        Err(Failed { code, answer }) => {
+        Err(Failed { code, reason, answer }) => {
             let code = code.as_str();
             edge.status.request_failed(code);
             let request_id = id.as_str();
             if answer.status().is_server_error() {
                 tracing::warn!(request_id, code, "a customer was not accepted");
             } else {
-                tracing::info!(request_id, code, "a customer was refused");
+                tracing::info!(request_id, code, reason, "a customer was refused");
             }
             answer.with_id(&id)
         }
@@ -96,7 +98,7 @@ async fn customer(edge: &Edge, own: &InFlight, request: Request) -> Result<(Stan
     let _place = edge.in_flight.enter().ok_or_else(overloaded)?;
     let payload = SegmentIdentifyPayload::parse(&body).map_err(|error| {
         let (code, answer) = Answer::invalid(&error);
-        Failed { code, answer }
+        Failed { code, reason: None, answer }
     })?;
     let (time, applied) = wait.map(|Wait { time, applied }| (time, applied)).unzip();
     let mut client = edge.clients.open(deadline, key, time);
@@ -106,7 +108,7 @@ async fn customer(edge: &Edge, own: &InFlight, request: Request) -> Result<(Stan
             let answer = Answer::not_accepted(&error);
             // Of all failures this alone is heard after the call was stored, and because the caller waited.
             let applied = applied.filter(|_| error.code == ErrorCode::Rejected);
-            Err(Failed { code: Code::Call(error.code), answer: applying(applied, answer) })
+            Err(Failed { code: Code::Call(error.code), reason: None, answer: applying(applied, answer) })
         }
     }
 }
@@ -121,7 +123,7 @@ fn applying(applied: Option<HeaderValue>, answer: Answer) -> Answer {
 
 impl Failed {
     fn new(failure: &Failure<'_>) -> Self {
-        Self { code: failure.code(), answer: Answer::failure(failure) }
+        Self { code: failure.code(), reason: None, answer: Answer::failure(failure) }
     }
 }
 
@@ -131,7 +133,7 @@ fn unavailable(code: ErrorCode, message: &str) -> Failed {
 
 fn unauthorized(fault: Unauthorized) -> Failed {
     let failed = Failed::new(&Failure::new(Code::Unauthorized, &fault.message));
-    Failed { answer: fault.ask(failed.answer), ..failed }
+    Failed { code: failed.code, reason: Some(fault.message.clone()), answer: fault.ask(failed.answer) }
 }
 
 fn no_body(why: NoBody) -> Failed {

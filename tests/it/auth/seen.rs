@@ -40,6 +40,8 @@ async fn a_refusal_has_one_line_at_info_with_its_code_and_request_id() {
         let lines = lines_of(&app.relay().log(), "of-a-stranger");
         assert_eq!(lines.len(), 1, "{lines:?}");
         assert_eq!((&lines[0]["level"], &lines[0]["code"]), (&"INFO".into(), &"unauthorized".into()));
+        // As its sender heard it, which names headers alone.
+        assert_eq!(lines[0]["reason"], answer.message());
     }
 }
 
