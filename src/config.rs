@@ -183,7 +183,7 @@ fn read_only(names: &[&str]) -> Result<Environment, Problems> {
 }
 
 fn read(variables: impl Iterator<Item = (String, String)>) -> Result<Environment, Problems> {
-    let set = variables.filter(|(name, value)| (checks::is_ours(name) || name == "PORT") && !value.is_empty());
+    let set = variables.filter(|(name, value)| checks::is_ours(name) && !value.is_empty());
     let (set, misspelt): (Vec<_>, Vec<_>) = set.partition(|(name, _)| *name == name.to_uppercase());
     if !misspelt.is_empty() {
         // To envy they would be the settings themselves.

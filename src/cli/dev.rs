@@ -68,12 +68,11 @@ fn print_how_to_try(relay: &str, sandbox: &str, settings: &Settings) {
     let outbox = settings.outbox.as_ref().map(|outbox| outbox.path.display().to_string()).unwrap_or_default();
     let is_ours = settings.admin_token.as_ref().is_some_and(|token| token.reveal() == ADMIN_TOKEN);
     let token = if is_ours { ADMIN_TOKEN } else { "$RELAY_ADMIN_TOKEN" };
-    let auth = match settings.auth.name() {
-        "none" => String::new(),
-        scheme => format!(" (with what RELAY_AUTH={scheme} asks for)"),
-    };
+    let auth = &settings.auth;
+    let asked =
+        if auth.is_none() { String::new() } else { format!(" (with what RELAY_AUTH={} asks for)", auth.name()) };
     println!(
-        "relay   {relay}\nsandbox {sandbox} (stands in for Segment)\noutbox  {outbox}\n\nSend a customer{auth}:\n\n  \
+        "relay   {relay}\nsandbox {sandbox} (stands in for Segment)\noutbox  {outbox}\n\nSend a customer{asked}:\n\n  \
          curl -i {relay}/customers -H 'content-type: application/json' \\\n    \
          -d '{{\"userId\":\"c-1042\",\"traits\":{{\"email\":\"ada@example.com\",\"name\":\"Ada Lovelace\"}}}}'\n\n\
          Hear what Segment says to it: add -H 'prefer: wait=5'\n\n\

@@ -56,13 +56,14 @@ const RELAY_SERVICE: [&str; 2] = ["RELAY_PORT", "RELAY_SERVICE_"];
 /// What they hold for a Service of any name, such as `segment-relay` or `relay-postgres`. No setting of ours does.
 const ANY_SERVICE: [&str; 4] = ["_SERVICE_HOST", "_SERVICE_PORT", "_PORT_", "_PORT"];
 
-/// Whether a variable is meant for us, in whatever letters.
+/// Whether a variable is meant for us: in whatever letters, but for `PORT`, whose name is too common for that.
 pub(super) fn is_ours(name: &str) -> bool {
+    let is_port = name == "PORT";
     let name = &*name.to_ascii_uppercase();
     let prefixed = ["RELAY_", "SEGMENT_"].iter().any(|prefix| name.starts_with(prefix));
     let of_any_service = |part: &&str| if *part == "_PORT" { name.ends_with(*part) } else { name.contains(*part) };
     let made_up = RELAY_SERVICE.iter().any(|prefix| name.starts_with(prefix)) || ANY_SERVICE.iter().any(of_any_service);
-    prefixed && !made_up || NOT_YET.contains(&name)
+    prefixed && !made_up || is_port || NOT_YET.contains(&name)
 }
 
 /// What was found wrong so far.

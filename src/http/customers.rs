@@ -133,7 +133,7 @@ fn unavailable(code: ErrorCode, message: &str) -> Failed {
 
 fn unauthorized(fault: Unauthorized) -> Failed {
     let failed = Failed::new(&Failure::new(Code::Unauthorized, &fault.message));
-    Failed { code: failed.code, reason: Some(fault.message.clone()), answer: fault.ask(failed.answer) }
+    Failed { reason: Some(fault.message.clone()), answer: fault.ask(failed.answer), ..failed }
 }
 
 fn no_body(why: NoBody) -> Failed {
