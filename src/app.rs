@@ -7,22 +7,24 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
+use crate::api::AppState;
+use crate::api::admin::{Durations, Operator, OutboxReport, SegmentReport};
+use crate::auth::Auth;
 use crate::config::{OutboxSettings, Settings};
 use crate::delivery::Delivery;
-use crate::descriptors;
-use crate::http::operator::{Durations, Operator, OutboxReport, SegmentReport};
-use crate::http::{self, Edge};
-use crate::lifecycle::{Ending, Lifecycle};
+use crate::metrics::{Metrics, Summary};
 use crate::outbox::sqlite::{SqliteOutbox, SqliteSettings};
 use crate::outbox::{Contents, DeadLetters, Outbox, OutboxClients};
-use crate::segment::{LiveClients, SegmentClients};
-use crate::status::{Status, Summary};
+use crate::publisher::LiveClients;
+use crate::segment::SegmentClients;
+use crate::server::{self, fd_limit};
+use crate::supervisor::{Ending, Supervisor};
 
 /// A relay that is put together and not yet running.
 pub struct App {
-    edge: Arc<Edge>,
+    state: Arc<AppState>,
     outbox: Option<Arc<SqliteOutbox>>,
-    life: Lifecycle,
+    supervisor: Supervisor,
     /// How many connections there may be.
     places: usize,
 }
@@ -32,31 +34,36 @@ impl App {
     ///
     /// # Errors
     /// If HTTPS cannot be set up, the outbox cannot be opened, or too few files may be open.
-    pub fn build(settings: &Settings, life: &Lifecycle) -> anyhow::Result<Self> {
-        let places = descriptors::for_connections(http::MAX_CONNECTIONS, settings.segment.max_concurrency.get())?;
-        let status = Arc::new(Status::new()?);
-        let live = Arc::new(LiveClients::start(settings.segment.clone(), status.clone(), life)?);
-        let outbox = settings.outbox.as_ref().map(|outbox| open(outbox, &status, &live, life)).transpose()?;
+    pub fn build(settings: &Settings, supervisor: &Supervisor) -> anyhow::Result<Self> {
+        let places = fd_limit::for_connections(server::MAX_CONNECTIONS, settings.segment.max_concurrency.get())?;
+        let metrics = Arc::new(Metrics::new()?);
+        let live = Arc::new(LiveClients::start(settings.segment.clone(), metrics.clone(), supervisor)?);
+        let outbox = settings.outbox.as_ref().map(|outbox| open(outbox, &metrics, &live, supervisor)).transpose()?;
         let clients: Arc<dyn SegmentClients> = match &outbox {
-            Some(outbox) => Arc::new(OutboxClients::new(outbox.clone(), live.message_ids(), life)),
+            Some(outbox) => Arc::new(OutboxClients::new(outbox.clone(), live.message_ids(), supervisor)),
             None => live.clone(),
         };
-        let (segment, stored, gauges) = (live.clone(), outbox.clone(), status.clone());
-        let mut edge =
-            Edge::new(clients, status.clone(), life.clone(), settings.request_timeout, settings.max_in_flight)
-                .guarded_by(settings.auth.clone())
-                .measured_by(move || {
-                    segment.measure(&gauges);
-                    let oldest = stored.as_ref().and_then(|outbox| age(&outbox.contents()));
-                    gauges.outbox_oldest_seconds.set(oldest.map_or(0, |age| age.as_secs().cast_signed()));
-                });
+        let (segment, stored, gauges) = (live.clone(), outbox.clone(), metrics.clone());
+        let mut state = AppState::new(
+            clients,
+            metrics.clone(),
+            supervisor.clone(),
+            settings.request_timeout,
+            settings.max_in_flight,
+        )
+        .guarded_by(Auth::new(&settings.auth))
+        .measured_by(move || {
+            segment.measure(&gauges);
+            let oldest = stored.as_ref().and_then(|outbox| age(&outbox.contents()));
+            gauges.outbox_oldest_seconds.set(oldest.map_or(0, |age| age.as_secs().cast_signed()));
+        });
         if let Some(outbox) = outbox.clone() {
-            edge = edge.ready_without(move || outbox.contents().trouble);
+            state = state.ready_without(move || outbox.contents().trouble);
         }
         if let Some(token) = &settings.admin_token {
-            edge = edge.operated_by(operator(token.reveal(), settings, &live, outbox.as_ref(), &status));
+            state = state.operated_by(operator(token.reveal(), settings, &live, outbox.as_ref(), &metrics));
         }
-        Ok(Self { edge: Arc::new(edge), outbox, life: life.clone(), places })
+        Ok(Self { state: Arc::new(state), outbox, supervisor: supervisor.clone(), places })
     }
 
     /// Serves on `listener` until told to stop.
@@ -65,31 +72,31 @@ impl App {
     /// If signals cannot be received.
     pub async fn run(self, listener: TcpListener, settings: &Settings) -> anyhow::Result<Ending> {
         let address = listener.local_addr().context("no local address")?;
-        self.life.supervise("http", http::serve(listener, self.edge, self.places));
+        self.supervisor.supervise("http", server::serve(listener, self.state, self.places));
         let auth = settings.auth.name();
         tracing::info!(%address, endpoint = %settings.segment.endpoint, auth, "segment-relay serves");
         if settings.auth.is_none() {
             tracing::warn!("RELAY_AUTH is none: whoever can reach this port can send customers");
         }
-        let ending = self.life.run(settings.shutdown_delay, settings.shutdown_grace).await?;
+        let ending = self.supervisor.run(settings.shutdown_delay, settings.shutdown_grace).await?;
         if let Some(outbox) = self.outbox {
             outbox.close().await;
         }
-        Ok(if self.life.has_failed() { Ending::Failed } else { ending })
+        Ok(if self.supervisor.has_failed() { Ending::Failed } else { ending })
     }
 }
 
 /// Opens the outbox and starts to empty it.
 fn open(
     settings: &OutboxSettings,
-    status: &Arc<Status>,
+    metrics: &Arc<Metrics>,
     live: &Arc<LiveClients>,
-    life: &Lifecycle,
+    supervisor: &Supervisor,
 ) -> anyhow::Result<Arc<SqliteOutbox>> {
     let OutboxSettings { path, max_bytes, window } = settings.clone();
-    let (outbox, fresh) = SqliteOutbox::open(&SqliteSettings { path, max_bytes, window }, status.clone(), life)?;
+    let (outbox, fresh) = SqliteOutbox::open(&SqliteSettings { path, max_bytes, window }, metrics.clone(), supervisor)?;
     tracing::info!(path = %settings.path.display(), calls = outbox.contents().waiting, "the outbox is open");
-    Delivery::start(outbox.clone(), fresh, live.clone(), life);
+    Delivery::start(outbox.clone(), fresh, live.clone(), supervisor);
     Ok(outbox)
 }
 
@@ -99,9 +106,9 @@ fn operator(
     settings: &Settings,
     live: &Arc<LiveClients>,
     outbox: Option<&Arc<SqliteOutbox>>,
-    status: &Arc<Status>,
+    metrics: &Arc<Metrics>,
 ) -> Operator {
-    let (live, status, endpoint) = (live.clone(), status.clone(), settings.segment.endpoint.to_string());
+    let (live, metrics, endpoint) = (live.clone(), metrics.clone(), settings.segment.endpoint.to_string());
     let (stored, dead_letters) = (outbox.cloned(), outbox.cloned().map(|outbox| outbox as Arc<dyn DeadLetters>));
     let segment = move || {
         let shut = live.shut();
@@ -112,24 +119,24 @@ fn operator(
             gate_opens_in: shut.map(|(until, _)| until.saturating_duration_since(Instant::now())),
         }
     };
-    let outbox = move || stored.as_ref().map(|outbox| report(outbox.contents(), &status));
+    let outbox = move || stored.as_ref().map(|outbox| report(outbox.contents(), &metrics));
     Operator::new(token, dead_letters).reporting(segment, outbox)
 }
 
-fn report(contents: Contents, status: &Status) -> OutboxReport {
+fn report(contents: Contents, metrics: &Metrics) -> OutboxReport {
     OutboxReport {
         oldest_seconds: age(&contents).map(|age| age.as_secs()),
         waiting: contents.waiting,
-        stored_total: status.outbox_stored.get(),
-        delivered_total: status.outbox_delivered.get(),
-        refused_total: status.outbox_refused.get(),
+        stored_total: metrics.outbox_stored.get(),
+        delivered_total: metrics.outbox_delivered.get(),
+        refused_total: metrics.outbox_refused.get(),
         dead_letters: contents.dead_letters,
         keys: contents.keys,
         bytes: contents.bytes,
         max_bytes: contents.max_bytes,
         trouble: contents.trouble,
-        commit_ms: Durations::of_seconds(&Summary::of(&status.outbox_commit_seconds)),
-        sync_ms: Durations::of_seconds(&Summary::of(&status.outbox_sync_seconds)),
+        commit_ms: Durations::of_seconds(&Summary::of(&metrics.outbox_commit_seconds)),
+        sync_ms: Durations::of_seconds(&Summary::of(&metrics.outbox_sync_seconds)),
     }
 }
 

@@ -8,6 +8,7 @@ mod admin_token;
 mod auth;
 mod checks;
 mod outbox;
+mod segment;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,12 +17,12 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::http::auth::Auth;
-use crate::segment::SegmentSettings;
 use checks::Checks;
 
 pub use admin_token::AdminToken;
+pub use auth::{AuthScheme, AuthSettings, SignatureEncoding, WEBHOOK_TOLERANCE, decode_base64};
 pub use outbox::OutboxSettings;
+pub use segment::SegmentSettings;
 
 /// Where the service listens by default.
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080);
@@ -35,7 +36,7 @@ pub struct Settings {
     pub segment: SegmentSettings,
     pub listen: SocketAddr,
     /// Who may send customers.
-    pub auth: Auth,
+    pub auth: AuthSettings,
     pub request_timeout: Duration,
     pub max_in_flight: usize,
     /// None: calls go straight to Segment.

@@ -35,7 +35,7 @@ pub use traits::UserTraits;
 /// A customer as received and validated, borrowing from the body.
 #[derive(Clone, PartialEq)]
 pub struct SegmentIdentifyPayload<'a> {
-    /// Whose traits these are. Checked by [`check_user_id`] in [`parse`](Self::parse), but not in [`new`](Self::new).
+    /// UserFilter traits these are. Checked by [`check_user_id`] in [`parse`](Self::parse), but not in [`new`](Self::new).
     pub user_id: Cow<'a, str>,
     /// What is known about the customer.
     pub traits: UserTraits<'a>,

@@ -17,9 +17,10 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::lifecycle::Lifecycle;
 use crate::outbox::{Outbox, OutboxError, Stored};
-use crate::segment::{Delivered, LiveClients};
+use crate::publisher::LiveClients;
+use crate::segment::Delivered;
+use crate::supervisor::Supervisor;
 use hand::{Hand, Offer, Reading};
 
 /// How many settlements go into one transaction at most: as many as one full request to Segment can bring.
@@ -44,7 +45,7 @@ pub struct Delivery {
     delivered: mpsc::UnboundedSender<Delivered>,
     /// When the outbox may be read again.
     read_at: Instant,
-    life: Lifecycle,
+    supervisor: Supervisor,
 }
 
 /// What happened.
@@ -73,13 +74,13 @@ impl Delivery {
         outbox: Arc<dyn Outbox>,
         fresh: mpsc::Receiver<Vec<Stored>>,
         clients: Arc<LiveClients>,
-        life: &Lifecycle,
+        supervisor: &Supervisor,
     ) {
         let (sender, delivered) = mpsc::unbounded_channel();
         let (hand, read_at) = (Hand::default(), Instant::now());
-        let delivery = Self { outbox, clients, hand, delivered: sender, read_at, life: life.clone() };
+        let delivery = Self { outbox, clients, hand, delivered: sender, read_at, supervisor: supervisor.clone() };
         let ears = Ears { fresh, delivered, settling: None };
-        life.supervise_to_the_end("delivery", delivery.run(ears));
+        supervisor.supervise_to_the_end("delivery", delivery.run(ears));
     }
 
     async fn run(mut self, mut ears: Ears) {
@@ -100,10 +101,10 @@ impl Delivery {
                 Step::Draining => break,
             }
         }
-        let life = self.life.clone();
+        let supervisor = self.supervisor.clone();
         tokio::select! {
             () = self.finish(ears) => {}
-            () = life.cut() => {}
+            () = supervisor.cut() => {}
         }
     }
 
@@ -113,7 +114,7 @@ impl Delivery {
         let read_at = if self.wants_to_read() { self.read_at } else { Instant::now() + LOOK };
         tokio::select! {
             biased;
-            () = self.life.draining() => Step::Draining,
+            () = self.supervisor.draining() => Step::Draining,
             (delivered, result) = settled(&mut ears.settling), if is_settling => Step::Settled(delivered, result),
             _ = ears.delivered.recv_many(&mut delivered, MAX_SETTLED), if !is_settling => Step::Delivered(delivered),
             Some(calls) = ears.fresh.recv() => Step::Fresh(calls),
@@ -162,7 +163,7 @@ impl Delivery {
         {
             // The hand is smaller than the dispatcher's room, so this cannot be. If it is, the next start sets it right.
             tracing::error!(code = error.code.as_str(), "a stored call found no room");
-            self.life.fail("delivery", "lost its place");
+            self.supervisor.fail("delivery", "lost its place");
         }
         offer != Offer::NoRoom
     }

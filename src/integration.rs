@@ -9,8 +9,8 @@ use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
 pub use crate::segment::{
-    ErrorCode, IdempotencyKey, KeyKind, MAX_CALL_BYTES, Receipt, SOON, SegmentClient, SegmentClients, SegmentError,
-    Standing,
+    DeliveryState, ErrorCode, IdempotencyKey, KeyKind, MAX_CALL_BYTES, MIN_RETRY_AFTER, Receipt, SegmentClient,
+    SegmentClients, SegmentError,
 };
 pub use environment::{client_from_environment, send_customer_to_segment};
 

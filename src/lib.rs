@@ -2,11 +2,12 @@
 //! what happened. The modules stand in the order in which a customer passes through them; `ARCHITECTURE.md` walks one
 //! through the house.
 
+pub mod api;
 pub mod app;
+pub mod auth;
 pub mod cli;
 pub mod config;
-pub mod descriptors;
-pub mod http;
+pub mod server;
 
 pub mod customer;
 pub mod integration;
@@ -15,8 +16,9 @@ pub mod outbox;
 pub mod delivery;
 pub mod segment;
 
-pub mod lifecycle;
-pub mod status;
+pub mod metrics;
+pub mod publisher;
+pub mod supervisor;
 pub mod telemetry;
 
 pub mod sandbox;

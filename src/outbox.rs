@@ -58,7 +58,7 @@ pub trait Outbox: Send + Sync {
     ///
     /// # Errors
     /// If the store cannot be read.
-    async fn page(&self, from: CallId, whose: Whose, limit: usize) -> Result<Page, OutboxError>;
+    async fn page(&self, from: CallId, whose: UserFilter, limit: usize) -> Result<Page, OutboxError>;
 
     /// What is in it now, without asking the disk.
     fn contents(&self) -> Contents;
@@ -103,14 +103,14 @@ pub enum Outcome {
     Refused(String),
 }
 
-/// Whose calls are read.
+/// UserFilter calls are read.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Whose {
+pub enum UserFilter {
     AllBut(HashSet<Arc<str>>),
     Only(HashSet<Arc<str>>),
 }
 
-impl Whose {
+impl UserFilter {
     /// Whether this user's are.
     pub fn is(&self, user_id: &str) -> bool {
         match self {
@@ -127,7 +127,7 @@ impl fmt::Debug for Outcome {
     }
 }
 
-impl fmt::Debug for Whose {
+impl fmt::Debug for UserFilter {
     /// Without the users' ids.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

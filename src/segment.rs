@@ -7,25 +7,9 @@
 //! The flow below: `live` (the handle) -> `dispatch` (who goes when, over `queue`, `slots` and `gate`) ->
 //! `send` (the life of one batch, with `apply` and `part`) -> `transport` (HTTPS). `call`, `batch` and `retry` are pure.
 
-mod apply;
-mod batch;
 mod call;
-mod dispatch;
 mod error;
-mod gate;
-mod live;
 mod message_id;
-mod part;
-mod queue;
-mod reach;
-mod retry;
-mod send;
-mod settings;
-mod slots;
-#[cfg(test)]
-mod test_calls;
-mod ticket;
-mod transport;
 
 use std::fmt;
 use std::time::Duration;
@@ -36,19 +20,17 @@ use tokio::time::Instant;
 use crate::customer::SegmentIdentifyPayload;
 
 pub use call::{Call, MAX_CALL_BYTES};
-pub use error::{ErrorCode, SOON, SegmentError};
-pub use live::LiveClients;
+pub(crate) use call::{milliseconds, string};
+pub use error::{ErrorCode, MIN_RETRY_AFTER, SegmentError};
 pub use message_id::{IdempotencyKey, KeyKind, MessageIds};
-pub use reach::reach;
-pub use settings::SegmentSettings;
 
 /// Makes clients: what is injected wherever calls are sent.
 pub trait SegmentClients: Send + Sync {
     /// Opens one caller's conversation, which must be over at `deadline`. Under `key` a repeated call keeps its
-    /// `messageId`. Where [`Standing::Stored`] is an outcome, a caller may `wait` for so long to hear Segment's.
+    /// `messageId`. Where [`DeliveryState::Stored`] is an outcome, a caller may `wait` for so long to hear Segment's.
     fn open(&self, deadline: Instant, key: Option<IdempotencyKey>, wait: Option<Duration>) -> Box<dyn SegmentClient>;
 
-    /// Whether a flush may end with [`Standing::Stored`], so that a caller's `wait` means something.
+    /// Whether a flush may end with [`DeliveryState::Stored`], so that a caller's `wait` means something.
     fn stores(&self) -> bool;
 }
 
@@ -80,14 +62,14 @@ pub struct Receipt {
     /// The `messageId` under which Segment got the call, or will get it.
     pub message_id: String,
     /// How far the call has come.
-    pub standing: Standing,
+    pub standing: DeliveryState,
     /// The key's call was there already: no second one was made.
     pub replayed: bool,
 }
 
 /// How far a call that did not fail has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum DeliveryState {
     /// Segment accepted it.
     Accepted,
     /// It is on disk, synced, and will be delivered.
@@ -97,7 +79,7 @@ pub enum Standing {
 impl Receipt {
     /// Segment accepted the call.
     pub fn accepted(message_id: String) -> Self {
-        Self { message_id, standing: Standing::Accepted, replayed: false }
+        Self { message_id, standing: DeliveryState::Accepted, replayed: false }
     }
 }
 

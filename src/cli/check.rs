@@ -3,14 +3,15 @@
 use std::process::ExitCode;
 
 use super::serve::runtime;
-use crate::{descriptors, http, segment};
+use crate::publisher;
+use crate::server::{self, fd_limit};
 
 pub(super) fn run() -> anyhow::Result<ExitCode> {
     let settings = super::settings()?;
     println!("settings: right");
     println!("callers:  RELAY_AUTH is {}", settings.auth.name());
-    descriptors::for_connections(http::MAX_CONNECTIONS, settings.segment.max_concurrency.get())?;
-    match runtime()?.block_on(segment::reach(&settings.segment))? {
+    fd_limit::for_connections(server::MAX_CONNECTIONS, settings.segment.max_concurrency.get())?;
+    match runtime()?.block_on(publisher::reach(&settings.segment))? {
         Ok(answer) => {
             println!("segment:  reached at {} ({answer})", settings.segment.endpoint);
             println!("Segment answers before it looks at the write key: whether that is right shows in its debugger.");

@@ -15,7 +15,7 @@ use super::reachable;
 use super::serve::{listen, runtime};
 use crate::app::App;
 use crate::config::{self, Settings};
-use crate::lifecycle::Lifecycle;
+use crate::supervisor::Supervisor;
 use crate::{sandbox, telemetry};
 
 #[derive(clap::Args)]
@@ -42,19 +42,19 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut settings = config::from_variables(variables.into_iter())?;
     let _written_until_here = telemetry::start(&settings.logs)?;
     runtime()?.block_on(async {
-        let life = Lifecycle::new();
+        let supervisor = Supervisor::new();
         let segment = listen(arguments.sandbox_listen).await?;
         let relay = listen(settings.listen).await?;
         let sandbox_url = format!("http://{}", reachable(segment.local_addr()?));
         settings.segment.endpoint = Url::parse(&sandbox_url).context("cannot point at the sandbox")?;
-        let until = life.clone();
-        life.supervise("sandbox", async move {
+        let until = supervisor.clone();
+        supervisor.supervise("sandbox", async move {
             if let Err(error) = sandbox::serve(segment, async move { until.cut().await }).await {
                 tracing::error!(%error, "the sandbox ended");
             }
         });
         let relay_url = format!("http://{}", reachable(relay.local_addr()?));
-        let app = App::build(&settings, &life)?;
+        let app = App::build(&settings, &supervisor)?;
         print_how_to_try(&relay_url, &sandbox_url, &settings);
         Ok(app.run(relay, &settings).await?.into())
     })

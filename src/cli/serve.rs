@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 
 use crate::app::App;
 use crate::config::Settings;
-use crate::lifecycle::Lifecycle;
+use crate::supervisor::Supervisor;
 use crate::telemetry;
 
 pub(super) fn run() -> anyhow::Result<ExitCode> {
@@ -23,9 +23,9 @@ pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 
 /// Runs the relay with these settings.
 pub(super) async fn serve(settings: &Settings) -> anyhow::Result<ExitCode> {
-    let life = Lifecycle::new();
+    let supervisor = Supervisor::new();
     let listener = listen(settings.listen).await?;
-    let app = App::build(settings, &life)?;
+    let app = App::build(settings, &supervisor)?;
     Ok(app.run(listener, settings).await?.into())
 }
 

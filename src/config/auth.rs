@@ -1,29 +1,34 @@
-//! Who may send customers, and the secrets that show it.
+//! How senders prove who they are (`RELAY_AUTH`), and the secrets that prove it.
 
+use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use axum::http::HeaderName;
+use data_encoding::BASE64_NOPAD;
 
 use super::checks::Checks;
 use super::{Environment, OutboxSettings};
-use crate::http::auth::{Auth, Encoding};
 
-/// Where the scheme comes from.
+/// How far the clock of a Standard Webhooks sender may be off, either way: what the specification's own libraries allow.
+pub const WEBHOOK_TOLERANCE: Duration = Duration::from_secs(5 * 60);
+
+/// The variable of the scheme.
 const SCHEME: &str = "RELAY_AUTH";
 
-/// Where the secrets come from.
+/// The variable of the secrets.
 const SECRETS: &str = "RELAY_AUTH_SECRETS";
 
-/// In which header the signature is, for `hmac`.
+/// The variable of the header that holds the signature of `hmac`.
 const HEADER: &str = "RELAY_AUTH_HMAC_HEADER";
 
-/// How the signature is written, for `hmac`.
+/// The variable of the encoding of that signature.
 const ENCODING: &str = "RELAY_AUTH_HMAC_ENCODING";
 
-/// The header of `hmac` by default.
+/// The default header of `hmac`.
 const SIGNATURE_256: HeaderName = HeaderName::from_static("x-signature-256");
 
-/// Headers that mean something else already: a signature there would be taken for that.
+/// Headers that have another meaning already: a signature there would be read as that.
 const TAKEN: [&str; 12] = [
     "connection",
     "content-encoding",
@@ -39,40 +44,154 @@ const TAKEN: [&str; 12] = [
     "x-request-id",
 ];
 
-/// More secrets than any rotation needs; each costs a hash of the body for every request.
-const MOST: usize = 16;
+/// More secrets than any rotation needs. Each one costs a hash of the body for every request.
+const MAX_SECRETS: usize = 16;
+
+/// How senders prove who they are, with the secrets of which any one is accepted. `auth` builds its checks from this.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AuthSettings {
+    pub scheme: AuthScheme,
+    /// The keys of `standard-webhooks` (decoded) and `hmac`; the tokens of `bearer`; the `user:password` of `basic`.
+    pub secrets: Vec<Vec<u8>>,
+}
+
+/// The schemes of the contract.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuthScheme {
+    /// Everyone may send customers.
+    None,
+    /// A signature over id, time and body: [Standard Webhooks](https://www.standardwebhooks.com).
+    StandardWebhooks,
+    /// HMAC-SHA256 of the body in `header`.
+    Hmac { header: HeaderName, encoding: SignatureEncoding },
+    /// `Authorization: Bearer TOKEN` (RFC 6750).
+    Bearer,
+    /// `Authorization: Basic BASE64(USER:PASSWORD)` (RFC 7617).
+    Basic,
+}
+
+/// How a signature is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignatureEncoding {
+    /// In either case.
+    Hex,
+    /// The standard alphabet, padded or not.
+    Base64,
+}
+
+impl SignatureEncoding {
+    /// The name, as in `RELAY_AUTH_HMAC_ENCODING`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hex => "hex",
+            Self::Base64 => "base64",
+        }
+    }
+}
+
+impl AuthSettings {
+    /// A scheme without secrets yet: nobody gets in, except with [`AuthScheme::None`].
+    pub fn new(scheme: AuthScheme) -> Self {
+        Self { scheme, secrets: Vec::new() }
+    }
+
+    /// Accepts one more secret.
+    ///
+    /// # Errors
+    /// What a secret of this scheme must be. The message does not repeat the secret.
+    pub fn accept(&mut self, secret: &str) -> Result<(), &'static str> {
+        let secret = match self.scheme {
+            AuthScheme::None => return Err("there is no scheme that asks for it"),
+            AuthScheme::StandardWebhooks => {
+                let key = secret.strip_prefix("whsec_").and_then(|text| decode_base64(text.as_bytes()));
+                key.filter(|key| !key.is_empty()).ok_or("must be whsec_ and then the key in base64")?
+            }
+            AuthScheme::Hmac { .. } => secret.as_bytes().to_vec(),
+            AuthScheme::Bearer => {
+                let is_token = !secret.is_empty() && secret.bytes().all(|byte| byte.is_ascii_graphic());
+                is_token.then(|| secret.as_bytes().to_vec()).ok_or("must be visible ASCII characters")?
+            }
+            AuthScheme::Basic => {
+                // RFC 7617, section 2.
+                let has_both = secret.split_once(':').is_some_and(|(user, word)| !user.is_empty() && !word.is_empty());
+                let is_sound = has_both && !secret.chars().any(char::is_control);
+                is_sound
+                    .then(|| secret.as_bytes().to_vec())
+                    .ok_or("must be user:password, without control characters")?
+            }
+        };
+        self.secrets.push(secret);
+        Ok(())
+    }
+
+    /// Whether everyone may send customers.
+    pub fn is_none(&self) -> bool {
+        self.scheme == AuthScheme::None
+    }
+
+    /// The scheme's name, as in `RELAY_AUTH`.
+    pub fn name(&self) -> &'static str {
+        match self.scheme {
+            AuthScheme::None => "none",
+            AuthScheme::StandardWebhooks => "standard-webhooks",
+            AuthScheme::Hmac { .. } => "hmac",
+            AuthScheme::Bearer => "bearer",
+            AuthScheme::Basic => "basic",
+        }
+    }
+
+    /// For how long a captured request stays valid, from the earliest time of its sender's clock to the latest. `None`: it
+    /// stays valid for ever, or the scheme has no signatures.
+    pub fn signature_lifetime(&self) -> Option<Duration> {
+        (self.scheme == AuthScheme::StandardWebhooks).then_some(2 * WEBHOOK_TOLERANCE)
+    }
+}
+
+impl fmt::Debug for AuthSettings {
+    /// Without the secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Auth({})", self.name())
+    }
+}
+
+/// Base64 of the standard alphabet, padded or not.
+pub fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
+    let unpadded = text.strip_suffix(b"==").or_else(|| text.strip_suffix(b"=")).unwrap_or(text);
+    BASE64_NOPAD.decode(unpadded).ok()
+}
 
 impl Checks {
     /// A scheme with its secrets. A setting that would count for nothing is a problem: whoever made it believes that the
     /// door is shut.
-    pub(super) fn auth(&mut self, environment: &Environment) -> Auth {
+    pub(super) fn auth(&mut self, environment: &Environment) -> AuthSettings {
         let header = environment.relay_auth_hmac_header.as_deref();
         let encoding = environment.relay_auth_hmac_encoding.as_deref();
-        let scheme = environment.relay_auth.as_deref().unwrap_or("none");
-        let mut auth = match scheme {
-            "none" => Auth::none(),
-            "standard-webhooks" => Auth::standard_webhooks(),
-            "hmac" => Auth::hmac(self.header(header), self.encoding(encoding)),
-            "bearer" => Auth::bearer(),
-            "basic" => Auth::basic(),
+        let name_of_scheme = environment.relay_auth.as_deref().unwrap_or("none");
+        let scheme = match name_of_scheme {
+            "none" => AuthScheme::None,
+            "standard-webhooks" => AuthScheme::StandardWebhooks,
+            "hmac" => AuthScheme::Hmac { header: self.header(header), encoding: self.encoding(encoding) },
+            "bearer" => AuthScheme::Bearer,
+            "basic" => AuthScheme::Basic,
             _ => {
                 self.problem(SCHEME, "no such scheme; there are none, standard-webhooks, hmac, bearer and basic");
-                return Auth::none();
+                return AuthSettings::new(AuthScheme::None);
             }
         };
         for (name, _) in [(HEADER, header), (ENCODING, encoding)].iter().filter(|(_, value)| value.is_some()) {
-            if scheme != "hmac" {
+            if name_of_scheme != "hmac" {
                 self.problem(name, "counts only with RELAY_AUTH=hmac");
             }
         }
+        let mut auth = AuthSettings::new(scheme);
         self.secrets(&mut auth, environment.relay_auth_secrets.as_deref());
         auth
     }
 
     /// A signed request that is sent again is told by its key, so the key has to be remembered for as long as the signature
     /// is fresh.
-    pub(super) fn replays(&mut self, auth: &Auth, outbox: Option<&OutboxSettings>) {
-        if let (Some(fresh), Some(outbox)) = (auth.signatures_stay_fresh(), outbox)
+    pub(super) fn replays(&mut self, auth: &AuthSettings, outbox: Option<&OutboxSettings>) {
+        if let (Some(fresh), Some(outbox)) = (auth.signature_lifetime(), outbox)
             && outbox.window < fresh
         {
             let fresh = humantime::format_duration(fresh);
@@ -83,7 +202,7 @@ impl Checks {
         }
     }
 
-    fn secrets(&mut self, auth: &mut Auth, secrets: Option<&str>) {
+    fn secrets(&mut self, auth: &mut AuthSettings, secrets: Option<&str>) {
         let Some(secrets) = secrets else {
             if !auth.is_none() {
                 self.problem(SECRETS, format_args!("required with RELAY_AUTH={}", auth.name()));
@@ -94,8 +213,8 @@ impl Checks {
             return self.problem(SECRETS, "nobody is asked for them while RELAY_AUTH is none");
         }
         let secrets: Vec<&str> = secrets.split(',').map(str::trim_ascii).collect();
-        if secrets.len() > MOST {
-            return self.problem(SECRETS, format_args!("more than {MOST}"));
+        if secrets.len() > MAX_SECRETS {
+            return self.problem(SECRETS, format_args!("more than {MAX_SECRETS}"));
         }
         for (number, secret) in (1..).zip(&secrets) {
             let accepted = if secret.is_empty() { Err("is empty") } else { auth.accept(secret) };
@@ -115,13 +234,13 @@ impl Checks {
         SIGNATURE_256
     }
 
-    fn encoding(&mut self, name: Option<&str>) -> Encoding {
+    fn encoding(&mut self, name: Option<&str>) -> SignatureEncoding {
         match name {
-            None | Some("hex") => Encoding::Hex,
-            Some("base64") => Encoding::Base64,
+            None | Some("hex") => SignatureEncoding::Hex,
+            Some("base64") => SignatureEncoding::Base64,
             Some(_) => {
                 self.problem(ENCODING, "must be hex or base64");
-                Encoding::Hex
+                SignatureEncoding::Hex
             }
         }
     }
@@ -130,7 +249,7 @@ impl Checks {
 #[cfg(test)]
 mod tests {
     use super::super::tests::{KEY, settings};
-    use crate::http::auth::Auth;
+    use super::AuthSettings;
 
     const SCHEMES: [(&str, &str); 4] = [
         ("standard-webhooks", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
@@ -139,7 +258,7 @@ mod tests {
         ("basic", "relay:pa55word"),
     ];
 
-    fn auth(variables: &[(&str, &str)]) -> Result<Auth, Vec<String>> {
+    fn auth(variables: &[(&str, &str)]) -> Result<AuthSettings, Vec<String>> {
         settings(&[&[KEY], variables].concat()).map(|settings| settings.auth)
     }
 

@@ -10,8 +10,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 use url::Url;
 
-use super::{ENDPOINT, Environment, LogFormat, LogSettings, Problems};
-use crate::segment::SegmentSettings;
+use super::{ENDPOINT, Environment, LogFormat, LogSettings, Problems, SegmentSettings};
 
 /// No setting but one is sensibly longer than a day.
 const LONGEST: (Duration, &str) = (Duration::from_secs(24 * 60 * 60), "24h");

@@ -20,7 +20,7 @@ pub fn schema() -> Value {
         "required": ["userId", "traits"],
         "additionalProperties": false,
         "properties": {
-            "userId": id("Whose traits these are.", json!("string")),
+            "userId": id("UserFilter traits these are.", json!("string")),
             "traits": traits(),
             "timestamp": {
                 "description": "When it happened, not before 1970; sent as UTC, cut to milliseconds. Default: when the \

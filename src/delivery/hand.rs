@@ -11,7 +11,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::outbox::{CallId, Stored, Whose};
+use crate::outbox::{CallId, Stored, UserFilter};
 use crate::segment::MAX_CALL_BYTES;
 
 /// How much may be in hand, in bytes: some 5,500 calls of the usual 500 bytes. With Segment 50 ms away these are 80,000
@@ -66,7 +66,7 @@ pub(super) enum Cursor {
 pub(super) struct Reading {
     pub(super) cursor: Cursor,
     pub(super) from: CallId,
-    pub(super) whose: Whose,
+    pub(super) whose: UserFilter,
     /// About how many calls there is room for.
     pub(super) limit: usize,
 }
@@ -114,9 +114,11 @@ impl Hand {
         let limit = self.free() / CALL_OVERHEAD;
         self.is_behinds_turn = !self.is_behinds_turn || self.ahead > last;
         match self.behind.filter(|_| self.is_behinds_turn) {
-            Some(from) => Reading { cursor: Cursor::Behind, from, whose: Whose::Only(self.returning.clone()), limit },
+            Some(from) => {
+                Reading { cursor: Cursor::Behind, from, whose: UserFilter::Only(self.returning.clone()), limit }
+            }
             None => {
-                let whose = Whose::AllBut(self.passed_over.keys().cloned().collect());
+                let whose = UserFilter::AllBut(self.passed_over.keys().cloned().collect());
                 Reading { cursor: Cursor::Ahead, from: self.ahead, whose, limit }
             }
         }

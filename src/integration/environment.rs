@@ -8,9 +8,10 @@ use tokio::time::Instant;
 use super::{SegmentIntegrationResult, send_customer_to_segment_with_client};
 use crate::config;
 use crate::customer::SegmentIdentifyPayload;
-use crate::lifecycle::Lifecycle;
-use crate::segment::{ErrorCode, LiveClients, Receipt, SegmentClient, SegmentClients, SegmentError};
-use crate::status::Status;
+use crate::metrics::Metrics;
+use crate::publisher::LiveClients;
+use crate::segment::{ErrorCode, Receipt, SegmentClient, SegmentClients, SegmentError};
+use crate::supervisor::Supervisor;
 
 /// A client with machinery of its own, which ends with it.
 struct OwnClient {
@@ -19,7 +20,7 @@ struct OwnClient {
 }
 
 /// Ends what runs for the client when the client is gone.
-struct Machinery(Lifecycle);
+struct Machinery(Supervisor);
 
 /// A client with the settings of the environment, whose conversation must be over within `RELAY_REQUEST_TIMEOUT`. It owns
 /// its connections: a service makes [`LiveClients`] once instead, and injects it.
@@ -31,12 +32,12 @@ pub fn client_from_environment() -> Result<Box<dyn SegmentClient>, SegmentError>
     let not_configured = |why: String| SegmentError::new(ErrorCode::NotConfigured, why);
     let settings = config::from_environment().map_err(|problems| not_configured(problems.to_string()))?;
     tokio::runtime::Handle::try_current().map_err(|error| not_configured(error.to_string()))?;
-    let status = Status::new().map_err(|error| not_configured(error.to_string()))?;
-    let life = Lifecycle::new();
-    let clients = LiveClients::start(settings.segment, Arc::new(status), &life)
+    let metrics = Metrics::new().map_err(|error| not_configured(error.to_string()))?;
+    let supervisor = Supervisor::new();
+    let clients = LiveClients::start(settings.segment, Arc::new(metrics), &supervisor)
         .map_err(|error| not_configured(format!("{error:#}")))?;
     let client = clients.open(Instant::now() + settings.request_timeout, None, None);
-    Ok(Box::new(OwnClient { client, machinery: Machinery(life) }))
+    Ok(Box::new(OwnClient { client, machinery: Machinery(supervisor) }))
 }
 
 /// Sends a customer through a client made from the environment, and ends the client.

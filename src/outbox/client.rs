@@ -13,10 +13,11 @@ use tokio::time::Instant;
 
 use super::{Append, KeyRecord, LATER, Outbox, OutboxError, Outcome};
 use crate::customer::SegmentIdentifyPayload;
-use crate::lifecycle::Lifecycle;
 use crate::segment::{
-    Call, ErrorCode, IdempotencyKey, MessageIds, Receipt, SOON, SegmentClient, SegmentClients, SegmentError, Standing,
+    Call, DeliveryState, ErrorCode, IdempotencyKey, MIN_RETRY_AFTER, MessageIds, Receipt, SegmentClient,
+    SegmentClients, SegmentError,
 };
+use crate::supervisor::Supervisor;
 
 /// Makes clients that store.
 pub struct OutboxClients {
@@ -27,7 +28,7 @@ pub struct OutboxClients {
 struct Shared {
     outbox: Arc<dyn Outbox>,
     message_ids: MessageIds,
-    life: Lifecycle,
+    supervisor: Supervisor,
 }
 
 /// One caller's handle.
@@ -43,8 +44,8 @@ struct OutboxClient {
 
 impl OutboxClients {
     /// Clients that store in `outbox`; message ids are keyed with the write key.
-    pub fn new(outbox: Arc<dyn Outbox>, message_ids: MessageIds, life: &Lifecycle) -> Self {
-        Self { shared: Arc::new(Shared { outbox, message_ids, life: life.clone() }) }
+    pub fn new(outbox: Arc<dyn Outbox>, message_ids: MessageIds, supervisor: &Supervisor) -> Self {
+        Self { shared: Arc::new(Shared { outbox, message_ids, supervisor: supervisor.clone() }) }
     }
 }
 
@@ -92,20 +93,20 @@ impl SegmentClient for OutboxClient {
 impl OutboxClient {
     async fn store(&self, message_id: String, append: Append) -> Result<Receipt, SegmentError> {
         let appended = self.shared.outbox.append(append, self.deadline).await.map_err(not_stored)?;
-        let stored = Receipt { message_id, standing: Standing::Stored, replayed: appended.replayed };
+        let stored = Receipt { message_id, standing: DeliveryState::Stored, replayed: appended.replayed };
         let (Some(until), Some(outcome)) = (self.wait_until, appended.outcome) else { return Ok(stored) };
         tokio::select! {
             // An outcome that is known is told, however short the wait.
             biased;
             outcome = outcome => match outcome {
-                Ok(Outcome::Accepted) => Ok(Receipt { standing: Standing::Accepted, ..stored }),
+                Ok(Outcome::Accepted) => Ok(Receipt { standing: DeliveryState::Accepted, ..stored }),
                 Ok(Outcome::Refused(words)) => Err(SegmentError::new(ErrorCode::Rejected, words)),
                 // The store was closed: it is there, and that is all that can be said.
                 Err(_) => Ok(stored),
             },
             () = tokio::time::sleep_until(until) => Ok(stored),
             // Nothing that waits is sent any more.
-            () = self.shared.life.draining() => Ok(stored),
+            () = self.shared.supervisor.draining() => Ok(stored),
         }
     }
 }
@@ -118,7 +119,7 @@ fn not_stored(error: OutboxError) -> SegmentError {
         }
         OutboxError::Busy => {
             SegmentError::new(ErrorCode::Overloaded, "the outbox had no time for the call; it was not stored")
-                .retry_after(SOON)
+                .retry_after(MIN_RETRY_AFTER)
         }
         OutboxError::KeyReused => SegmentError::new(
             ErrorCode::KeyReused,
@@ -129,10 +130,10 @@ fn not_stored(error: OutboxError) -> SegmentError {
             "the outbox did not confirm the call in time: whether it is stored is unknown; trying again with the same \
              key is safe",
         )
-        .retry_after(SOON),
+        .retry_after(MIN_RETRY_AFTER),
         OutboxError::Closed => {
             SegmentError::new(ErrorCode::ShuttingDown, "the relay is shutting down; the call was not stored")
-                .retry_after(SOON)
+                .retry_after(MIN_RETRY_AFTER)
         }
     }
 }

@@ -40,10 +40,12 @@ use rusqlite::wal::CheckpointMode;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Append, Appended, CallId, Contents, DeadLetter, DeadLetters, Outbox, OutboxError, Page, Stored, Whose};
-use crate::lifecycle::Lifecycle;
+use super::{
+    Append, Appended, CallId, Contents, DeadLetter, DeadLetters, Outbox, OutboxError, Page, Stored, UserFilter,
+};
+use crate::metrics::Metrics;
 use crate::segment::Delivered;
-use crate::status::Status;
+use crate::supervisor::Supervisor;
 
 use checkpoint::Checkpoints;
 use command::{Command, ReplayAll, Reply};
@@ -94,19 +96,19 @@ impl SqliteOutbox {
     /// this program's, or is damaged.
     pub fn open(
         settings: &SqliteSettings,
-        status: Arc<Status>,
-        life: &Lifecycle,
+        metrics: Arc<Metrics>,
+        supervisor: &Supervisor,
     ) -> anyhow::Result<(Arc<Self>, mpsc::Receiver<Vec<Stored>>)> {
-        Self::open_at(&Place::at(&settings.path), settings, status, life)
+        Self::open_at(&Place::at(&settings.path), settings, metrics, supervisor)
     }
 
     fn open_at(
         place: &Place,
         settings: &SqliteSettings,
-        status: Arc<Status>,
-        life: &Lifecycle,
+        metrics: Arc<Metrics>,
+        supervisor: &Supervisor,
     ) -> anyhow::Result<(Arc<Self>, mpsc::Receiver<Vec<Stored>>)> {
-        Self::start(place, settings, status, life)
+        Self::start(place, settings, metrics, supervisor)
             .map_err(fault::say_if_damaged)
             .with_context(|| format!("the outbox {} cannot be used", place.path.display()))
     }
@@ -114,8 +116,8 @@ impl SqliteOutbox {
     fn start(
         place: &Place,
         settings: &SqliteSettings,
-        status: Arc<Status>,
-        life: &Lifecycle,
+        metrics: Arc<Metrics>,
+        supervisor: &Supervisor,
     ) -> anyhow::Result<(Arc<Self>, mpsc::Receiver<Vec<Stored>>)> {
         let lock = place.prepare()?;
         let mut conn = place.writing()?;
@@ -137,7 +139,7 @@ impl SqliteOutbox {
         let counters = Counters::read(&conn)?;
         let measured = Measured::of(&conn, settings.max_bytes)?;
 
-        let shared = Arc::new(Shared::new(settings.max_bytes, status, life.clone()));
+        let shared = Arc::new(Shared::new(settings.max_bytes, metrics, supervisor.clone()));
         shared.update(&counters, &measured, None);
         let reading = place.reading()?;
         place.check_log(&reading)?;
@@ -147,7 +149,7 @@ impl SqliteOutbox {
         let (fresh, feed) = mpsc::channel(FRESH_GROUPS);
         let (ended, has_ended) = watch::channel(false);
         let log_pages = place.log_pages.min(file::pages(reserve.log_bytes()));
-        let checkpoints = Checkpoints::start(place.writing()?, log_pages, commands.downgrade(), &shared, life)?;
+        let checkpoints = Checkpoints::start(place.writing()?, log_pages, commands.downgrade(), &shared, supervisor)?;
         let writer = Writer {
             conn,
             lock,
@@ -165,7 +167,7 @@ impl SqliteOutbox {
             said: None,
             ended,
         };
-        life.thread("outbox", move || writer.run())?;
+        supervisor.thread("outbox", move || writer.run())?;
         Ok((Arc::new(Self { commands, shared, pages, letters, ended: has_ended }), feed))
     }
 
@@ -197,7 +199,7 @@ impl Outbox for SqliteOutbox {
         self.ask(|reply| Command::Settle(delivered, reply)).await
     }
 
-    async fn page(&self, from: CallId, whose: Whose, limit: usize) -> Result<Page, OutboxError> {
+    async fn page(&self, from: CallId, whose: UserFilter, limit: usize) -> Result<Page, OutboxError> {
         let last_id = self.shared.contents().last_id;
         self.pages.read(move |conn| read::page(conn, from, &whose, limit, last_id)).await
     }

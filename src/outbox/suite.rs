@@ -15,7 +15,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use super::{Append, Appended, CallId, DeadLetters, KeyRecord, Outbox, OutboxError, Outcome, Stored, Whose};
+use super::{Append, Appended, CallId, DeadLetters, KeyRecord, Outbox, OutboxError, Outcome, Stored, UserFilter};
 use crate::segment::{Call, Delivered, Refusal};
 
 /// Where a store lives. What is in it outlives the store.
@@ -109,9 +109,9 @@ pub(super) fn watched(append: Append) -> Append {
     Append { watch: true, ..append }
 }
 
-/// Whose calls are read, if there is no reason to leave anybody's out.
-pub(super) fn everybody() -> Whose {
-    Whose::AllBut(HashSet::new())
+/// UserFilter calls are read, if there is no reason to leave anybody's out.
+pub(super) fn everybody() -> UserFilter {
+    UserFilter::AllBut(HashSet::new())
 }
 
 pub(super) fn soon() -> Instant {
@@ -124,7 +124,7 @@ pub(super) async fn append(store: &impl Outbox, append: Append) -> Result<Append
 
 /// Everything that waits, page by page, but for the users to be skipped.
 pub(super) async fn waiting_but(store: &impl Outbox, skip: &[&str]) -> Vec<Stored> {
-    let whose = Whose::AllBut(skip.iter().map(|user| Arc::from(*user)).collect());
+    let whose = UserFilter::AllBut(skip.iter().map(|user| Arc::from(*user)).collect());
     let (mut all, mut from) = (Vec::new(), 0);
     while from <= store.contents().last_id {
         let page = store.page(from, whose.clone(), usize::MAX).await.unwrap();

@@ -51,7 +51,7 @@ impl Call {
         Self { user_id, json }
     }
 
-    /// Whose call this is; calls of one user are sent in order.
+    /// UserFilter call this is; calls of one user are sent in order.
     pub fn user_id(&self) -> &Arc<str> {
         &self.user_id
     }
@@ -115,12 +115,12 @@ fn push_context(out: &mut Vec<u8>, context: Option<&Context<'_>>) {
 }
 
 /// UTC with exactly three digits of milliseconds and `Z`: Segment was seen not to process microseconds.
-pub(super) fn milliseconds(at: Timestamp) -> String {
+pub(crate) fn milliseconds(at: Timestamp) -> String {
     format!("{at:.3}")
 }
 
 /// A string as JSON.
-pub(super) fn string(out: &mut Vec<u8>, text: &str) {
+pub(crate) fn string(out: &mut Vec<u8>, text: &str) {
     // Writing a str into memory cannot fail.
     let _ = text.serialize(&mut serde_json::Serializer::new(out));
 }

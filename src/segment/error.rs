@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// What a caller is told to wait when nobody can say how long the trouble lasts: the smallest whole number of seconds.
-pub const SOON: Duration = Duration::from_secs(1);
+pub const MIN_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// A call that Segment did not accept, or may not have accepted.
 #[derive(Clone, PartialEq, Eq)]

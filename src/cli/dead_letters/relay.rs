@@ -9,9 +9,9 @@ use reqwest::{Client, Method, StatusCode};
 use serde::Deserialize;
 
 use super::table::harmless;
+use crate::api::NOTHING_HERE;
 use crate::cli::reachable;
 use crate::config::{self, AdminToken};
-use crate::http::NOTHING_HERE;
 
 /// A relay that lives takes a connection at once.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -103,7 +103,7 @@ mod tests {
     fn a_letter_that_is_not_there_is_told_from_a_relay_without_operators() {
         let body = |message| format!(r#"{{"success":false,"error":{{"message":"{message}","code":"not_found"}}}}"#);
         assert!(refusal(StatusCode::NOT_FOUND, &body("no such letter"), "http://relay").is::<NotFound>());
-        let off = refusal(StatusCode::NOT_FOUND, &body(crate::http::NOTHING_HERE), "http://relay");
+        let off = refusal(StatusCode::NOT_FOUND, &body(crate::api::NOTHING_HERE), "http://relay");
         assert!(off.to_string().contains("RELAY_ADMIN_TOKEN") && !off.is::<NotFound>());
     }
 

@@ -10,10 +10,12 @@ use tokio::time::Instant;
 
 use super::{OutboxClients, fingerprint};
 use crate::customer::SegmentIdentifyPayload;
-use crate::lifecycle::Lifecycle;
-use crate::outbox::{Append, Appended, CallId, Contents, Outbox, OutboxError, Outcome, Page, Whose};
+use crate::outbox::{Append, Appended, CallId, Contents, Outbox, OutboxError, Outcome, Page, UserFilter};
 use crate::segment::SegmentError;
-use crate::segment::{Delivered, ErrorCode, IdempotencyKey, KeyKind, MessageIds, Receipt, SegmentClients, Standing};
+use crate::segment::{
+    Delivered, DeliveryState, ErrorCode, IdempotencyKey, KeyKind, MessageIds, Receipt, SegmentClients,
+};
+use crate::supervisor::Supervisor;
 
 const ADA: &str = r#"{"userId":"c-1042","traits":{"plan":"pro"}}"#;
 const WAIT: Option<Duration> = Some(Duration::from_secs(5));
@@ -46,7 +48,7 @@ impl Outbox for Store {
         Err(OutboxError::Closed)
     }
 
-    async fn page(&self, _from: CallId, _whose: Whose, _limit: usize) -> Result<Page, OutboxError> {
+    async fn page(&self, _from: CallId, _whose: UserFilter, _limit: usize) -> Result<Page, OutboxError> {
         Err(OutboxError::Unreadable)
     }
 
@@ -60,14 +62,14 @@ impl Outbox for Store {
 struct Relay {
     store: Arc<Store>,
     clients: OutboxClients,
-    life: Lifecycle,
+    supervisor: Supervisor,
 }
 
 impl Relay {
     fn new() -> Self {
-        let (store, life) = (Arc::new(Store::default()), Lifecycle::new());
-        let clients = OutboxClients::new(store.clone(), MessageIds::new("wk").unwrap(), &life);
-        Self { store, clients, life }
+        let (store, supervisor) = (Arc::new(Store::default()), Supervisor::new());
+        let clients = OutboxClients::new(store.clone(), MessageIds::new("wk").unwrap(), &supervisor);
+        Self { store, clients, supervisor }
     }
 
     async fn post(&self, body: &str, key: Option<&str>, wait: Option<Duration>) -> Result<Receipt, SegmentError> {
@@ -94,7 +96,7 @@ impl Relay {
 async fn a_call_that_is_stored_has_a_receipt_that_says_so() {
     let relay = Relay::new();
     let receipt = relay.post(ADA, None, None).await.unwrap();
-    assert_eq!((receipt.standing, receipt.replayed), (Standing::Stored, false));
+    assert_eq!((receipt.standing, receipt.replayed), (DeliveryState::Stored, false));
     let appended = relay.store.appended.lock();
     let sent = std::str::from_utf8(appended[0].call.json()).unwrap();
     assert!(sent.contains(&receipt.message_id) && !appended[0].watch && appended[0].key.is_none());
@@ -121,7 +123,7 @@ async fn a_repeat_is_said_to_be_one() {
 #[tokio::test]
 async fn whoever_waits_hears_the_outcome() {
     let relay = Relay::new();
-    assert_eq!(relay.post_and_settle(Outcome::Accepted).await.unwrap().standing, Standing::Accepted);
+    assert_eq!(relay.post_and_settle(Outcome::Accepted).await.unwrap().standing, DeliveryState::Accepted);
     let refused = relay.post_and_settle(Outcome::Refused("no such plan".to_owned())).await.unwrap_err();
     assert_eq!((refused.code, &*refused.message), (ErrorCode::Rejected, "no such plan"));
 }
@@ -130,19 +132,19 @@ async fn whoever_waits_hears_the_outcome() {
 async fn whoever_has_waited_long_enough_hears_that_it_is_stored() {
     let relay = Relay::new();
     let begun = Instant::now();
-    assert_eq!(relay.post(ADA, None, WAIT).await.unwrap().standing, Standing::Stored);
+    assert_eq!(relay.post(ADA, None, WAIT).await.unwrap().standing, DeliveryState::Stored);
     assert_eq!(Some(begun.elapsed().as_secs()), WAIT.map(|wait| wait.as_secs()));
     // Never past the deadline, whatever was asked for.
-    assert_eq!(relay.post(ADA, None, Some(Duration::MAX)).await.unwrap().standing, Standing::Stored);
+    assert_eq!(relay.post(ADA, None, Some(Duration::MAX)).await.unwrap().standing, DeliveryState::Stored);
     assert_eq!(begun.elapsed().as_secs(), 15);
 }
 
 #[tokio::test(start_paused = true)]
 async fn whoever_waits_when_the_grace_is_over_hears_that_it_is_stored() {
     let relay = Relay::new();
-    relay.life.end();
+    relay.supervisor.end();
     let begun = Instant::now();
-    assert_eq!(relay.post(ADA, None, WAIT).await.unwrap().standing, Standing::Stored);
+    assert_eq!(relay.post(ADA, None, WAIT).await.unwrap().standing, DeliveryState::Stored);
     assert!(begun.elapsed().is_zero());
 }
 

@@ -23,7 +23,7 @@ use super::command::Command;
 use super::fault::Fault;
 use super::file::BUSY;
 use super::shared::Shared;
-use crate::lifecycle::Lifecycle;
+use crate::supervisor::Supervisor;
 
 /// How much it grows before a checkpoint that could not finish is tried again: 4 MiB.
 const MORE_PAGES: i32 = 1024;
@@ -59,13 +59,13 @@ impl Checkpoints {
         log_pages: i32,
         commands: mpsc::WeakSender<Command>,
         shared: &Arc<Shared>,
-        life: &Lifecycle,
+        supervisor: &Supervisor,
     ) -> std::io::Result<Self> {
         let (wake, woken) = sync_channel(1);
         let (ends, other_ends) = sync_channel(0);
         let copied = Arc::new(AtomicBool::new(false));
         let aside = Aside { log_pages, conn, woken, commands, shared: shared.clone(), copied: copied.clone() };
-        life.thread("outbox-checkpoint", move || {
+        supervisor.thread("outbox-checkpoint", move || {
             aside.run();
             drop(ends);
         })?;

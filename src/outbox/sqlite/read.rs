@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use super::append::call;
 use super::fault::{is_damage, without_values};
 use super::shared::Shared;
-use crate::outbox::{CallId, DeadLetter, OutboxError, Page, Stored, Whose};
+use crate::outbox::{CallId, DeadLetter, OutboxError, Page, Stored, UserFilter};
 
 /// Calls in one page: what a few requests to Segment take.
 const PAGE_CALLS: usize = 1000;
@@ -69,7 +69,7 @@ impl Reader {
 }
 
 /// A page of waiting calls. `last_id` is the last one that was stored before this read.
-pub(super) fn page(conn: &Connection, from: CallId, whose: &Whose, limit: usize, last_id: CallId) -> Result<Page> {
+pub(super) fn page(conn: &Connection, from: CallId, whose: &UserFilter, limit: usize, last_id: CallId) -> Result<Page> {
     let mut look = conn.prepare_cached("SELECT id, user_id FROM calls WHERE id >= ?1 ORDER BY id LIMIT ?2")?;
     // A row of its own statement, so that a skipped call is not read from its overflow pages.
     let mut fetch = conn.prepare_cached("SELECT call FROM calls WHERE id = ?1")?;

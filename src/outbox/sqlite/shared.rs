@@ -8,21 +8,21 @@ use rusqlite::Error;
 
 use super::fault::{Fault, without_values};
 use super::transaction::{Counters, Measured};
-use crate::lifecycle::Lifecycle;
+use crate::metrics::Metrics;
 use crate::outbox::Contents;
-use crate::status::Status;
+use crate::supervisor::Supervisor;
 
 pub(super) struct Shared {
     contents: Mutex<Contents>,
     over: AtomicBool,
-    pub(super) status: Arc<Status>,
-    life: Lifecycle,
+    pub(super) metrics: Arc<Metrics>,
+    supervisor: Supervisor,
 }
 
 impl Shared {
-    pub(super) fn new(max_bytes: u64, status: Arc<Status>, life: Lifecycle) -> Self {
+    pub(super) fn new(max_bytes: u64, metrics: Arc<Metrics>, supervisor: Supervisor) -> Self {
         let contents = Mutex::new(Contents { max_bytes, ..Contents::default() });
-        Self { contents, over: AtomicBool::new(false), status, life }
+        Self { contents, over: AtomicBool::new(false), metrics, supervisor }
     }
 
     pub(super) fn contents(&self) -> Contents {
@@ -48,9 +48,9 @@ impl Shared {
         };
         drop(contents);
         let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-        self.status.outbox_calls.set(gauge(counters.waiting));
-        self.status.outbox_bytes.set(gauge(measured.bytes));
-        self.status.dead_letters.set(gauge(counters.dead_letters));
+        self.metrics.outbox_calls.set(gauge(counters.waiting));
+        self.metrics.outbox_bytes.set(gauge(measured.bytes));
+        self.metrics.dead_letters.set(gauge(counters.dead_letters));
     }
 
     /// Says why nothing more is stored at the moment.
@@ -73,6 +73,6 @@ impl Shared {
             self.over.store(true, Ordering::Release);
             contents.trouble = Some(Fault::Fatal.trouble());
         }
-        self.life.fail("outbox", what);
+        self.supervisor.fail("outbox", what);
     }
 }

@@ -17,9 +17,9 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 use super::{SqliteOutbox, SqliteSettings};
-use crate::lifecycle::Lifecycle;
+use crate::metrics::Metrics;
 use crate::outbox::Stored;
-use crate::status::Status;
+use crate::supervisor::Supervisor;
 
 /// More than any test stores.
 const ROOMY: u64 = 1024 * 1024 * 1024;
@@ -36,5 +36,5 @@ fn in_memory() -> TempDir {
 type Opened = anyhow::Result<(Arc<SqliteOutbox>, mpsc::Receiver<Vec<Stored>>)>;
 
 fn open(settings: &SqliteSettings) -> Opened {
-    SqliteOutbox::open(settings, Arc::new(Status::new()?), &Lifecycle::new())
+    SqliteOutbox::open(settings, Arc::new(Metrics::new()?), &Supervisor::new())
 }

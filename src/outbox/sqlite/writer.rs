@@ -116,8 +116,8 @@ impl Writer {
     }
 
     fn transact(&mut self, group: &mut [Command]) -> Result<(Vec<Done>, Committed)> {
-        let _timer = self.shared.status.outbox_commit_seconds.start_timer();
-        self.shared.status.outbox_commit_calls.observe(group.len() as f64);
+        let _timer = self.shared.metrics.outbox_commit_seconds.start_timer();
+        self.shared.metrics.outbox_commit_calls.observe(group.len() as f64);
         let mut transaction = Transaction::begin(&self.conn, now(), self.counters, self.room(), self.max_bytes)?;
         let mut done = Vec::with_capacity(group.len());
         for command in group {
@@ -164,16 +164,16 @@ impl Writer {
         if self.fault.is_some() && group.iter().any(|command| matches!(command, Command::Append(..) | Command::Tick)) {
             self.fault = None;
         }
-        let status = &self.shared.status;
-        status.outbox_sync_seconds.observe(sync.as_secs_f64());
-        status.outbox_stored.inc_by(effects.stored);
-        status.outbox_delivered.inc_by(effects.delivered);
-        status.outbox_refused.inc_by(effects.refused);
+        let metrics = &self.shared.metrics;
+        metrics.outbox_sync_seconds.observe(sync.as_secs_f64());
+        metrics.outbox_stored.inc_by(effects.stored);
+        metrics.outbox_delivered.inc_by(effects.delivered);
+        metrics.outbox_refused.inc_by(effects.refused);
         if effects.refused > 0 {
             tracing::warn!(calls = effects.refused, "Segment refused calls; they are dead letters now");
         }
-        status.outbox_replayed.inc_by(effects.replayed);
-        status.outbox_discarded.inc_by(effects.discarded);
+        metrics.outbox_replayed.inc_by(effects.replayed);
+        metrics.outbox_discarded.inc_by(effects.discarded);
         if !effects.fresh.is_empty() {
             // If there is no place, delivery reads them from the disk.
             let _ = self.fresh.try_send(effects.fresh);

@@ -1,7 +1,7 @@
 //! What was stored comes back: in order, in bounded pages, and after the store was closed.
 
 use super::{Home, accepted, append, call, everybody, plain, settle, sized, text, texts, waiting, waiting_but};
-use crate::outbox::{Outbox, Whose};
+use crate::outbox::{Outbox, UserFilter};
 
 pub(crate) async fn calls_come_back_in_order(home: impl Home) {
     let store = home.open().await;
@@ -65,7 +65,7 @@ pub(crate) async fn a_page_is_bounded_in_rows(home: impl Home) {
     many(&store, 6000, 0).await;
     append(&*store, plain(call("other", "last"))).await.unwrap();
     let skip = [std::sync::Arc::from("u")].into();
-    let first = store.page(0, Whose::AllBut(skip), usize::MAX).await.unwrap();
+    let first = store.page(0, UserFilter::AllBut(skip), usize::MAX).await.unwrap();
     assert!(first.calls.is_empty(), "it looked at more than 6,000 rows");
     assert!(first.next <= store.contents().last_id);
     assert_eq!(texts(&waiting_but(&*store, &["u"]).await), [text("other", "last")]);

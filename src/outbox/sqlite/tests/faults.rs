@@ -6,25 +6,25 @@ use std::sync::Arc;
 use super::disk::{Disk, Failure};
 use super::oracle::Oracle;
 use super::{SqliteOutbox, in_memory, open, settings};
-use crate::lifecycle::Lifecycle;
+use crate::metrics::Metrics;
 use crate::outbox::Outbox;
 use crate::outbox::sqlite::file::Place;
-use crate::status::Status;
+use crate::supervisor::Supervisor;
 
 /// So short that the script's few calls make it necessary to copy the log, more than once.
 const LOG_PAGES: i32 = 8;
 
 /// A store on this disk, if it can be opened.
-fn open_on(path: &Path, vfs: &'static str, life: &Lifecycle) -> Option<Arc<SqliteOutbox>> {
+fn open_on(path: &Path, vfs: &'static str, supervisor: &Supervisor) -> Option<Arc<SqliteOutbox>> {
     let place = Place { vfs: Some(vfs), log_pages: LOG_PAGES, ..Place::at(path) };
-    let opened = SqliteOutbox::open_at(&place, &settings(path), Arc::new(Status::new().unwrap()), life);
+    let opened = SqliteOutbox::open_at(&place, &settings(path), Arc::new(Metrics::new().unwrap()), supervisor);
     opened.ok().map(|(store, _fresh)| store)
 }
 
 /// Everything that a store does, with what it said.
 async fn script(path: &Path, vfs: &'static str) -> Oracle {
-    let (mut oracle, life) = (Oracle::default(), Lifecycle::new());
-    let Some(store) = open_on(path, vfs, &life) else { return oracle };
+    let (mut oracle, supervisor) = (Oracle::default(), Supervisor::new());
+    let Some(store) = open_on(path, vfs, &supervisor) else { return oracle };
     for n in 1..=3 {
         oracle.append(&store, n, 100).await;
     }
@@ -39,10 +39,10 @@ async fn script(path: &Path, vfs: &'static str) -> Oracle {
     oracle.settle(&store, 3, false).await;
     oracle.settle(&store, 2, true).await;
     store.close().await;
-    assert!(!oracle.unsaid || life.is_stopping(), "it left something unsaid and goes on");
+    assert!(!oracle.unsaid || supervisor.is_stopping(), "it left something unsaid and goes on");
 
-    let life = Lifecycle::new();
-    let Some(store) = open_on(path, vfs, &life) else { return oracle };
+    let supervisor = Supervisor::new();
+    let Some(store) = open_on(path, vfs, &supervisor) else { return oracle };
     oracle.append(&store, 9, 10).await;
     oracle.replay_all(&store).await;
     oracle.settle(&store, 5, true).await;

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use super::disk::{Disk, Failure};
 use super::{SqliteOutbox, SqliteSettings, open, settings};
-use crate::lifecycle::Lifecycle;
+use crate::metrics::Metrics;
 use crate::outbox::sqlite::file::Place;
 use crate::outbox::suite::{accepted, append, call, keyed, plain, refused, settle, sized, waiting};
 use crate::outbox::{DeadLetters, Outbox, OutboxError};
-use crate::status::Status;
+use crate::supervisor::Supervisor;
 
 #[tokio::test]
 async fn a_full_outbox_refuses_until_there_is_room() {
@@ -45,19 +45,20 @@ async fn a_full_outbox_refuses_until_there_is_room() {
 }
 
 /// A store on a disk that fails when it is told to.
-fn open_on_a_disk(path: &Path) -> (Arc<SqliteOutbox>, Arc<Disk>, Lifecycle) {
+fn open_on_a_disk(path: &Path) -> (Arc<SqliteOutbox>, Arc<Disk>, Supervisor) {
     let (disk, vfs) = Disk::new();
-    let life = Lifecycle::new();
+    let supervisor = Supervisor::new();
     let place = Place { vfs: Some(vfs), ..Place::at(path) };
-    let (store, _fresh) = SqliteOutbox::open_at(&place, &settings(path), Status::new().unwrap().into(), &life).unwrap();
-    (store, disk, life)
+    let (store, _fresh) =
+        SqliteOutbox::open_at(&place, &settings(path), Metrics::new().unwrap().into(), &supervisor).unwrap();
+    (store, disk, supervisor)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_is_survived_and_healed_without_traffic() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("outbox.db");
-    let (store, disk, life) = open_on_a_disk(&path);
+    let (store, disk, supervisor) = open_on_a_disk(&path);
     append(&*store, plain(call("u", "m0"))).await.unwrap();
     let id = waiting(&*store).await[0].id;
     disk.fail(1, Failure::Full, true);
@@ -70,7 +71,7 @@ async fn a_full_disk_is_survived_and_healed_without_traffic() {
     }
     append(&*store, plain(call("u", "m2"))).await.unwrap();
     assert_eq!(waiting(&*store).await.len(), 2);
-    assert!(!life.is_stopping());
+    assert!(!supervisor.is_stopping());
     store.close().await;
 }
 
@@ -78,12 +79,12 @@ async fn a_full_disk_is_survived_and_healed_without_traffic() {
 async fn a_failed_sync_is_the_end() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("outbox.db");
-    let (store, disk, life) = open_on_a_disk(&path);
+    let (store, disk, supervisor) = open_on_a_disk(&path);
     append(&*store, plain(call("u", "m0"))).await.unwrap();
     disk.fail(1, Failure::Broken, false);
     assert_eq!(append(&*store, plain(call("u", "m1"))).await.unwrap_err(), OutboxError::Unconfirmed);
     assert_eq!(append(&*store, plain(call("u", "m2"))).await.unwrap_err(), OutboxError::Closed);
-    assert!(life.is_stopping());
+    assert!(supervisor.is_stopping());
     assert_eq!(store.contents().trouble, Some("the outbox failed"));
     store.close().await;
 }
@@ -94,7 +95,7 @@ async fn the_log_does_not_grow_for_ever() {
     let path = directory.path().join("outbox.db");
     let place = Place { log_pages: 16, ..Place::at(&path) };
     let (store, _fresh) =
-        SqliteOutbox::open_at(&place, &settings(&path), Status::new().unwrap().into(), &Lifecycle::new()).unwrap();
+        SqliteOutbox::open_at(&place, &settings(&path), Metrics::new().unwrap().into(), &Supervisor::new()).unwrap();
     // Each writes several pages: many times what the log may have, without a pause.
     for n in 0..600 {
         append(&*store, plain(sized("u", &format!("m{n}"), 20_000))).await.unwrap();

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use super::disk::{Change, Disk};
 use super::oracle::Oracle;
 use super::{SqliteOutbox, in_memory, open, settings};
-use crate::lifecycle::Lifecycle;
+use crate::metrics::Metrics;
 use crate::outbox::Outbox;
 use crate::outbox::sqlite::file::Place;
 use crate::outbox::suite::{append, keyed, sized};
-use crate::status::Status;
+use crate::supervisor::Supervisor;
 
 /// What a disk writes whole, or not at all.
 const SECTOR: usize = 512;
@@ -37,7 +37,7 @@ async fn run(path: &Path, lies: bool) -> Run {
     let (disk, vfs) = Disk::new();
     let place = Place { vfs: Some(vfs), log_pages: LOG_PAGES, ..Place::at(path) };
     let (store, _fresh) =
-        SqliteOutbox::open_at(&place, &settings(path), Arc::new(Status::new().unwrap()), &Lifecycle::new()).unwrap();
+        SqliteOutbox::open_at(&place, &settings(path), Arc::new(Metrics::new().unwrap()), &Supervisor::new()).unwrap();
     disk.record(lies);
     let before = ["", "-wal"].map(|end| {
         let file = format!("{}{end}", path.display());
