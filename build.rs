@@ -1,31 +1,35 @@
-//! Takes what `/docs` needs of Swagger UI, and its licence, out of the crate that carries it, compressed for the binary.
+//! Takes what `/docs` needs of Swagger UI, and its licence, out of the crate that carries it: as it is, and compressed.
 //!
-//! Nothing is fetched: the crate holds the release's archive. The rest of the archive, most of it, is left behind.
+//! Nothing is fetched: the crate holds the archive of the release. The rest of the archive, most of it, is not used.
 
 use std::error::Error;
-use std::fs::File;
-use std::io::{self, Cursor};
+use std::fs::{self, File};
+use std::io::{Cursor, Read, Write};
 use std::path::Path;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use zip::ZipArchive;
 
-/// By their ends in the archive. Its licence (Apache-2.0, 4) asks that the last two go wherever the others go.
+/// The files, by the ends of their paths in the archive. The licence (Apache-2.0, section 4) requires that the last two go
+/// wherever the others go.
 const FILES: [&str; 4] = ["/dist/swagger-ui.css", "/dist/swagger-ui-bundle.js", "/LICENSE", "/NOTICE"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
     let folder = std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?;
+    let folder = Path::new(&folder);
     let mut archive = ZipArchive::new(Cursor::new(utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED))?;
     for end in FILES {
-        // The folder around it is named after the version.
+        // The folder that holds them is named after the version.
         let index = archive.file_names().position(|path| path.is_ok_and(|path| path.ends_with(end))).ok_or(end)?;
         let name = Path::new(end).file_name().ok_or(end)?.display();
-        let packed = File::create(Path::new(&folder).join(format!("{name}.gz")))?;
-        let mut packed = GzEncoder::new(packed, Compression::best());
-        io::copy(&mut archive.by_index(index)?, &mut packed)?;
-        packed.finish()?;
+        let mut bytes = Vec::new();
+        archive.by_index(index)?.read_to_end(&mut bytes)?;
+        fs::write(folder.join(name.to_string()), &bytes)?;
+        let mut compressed = GzEncoder::new(File::create(folder.join(format!("{name}.gz")))?, Compression::best());
+        compressed.write_all(&bytes)?;
+        compressed.finish()?;
     }
     Ok(())
 }

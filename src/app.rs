@@ -7,8 +7,7 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-use crate::api::AppState;
-use crate::api::admin::{Durations, Operator, OutboxReport, SegmentReport};
+use crate::api::{self, AdminState, AppState, DurationSummary, MAX_BODIES_IN_PROGRESS, OutboxReport, SegmentReport};
 use crate::auth::Auth;
 use crate::config::{OutboxSettings, Settings};
 use crate::delivery::Delivery;
@@ -17,7 +16,7 @@ use crate::outbox::sqlite::{SqliteOutbox, SqliteSettings};
 use crate::outbox::{Contents, DeadLetters, Outbox, OutboxClients};
 use crate::publisher::LiveClients;
 use crate::segment::SegmentClients;
-use crate::server::{self, fd_limit};
+use crate::server::{self, Limits, fd_limit};
 use crate::supervisor::{Ending, Supervisor};
 
 /// A relay that is put together and not yet running.
@@ -25,8 +24,7 @@ pub struct App {
     state: Arc<AppState>,
     outbox: Option<Arc<SqliteOutbox>>,
     supervisor: Supervisor,
-    /// How many connections there may be.
-    places: usize,
+    limits: Limits,
 }
 
 impl App {
@@ -35,7 +33,9 @@ impl App {
     /// # Errors
     /// If HTTPS cannot be set up, the outbox cannot be opened, or too few files may be open.
     pub fn build(settings: &Settings, supervisor: &Supervisor) -> anyhow::Result<Self> {
-        let places = fd_limit::for_connections(server::MAX_CONNECTIONS, settings.segment.max_concurrency.get())?;
+        let connections = fd_limit::max_connections(server::MAX_CONNECTIONS, settings.segment.max_concurrency.get())?;
+        // A stream waits for its body, or is in flight.
+        let streams = MAX_BODIES_IN_PROGRESS.saturating_add(settings.max_in_flight);
         let metrics = Arc::new(Metrics::new()?);
         let live = Arc::new(LiveClients::start(settings.segment.clone(), metrics.clone(), supervisor)?);
         let outbox = settings.outbox.as_ref().map(|outbox| open(outbox, &metrics, &live, supervisor)).transpose()?;
@@ -51,19 +51,24 @@ impl App {
             settings.request_timeout,
             settings.max_in_flight,
         )
-        .guarded_by(Auth::new(&settings.auth))
-        .measured_by(move || {
+        .with_auth(Auth::new(&settings.auth))
+        .with_metrics_hook(move || {
             segment.measure(&gauges);
             let oldest = stored.as_ref().and_then(|outbox| age(&outbox.contents()));
             gauges.outbox_oldest_seconds.set(oldest.map_or(0, |age| age.as_secs().cast_signed()));
         });
         if let Some(outbox) = outbox.clone() {
-            state = state.ready_without(move || outbox.contents().trouble);
+            state = state.with_readiness(move || outbox.contents().trouble);
         }
         if let Some(token) = &settings.admin_token {
-            state = state.operated_by(operator(token.reveal(), settings, &live, outbox.as_ref(), &metrics));
+            state = state.with_admin(operator(token.reveal(), settings, &live, outbox.as_ref(), &metrics));
         }
-        Ok(Self { state: Arc::new(state), outbox, supervisor: supervisor.clone(), places })
+        Ok(Self {
+            state: Arc::new(state),
+            outbox,
+            supervisor: supervisor.clone(),
+            limits: Limits { connections, streams },
+        })
     }
 
     /// Serves on `listener` until told to stop.
@@ -72,7 +77,8 @@ impl App {
     /// If signals cannot be received.
     pub async fn run(self, listener: TcpListener, settings: &Settings) -> anyhow::Result<Ending> {
         let address = listener.local_addr().context("no local address")?;
-        self.supervisor.supervise("http", server::serve(listener, self.state, self.places));
+        let service = api::service(self.state);
+        self.supervisor.supervise("server", server::serve(listener, service, self.limits, self.supervisor.clone()));
         let auth = settings.auth.name();
         tracing::info!(%address, endpoint = %settings.segment.endpoint, auth, "segment-relay serves");
         if settings.auth.is_none() {
@@ -107,7 +113,7 @@ fn operator(
     live: &Arc<LiveClients>,
     outbox: Option<&Arc<SqliteOutbox>>,
     metrics: &Arc<Metrics>,
-) -> Operator {
+) -> AdminState {
     let (live, metrics, endpoint) = (live.clone(), metrics.clone(), settings.segment.endpoint.to_string());
     let (stored, dead_letters) = (outbox.cloned(), outbox.cloned().map(|outbox| outbox as Arc<dyn DeadLetters>));
     let segment = move || {
@@ -120,7 +126,7 @@ fn operator(
         }
     };
     let outbox = move || stored.as_ref().map(|outbox| report(outbox.contents(), &metrics));
-    Operator::new(token, dead_letters).reporting(segment, outbox)
+    AdminState::new(token, dead_letters).with_reports(segment, outbox)
 }
 
 fn report(contents: Contents, metrics: &Metrics) -> OutboxReport {
@@ -135,8 +141,8 @@ fn report(contents: Contents, metrics: &Metrics) -> OutboxReport {
         bytes: contents.bytes,
         max_bytes: contents.max_bytes,
         trouble: contents.trouble,
-        commit_ms: Durations::of_seconds(&Summary::of(&metrics.outbox_commit_seconds)),
-        sync_ms: Durations::of_seconds(&Summary::of(&metrics.outbox_sync_seconds)),
+        commit_ms: DurationSummary::from_seconds(&Summary::of(&metrics.outbox_commit_seconds)),
+        sync_ms: DurationSummary::from_seconds(&Summary::of(&metrics.outbox_sync_seconds)),
     }
 }
 

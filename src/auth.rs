@@ -1,15 +1,16 @@
-//! Who may send customers (`RELAY_AUTH`).
+//! Who may send customers (`RELAY_AUTH`). Pure: headers and bytes go in, a verdict comes out.
 //!
-//! What the head of a request shows is looked at before its body is read; a signature is checked over the raw body, before
-//! anything of it is parsed. Secrets are compared in constant time, and with all of them, so that time says neither which one
-//! came near nor where it differed. Answers name the header that is missing or stale, never why a signature differs.
-//! With no secret nobody gets in.
+//! The head of a request is checked before its body is read. A signature is checked over the raw body, before anything of it
+//! is parsed. Secrets are compared in constant time, and with all of them, so that the time tells neither which one came near
+//! nor where it differed. Messages name the header that is missing or stale, never why a signature differs. With no secret
+//! nobody gets in.
 
 mod headers;
 mod keys;
 mod signed_body;
 mod standard_webhooks;
 mod tokens;
+mod unauthorized;
 
 use std::time::{Duration, SystemTime};
 
@@ -18,18 +19,18 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use crate::config::{AuthScheme, AuthSettings, SignatureEncoding};
 use keys::Keys;
 use signed_body::SignedBody;
-use standard_webhooks::Webhook;
+use standard_webhooks::SignedWebhook;
 
-pub(crate) use standard_webhooks::{STANDARD, SVIX};
-pub(crate) use tokens::{BASIC, BEARER, OTHER_BEARER, Tokens};
+pub(crate) use tokens::Tokens;
+pub(crate) use unauthorized::Unauthorized;
 
 /// Who may send customers: the checks that the settings ask for.
 #[derive(Clone)]
-pub struct Auth(pub(crate) Scheme);
+pub struct Auth(Scheme);
 
-/// The schemes of the contract, each with all secrets that are accepted.
+/// The schemes of the contract, each with all accepted secrets.
 #[derive(Clone)]
-pub(crate) enum Scheme {
+enum Scheme {
     None,
     StandardWebhooks(Keys),
     Hmac { header: HeaderName, encoding: SignatureEncoding, keys: Keys },
@@ -37,19 +38,11 @@ pub(crate) enum Scheme {
     Basic(Tokens),
 }
 
-/// What the head of a request claims: it is proven already, or the body has to bear out a signature.
-pub(crate) enum Claim<'a> {
+/// What the head of a request proves: the sender, or a signature that the body must match.
+pub(crate) enum HeadClaim {
     Proven,
-    Webhook(Webhook<'a>),
-    Body(SignedBody<'a>),
-}
-
-/// Why a request is not let in, as its sender reads it.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Unauthorized {
-    pub(crate) message: String,
-    /// The `WWW-Authenticate` header, of the schemes that have one.
-    pub(crate) challenge: Option<HeaderValue>,
+    SignedWebhook(SignedWebhook),
+    SignedBody(SignedBody),
 }
 
 impl Auth {
@@ -72,39 +65,36 @@ impl Auth {
         Self(Scheme::None)
     }
 
-    /// What these headers claim, if that can be true: nothing is missing, malformed or stale, and tokens fit.
-    pub(crate) fn claim<'a>(&'a self, headers: &'a HeaderMap, now: SystemTime) -> Result<Claim<'a>, Unauthorized> {
+    /// Checks the head of a request: no header is missing, malformed or stale, and tokens are accepted.
+    pub(crate) fn verify_head(&self, headers: &HeaderMap, now: SystemTime) -> Result<HeadClaim, Unauthorized> {
         match &self.0 {
-            Scheme::None => Ok(Claim::Proven),
-            Scheme::StandardWebhooks(keys) => Webhook::claimed(keys, headers, since_1970(now)).map(Claim::Webhook),
-            Scheme::Hmac { header, encoding, keys } => {
-                SignedBody::claimed(keys, headers, header, *encoding).map(Claim::Body)
+            Scheme::None => Ok(HeadClaim::Proven),
+            Scheme::StandardWebhooks(_) => {
+                SignedWebhook::from_headers(headers, since_1970(now)).map(HeadClaim::SignedWebhook)
             }
-            Scheme::Bearer(tokens) => tokens.check_bearer(headers).map(|()| Claim::Proven),
-            Scheme::Basic(tokens) => tokens.check_basic(headers).map(|()| Claim::Proven),
+            Scheme::Hmac { header, encoding, .. } => {
+                SignedBody::from_headers(headers, header, *encoding).map(HeadClaim::SignedBody)
+            }
+            Scheme::Bearer(tokens) => tokens.verify_bearer(headers).map(|()| HeadClaim::Proven),
+            Scheme::Basic(tokens) => tokens.verify_basic(headers).map(|()| HeadClaim::Proven),
         }
     }
-}
 
-impl<'a> Claim<'a> {
-    /// Lets the request in if its body bears the claim out. The id under which the body was signed, if it was signed under
+    /// Checks the body against what the head claims. Returns the id that was signed together with the body, if the scheme has
     /// one: no other header can be trusted to tell a repeated request from a new one.
-    pub(crate) fn prove(self, body: &[u8]) -> Result<Option<&'a [u8]>, Unauthorized> {
-        match self {
-            Self::Proven => Ok(None),
-            Self::Webhook(webhook) => webhook.prove(body).map(Some),
-            Self::Body(signed) => signed.prove(body).map(|()| None),
+    pub(crate) fn verify_body(&self, claim: HeadClaim, body: &[u8]) -> Result<Option<HeaderValue>, Unauthorized> {
+        match (claim, &self.0) {
+            (HeadClaim::Proven, _) => Ok(None),
+            (HeadClaim::SignedWebhook(webhook), Scheme::StandardWebhooks(keys)) => webhook.verify(keys, body).map(Some),
+            (HeadClaim::SignedBody(signed), Scheme::Hmac { header, keys, .. }) => {
+                signed.verify(keys, header, body).map(|()| None)
+            }
+            _ => Err(Unauthorized::new("the signature is of another scheme")),
         }
     }
 }
 
-impl Unauthorized {
-    fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), challenge: None }
-    }
-}
-
-/// A clock before 1970 stands at 1970, where no signature is fresh.
+/// A clock before 1970 counts as 1970, when no signature is recent.
 fn since_1970(now: SystemTime) -> Duration {
     now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }

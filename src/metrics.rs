@@ -54,6 +54,8 @@ const COMMIT_CALLS: [f64; 8] = [1.0, 2.0, 5.0, 10.0, 25.0, 100.0, 250.0, 1000.0]
 pub struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
+    /// Panics of handlers.
+    pub panics: IntCounter,
     /// Requests answered 200. This outcome and the next are counted on the hot path.
     pub requests_accepted: IntCounter,
     /// Requests answered 202.
@@ -131,6 +133,7 @@ impl Metrics {
             requests_accepted: requests.with_label_values(&["accepted"]),
             requests_stored: requests.with_label_values(&["stored"]),
             requests,
+            panics: counter(&registry, "panics_total", "Panics of handlers")?,
             in_flight: gauge(&registry, "requests_in_flight", "POST /customers in flight")?,
             calls_accepted: calls.with_label_values(&["accepted"]),
             calls_refused: calls.with_label_values(&["refused"]),

@@ -1,112 +1,65 @@
-//! The endpoints of those who operate the relay: what it does, and the calls that Segment refused.
+//! The operators' routes: how the relay is, and its dead letters.
 //!
-//! They are there only if a token is set: without one these paths are like any other at which there is nothing. Every
-//! request to them must show the token, one with a wrong method included. No answer may be kept by a cache.
+//! The routes exist only if a token is set: without one their paths are 404 like any other. Every request to them must show
+//! the token, also one with a wrong method.
 
-pub(super) mod dead_letters;
-pub(super) mod page;
-pub(super) mod report;
+mod dead_letters;
+mod page;
+mod report;
+mod state;
 
 use std::sync::Arc;
 
-use axum::extract::{FromRef, Request, State};
-use axum::http::HeaderValue;
-use axum::http::header::CACHE_CONTROL;
-use axum::middleware::{self, Next};
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
-use jiff::Timestamp;
-use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use axum::routing::{delete, get, post};
 
-use super::AppState;
-use super::answer::{Answer, Failure};
-use super::code::Code;
-use super::openapi::{Routes, operator as describe};
-use super::request_id::RequestId;
-use crate::auth::Tokens;
-use crate::outbox::DeadLetters;
+use super::error::{ApiError, method_not_allowed};
+use super::state::AppState;
+use crate::auth::Unauthorized;
+use state::Admin;
 
-pub use report::{Durations, OutboxReport, SegmentReport};
+pub use report::{DurationSummary, OutboxReport, SegmentReport};
+pub use state::AdminState;
 
-/// Pages of dead letters that are being read or sent at once, 32 MiB each at the most: a few operators and their scripts.
-const MAX_PAGES: usize = 4;
-
-/// What the operator's endpoints need. Injected.
-pub struct Operator {
-    token: Tokens,
-    /// None without an outbox.
-    dead_letters: Option<Arc<dyn DeadLetters>>,
-    segment: Box<dyn Fn() -> SegmentReport + Send + Sync>,
-    outbox: Box<dyn Fn() -> Option<OutboxReport> + Send + Sync>,
-    pages: Arc<Semaphore>,
-    started: (Timestamp, Instant),
-}
-
-impl Operator {
-    /// Whoever shows `token` may ask for the status and see to `dead_letters`.
-    pub fn new(token: &str, dead_letters: Option<Arc<dyn DeadLetters>>) -> Self {
-        Self {
-            token: Tokens::new(&[token]),
-            dead_letters,
-            segment: Box::new(SegmentReport::default),
-            outbox: Box::new(|| None),
-            pages: Arc::new(Semaphore::new(MAX_PAGES)),
-            started: (Timestamp::now(), Instant::now()),
-        }
+/// The routes that only read. The caller sets a time limit.
+pub(super) fn read_routes(state: &Arc<AppState>) -> Router<Arc<AppState>> {
+    if state.admin.is_none() {
+        return Router::new();
     }
+    let routes = Router::new().route("/status", get(report::status)).route("/dead-letters", get(dead_letters::list));
+    with_token(routes, state)
+}
 
-    /// Asks `segment` and `outbox` how things are whenever somebody wants to know.
-    #[must_use]
-    pub fn reporting(
-        self,
-        segment: impl Fn() -> SegmentReport + Send + Sync + 'static,
-        outbox: impl Fn() -> Option<OutboxReport> + Send + Sync + 'static,
-    ) -> Self {
-        Self { segment: Box::new(segment), outbox: Box::new(outbox), ..self }
+/// The routes that change something. They have time limits of their own, where they have one: what was begun has an outcome
+/// that the answer must not hide.
+pub(super) fn write_routes(state: &Arc<AppState>) -> Router<Arc<AppState>> {
+    if state.admin.is_none() {
+        return Router::new();
     }
+    let routes = Router::new()
+        .route("/dead-letters/replay", post(dead_letters::replay_all))
+        .route("/dead-letters/{id}", delete(dead_letters::discard))
+        .route("/dead-letters/{id}/replay", post(dead_letters::replay));
+    with_token(routes, state)
 }
 
-/// What the handlers share.
-#[derive(Clone)]
-struct Desk {
-    state: Arc<AppState>,
-    operator: Arc<Operator>,
+fn with_token(routes: Router<Arc<AppState>>, state: &Arc<AppState>) -> Router<Arc<AppState>> {
+    routes.method_not_allowed_fallback(method_not_allowed).route_layer(from_fn_with_state(state.clone(), require_token))
 }
 
-impl FromRef<Desk> for Arc<AppState> {
-    fn from_ref(desk: &Desk) -> Self {
-        desk.state.clone()
-    }
-}
-
-/// The operator's routes.
-pub(super) fn routes(state: Arc<AppState>, operator: Arc<Operator>) -> Routes<Arc<AppState>> {
-    let desk = Desk { state, operator };
-    let routes = Routes::new()
-        .get("/status", report::get, describe::status())
-        .get("/dead-letters", dead_letters::list, describe::list())
-        .post("/dead-letters/replay", dead_letters::replay_all, describe::replay_all())
-        .delete("/dead-letters/{id}", dead_letters::discard, describe::discard())
-        .post("/dead-letters/{id}/replay", dead_letters::replay, describe::replay());
-    routes.on_router(|router| {
-        router
-            .method_not_allowed_fallback(super::method_not_allowed)
-            .route_layer(middleware::from_fn_with_state(desk.clone(), admit))
-            .with_state(desk)
-    })
-}
-
-/// Lets those in who show the token.
-async fn admit(State(desk): State<Desk>, request: Request, next: Next) -> Response {
-    let mut response = match desk.operator.token.check_bearer(request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(fault) => {
-            let failure =
-                Failure::new(Code::Unauthorized, "this needs the header Authorization: Bearer and the admin token");
-            super::customers::challenged(fault.challenge, Answer::failure(&failure))
-                .with_id(&RequestId::of(request.headers()))
-        }
-    };
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+/// Lets a request pass that shows the token.
+async fn require_token(
+    State(_state): State<Arc<AppState>>,
+    Admin(admin): Admin,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    admin.token.verify_bearer(request.headers()).map_err(|Unauthorized { challenge, .. }| {
+        let message = "this needs the header Authorization: Bearer and the admin token".to_owned();
+        ApiError::from(Unauthorized { message, challenge })
+    })?;
+    Ok(next.run(request).await)
 }

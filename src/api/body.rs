@@ -1,7 +1,7 @@
-//! The body of a request: whole, bounded and in time, or the reason why not.
+//! Reads the body of a request: whole, bounded and within the deadline.
 //!
-//! A body that is too large is read on for a while and thrown away, so that its sender, who does not read before all is
-//! sent, gets to read the answer.
+//! The rest of a body that is refused is read for a while and discarded, so that its sender, who may not read before
+//! everything is sent, gets to read the answer.
 
 use std::time::Duration;
 
@@ -11,45 +11,48 @@ use axum::http::header::EXPECT;
 use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// The largest body that is taken, in bytes.
-pub(crate) const MAX_BODY: usize = 64 * 1024;
+/// The largest body of a request, in bytes.
+pub(super) const MAX_BODY: usize = 64 * 1024;
 
-/// How much of a body that will be refused is read and thrown away, in bytes: what a sender may have on its way, and not
-/// so much that it pays to send more.
-const MAX_THROWN_AWAY: usize = 1024 * 1024;
+/// How much of a refused body is read and discarded, in bytes: what a sender may have on its way, and not so much that
+/// sending more pays.
+const MAX_DISCARDED: usize = 1024 * 1024;
 
-/// How long the next piece of it is waited for: several round trips of any line, and no longer, since whoever announces a
-/// body and sends none holds a place meanwhile.
-const THROW_AWAY_PAUSE: Duration = Duration::from_secs(1);
+/// How long the next piece of a refused body is waited for: several round trips of any line, and no longer, because a sender
+/// who announces a body and sends none occupies a connection meanwhile.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Why there is no body.
+/// Why a body could not be read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum BodyError {
     /// More than [`MAX_BODY`].
     TooLarge,
-    /// It was not there by the deadline.
-    Late,
-    /// The sender went away half-way, or broke the protocol.
+    /// It was not complete by the deadline.
+    TimedOut,
+    /// The sender went away before the end, or broke the protocol.
     Broken,
 }
 
-/// The whole body.
+/// Reads the whole body.
+///
+/// # Errors
+/// See [`BodyError`].
 pub(super) async fn read(headers: &HeaderMap, mut body: Body, deadline: Instant) -> Result<Bytes, BodyError> {
     if body.size_hint().lower() > MAX_BODY as u64 {
-        throw_away(headers, body, deadline).await;
+        discard(headers, body, deadline).await;
         return Err(BodyError::TooLarge);
     }
-    let outcome = timeout_at(deadline, collect(&mut body)).await.unwrap_or(Err(BodyError::Late));
+    let outcome = timeout_at(deadline, collect(&mut body)).await.unwrap_or(Err(BodyError::TimedOut));
     if outcome == Err(BodyError::TooLarge) {
         drain(body, deadline).await;
     }
     outcome
 }
 
-/// Reads what is under way of a body that is refused, so that the answer will be read.
-pub(super) async fn throw_away(headers: &HeaderMap, body: Body, deadline: Instant) {
+/// Reads and discards what is on its way of a body that is refused.
+pub(super) async fn discard(headers: &HeaderMap, body: Body, deadline: Instant) {
     if headers.contains_key(EXPECT) {
-        // The sender waits for a go-ahead that it will not get.
+        // The sender waits for a `100 Continue` that it will not get.
         return;
     }
     drain(body, deadline).await;
@@ -58,24 +61,24 @@ pub(super) async fn throw_away(headers: &HeaderMap, body: Body, deadline: Instan
 async fn drain(mut body: Body, deadline: Instant) {
     let read = async {
         let mut read = 0;
-        while read < MAX_THROWN_AWAY
-            && let Ok(Some(Ok(frame))) = timeout(THROW_AWAY_PAUSE, body.frame()).await
+        while read < MAX_DISCARDED
+            && let Ok(Some(Ok(frame))) = timeout(DISCARD_TIMEOUT, body.frame()).await
         {
             read += frame.data_ref().map_or(0, Bytes::len);
         }
     };
-    // Late or not: the answer is the same.
+    // The answer is the same whether or not the deadline passed.
     let _ = timeout_at(deadline, read).await;
 }
 
-/// Stops where the body is found to be too large.
+/// Collects the body, and stops where it turns out to be too large.
 async fn collect(body: &mut Body) -> Result<Bytes, BodyError> {
     let Some(first) = next(body).await? else { return Ok(Bytes::new()) };
     if body.is_end_stream() && first.len() <= MAX_BODY {
         // The usual case: nothing is copied.
         return Ok(first);
     }
-    // As much as was announced, and no more: growing by doubling would take twice of it.
+    // The announced length: a vector that grows by doubling would take up to twice as much.
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(MAX_BODY).min(MAX_BODY);
     let mut whole = Vec::with_capacity(first.len() + announced);
     whole.extend_from_slice(&first);
@@ -90,7 +93,7 @@ async fn collect(body: &mut Body) -> Result<Bytes, BodyError> {
     Err(BodyError::TooLarge)
 }
 
-/// The next bytes; trailers are passed over.
+/// The next bytes. Trailers are skipped.
 async fn next(body: &mut Body) -> Result<Option<Bytes>, BodyError> {
     while let Some(frame) = body.frame().await {
         if let Ok(data) = frame.map_err(|_| BodyError::Broken)?.into_data() {
@@ -102,7 +105,7 @@ async fn next(body: &mut Body) -> Result<Option<Bytes>, BodyError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{BodyError, MAX_BODY, MAX_THROWN_AWAY, THROW_AWAY_PAUSE, read, throw_away};
+    use super::{BodyError, DISCARD_TIMEOUT, MAX_BODY, MAX_DISCARDED, discard, read};
     use axum::body::{Body, Bytes};
     use axum::http::HeaderMap;
     use http_body_util::StreamBody;
@@ -124,7 +127,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_at_the_limit_is_whole_in_one_piece_or_many() {
+    async fn a_body_at_the_limit_is_read_in_one_piece_or_many() {
         assert_eq!(read_all(Body::from(vec![b' '; MAX_BODY])).await, Ok(MAX_BODY));
         assert_eq!(read_all(chunks(MAX_BODY / 1024, 1024)).await, Ok(MAX_BODY));
         assert_eq!(read_all(Body::empty()).await, Ok(0));
@@ -138,18 +141,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_without_end_is_not_read_for_ever() {
-        let endless = chunks(usize::MAX, MAX_THROWN_AWAY / 4);
+    async fn an_endless_body_is_not_read_for_ever() {
+        let endless = chunks(usize::MAX, MAX_DISCARDED / 4);
         assert_eq!(read_all(endless).await, Err(BodyError::TooLarge));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_does_not_come_is_late() {
-        assert_eq!(read_all(silent()).await, Err(BodyError::Late));
+    async fn a_body_that_does_not_arrive_times_out() {
+        assert_eq!(read_all(silent()).await, Err(BodyError::TimedOut));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_is_too_large_and_then_stops_is_too_large_and_not_late() {
+    async fn a_body_that_is_too_large_and_then_stops_is_too_large_and_does_not_time_out() {
         let chunk = Frame::data(Bytes::from(vec![b' '; MAX_BODY + 1]));
         let silence = futures_util::stream::pending::<Result<Frame<Bytes>, std::io::Error>>();
         let stops = futures_util::StreamExt::chain(futures_util::stream::iter([Ok(chunk)]), silence);
@@ -157,9 +160,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_refused_body_that_does_not_come_is_not_waited_for() {
+    async fn a_refused_body_that_does_not_arrive_is_not_waited_for() {
         let begun = Instant::now();
-        throw_away(&HeaderMap::new(), silent(), begun + Duration::from_secs(60)).await;
-        assert_eq!(begun.elapsed(), THROW_AWAY_PAUSE);
+        discard(&HeaderMap::new(), silent(), begun + Duration::from_secs(60)).await;
+        assert_eq!(begun.elapsed(), DISCARD_TIMEOUT);
     }
 }

@@ -1,104 +1,129 @@
 //! `GET /docs`: a page that shows `/openapi.json`, from the binary. It is Swagger UI, taken from a crate by `build.rs`.
 //!
-//! Nothing on the page comes from elsewhere, and its security policy does not let anything. Links are relative, so that the
-//! page works where a proxy puts it. What can be compressed is sent so, whatever the caller says it takes: every browser
-//! takes gzip, and the binary holds nothing else.
+//! Nothing on the page comes from elsewhere, and its security policy does not allow it to. Links are relative, so that the
+//! page works behind a path prefix of a proxy. The two large files are in the binary as they are and compressed, so that no
+//! request costs a compression; the layers compress the small ones.
 
+use axum::Extension;
+use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request};
 use axum::http::header::{
-    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, VARY,
 };
-use axum::http::{HeaderName, HeaderValue};
-use axum::response::Response;
+use axum::http::{HeaderMap, HeaderName};
+use axum::response::IntoResponse;
 
-use super::NOTHING_HERE;
-use super::answer::{Answer, Failure};
-use super::code::Code;
-use super::request_id::RequestId;
+use super::error::{ApiError, NO_ROUTE};
+use super::layers::TrailingSlash;
 
-/// A file in the binary.
-pub(super) struct File {
-    pub(super) name: &'static str,
-    pub(super) media_type: &'static str,
+/// A file of the page.
+struct File {
+    name: &'static str,
+    media_type: &'static str,
     bytes: &'static [u8],
-    is_gzip: bool,
+    /// The same, compressed, where that is worth it.
+    gzip: Option<&'static [u8]>,
 }
 
-/// The page itself.
-pub(super) const PAGE: File = File {
-    name: "docs",
-    media_type: "text/html; charset=utf-8",
-    bytes: include_bytes!("docs/page.html"),
-    is_gzip: false,
-};
+/// The page.
+const PAGE: &str = include_str!("docs/page.html");
 
-/// What the page links.
-pub(super) const FILES: [File; 5] = [
+/// The files that the page links.
+const FILES: [File; 5] = [
     File {
         name: "swagger-ui.css",
         media_type: "text/css; charset=utf-8",
-        bytes: include_bytes!(concat!(env!("OUT_DIR"), "/swagger-ui.css.gz")),
-        is_gzip: true,
+        bytes: include_bytes!(concat!(env!("OUT_DIR"), "/swagger-ui.css")),
+        gzip: Some(include_bytes!(concat!(env!("OUT_DIR"), "/swagger-ui.css.gz"))),
     },
     File {
         name: "swagger-ui-bundle.js",
         media_type: "text/javascript; charset=utf-8",
-        bytes: include_bytes!(concat!(env!("OUT_DIR"), "/swagger-ui-bundle.js.gz")),
-        is_gzip: true,
+        bytes: include_bytes!(concat!(env!("OUT_DIR"), "/swagger-ui-bundle.js")),
+        gzip: Some(include_bytes!(concat!(env!("OUT_DIR"), "/swagger-ui-bundle.js.gz"))),
     },
     File {
         name: "start.js",
         media_type: "text/javascript; charset=utf-8",
         bytes: include_bytes!("docs/start.js"),
-        is_gzip: false,
+        gzip: None,
     },
     File {
         name: "LICENSE",
         media_type: "text/plain; charset=utf-8",
-        bytes: include_bytes!(concat!(env!("OUT_DIR"), "/LICENSE.gz")),
-        is_gzip: true,
+        bytes: include_bytes!(concat!(env!("OUT_DIR"), "/LICENSE")),
+        gzip: None,
     },
     File {
         name: "NOTICE",
         media_type: "text/plain; charset=utf-8",
-        bytes: include_bytes!(concat!(env!("OUT_DIR"), "/NOTICE.gz")),
-        is_gzip: true,
+        bytes: include_bytes!(concat!(env!("OUT_DIR"), "/NOTICE")),
+        gzip: None,
     },
 ];
 
-/// The headers of the page and its files, and what each is for.
-pub(super) const HEADERS: [(HeaderName, &str, &str); 4] = [
+/// The headers of the page and its files.
+const HEADERS: [(HeaderName, &str); 3] = [
     (
         CONTENT_SECURITY_POLICY,
         // `data:` is for the arrows and locks in the style sheet.
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
          base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-        "Nothing comes from elsewhere.",
     ),
-    (X_CONTENT_TYPE_OPTIONS, "nosniff", "It is what it says it is."),
-    (REFERRER_POLICY, "no-referrer", "Nobody is told where a reader comes from."),
-    // Another version of the relay has other files under the same names: an hour is the longest that they are mixed.
-    (CACHE_CONTROL, "max-age=3600", "How long it may be kept."),
+    (REFERRER_POLICY, "no-referrer"),
+    // Another version of the relay has other files under the same names: for an hour at most a browser mixes them.
+    (CACHE_CONTROL, "max-age=3600"),
 ];
 
-/// `GET /docs`
-pub(super) async fn page(request: Request) -> Response {
-    PAGE.answer().with_id(&RequestId::of(request.headers()))
+/// `GET /docs`, with or without a slash at the end. The links of the page are relative to its URL.
+pub(super) async fn page(trailing_slash: Option<Extension<TrailingSlash>>) -> impl IntoResponse {
+    let page = match trailing_slash {
+        Some(_) => PAGE.replace("\"docs/", "\"").replace("\"openapi.json", "\"../openapi.json"),
+        None => PAGE.to_owned(),
+    };
+    (HEADERS, [(CONTENT_TYPE, "text/html; charset=utf-8")], page)
 }
 
 /// `GET /docs/{file}`
-pub(super) async fn file(name: Result<Path<String>, PathRejection>, request: Request) -> Response {
+pub(super) async fn file(
+    name: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+) -> Result<impl IntoResponse, ApiError> {
     let found = name.ok().and_then(|Path(name)| FILES.iter().find(|file| file.name == name));
-    let answer = found.map_or_else(|| Answer::failure(&Failure::new(Code::NotFound, NOTHING_HERE)), File::answer);
-    answer.with_id(&RequestId::of(request.headers()))
+    let File { media_type, bytes, gzip, .. } = found.ok_or_else(|| ApiError::not_found(NO_ROUTE))?;
+    let content_type = [(CONTENT_TYPE, *media_type), (VARY, ACCEPT_ENCODING.as_str())];
+    Ok(match gzip.filter(|_| accepts_gzip(&headers)) {
+        Some(compressed) => (HEADERS, content_type, [(CONTENT_ENCODING, "gzip")], compressed).into_response(),
+        None => (HEADERS, content_type, *bytes).into_response(),
+    })
 }
 
-impl File {
-    fn answer(&self) -> Answer {
-        let answer = HEADERS.iter().fold(Answer::document(self.media_type, self.bytes), |answer, (name, value, _)| {
-            answer.with(name.clone(), HeaderValue::from_static(value))
-        });
-        if self.is_gzip { answer.with(CONTENT_ENCODING, HeaderValue::from_static("gzip")) } else { answer }
+/// Whether `Accept-Encoding` names gzip with a weight other than 0 (RFC 9110, section 12.5.3).
+fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|coding| {
+        let mut parts = coding.split(';').map(str::trim);
+        let is_gzip = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
+        let weight = parts.find_map(|parameter| parameter.strip_prefix("q=")?.parse().ok());
+        is_gzip && weight.unwrap_or(1.0_f32) > 0.0
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::accepts_gzip;
+    use axum::http::header::ACCEPT_ENCODING;
+    use axum::http::{HeaderMap, HeaderValue};
+
+    #[test]
+    fn gzip_is_sent_only_to_those_who_accept_it() {
+        let accepts = |value| accepts_gzip(&HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static(value))]));
+        for accepted in ["gzip", "GZIP", "br, gzip", "gzip;q=0.5", "gzip ; q=1.0, br"] {
+            assert!(accepts(accepted), "{accepted}");
+        }
+        for refused in ["", "br", "identity", "gzip;q=0", "gzip; q=0.000", "xgzip"] {
+            assert!(!accepts(refused), "{refused}");
+        }
+        assert!(!accepts_gzip(&HeaderMap::new()));
     }
 }

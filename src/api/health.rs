@@ -1,63 +1,53 @@
-//! Whether the relay lives, whether it should get requests, and what it counted. None of these needs a place in flight.
+//! Liveness, readiness and metrics. None of these takes a permit.
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderValue, StatusCode};
-use axum::response::{IntoResponse, Response};
-use schemars::JsonSchema;
+use axum::response::IntoResponse;
 use serde::Serialize;
 
-use super::AppState;
-use super::answer::{Answer, Failure};
-use super::code::Code;
-use super::request_id::{self, RequestId};
+use super::error::ApiError;
+use super::request_id::RequestId;
+use super::state::AppState;
 
-/// How Prometheus wants its text called.
-pub(super) const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// The media type of Prometheus' text format.
+const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// `ok`, or `unavailable` and why.
-#[derive(Serialize, JsonSchema)]
+/// `ok`, or `unavailable` and the reasons.
+#[derive(Serialize)]
 pub(super) struct Health {
     status: &'static str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     reasons: Vec<&'static str>,
 }
 
-/// The process serves.
-pub(super) async fn healthz(request: Request) -> Response {
-    let id = RequestId::of(request.headers());
-    Answer::json(StatusCode::OK, &Health { status: "ok", reasons: Vec::new() }).with_id(&id)
+/// `GET /healthz`: the process serves.
+pub(super) async fn healthz() -> Json<Health> {
+    Json(Health { status: "ok", reasons: Vec::new() })
 }
 
-/// The process should get requests. Segment's troubles do not count: another relay would have them too.
-pub(super) async fn readyz(State(state): State<Arc<AppState>>, request: Request) -> Response {
-    let id = RequestId::of(request.headers());
+/// `GET /readyz`: the process should get requests. Segment's trouble does not count: another relay would have it too.
+pub(super) async fn readyz(State(state): State<Arc<AppState>>) -> (StatusCode, Json<Health>) {
     let shutting_down = state.supervisor.is_stopping().then_some("shutting down");
-    let reasons: Vec<_> = shutting_down.into_iter().chain((state.trouble)()).collect();
-    let answer = if reasons.is_empty() {
-        Answer::json(StatusCode::OK, &Health { status: "ok", reasons })
-    } else {
-        Answer::json(StatusCode::SERVICE_UNAVAILABLE, &Health { status: "unavailable", reasons })
-    };
-    answer.with_id(&id)
+    let reasons: Vec<_> = shutting_down.into_iter().chain((state.unready_reason)()).collect();
+    if reasons.is_empty() {
+        return (StatusCode::OK, Json(Health { status: "ok", reasons }));
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, Json(Health { status: "unavailable", reasons }))
 }
 
-/// All counters as Prometheus text.
-pub(super) async fn metrics(State(state): State<Arc<AppState>>, request: Request) -> Response {
-    let id = RequestId::of(request.headers());
-    (state.measure)();
-    state.metrics.in_flight.set(state.in_flight.taken().try_into().unwrap_or(i64::MAX));
-    match state.metrics.metrics() {
-        Ok(text) => {
-            let text_format = HeaderValue::from_static(TEXT_FORMAT);
-            ([(CONTENT_TYPE, text_format), (request_id::HEADER, id.header())], text).into_response()
-        }
-        Err(error) => {
-            tracing::error!(request_id = id.as_str(), %error, "the metrics cannot be written");
-            let failure = Failure::new(Code::InternalError, "the metrics cannot be written");
-            Answer::failure(&failure).with_id(&id)
-        }
-    }
+/// `GET /metrics`: all counters as Prometheus text.
+pub(super) async fn metrics(
+    State(state): State<Arc<AppState>>,
+    request_id: RequestId,
+) -> Result<impl IntoResponse, ApiError> {
+    (state.update_gauges)();
+    state.metrics.in_flight.set(state.requests_in_flight().try_into().unwrap_or(i64::MAX));
+    state.metrics.metrics().map(|text| ([(CONTENT_TYPE, TEXT_FORMAT)], text)).map_err(|error| {
+        tracing::error!(request_id = request_id.as_str(), %error, "the metrics cannot be written");
+        ApiError::internal()
+    })
 }

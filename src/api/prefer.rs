@@ -1,35 +1,46 @@
-//! What a caller would like, in the header `Prefer` (RFC 7240): of all preferences this relay knows `wait`.
+//! The header `Prefer` (RFC 7240). The relay knows the preference `wait`.
 //!
-//! A preference is a wish and never an error: one that is malformed or unknown is passed over.
+//! A preference is never an error: a malformed or unknown one is ignored.
 
 use std::borrow::Cow;
+use std::convert::Infallible;
 use std::time::Duration;
 
+use axum::extract::OptionalFromRequestParts;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
-/// The request's header.
+/// The header of the request.
 pub(super) const PREFER: HeaderName = HeaderName::from_static("prefer");
 
-/// The answer's header: which preferences were heeded.
-pub(super) const APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+/// The header of the answer: the preferences that were applied.
+pub(super) const APPLIED: &str = "preference-applied";
 
-/// `wait=N`: the caller would like to hear the outcome, for up to so many seconds.
+/// `wait=N`: the caller asks to hear the outcome, and waits up to N seconds for it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Wait {
     pub(super) time: Duration,
-    /// As the answer says that it was heeded.
+    /// The value of the answer's header.
     pub(super) applied: HeaderValue,
 }
 
-/// The first `wait` that is well-formed, as the RFC wants it of several.
-pub(super) fn wait(headers: &HeaderMap) -> Option<Wait> {
-    // The usual request has no such header, and pays for one look.
-    let values = headers.get_all(PREFER).into_iter();
-    values.flat_map(|value| split_outside_quotes(value.as_bytes(), b',')).find_map(wait_of)
+impl<S: Sync> OptionalFromRequestParts<S> for Wait {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Option<Self>, Infallible> {
+        Ok(wait(&parts.headers))
+    }
 }
 
-/// `wait=N`, where N may be quoted and parameters may follow. A number beyond all bounds is a long wait.
-fn wait_of(preference: &[u8]) -> Option<Wait> {
+/// The first well-formed `wait`: of several the RFC has the first one count.
+fn wait(headers: &HeaderMap) -> Option<Wait> {
+    // The usual request has no such header, and pays for one look-up.
+    let values = headers.get_all(PREFER).into_iter();
+    values.flat_map(|value| split_outside_quotes(value.as_bytes(), b',')).find_map(parse_wait)
+}
+
+/// `wait=N`, where N may be quoted and parameters may follow. A number that does not fit is a long wait.
+fn parse_wait(preference: &[u8]) -> Option<Wait> {
     let without_parameters = split_outside_quotes(preference, b';').next()?;
     let equals = without_parameters.iter().position(|byte| *byte == b'=')?;
     let (name, value) = (&without_parameters[..equals], &without_parameters[equals + 1..]);
@@ -45,7 +56,7 @@ fn wait_of(preference: &[u8]) -> Option<Wait> {
     Some(Wait { time: Duration::from_secs(seconds), applied })
 }
 
-/// A value without its quotes, if it has any; none if they do not match.
+/// A value without its quotes, if it has any; `None` if they do not match.
 fn unquoted(value: &[u8]) -> Option<Cow<'_, [u8]>> {
     let Some(rest) = value.strip_prefix(b"\"") else { return Some(value.into()) };
     let inside = rest.strip_suffix(b"\"")?;
@@ -61,7 +72,7 @@ fn unquoted(value: &[u8]) -> Option<Cow<'_, [u8]>> {
     Some(plain.into())
 }
 
-/// The parts between separators, but for those within quotes. A quote that does not end goes to the end.
+/// The parts between separators that stand outside quotes. A quote without an end reaches to the end of the text.
 fn split_outside_quotes(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     let (mut quoted, mut escaped) = (false, false);
     text.split(move |byte| {
@@ -98,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_is_found_however_it_is_written() {
+    fn every_valid_spelling_of_wait_is_read() {
         for header in [
             "wait=5",
             "Wait=5",
@@ -120,13 +131,13 @@ mod tests {
     }
 
     #[test]
-    fn the_first_of_several_counts_in_one_header_or_many() {
+    fn the_first_of_several_waits_counts_in_one_header_or_many() {
         assert_eq!(of(&[b"wait=5, wait=6"]), five());
         assert_eq!(of(&[b"respond-async", b"wait=5", b"wait=6"]), five());
     }
 
     #[test]
-    fn a_malformed_one_is_passed_over() {
+    fn a_malformed_wait_is_ignored() {
         for header in [
             "",
             "wait",

@@ -1,28 +1,32 @@
-//! The routes over a Segment in memory: statuses, shapes, and what is never called.
+//! The application over a Segment in memory, through the door that production uses: statuses, shapes, and what is never
+//! called.
 
-mod connections;
-mod operator;
+mod admin;
 mod stored;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::http::{HeaderMap, Request, StatusCode};
+use axum::http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, StreamBody};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
 use tower::ServiceExt;
+use tower::make::Shared;
+use tower::util::BoxCloneSyncService;
 
-use super::{AppState, router};
+use super::{AppState, service};
 use crate::customer::SegmentIdentifyPayload;
-use crate::integration::{
+use crate::metrics::Metrics;
+use crate::segment::{
     DeliveryState, ErrorCode, IdempotencyKey, KeyKind, Receipt, SegmentClient, SegmentClients, SegmentError,
 };
-use crate::metrics::Metrics;
 use crate::supervisor::Supervisor;
 
 const ADA: &str = r#"{"userId":"c-1042","traits":{"email":"ada@example.com"}}"#;
@@ -38,6 +42,7 @@ enum Mood {
     StoredBefore,
     Fails(SegmentError),
     NeverAnswers,
+    Panics,
 }
 
 /// Segment and the way to it, in memory.
@@ -76,6 +81,7 @@ impl SegmentClient for Fake {
             }
             Mood::Fails(error) => Err(error),
             Mood::NeverAnswers => std::future::pending().await,
+            Mood::Panics => panic!("on purpose"),
         }
     }
 
@@ -96,9 +102,9 @@ impl SegmentClients for Fake {
     }
 }
 
-/// The router with everything it shares in reach.
+/// The application with everything it shares in reach.
 struct Relay {
-    router: Router,
+    service: BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>,
     segment: Arc<Mutex<FakeSegment>>,
     supervisor: Supervisor,
 }
@@ -134,11 +140,11 @@ impl Relay {
         let metrics = Arc::new(Metrics::new().unwrap());
         let clients = Arc::new(Fake(segment.clone()));
         let state = AppState::new(clients, metrics, supervisor.clone(), Duration::from_secs(10), max_in_flight);
-        Self { router: router(Arc::new(add(state))), segment, supervisor }
+        Self { service: BoxCloneSyncService::new(service(Arc::new(add(state)))), segment, supervisor }
     }
 
     async fn send(&self, request: Request<Body>) -> Answer {
-        let (head, body) = self.router.clone().oneshot(request).await.unwrap().into_parts();
+        let (head, body) = self.service.clone().oneshot(request).await.unwrap().into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         Answer { status: head.status, headers: head.headers, text: String::from_utf8(body.to_vec()).unwrap() }
     }
@@ -320,4 +326,64 @@ async fn readiness_ends_when_the_process_is_told_to_stop_and_customers_are_still
     relay.supervisor.end();
     let late = relay.post(ADA).await;
     assert_eq!((late.code().as_str(), late.header("retry-after")), ("shutting_down", Some("1")));
+}
+
+#[tokio::test]
+async fn a_panic_of_a_handler_is_a_500_that_is_counted_and_the_next_request_is_served() {
+    let relay = Relay::new(1);
+    relay.segment_is(Mood::Panics);
+    let mut request = post(Full::from(ADA));
+    request.headers_mut().insert("x-request-id", "r-7".parse().unwrap());
+    let answer = relay.send(request).await;
+    assert_eq!((answer.status.as_u16(), answer.code().as_str()), (500, "internal_error"));
+    assert_eq!((answer.header("x-request-id"), answer.header("cache-control")), (Some("r-7"), Some("no-store")));
+    assert!(relay.get("/metrics").await.text.contains("segment_relay_panics_total 1"));
+    relay.segment_is(Mood::Accepts);
+    assert_eq!(relay.post(ADA).await.status, 200, "the place in flight is free again");
+    assert!(!relay.supervisor.has_failed());
+}
+
+#[tokio::test]
+async fn a_trailing_slash_of_a_path_does_not_count() {
+    let relay = Relay::new(1);
+    for path in ["/healthz/", "/docs/", "/openapi.json/"] {
+        assert_eq!(relay.get(path).await.status, 200, "{path}");
+    }
+    let request = Request::post("/customers/?x=1").header("content-type", "application/json").body(Body::from(ADA));
+    assert_eq!(relay.send(request.unwrap()).await.status, 200);
+    assert_eq!(relay.get("/nowhere/").await.code(), "not_found");
+    assert_eq!(relay.get("//").await.code(), "not_found");
+}
+
+#[tokio::test]
+async fn every_answer_says_that_it_is_not_to_be_sniffed_and_whether_it_may_be_kept() {
+    let relay = Relay::new(1);
+    for (path, caching) in [("/healthz", "no-store"), ("/nowhere", "no-store"), ("/docs", "max-age=3600")] {
+        let answer = relay.get(path).await;
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{path}");
+        assert_eq!(answer.header("cache-control"), Some(caching), "{path}");
+    }
+    assert_eq!(relay.post("{").await.header("x-content-type-options"), Some("nosniff"));
+}
+
+#[tokio::test]
+async fn axum_serves_the_application_as_it_is() {
+    let relay = Relay::new(1);
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let served = async { axum::serve(listener, Shared::new(relay.service.clone())).await };
+    let asked = async {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let length = ADA.len();
+        let head =
+            format!("POST /customers HTTP/1.0\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n");
+        stream.write_all(format!("{head}{ADA}").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    tokio::select! {
+        ended = served => panic!("the server ended: {ended:?}"),
+        answer = asked => assert!(answer.starts_with("HTTP/1.0 200 OK"), "{answer}"),
+    }
 }

@@ -234,7 +234,8 @@ fn auth(scheme: &str) -> Auth {
 
 fn ask(auth: &Auth, headers: &HeaderMap, body: &[u8], now: u64) -> Result<Option<Vec<u8>>, Unauthorized> {
     let now = UNIX_EPOCH + std::time::Duration::from_secs(now);
-    auth.claim(headers, now)?.prove(body).map(|id| id.map(<[u8]>::to_vec))
+    let claim = auth.verify_head(headers, now)?;
+    auth.verify_body(claim, body).map(|id| id.map(|id| id.as_bytes().to_vec()))
 }
 
 /// Says which header is at fault, and holds nothing of the request or a secret.

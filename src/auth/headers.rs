@@ -1,15 +1,15 @@
-//! Headers that decide who gets in: each must be there, once. With two of a kind, those before and behind a proxy might
-//! believe in different ones.
+//! Headers that decide who gets in. Each must be present exactly once: with two of a kind, a proxy and the relay might read
+//! different ones.
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderValue};
 
-use super::Unauthorized;
+use super::unauthorized::Unauthorized;
 
-/// The value of a header that must be there.
-pub(super) fn only<'a>(headers: &'a HeaderMap, name: &str) -> Result<&'a [u8], Unauthorized> {
+/// The value of a header that must be present once and not be empty.
+pub(super) fn required<'a>(headers: &'a HeaderMap, name: &str) -> Result<&'a HeaderValue, Unauthorized> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
-        (Some(value), None) if !value.is_empty() => Ok(value.as_bytes()),
+        (Some(value), None) if !value.is_empty() => Ok(value),
         (_, Some(_)) => Err(Unauthorized::new(format!("the header {name} is there more than once"))),
         _ => Err(Unauthorized::new(format!("the header {name} is missing"))),
     }

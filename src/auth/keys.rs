@@ -4,10 +4,10 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use subtle::{Choice, ConstantTimeEq};
 
-/// An HMAC-SHA256, in bytes.
-pub(super) const LENGTH: usize = 32;
+/// The length of an HMAC-SHA256, in bytes.
+pub(super) const MAC_BYTES: usize = 32;
 
-/// The keys, each hashed into its HMAC's first state already: that halves the work for a small body.
+/// The keys. Each is hashed into the first state of its HMAC already, which halves the work for a small body.
 #[derive(Clone)]
 pub(crate) struct Keys(Vec<Hmac<Sha256>>);
 
@@ -18,17 +18,18 @@ impl Keys {
         Self(keys.iter().filter_map(|key| Hmac::new_from_slice(key).ok()).collect())
     }
 
-    /// Whether, under any of the keys, any of these is the HMAC of all parts together. Every key is tried with every one.
-    pub(super) fn signed(&self, parts: &[&[u8]], signatures: &[[u8; LENGTH]]) -> bool {
-        let mut fits = Choice::from(0);
+    /// Whether one of `signatures` is the HMAC of the concatenated `parts` under one of the keys. Every signature is compared
+    /// under every key, so that the time tells nothing.
+    pub(super) fn verify(&self, parts: &[&[u8]], signatures: &[[u8; MAC_BYTES]]) -> bool {
+        let mut is_valid = Choice::from(0);
         for keyed in &self.0 {
             let mut mac = keyed.clone();
             parts.iter().for_each(|part| mac.update(part));
-            let right = mac.finalize().into_bytes();
+            let expected = mac.finalize().into_bytes();
             for signature in signatures {
-                fits |= right[..].ct_eq(signature);
+                is_valid |= expected[..].ct_eq(signature);
             }
         }
-        fits.into()
+        is_valid.into()
     }
 }

@@ -1,45 +1,43 @@
-//! `hmac`: the HMAC-SHA256 of the body in a header, as many senders have it: GitHub in hex after `sha256=`, Shopify in
-//! base64.
+//! `hmac`: the HMAC-SHA256 of the body in a header. GitHub sends it in hex after `sha256=`, Shopify in base64.
 
 use axum::http::{HeaderMap, HeaderName};
 use data_encoding::HEXLOWER_PERMISSIVE;
 
-use super::Unauthorized;
-use super::headers::only;
-use super::keys::{Keys, LENGTH};
+use super::headers::required;
+use super::keys::{Keys, MAC_BYTES};
+use super::unauthorized::Unauthorized;
 use crate::config::{SignatureEncoding, decode_base64};
 
-/// What may stand before a signature.
+/// An optional prefix of a signature.
 const PREFIX: &[u8] = b"sha256=";
 
-/// A signature that the body has to bear out.
-pub(crate) struct SignedBody<'a> {
-    keys: &'a Keys,
-    header: &'a HeaderName,
-    signature: [u8; LENGTH],
+/// A signature that the body must match.
+pub(crate) struct SignedBody {
+    signature: [u8; MAC_BYTES],
 }
 
-impl<'a> SignedBody<'a> {
-    pub(super) fn claimed(
-        keys: &'a Keys,
+impl SignedBody {
+    /// Reads the signature from `header`.
+    pub(super) fn from_headers(
         headers: &HeaderMap,
-        header: &'a HeaderName,
+        header: &HeaderName,
         encoding: SignatureEncoding,
     ) -> Result<Self, Unauthorized> {
-        let value = only(headers, header.as_str())?;
+        let value = required(headers, header.as_str())?.as_bytes();
         let signature = decode(encoding, value.strip_prefix(PREFIX).unwrap_or(value)).ok_or_else(|| {
             Unauthorized::new(format!("the header {header} does not hold an HMAC-SHA256 in {}", encoding.name()))
         })?;
-        Ok(Self { keys, header, signature })
+        Ok(Self { signature })
     }
 
-    pub(super) fn prove(self, body: &[u8]) -> Result<(), Unauthorized> {
-        let fits = self.keys.signed(&[body], &[self.signature]);
-        fits.then_some(()).ok_or_else(|| Unauthorized::new(format!("the signature in {} does not fit", self.header)))
+    /// Checks the signature against the body.
+    pub(super) fn verify(self, keys: &Keys, header: &HeaderName, body: &[u8]) -> Result<(), Unauthorized> {
+        let is_valid = keys.verify(&[body], &[self.signature]);
+        is_valid.then_some(()).ok_or_else(|| Unauthorized::new(format!("the signature in {header} does not fit")))
     }
 }
 
-fn decode(encoding: SignatureEncoding, text: &[u8]) -> Option<[u8; LENGTH]> {
+fn decode(encoding: SignatureEncoding, text: &[u8]) -> Option<[u8; MAC_BYTES]> {
     let bytes = match encoding {
         SignatureEncoding::Hex => HEXLOWER_PERMISSIVE.decode(text).ok(),
         SignatureEncoding::Base64 => decode_base64(text),

@@ -1,76 +1,74 @@
-//! `standard-webhooks`: the id, the time and the body, signed together, as the specification at standardwebhooks.com has it.
-//! The same under the older names `svix-id` and so on.
+//! `standard-webhooks`: the id, the time and the body, signed together, as standardwebhooks.com specifies it, or under the
+//! older names `svix-id` and so on.
 //!
-//! Of the versions of signatures only `v1`, HMAC-SHA256, is known; others may stand beside it and are passed over. The
-//! specification's own crate is not used here: it knows one secret, one set of names and its own clock, and copies the body.
+//! Of the versions of signatures only `v1`, HMAC-SHA256, is known. Signatures of other versions are skipped. The
+//! specification's own crate is not used: it knows one secret, one set of names and its own clock, and copies the body.
 
 use std::time::Duration;
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderValue};
 
-use super::Unauthorized;
-use super::headers::only;
-use super::keys::{Keys, LENGTH};
+use super::headers::required;
+use super::keys::{Keys, MAC_BYTES};
+use super::unauthorized::Unauthorized;
 use crate::config::{WEBHOOK_TOLERANCE, decode_base64};
 
-/// The names of a request's three headers.
-pub(crate) struct Names {
+/// The names of the three headers of a request.
+pub(crate) struct HeaderNames {
     pub(crate) id: &'static str,
     pub(crate) timestamp: &'static str,
     pub(crate) signature: &'static str,
 }
 
-impl Names {
-    fn all(&self) -> [&'static str; 3] {
-        [self.id, self.timestamp, self.signature]
-    }
+/// The names of the specification.
+pub(crate) const STANDARD: HeaderNames =
+    HeaderNames { id: "webhook-id", timestamp: "webhook-timestamp", signature: "webhook-signature" };
+
+/// The names of Svix, on which the specification is based.
+pub(crate) const SVIX: HeaderNames =
+    HeaderNames { id: "svix-id", timestamp: "svix-timestamp", signature: "svix-signature" };
+
+/// A recent webhook, one of whose signatures the body must match.
+pub(crate) struct SignedWebhook {
+    names: &'static HeaderNames,
+    id: HeaderValue,
+    timestamp: HeaderValue,
+    signatures: HeaderValue,
 }
 
-/// The specification's.
-pub(crate) const STANDARD: Names =
-    Names { id: "webhook-id", timestamp: "webhook-timestamp", signature: "webhook-signature" };
-
-/// Those of Svix, from which the specification comes.
-pub(crate) const SVIX: Names = Names { id: "svix-id", timestamp: "svix-timestamp", signature: "svix-signature" };
-
-/// A fresh webhook whose signatures the body has to bear out.
-pub(crate) struct Webhook<'a> {
-    keys: &'a Keys,
-    names: &'static Names,
-    id: &'a [u8],
-    timestamp: &'a [u8],
-    signatures: &'a [u8],
-}
-
-impl<'a> Webhook<'a> {
-    pub(super) fn claimed(keys: &'a Keys, headers: &'a HeaderMap, now: Duration) -> Result<Self, Unauthorized> {
-        // Of the names of which more are there: those that are complete, or nearly.
-        let there = |names: &Names| names.all().iter().filter(|name| headers.contains_key(**name)).count();
-        let names = if there(&SVIX) > there(&STANDARD) { &SVIX } else { &STANDARD };
+impl SignedWebhook {
+    /// Reads the three headers and checks the time.
+    pub(super) fn from_headers(headers: &HeaderMap, now: Duration) -> Result<Self, Unauthorized> {
+        let count = |names: &HeaderNames| {
+            [names.id, names.timestamp, names.signature].iter().filter(|name| headers.contains_key(**name)).count()
+        };
+        // The set of names of which more headers are present.
+        let names = if count(&SVIX) > count(&STANDARD) { &SVIX } else { &STANDARD };
         let [id, timestamp, signatures] =
-            [only(headers, names.id)?, only(headers, names.timestamp)?, only(headers, names.signature)?];
-        check_time(names.timestamp, timestamp, now)?;
-        Ok(Self { keys, names, id, timestamp, signatures })
+            [required(headers, names.id)?, required(headers, names.timestamp)?, required(headers, names.signature)?];
+        check_time(names.timestamp, timestamp.as_bytes(), now)?;
+        Ok(Self { names, id: id.clone(), timestamp: timestamp.clone(), signatures: signatures.clone() })
     }
 
-    /// The id, if the body was signed under it.
-    pub(super) fn prove(self, body: &[u8]) -> Result<&'a [u8], Unauthorized> {
-        // As many as the head has room for.
-        let signatures: Vec<[u8; LENGTH]> = self.signatures.split(|byte| *byte == b' ').filter_map(v1).collect();
-        if self.keys.signed(&[self.id, b".", self.timestamp, b".", body], &signatures) {
-            return Ok(self.id);
+    /// Checks the signatures against the body. Returns the id that is part of the signed content.
+    pub(super) fn verify(self, keys: &Keys, body: &[u8]) -> Result<HeaderValue, Unauthorized> {
+        let Self { names, id, timestamp, signatures } = self;
+        // The size of a request's head bounds their number.
+        let signatures: Vec<_> = signatures.as_bytes().split(|byte| *byte == b' ').filter_map(decode_v1).collect();
+        if keys.verify(&[id.as_bytes(), b".", timestamp.as_bytes(), b".", body], &signatures) {
+            return Ok(id);
         }
-        Err(Unauthorized::new(format!("no signature in the header {} fits", self.names.signature)))
+        Err(Unauthorized::new(format!("no signature in the header {} fits", names.signature)))
     }
 }
 
 /// `v1,` and an HMAC-SHA256 in base64.
-fn v1(signature: &[u8]) -> Option<[u8; LENGTH]> {
+fn decode_v1(signature: &[u8]) -> Option<[u8; MAC_BYTES]> {
     decode_base64(signature.strip_prefix(b"v1,")?)?.try_into().ok()
 }
 
 fn check_time(name: &str, timestamp: &[u8], now: Duration) -> Result<(), Unauthorized> {
-    // Digits alone: a number in Rust may begin with a sign.
+    // Digits only: Rust's parser of numbers also accepts a sign.
     let seconds = std::str::from_utf8(timestamp).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     let Some(seconds) = seconds.and_then(|text| text.parse().ok()) else {
         return Err(Unauthorized::new(format!("the header {name} is not a number of seconds since 1970")));

@@ -29,8 +29,8 @@ fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
 fn at(seconds: u64, auth: &Auth, pairs: &[(&str, &str)], body: &[u8]) -> Result<Option<String>, Unauthorized> {
     let headers = headers(pairs);
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-    let id = auth.claim(&headers, now).and_then(|claim| claim.prove(body))?;
-    Ok(id.map(|id| String::from_utf8(id.to_vec()).unwrap()))
+    let id = auth.verify_head(&headers, now).and_then(|claim| auth.verify_body(claim, body))?;
+    Ok(id.map(|id| String::from_utf8(id.as_bytes().to_vec()).unwrap()))
 }
 
 fn with(scheme: AuthScheme, secrets: &[&str]) -> Auth {

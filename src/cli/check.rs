@@ -10,7 +10,7 @@ pub(super) fn run() -> anyhow::Result<ExitCode> {
     let settings = super::settings()?;
     println!("settings: right");
     println!("callers:  RELAY_AUTH is {}", settings.auth.name());
-    fd_limit::for_connections(server::MAX_CONNECTIONS, settings.segment.max_concurrency.get())?;
+    fd_limit::max_connections(server::MAX_CONNECTIONS, settings.segment.max_concurrency.get())?;
     match runtime()?.block_on(publisher::reach(&settings.segment))? {
         Ok(answer) => {
             println!("segment:  reached at {} ({answer})", settings.segment.endpoint);

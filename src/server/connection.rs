@@ -1,179 +1,196 @@
-//! One connection: HTTP/1.1 or h2c, bounded in what it may have under way, ended when nobody speaks on it.
+//! One connection: HTTP/1.1 or h2c, bounded in what it may have under way, closed when its peer makes no progress.
 //!
-//! Slow bodies are the handler's business; everything before a request is complete, and after it, is the clock's
-//! (`patience`). What is malformed hyper answers itself, in HTTP/1 with 400 or 431 and no body, and closes.
+//! Deadlines of a request's body are the service's business. Everything before a request's head is complete, and after its
+//! answer is ready, is timed here (`idle`). hyper itself answers malformed requests, in HTTP/1 with 400 or 431 and no body,
+//! and closes the connection.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::error::Error;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Poll, ready};
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Body;
-use axum::http::Method;
-use axum::response::Response;
+use axum::body::{Bytes, HttpBody};
 use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::service::service_fn;
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
-use tower::ServiceExt;
+use tower::Service;
 
-use super::activity::{Activity, Counted};
-use super::patience::{DRAINING, SERVING, Watch};
-use crate::api::body::MAX_BODY;
-use crate::api::in_flight::InFlight;
-use crate::api::{AppState, MAX_READING, customers};
+use super::idle::{ActivityCounts, CountedStream, DRAINING, IdleTracker, SERVING};
 use crate::supervisor::Supervisor;
 
-/// The largest head of a request, in bytes: common proxies allow 8 to 16 KiB; twice that is generous. Of HTTP/1 it is also
-/// what is read ahead, and written and not yet taken by the peer.
+/// The largest head of a request, in bytes. Common proxies allow 8 to 16 KiB; twice that is generous. In HTTP/1 it also
+/// bounds what is read ahead, and what is written and not yet taken by the peer.
 const MAX_HEAD: usize = 32 * 1024;
 
-/// The most headers of a request of HTTP/1, which is hyper's own default; of HTTP/2 [`MAX_HEAD`] bounds them.
+/// The most headers of an HTTP/1 request, which is hyper's own default. In HTTP/2 [`MAX_HEAD`] bounds them.
 const MAX_HEADERS: usize = 100;
 
-/// Requests at once on one HTTP/2 connection, as RFC 9113 recommends at least.
+/// Requests at once on one HTTP/2 connection: the least that RFC 9113 recommends.
 const MAX_STREAMS: u32 = 100;
 
-/// Bytes of bodies under way on one HTTP/2 connection: four of the largest.
-const CONNECTION_WINDOW: u32 = 4 * MAX_BODY as u32;
+/// Unread bytes of bodies on one HTTP/2 connection, whatever the number of its streams: four bodies of 64 KiB.
+const CONNECTION_WINDOW: u32 = 256 * 1024;
 
-/// Streams that an HTTP/2 peer has opened and reset before we looked at them; with one more the connection ends. h2's own
-/// default, against "rapid reset" (CVE-2023-44487): callers who give up do so later, and on few streams.
-const MAX_RESET_UNSEEN: usize = 20;
+/// Streams that an HTTP/2 peer has opened and reset before the server looked at them. With one more the connection ends.
+/// This is h2's own default against "rapid reset" (CVE-2023-44487).
+const MAX_PEER_RESETS: usize = 20;
 
-/// Streams that we had to reset because their peer broke the protocol on them; with one more the connection ends. hyper's
-/// own default (RUSTSEC-2024-0003): a peer that sends more streams than it may, before it has heard how many, stays below.
-const MAX_RESET_BY_US: usize = 1024;
+/// Streams that the server had to reset because their peer broke the protocol. With one more the connection ends. This is
+/// hyper's own default (RUSTSEC-2024-0003). A peer that opens too many streams before it has heard the limit stays below.
+const MAX_LOCAL_RESETS: usize = 1024;
 
-/// How often an HTTP/2 peer is asked whether it is there: while a request is answered, nothing else would tell.
-const PING: Duration = Duration::from_secs(75);
+/// How often an HTTP/2 peer is pinged: while a request is answered, nothing else tells whether it is still there.
+const PING_INTERVAL: Duration = Duration::from_secs(75);
 
-/// What all connections share.
-pub(crate) struct Shared {
-    pub(crate) state: Arc<AppState>,
-    pub(crate) router: Router,
-    /// All places for connections are taken, and others wait.
-    pub(crate) crowded: AtomicBool,
-    /// Streams of HTTP/2 that are open, beside one on each connection: as many as may have a place for their body or in
-    /// flight. One more is reset. A stream is open until its peer has room for the answer, and peers who give none have their
-    /// answers kept until they are closed: 22 KB for `/metrics`, the largest that anyone may ask for.
-    pub(crate) streams: InFlight,
-}
+/// What a connection shares with its requests. Each request carries it as an extension.
+#[derive(Clone)]
+pub struct Connection(Arc<Semaphore>);
 
-impl Shared {
-    pub(crate) fn new(state: Arc<AppState>) -> Self {
-        let router = crate::api::router(state.clone());
-        let streams = InFlight::new(MAX_READING.saturating_add(state.in_flight.max()));
-        Self { state, router, crowded: AtomicBool::new(false), streams }
+impl Connection {
+    /// A permit to read a body, if no other body is being read on this connection. Each connection may read one body even
+    /// when a global limit is reached, so that other connections cannot keep it from being served.
+    pub fn body_permit(&self) -> Option<SemaphorePermit<'_>> {
+        self.0.try_acquire().ok()
     }
 }
 
-/// Serves one connection to its end.
-pub(crate) async fn serve<S>(stream: S, shared: Arc<Shared>)
+/// What all connections share.
+pub(super) struct Shared {
+    supervisor: Supervisor,
+    /// The limit of connections is reached, and others wait.
+    pub(super) is_full: AtomicBool,
+    /// Permits for open HTTP/2 streams, beside one stream on each connection. A stream is open until its peer has room for
+    /// the answer, and answers are kept in memory until then.
+    pub(super) streams: Semaphore,
+}
+
+impl Shared {
+    pub(super) fn new(supervisor: Supervisor, streams: usize) -> Self {
+        let streams = Semaphore::new(streams.min(Semaphore::MAX_PERMITS));
+        Self { supervisor, is_full: AtomicBool::new(false), streams }
+    }
+}
+
+/// Serves one connection until its end, with one `service` for all its requests.
+pub(super) async fn serve_connection<T, S, B>(stream: T, service: S, shared: Arc<Shared>)
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Send + 'static,
+    B: HttpBody<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
-    let supervisor = shared.state.supervisor.clone();
-    let draining = supervisor.draining_token();
-    let activity = Arc::new(Activity::default());
-    let stream = TokioIo::new(Counted { stream, activity: activity.clone() });
-    let builder = builder(Streams { supervisor, shared: shared.clone(), activity: activity.clone() });
-    let of = Arc::new(Connection { shared, activity, reading: InFlight::new(1) });
-    let served = of.clone();
-    let service = service_fn(move |request| served.clone().answer(request));
-    let mut connection = pin!(builder.serve_connection(stream, service));
-    let mut patience = &SERVING;
-    let mut ticks = ticks_of(patience.tick);
-    let mut watch = Watch::default();
+    let draining = shared.supervisor.draining_token();
+    let activity = Arc::new(ActivityCounts::default());
+    let stream = TokioIo::new(CountedStream { stream, activity: activity.clone() });
+    let builder = builder(StreamExecutor { shared: shared.clone(), activity: activity.clone() });
+    let requests = Arc::new(Requests {
+        service: Mutex::new(service),
+        activity: activity.clone(),
+        connection: Connection(Arc::new(Semaphore::new(1))),
+    });
+    let mut connection =
+        pin!(builder.serve_connection(stream, service_fn(move |request| requests.clone().answer(request))));
+    let mut policy = &SERVING;
+    let mut ticks = ticks(policy.tick);
+    let mut tracker = IdleTracker::default();
     let mut is_draining = false;
     loop {
         tokio::select! {
-            // A caller who breaks the protocol or goes away is no news.
+            // A peer that breaks the protocol or goes away is no event worth a log line.
             _ended = connection.as_mut() => return,
             _ = ticks.tick() => {
-                let crowded = of.shared.crowded.load(Ordering::Relaxed);
-                if watch.is_over(of.activity.found(), patience, crowded) {
+                let is_full = shared.is_full.load(Ordering::Relaxed);
+                if tracker.should_close(activity.snapshot(), policy, is_full) {
                     return;
                 }
             }
             () = draining.cancelled(), if !is_draining => {
                 is_draining = true;
-                patience = &DRAINING;
-                ticks = ticks_of(patience.tick);
+                policy = &DRAINING;
+                ticks = self::ticks(policy.tick);
                 connection.as_mut().graceful_shutdown();
             }
         }
     }
 }
 
-fn builder(streams: Streams) -> auto::Builder<Streams> {
-    let mut builder = auto::Builder::new(streams);
+fn builder(executor: StreamExecutor) -> auto::Builder<StreamExecutor> {
+    let mut builder = auto::Builder::new(executor);
     builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(MAX_HEAD).max_headers(MAX_HEADERS);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
-        .max_pending_accept_reset_streams(MAX_RESET_UNSEEN)
-        .max_local_error_reset_streams(MAX_RESET_BY_US)
+        .max_pending_accept_reset_streams(MAX_PEER_RESETS)
+        .max_local_error_reset_streams(MAX_LOCAL_RESETS)
         .max_header_list_size(MAX_HEAD as u32)
-        // What may be under way and unread on one connection, whatever the number of its streams.
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .keep_alive_interval(PING);
+        .keep_alive_interval(PING_INTERVAL);
     builder
 }
 
-fn ticks_of(period: Duration) -> Interval {
+fn ticks(period: Duration) -> Interval {
     let mut ticks = tokio::time::interval_at(Instant::now() + period, period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
 }
 
-/// What a connection's requests share.
-struct Connection {
-    shared: Arc<Shared>,
-    activity: Arc<Activity>,
-    /// The body that is being read, if one is.
-    reading: InFlight,
+/// The requests of one connection.
+struct Requests<S> {
+    /// Streams of HTTP/2 share it. They run on one thread, so nobody waits for the lock.
+    service: Mutex<S>,
+    activity: Arc<ActivityCounts>,
+    connection: Connection,
 }
 
-impl Connection {
-    /// The one path that is hot goes past the router and its boxes, for a sixth less CPU a request (`cargo bench`).
-    async fn answer(self: Arc<Self>, request: hyper::Request<Incoming>) -> Result<Response, Infallible> {
-        let _under_way = self.activity.begin();
-        let request = request.map(Body::new);
-        if request.method() == Method::POST && request.uri().path() == customers::PATH {
-            return Ok(customers::answer(&self.shared.state, &self.reading, request).await);
-        }
-        Box::pin(self.shared.router.clone().oneshot(request)).await
+impl<S> Requests<S> {
+    async fn answer<B>(self: Arc<Self>, mut request: Request<Incoming>) -> Result<Response<B>, Infallible>
+    where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    {
+        let _request = self.activity.begin_request();
+        request.extensions_mut().insert(self.connection.clone());
+        let mut request = Some(request);
+        let response = poll_fn(|cx| {
+            let mut service = self.service.lock();
+            // The error type has no values.
+            let Ok(()) = ready!(service.poll_ready(cx));
+            // The service is called once: this closure is not polled again after it was ready.
+            request.take().map_or(Poll::Pending, |request| Poll::Ready(service.call(request)))
+        });
+        response.await.await
     }
 }
 
 /// Starts the streams of an HTTP/2 connection.
 #[derive(Clone)]
-struct Streams {
-    supervisor: Supervisor,
+struct StreamExecutor {
     shared: Arc<Shared>,
-    activity: Arc<Activity>,
+    activity: Arc<ActivityCounts>,
 }
 
-impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
-    /// A stream for which there is no place is dropped, and so reset. One that is alone on its connection needs none, so that
-    /// other connections, which are bounded themselves, cannot keep it from being served.
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for StreamExecutor {
+    /// A stream without a permit is dropped, which resets it. The only stream of a connection needs no permit, so that other
+    /// connections, which are bounded themselves, cannot keep it from being served.
     fn execute(&self, stream: F) {
-        let open = self.activity.clone().open();
+        let open = self.activity.clone().open_stream();
         let shared = self.shared.clone();
-        self.supervisor.spawn("stream", async move {
-            let place = shared.streams.enter();
-            if open.is_alone || place.is_some() {
+        self.shared.supervisor.spawn("stream", async move {
+            let permit = shared.streams.try_acquire();
+            if open.is_only_one || permit.is_ok() {
                 stream.await;
             }
-            drop((place, open));
+            drop((permit, open));
         });
     }
 }

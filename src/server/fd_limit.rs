@@ -1,36 +1,36 @@
 //! File descriptors: the system gives a process a limited number, and every connection takes one.
 //!
-//! The soft limit, which is often 1,024, is raised to what the relay has use for, as far as the hard one goes. What the
-//! rest of the relay needs is set aside first, so that callers who hold connections never keep it from reaching Segment or
-//! its disk. It does not count what is open: what is set aside is an upper bound.
+//! The soft limit, which is often 1,024, is raised to what the relay can use, as far as the hard limit allows. What the rest
+//! of the relay needs is reserved first, so that callers who hold connections never keep it from reaching Segment or its
+//! disk. Open descriptors are not counted: the reserve is an upper bound.
 
 use std::fmt;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// For files: standard streams, the outbox with its log, its index and its readers, certificates, the listener.
-const FILES: usize = 64;
+const FDS_FOR_FILES: usize = 64;
 
-/// A core has a runtime for connections and a thread of the shared one; each runtime has a poll and two ways to be woken.
-const A_CORE: usize = 4;
+/// Each core has a runtime for connections and a thread of the shared one. Each runtime has a poll and two ways to be woken.
+const FDS_PER_CORE: usize = 4;
 
 /// A request to Segment has a connection, and one more while its name is resolved or a second address is tried.
-const A_SLOT: usize = 2;
+const FDS_PER_SLOT: usize = 2;
 
-/// Fewer connections than this are worth a warning: a busy load balancer alone keeps hundreds.
-const FEW: usize = 1_000;
+/// Fewer connections than this cause a warning: a busy load balancer alone keeps hundreds.
+const FEW_CONNECTIONS: usize = 1_000;
 
-/// Fewer connections than this are no service.
-const FEWEST: usize = 64;
+/// With fewer connections than this the relay does not start.
+const MIN_CONNECTIONS: usize = 64;
 
-/// The limit leaves next to nothing for connections.
+/// The limit of open files leaves too few connections.
 #[derive(Debug, PartialEq, Eq)]
-pub struct TooFew {
+pub struct LimitTooLow {
     limit: usize,
     needed: usize,
 }
 
-impl fmt::Display for TooFew {
+impl fmt::Display for LimitTooLow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { limit, needed } = self;
         write!(
@@ -41,65 +41,67 @@ impl fmt::Display for TooFew {
     }
 }
 
-impl std::error::Error for TooFew {}
+impl std::error::Error for LimitTooLow {}
 
-/// How many connections there may be, at most `most`, beside `slots` requests to Segment at once. Raises the process's limit
-/// for that, if it can.
+/// The number of connections, at most `wanted`, that the limit allows beside `slots` requests to Segment at once. Raises the
+/// limit of the process for that, if it can.
 ///
 /// # Errors
-/// If that would be hardly any.
-pub fn for_connections(most: usize, slots: usize) -> Result<usize, TooFew> {
+/// If fewer than 64 connections are left.
+pub fn max_connections(wanted: usize, slots: usize) -> Result<usize, LimitTooLow> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let set_aside = set_aside(slots, cores);
-    let limit = raised_to(most.saturating_add(set_aside));
-    let places = places(limit, set_aside, most)?;
-    if places < FEW.min(most) {
-        tracing::warn!(limit, connections = places, of = most, "few files may be open: there are few connections");
-    } else if places < most {
-        tracing::info!(limit, connections = places, of = most, "the limit of open files leaves fewer connections");
+    let reserved = reserved(slots, cores);
+    let limit = raise_limit(wanted.saturating_add(reserved));
+    let connections = connections(limit, reserved, wanted)?;
+    if connections < FEW_CONNECTIONS.min(wanted) {
+        tracing::warn!(limit, connections, wanted, "the limit of open files allows few connections");
+    } else if connections < wanted {
+        tracing::info!(limit, connections, wanted, "the limit of open files allows fewer connections");
     }
-    Ok(places)
+    Ok(connections)
 }
 
-fn set_aside(slots: usize, cores: usize) -> usize {
-    FILES.saturating_add(A_CORE.saturating_mul(cores)).saturating_add(A_SLOT.saturating_mul(slots))
+fn reserved(slots: usize, cores: usize) -> usize {
+    FDS_FOR_FILES.saturating_add(FDS_PER_CORE.saturating_mul(cores)).saturating_add(FDS_PER_SLOT.saturating_mul(slots))
 }
 
-fn places(limit: usize, set_aside: usize, most: usize) -> Result<usize, TooFew> {
-    let places = limit.saturating_sub(set_aside).min(most);
-    if places < FEWEST.min(most) { Err(TooFew { limit, needed: set_aside.saturating_add(FEWEST) }) } else { Ok(places) }
+fn connections(limit: usize, reserved: usize, wanted: usize) -> Result<usize, LimitTooLow> {
+    let connections = limit.saturating_sub(reserved).min(wanted);
+    if connections < MIN_CONNECTIONS.min(wanted) {
+        return Err(LimitTooLow { limit, needed: reserved.saturating_add(MIN_CONNECTIONS) });
+    }
+    Ok(connections)
 }
 
-/// The limit that is in force after it was raised to `wanted`, or as far as it goes.
-fn raised_to(wanted: usize) -> usize {
+/// Raises the limit to `wanted`, or as far as it goes. Returns the limit in force.
+fn raise_limit(wanted: usize) -> usize {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let wanted = wanted as u64;
-    // None: there is no limit.
+    // `None` stands for no limit.
     let limit = current.unwrap_or(u64::MAX);
-    let raised = maximum.unwrap_or(u64::MAX).min(wanted).max(limit);
+    let raised = maximum.unwrap_or(u64::MAX).min(wanted as u64).max(limit);
     let is_raised = raised > limit && setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum }).is_ok();
     usize::try_from(if is_raised { raised } else { limit }).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{TooFew, places, set_aside};
+    use super::{LimitTooLow, connections, reserved};
 
     #[test]
     fn connections_get_what_the_rest_of_the_relay_leaves() {
-        assert_eq!(set_aside(256, 2), 584);
-        assert_eq!(places(1_024, 584, 10_000), Ok(440));
-        assert_eq!(places(20_000, 584, 10_000), Ok(10_000));
+        assert_eq!(reserved(256, 2), 584);
+        assert_eq!(connections(1_024, 584, 10_000), Ok(440));
+        assert_eq!(connections(20_000, 584, 10_000), Ok(10_000));
         assert_eq!(
-            places(usize::MAX, set_aside(usize::MAX, 2), 10_000),
-            Err(TooFew { limit: usize::MAX, needed: usize::MAX })
+            connections(usize::MAX, reserved(usize::MAX, 2), 10_000),
+            Err(LimitTooLow { limit: usize::MAX, needed: usize::MAX })
         );
     }
 
     #[test]
-    fn hardly_any_are_none() {
-        assert_eq!(places(647, 584, 10_000), Err(TooFew { limit: 647, needed: 648 }));
-        assert_eq!(places(648, 584, 10_000), Ok(64));
-        assert_eq!(places(256, 584, 10_000), Err(TooFew { limit: 256, needed: 648 }));
+    fn a_limit_that_leaves_fewer_than_64_connections_is_an_error() {
+        assert_eq!(connections(647, 584, 10_000), Err(LimitTooLow { limit: 647, needed: 648 }));
+        assert_eq!(connections(648, 584, 10_000), Ok(64));
+        assert_eq!(connections(256, 584, 10_000), Err(LimitTooLow { limit: 256, needed: 648 }));
     }
 }

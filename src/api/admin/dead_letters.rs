@@ -1,159 +1,115 @@
-//! `/dead-letters`: the calls that Segment refused, to be read, sent again or deleted.
+//! `/dead-letters`: the calls that Segment refused. Operators read, replay or discard them.
 //!
-//! A letter that is sent again keeps its `messageId` and takes its place behind its user's waiting calls, so it may put old
-//! values over newer ones. What is done is logged with ids and counts, and nothing that is in a call.
+//! A replayed letter keeps its `messageId` and is placed behind its user's waiting calls, so it may put old values over newer
+//! ones. Actions are logged with ids and counts, and with nothing of a call.
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
-use axum::http::StatusCode;
-use axum::response::Response;
-use schemars::JsonSchema;
+use axum::Json;
+use axum::body::Body;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderName, StatusCode};
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::Desk;
-use super::page::{Asked, Page};
-use crate::api::answer::{Answer, Failure};
-use crate::api::code::Code;
+use super::page::{self, PageQuery};
+use super::state::{Admin, AdminState};
+use crate::api::error::ApiError;
 use crate::api::request_id::RequestId;
-use crate::integration::{ErrorCode, MIN_RETRY_AFTER};
-use crate::outbox::{DeadLetter, DeadLetters, LATER, OutboxError};
+use crate::api::state::AppState;
+use crate::outbox::{DeadLetters, OutboxError};
 
-/// Which one a path names, if that can be read.
-type Letter = Result<Path<String>, PathRejection>;
-
-const INVALID: Code = Code::Call(ErrorCode::InvalidPayload);
-const OVERLOADED: Code = Code::Call(ErrorCode::Overloaded);
+/// The id in a path, if it is a number.
+type LetterId = Result<Path<i64>, PathRejection>;
 
 /// How many dead letters will be sent again.
-#[derive(Serialize, JsonSchema)]
-pub(in crate::api) struct Replayed {
+#[derive(Serialize)]
+pub(super) struct Replayed {
     replayed: u64,
 }
 
 /// `GET /dead-letters?limit=100&before=ID`: newest first.
-pub(super) async fn list(State(desk): State<Desk>, request: Request) -> Response {
-    let id = RequestId::of(request.headers());
-    let asked = Asked::of(request.uri().query().unwrap_or_default());
-    page(&desk, asked).await.unwrap_or_else(|failed| failed).with_id(&id)
-}
-
-async fn page(desk: &Desk, asked: Result<Asked, String>) -> Result<Answer, Answer> {
-    let dead_letters = dead_letters(desk)?;
-    let asked = asked.map_err(|why| Answer::failure(&Failure::new(INVALID, &why)))?;
-    let place = desk.operator.pages.clone().try_acquire_owned();
-    let place =
-        place.map_err(|_| unavailable(OVERLOADED, "too many pages are being read; try again", MIN_RETRY_AFTER))?;
-    let (letters, place) = read(desk, dead_letters.clone(), &asked, place).await.map_err(failed)?;
-    Ok(Answer::text_of_json(Page::body(letters, asked.limit, place)))
-}
-
-/// Reads for as long as a request may take. Whoever reads longer keeps the place until it is done, or what nobody waits for
-/// any more would pile up.
-async fn read(
-    desk: &Desk,
-    dead_letters: Arc<dyn DeadLetters>,
-    asked: &Asked,
-    place: OwnedSemaphorePermit,
-) -> Result<(Vec<DeadLetter>, OwnedSemaphorePermit), OutboxError> {
+pub(super) async fn list(
+    State(state): State<Arc<AppState>>,
+    Admin(admin): Admin,
+    query: Result<Query<PageQuery>, QueryRejection>,
+) -> Result<([(HeaderName, &'static str); 1], Body), ApiError> {
+    let dead_letters = dead_letters(&admin)?.clone();
+    let range = query.map_err(|_| page::invalid_query())?.0.range()?;
+    let permit = admin.page_permits.clone().try_acquire_owned();
+    let permit = permit.map_err(|_| ApiError::overloaded("too many pages are being read; try again"))?;
+    // A read that takes longer than the request goes on and keeps its permit until it ends, so that reads that nobody waits
+    // for any more do not pile up.
+    let (sender, receiver) = oneshot::channel();
     // One more than is shown tells whether there are more.
-    let (limit, before) = (asked.limit + 1, asked.before);
-    let (say, hear) = oneshot::channel();
-    desk.state.supervisor.spawn("dead letters", async move {
-        let letters = dead_letters.list(limit, before).await;
-        // If nobody waits any more, the place is free again with this.
-        let _ = say.send((letters, place));
+    let limit = range.limit + 1;
+    state.supervisor.spawn("dead letters", async move {
+        let letters = dead_letters.list(limit, range.before).await;
+        // Where nobody waits any more, this releases the permit.
+        let _ = sender.send((letters, permit));
     });
-    let (letters, place) =
-        timeout(desk.state.request_timeout, hear).await.ok().and_then(Result::ok).ok_or(OutboxError::Unreadable)?;
-    Ok((letters?, place))
+    let (letters, permit) = receiver.await.map_err(|_| OutboxError::Unreadable)?;
+    Ok(([(CONTENT_TYPE, "application/json")], page::body(letters?, range.limit, permit)))
 }
 
 /// `POST /dead-letters/{id}/replay`
-pub(super) async fn replay(State(desk): State<Desk>, letter: Letter, request: Request) -> Response {
-    let id = RequestId::of(request.headers());
-    let replayed = one(&desk, letter, |dead_letters, letter| async move { dead_letters.replay(letter).await }).await;
-    let answer = replayed.map(|letter| {
-        tracing::info!(request_id = id.as_str(), dead_letter = letter, "a dead letter will be sent again");
-        Answer::json(StatusCode::ACCEPTED, &Replayed { replayed: 1 })
-    });
-    answer.unwrap_or_else(|failed| failed).with_id(&id)
+pub(super) async fn replay(
+    State(state): State<Arc<AppState>>,
+    Admin(admin): Admin,
+    request_id: RequestId,
+    id: LetterId,
+) -> Result<(StatusCode, Json<Replayed>), ApiError> {
+    let id = on_letter(&state, &admin, id, |dead_letters, id| async move { dead_letters.replay(id).await }).await?;
+    tracing::info!(request_id = request_id.as_str(), dead_letter = id, "a dead letter will be sent again");
+    Ok((StatusCode::ACCEPTED, Json(Replayed { replayed: 1 })))
 }
 
-/// `POST /dead-letters/replay`: all of them. This alone has no deadline: putting back a million takes as long as it takes,
-/// and leaving half-way would only hide how many there were.
-pub(super) async fn replay_all(State(desk): State<Desk>, request: Request) -> Response {
-    let id = RequestId::of(request.headers());
-    let replayed = async { dead_letters(&desk)?.replay_all().await.map_err(failed) }.await;
-    let answer = replayed.map(|count| {
-        tracing::info!(request_id = id.as_str(), count, "all dead letters will be sent again");
-        Answer::json(StatusCode::ACCEPTED, &Replayed { replayed: count })
-    });
-    answer.unwrap_or_else(|failed| failed).with_id(&id)
+/// `POST /dead-letters/replay`: all of them. This alone has no time limit: putting back a million letters takes long, and an
+/// answer before the end would only hide how many there were.
+pub(super) async fn replay_all(
+    Admin(admin): Admin,
+    request_id: RequestId,
+) -> Result<(StatusCode, Json<Replayed>), ApiError> {
+    let count = dead_letters(&admin)?.replay_all().await?;
+    tracing::info!(request_id = request_id.as_str(), count, "all dead letters will be sent again");
+    Ok((StatusCode::ACCEPTED, Json(Replayed { replayed: count })))
 }
 
 /// `DELETE /dead-letters/{id}`
-pub(super) async fn discard(State(desk): State<Desk>, letter: Letter, request: Request) -> Response {
-    let id = RequestId::of(request.headers());
-    let discarded = one(&desk, letter, |dead_letters, letter| async move { dead_letters.discard(letter).await }).await;
-    let answer = discarded.map(|letter| {
-        tracing::info!(request_id = id.as_str(), dead_letter = letter, "a dead letter was discarded");
-        Answer::no_content()
-    });
-    answer.unwrap_or_else(|failed| failed).with_id(&id)
+pub(super) async fn discard(
+    State(state): State<Arc<AppState>>,
+    Admin(admin): Admin,
+    request_id: RequestId,
+    id: LetterId,
+) -> Result<StatusCode, ApiError> {
+    let id = on_letter(&state, &admin, id, |dead_letters, id| async move { dead_letters.discard(id).await }).await?;
+    tracing::info!(request_id = request_id.as_str(), dead_letter = id, "a dead letter was discarded");
+    Ok(StatusCode::NO_CONTENT)
 }
 
-/// Does something to one letter, and says which it was.
-async fn one<F>(desk: &Desk, letter: Letter, act: impl FnOnce(Arc<dyn DeadLetters>, i64) -> F) -> Result<i64, Answer>
+/// Does something to one letter within the time of a request, and returns its id.
+async fn on_letter<F>(
+    state: &AppState,
+    admin: &AdminState,
+    id: LetterId,
+    action: impl FnOnce(Arc<dyn DeadLetters>, i64) -> F,
+) -> Result<i64, ApiError>
 where
     F: Future<Output = Result<bool, OutboxError>>,
 {
-    let dead_letters = dead_letters(desk)?;
-    let unknown = || not_found("there is no dead letter with this id");
-    let letter = letter.ok().and_then(|Path(id)| id.parse().ok()).ok_or_else(unknown)?;
-    let was_there = in_time(desk, act(dead_letters.clone(), letter)).await?;
-    was_there.then_some(letter).ok_or_else(unknown)
+    let dead_letters = dead_letters(admin)?;
+    let unknown = || ApiError::not_found("there is no dead letter with this id");
+    let Path(id) = id.map_err(|_| unknown())?;
+    let action = timeout(state.request_timeout, action(dead_letters.clone(), id));
+    let was_there = action.await.unwrap_or(Err(OutboxError::Unconfirmed))?;
+    was_there.then_some(id).ok_or_else(unknown)
 }
 
-fn dead_letters(desk: &Desk) -> Result<&Arc<dyn DeadLetters>, Answer> {
-    let no_outbox = || not_found("no outbox is configured (RELAY_OUTBOX_URL), so there are no dead letters");
-    desk.operator.dead_letters.as_ref().ok_or_else(no_outbox)
-}
-
-/// Waits for the outbox for as long as a request may take.
-async fn in_time<T>(desk: &Desk, work: impl Future<Output = Result<T, OutboxError>>) -> Result<T, Answer> {
-    timeout(desk.state.request_timeout, work).await.unwrap_or(Err(OutboxError::Unconfirmed)).map_err(failed)
-}
-
-fn failed(error: OutboxError) -> Answer {
-    let (code, message, pause) = match error {
-        OutboxError::Full => (OVERLOADED, "the outbox is full or cannot be written; try again", LATER),
-        OutboxError::Unreadable => (OVERLOADED, "the outbox could not be read", LATER),
-        // No key is involved here.
-        OutboxError::Busy | OutboxError::KeyReused => {
-            (OVERLOADED, "the outbox had no time; try again", MIN_RETRY_AFTER)
-        }
-        OutboxError::Closed => {
-            (Code::Call(ErrorCode::ShuttingDown), "the relay is shutting down; try again", MIN_RETRY_AFTER)
-        }
-        OutboxError::Unconfirmed => {
-            let message = "the outbox did not confirm it in time: whether it was done is unknown; trying again is safe";
-            let failure = Failure::new(Code::Call(ErrorCode::OutboxTimeout), message).retry_after(MIN_RETRY_AFTER);
-            return Answer::failure(&failure);
-        }
-    };
-    unavailable(code, message, pause)
-}
-
-fn unavailable(code: Code, message: &str, pause: Duration) -> Answer {
-    Answer::failure(&Failure::new(code, message).retry_after(pause))
-}
-
-fn not_found(message: &str) -> Answer {
-    Answer::failure(&Failure::new(Code::NotFound, message))
+fn dead_letters(admin: &AdminState) -> Result<&Arc<dyn DeadLetters>, ApiError> {
+    let no_outbox = "no outbox is configured (RELAY_OUTBOX_URL), so there are no dead letters";
+    admin.dead_letters.as_ref().ok_or_else(|| ApiError::not_found(no_outbox))
 }

@@ -8,7 +8,7 @@ use http_body_util::Full;
 use serde_json::json;
 
 use super::{ADA, Answer, Mood, Relay, SegmentError, counted_by, post};
-use crate::integration::ErrorCode;
+use crate::segment::ErrorCode;
 
 fn outbox(mood: Mood) -> Relay {
     let relay = Relay::new(1);
@@ -78,7 +78,7 @@ async fn the_relay_is_not_ready_while_nothing_can_be_stored() {
     let full = Arc::new(AtomicBool::new(false));
     let now = full.clone();
     let trouble = move || now.load(Ordering::Relaxed).then_some("the outbox is full");
-    let relay = Relay::with(1, |state| state.ready_without(trouble));
+    let relay = Relay::with(1, |state| state.with_readiness(trouble));
     assert_eq!(relay.get("/readyz").await.status, 200);
     full.store(true, Ordering::Relaxed);
     let answer = relay.get("/readyz").await;

@@ -9,7 +9,7 @@ use reqwest::{Client, Method, StatusCode};
 use serde::Deserialize;
 
 use super::table::harmless;
-use crate::api::NOTHING_HERE;
+use crate::api::NO_ROUTE;
 use crate::cli::reachable;
 use crate::config::{self, AdminToken};
 
@@ -80,7 +80,7 @@ fn refusal(status: StatusCode, body: &str, base: &str) -> anyhow::Error {
     let Ok(Failed { error: Failure { message, code } }) = serde_json::from_str(body) else {
         return anyhow::anyhow!("{base} answers {status}, and not as a relay does");
     };
-    if message == NOTHING_HERE {
+    if message == NO_ROUTE {
         return anyhow::anyhow!("{message}: was the relay at {base} started with RELAY_ADMIN_TOKEN?");
     }
     let words = format!("{} ({})", harmless(&message), harmless(&code));
@@ -103,7 +103,7 @@ mod tests {
     fn a_letter_that_is_not_there_is_told_from_a_relay_without_operators() {
         let body = |message| format!(r#"{{"success":false,"error":{{"message":"{message}","code":"not_found"}}}}"#);
         assert!(refusal(StatusCode::NOT_FOUND, &body("no such letter"), "http://relay").is::<NotFound>());
-        let off = refusal(StatusCode::NOT_FOUND, &body(crate::api::NOTHING_HERE), "http://relay");
+        let off = refusal(StatusCode::NOT_FOUND, &body(crate::api::NO_ROUTE), "http://relay");
         assert!(off.to_string().contains("RELAY_ADMIN_TOKEN") && !off.is::<NotFound>());
     }
 

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::{Answer, Relay};
-use crate::api::admin::{Durations, Operator, OutboxReport, SegmentReport};
+use crate::api::{AdminState, DurationSummary, OutboxReport, SegmentReport};
 use crate::outbox::{DeadLetter, DeadLetters, OutboxError};
 
 const TOKEN: &str = "t0ken";
@@ -86,8 +86,8 @@ fn letter(id: i64) -> DeadLetter {
 /// A relay with these dead letters.
 fn with_letters(ids: impl IntoIterator<Item = i64>) -> (Relay, Arc<FakeLetters>) {
     let letters = Arc::new(FakeLetters { ids: Mutex::new(ids.into_iter().collect()), ..FakeLetters::default() });
-    let operator = Operator::new(TOKEN, Some(letters.clone()));
-    (Relay::with(1, |state| state.operated_by(operator)), letters)
+    let operator = AdminState::new(TOKEN, Some(letters.clone()));
+    (Relay::with(1, |state| state.with_admin(operator)), letters)
 }
 
 async fn ask_as(relay: &Relay, method: &str, path: &str, authorization: Option<&str>) -> Answer {
@@ -264,7 +264,7 @@ async fn an_outbox_that_cannot_is_said_with_when_to_come_back() {
 
 #[tokio::test]
 async fn without_an_outbox_there_are_no_dead_letters_but_a_status() {
-    let relay = Relay::with(1, |state| state.operated_by(Operator::new(TOKEN, None)));
+    let relay = Relay::with(1, |state| state.with_admin(AdminState::new(TOKEN, None)));
     for (method, path, _) in &ENDPOINTS[..4] {
         let answer = ask(&relay, method, path).await;
         assert_eq!((answer.status.as_u16(), &*answer.code()), (404, "not_found"));
@@ -276,15 +276,15 @@ async fn without_an_outbox_there_are_no_dead_letters_but_a_status() {
 #[tokio::test]
 async fn the_status_says_how_the_relay_is() {
     let outbox =
-        || OutboxReport { waiting: 7, max_bytes: 9, commit_ms: Durations::default(), ..OutboxReport::default() };
+        || OutboxReport { waiting: 7, max_bytes: 9, commit_ms: DurationSummary::default(), ..OutboxReport::default() };
     let segment = || SegmentReport {
         failed_in_a_row: 4,
         endpoint: "https://api.segment.io/".to_owned(),
         gate_code: Some("segment_unauthorized"),
         gate_opens_in: Some(Duration::from_secs(5)),
     };
-    let operator = Operator::new(TOKEN, None).reporting(segment, move || Some(outbox()));
-    let relay = Relay::with(1, |state| state.operated_by(operator));
+    let operator = AdminState::new(TOKEN, None).with_reports(segment, move || Some(outbox()));
+    let relay = Relay::with(1, |state| state.with_admin(operator));
     relay.post(super::ADA).await;
     let status = ask(&relay, "GET", "/status").await.json();
     assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
@@ -316,7 +316,7 @@ async fn the_status_says_how_the_relay_is() {
 
 #[tokio::test]
 async fn a_gate_that_is_open_has_no_reason_and_no_end() {
-    let relay = Relay::with(1, |state| state.operated_by(Operator::new(TOKEN, None)));
+    let relay = Relay::with(1, |state| state.with_admin(AdminState::new(TOKEN, None)));
     let status = ask(&relay, "GET", "/status").await.json();
     assert_eq!(status["segment"]["sending"], true);
     assert_eq!(status["segment"]["gate"], json!({"shut": false, "code": null, "until": null}));

@@ -1,96 +1,104 @@
-//! Connections over a pipe in memory: how long those who say nothing, or never end what they say, are listened to.
+//! Connections over a pipe in memory, served by a service that knows nothing of customers: how long a silent or slow peer
+//! may stay.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use axum::body::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::{Request, Response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::{Instant, timeout};
+use tower::service_fn;
 
-use super::{ADA, Fake, FakeSegment, Mood};
-use crate::api::AppState;
-use crate::metrics::Metrics;
-use crate::server::connection::{self, Shared};
+use super::connection::{Shared, serve_connection};
 use crate::supervisor::Supervisor;
 
-/// What an HTTP/2 peer begins with, and settings that say nothing.
+/// The first bytes of an HTTP/2 peer, and empty settings.
 const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 /// The same, with settings that allow no body to be sent; and a `GET /healthz`.
 const HTTP2_THAT_READS_NOTHING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0\
     \0\0\x0c\x01\x05\0\0\0\x01\x82\x86\x04\x08/healthz";
 
-/// A question whether the peer is there, in HTTP/2.
+/// An HTTP/2 ping.
 const PING: &[u8] = b"\0\0\x08\x06\0\0\0\0\0whoisit?";
+
+/// The streams that are open at once, beside one on each connection.
+const STREAMS: usize = 8;
+
+/// A request and its answer: the body is read, and a word is said.
+const REQUEST: &[u8] = b"POST / HTTP/1.1\r\nhost: relay\r\ncontent-length: 5\r\n\r\nhello";
 
 /// One end of a connection that is served.
 struct Peer {
     stream: DuplexStream,
     shared: Arc<Shared>,
+    supervisor: Supervisor,
     began: Instant,
 }
 
 impl Peer {
-    /// With so many bytes between the two ends.
-    fn with(room: usize, mood: Mood) -> Self {
+    /// A connection with a buffer of `room` bytes. The service answers, or never does.
+    fn with(room: usize, answers: bool) -> Self {
         let supervisor = Supervisor::new();
-        let segment = FakeSegment { mood, ..FakeSegment::default() };
-        let clients = Arc::new(Fake(Arc::new(parking_lot::Mutex::new(segment))));
-        let metrics = Arc::new(Metrics::new().unwrap());
-        let state = Arc::new(AppState::new(clients, metrics, supervisor.clone(), Duration::from_secs(10), 10));
-        let shared = Arc::new(Shared::new(state));
+        let shared = Arc::new(Shared::new(supervisor.clone(), STREAMS));
+        let service = service_fn(move |request: Request<Incoming>| async move {
+            if !answers {
+                std::future::pending::<()>().await;
+            }
+            // A body that breaks off ends the connection anyway.
+            let _ = request.into_body().collect().await;
+            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"heard"))))
+        });
         let (stream, served) = duplex(room);
-        supervisor.spawn("connection", connection::serve(served, shared.clone()));
-        Self { stream, shared, began: Instant::now() }
+        supervisor.spawn("connection", serve_connection(served, service, shared.clone()));
+        Self { stream, shared, supervisor, began: Instant::now() }
     }
 
     fn new() -> Self {
-        Self::with(64 * 1024, Mood::Accepts)
+        Self::with(64 * 1024, true)
     }
 
     async fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).await.unwrap();
     }
 
-    /// Sends a request and reads the answer. What follows is counted from here.
+    /// Sends a request and reads the answer. Times count from here.
     async fn post(&mut self) {
-        self.send(request().as_bytes()).await;
+        self.send(REQUEST).await;
         let mut answer = [0; 1024];
         let length = self.stream.read(&mut answer).await.unwrap();
         assert!(answer[..length].starts_with(b"HTTP/1.1 200"));
         self.began = Instant::now();
     }
 
-    /// After how many seconds the other end closes, while `again` is sent every second.
+    /// The seconds until the other end closes, while `again` is sent every second.
     async fn closed_after(&mut self, again: &[u8]) -> u64 {
         let mut read = [0; 1024];
         loop {
             match timeout(Duration::from_secs(1), self.stream.read(&mut read)).await {
                 Ok(Ok(0) | Err(_)) => return self.began.elapsed().as_secs(),
                 Ok(Ok(_)) => {}
-                // It may have closed just now; then the next read says so.
+                // If the other end has just closed, the next read says so.
                 Err(_nothing) => drop(self.stream.write_all(again).await),
             }
         }
     }
 }
 
-fn request() -> String {
-    let length = ADA.len();
-    format!(
-        "POST /customers HTTP/1.1\r\nhost: relay\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{ADA}"
-    )
-}
-
 #[tokio::test(start_paused = true)]
-async fn a_head_that_does_not_end_is_heard_for_10_to_15_seconds() {
+async fn a_head_that_does_not_end_closes_the_connection_after_10_to_15_seconds() {
     let mut peer = Peer::new();
     peer.send(b"POST /customers HTTP/1.1\r\nx-slow: ").await;
     assert!((10..=15).contains(&peer.closed_after(b"x").await));
 }
 
 #[tokio::test(start_paused = true)]
-async fn half_a_head_and_then_silence_is_heard_no_longer() {
+async fn half_a_head_and_then_silence_closes_it_as_soon() {
     let mut peer = Peer::new();
     peer.post().await;
     peer.send(b"P").await;
@@ -98,7 +106,7 @@ async fn half_a_head_and_then_silence_is_heard_no_longer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_connection_stays_for_75_to_80_seconds() {
+async fn an_idle_connection_is_closed_after_75_to_80_seconds() {
     let mut fresh = Peer::new();
     assert!((75..=80).contains(&fresh.closed_after(b"").await));
     let mut used = Peer::new();
@@ -107,30 +115,30 @@ async fn an_idle_connection_stays_for_75_to_80_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_http2_peer_who_pings_is_idle_and_no_slow_head() {
+async fn an_http2_peer_that_only_pings_is_idle_and_not_slow() {
     let mut peer = Peer::new();
     peer.send(HTTP2).await;
     assert!((75..=80).contains(&peer.closed_after(PING).await));
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_http2_peer_who_takes_no_answer_is_waited_for_for_10_to_15_seconds() {
+async fn an_http2_peer_that_takes_no_answer_is_closed_after_10_to_15_seconds() {
     let mut peer = Peer::new();
     peer.send(HTTP2_THAT_READS_NOTHING).await;
     assert!((10..=15).contains(&peer.closed_after(b"").await));
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_all_places_for_streams_are_taken_each_connection_has_one_and_the_next_is_reset() {
+async fn while_no_stream_permits_are_left_each_connection_has_one_stream_and_the_next_is_reset() {
     let mut peer = Peer::new();
     let shared = peer.shared.clone();
-    let places: Vec<_> = std::iter::from_fn(|| shared.streams.enter()).collect();
-    assert!(places.len() >= 2_048, "{}", places.len());
+    let places: Vec<_> = std::iter::from_fn(|| shared.streams.try_acquire().ok()).collect();
+    assert_eq!(places.len(), STREAMS);
     peer.send(HTTP2_THAT_READS_NOTHING).await;
     peer.send(b"\0\0\x0c\x01\x05\0\0\0\x03\x82\x86\x04\x08/healthz").await;
     let reset = |stream: u8| [b"\0\0\x04\x03\0\0\0\0", &[stream][..], b"\0\0\0\x08"].concat();
     let mut read = Vec::new();
-    // Its frame is the last for as long as nothing else is said.
+    // The reset is the last frame: nothing else is sent.
     let told = async {
         while !read.ends_with(&reset(3)) {
             assert!(peer.stream.read_buf(&mut read).await.unwrap() > 0, "{read:?}");
@@ -141,40 +149,39 @@ async fn while_all_places_for_streams_are_taken_each_connection_has_one_and_the_
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_others_wait_for_a_place_an_idle_connection_stays_for_5_to_10_seconds() {
+async fn while_the_limit_of_connections_is_reached_an_idle_connection_is_closed_after_5_to_10_seconds() {
     let mut peer = Peer::new();
-    peer.shared.crowded.store(true, Ordering::Relaxed);
+    peer.shared.is_full.store(true, Ordering::Relaxed);
     peer.post().await;
     assert!((5..=10).contains(&peer.closed_after(b"").await));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_whose_call_is_under_way_is_not_idle() {
-    let mut peer = Peer::with(64 * 1024, Mood::NeverAnswers);
-    peer.shared.crowded.store(true, Ordering::Relaxed);
-    peer.send(request().as_bytes()).await;
+async fn a_connection_whose_request_is_being_answered_is_not_idle() {
+    let mut peer = Peer::with(64 * 1024, false);
+    peer.shared.is_full.store(true, Ordering::Relaxed);
+    peer.send(REQUEST).await;
     assert!(timeout(Duration::from_secs(1_000), peer.closed_after(b"")).await.is_err());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_who_reads_no_answer_is_read_no_more_and_closed() {
-    let mut peer = Peer::with(1024, Mood::Accepts);
-    let request = request();
+async fn the_server_stops_reading_from_a_peer_that_does_not_read_and_closes_the_connection() {
+    let mut peer = Peer::with(1024, true);
     let mut sent = 0;
-    while timeout(Duration::from_secs(1), peer.send(request.as_bytes())).await.is_ok() {
-        sent += request.len();
+    while timeout(Duration::from_secs(1), peer.send(REQUEST)).await.is_ok() {
+        sent += REQUEST.len();
         assert!(sent < 1024 * 1024, "what nobody reads is answered without end");
     }
-    // Every write that fails from now on says that it is closed.
+    // The first write that fails shows that the connection is closed.
     let closed = async { while peer.stream.write_all(b"x").await.is_ok() {} };
     timeout(Duration::from_secs(35), closed).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_the_process_drains_half_a_head_is_not_waited_for() {
+async fn while_the_process_drains_an_incomplete_head_is_not_waited_for() {
     let mut peer = Peer::new();
     peer.post().await;
     peer.send(b"POST /customers HTTP/1.1\r\nx-slow: ").await;
-    peer.shared.state.supervisor.end();
+    peer.supervisor.end();
     assert!(peer.closed_after(b"x").await <= 1);
 }

@@ -1,0 +1,66 @@
+//! What the operators' routes share.
+
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use jiff::Timestamp;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::report::{OutboxReport, SegmentReport};
+use crate::api::error::{ApiError, NO_ROUTE};
+use crate::api::state::AppState;
+use crate::auth::Tokens;
+use crate::outbox::DeadLetters;
+
+/// Pages of dead letters that are read or sent at once, each of 32 MiB at most: a few operators and their scripts.
+const MAX_PAGES_IN_PROGRESS: usize = 4;
+
+/// What the operators' routes share. Injected.
+pub struct AdminState {
+    pub(super) token: Tokens,
+    /// `None` without an outbox.
+    pub(super) dead_letters: Option<Arc<dyn DeadLetters>>,
+    pub(super) segment_report: Box<dyn Fn() -> SegmentReport + Send + Sync>,
+    pub(super) outbox_report: Box<dyn Fn() -> Option<OutboxReport> + Send + Sync>,
+    pub(super) page_permits: Arc<Semaphore>,
+    pub(super) started_at: Timestamp,
+    pub(super) started: Instant,
+}
+
+impl AdminState {
+    /// Requests with `token` may read the status and manage `dead_letters`.
+    pub fn new(token: &str, dead_letters: Option<Arc<dyn DeadLetters>>) -> Self {
+        Self {
+            token: Tokens::new(&[token]),
+            dead_letters,
+            segment_report: Box::new(SegmentReport::default),
+            outbox_report: Box::new(|| None),
+            page_permits: Arc::new(Semaphore::new(MAX_PAGES_IN_PROGRESS)),
+            started_at: Timestamp::now(),
+            started: Instant::now(),
+        }
+    }
+
+    /// Takes the reports of the status from these functions.
+    #[must_use]
+    pub fn with_reports(
+        self,
+        segment: impl Fn() -> SegmentReport + Send + Sync + 'static,
+        outbox: impl Fn() -> Option<OutboxReport> + Send + Sync + 'static,
+    ) -> Self {
+        Self { segment_report: Box::new(segment), outbox_report: Box::new(outbox), ..self }
+    }
+}
+
+/// The state of the operators' routes, for their handlers.
+pub(super) struct Admin(pub(super) Arc<AdminState>);
+
+impl FromRequestParts<Arc<AppState>> for Admin {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(_parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, ApiError> {
+        state.admin.clone().map(Self).ok_or_else(|| ApiError::not_found(NO_ROUTE))
+    }
+}

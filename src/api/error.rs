@@ -1,0 +1,234 @@
+//! Why a request failed: the one place where an error becomes a status, a code, headers and JSON.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use axum::Json;
+use axum::http::header::RETRY_AFTER;
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use super::body::{BodyError, MAX_BODY};
+use crate::auth::Unauthorized;
+use crate::customer::{BrokenRule, PayloadError};
+use crate::outbox::{LATER, OutboxError};
+use crate::segment::{ErrorCode, MIN_RETRY_AFTER, SegmentError};
+
+/// The message of a 404 for a path without a route.
+pub const NO_ROUTE: &str = "there is nothing at this path";
+
+/// Why a request failed, for programs: the codes of the contract, each with one status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ApiErrorCode {
+    InvalidJson,
+    Unauthorized,
+    NotFound,
+    MethodNotAllowed,
+    RequestTimeout,
+    UnsupportedMediaType,
+    InternalError,
+    /// The outcome of a call.
+    Call(ErrorCode),
+}
+
+impl ApiErrorCode {
+    /// The code as the contract writes it.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidJson => "invalid_json",
+            Self::Unauthorized => "unauthorized",
+            Self::NotFound => "not_found",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::RequestTimeout => "request_timeout",
+            Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::InternalError => "internal_error",
+            Self::Call(code) => code.as_str(),
+        }
+    }
+
+    /// The status that the contract gives the code.
+    pub(super) fn status(self) -> StatusCode {
+        match self {
+            Self::InvalidJson => StatusCode::BAD_REQUEST,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Call(code) => match code {
+                ErrorCode::InvalidPayload | ErrorCode::Rejected | ErrorCode::KeyReused => {
+                    StatusCode::UNPROCESSABLE_ENTITY
+                }
+                ErrorCode::MessageTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+                ErrorCode::Unauthorized | ErrorCode::Misconfigured | ErrorCode::Unavailable => StatusCode::BAD_GATEWAY,
+                ErrorCode::RateLimited | ErrorCode::Overloaded | ErrorCode::ShuttingDown => {
+                    StatusCode::SERVICE_UNAVAILABLE
+                }
+                ErrorCode::Timeout | ErrorCode::OutboxTimeout => StatusCode::GATEWAY_TIMEOUT,
+                // The service does not start without a write key. Only a client from the environment ends with this.
+                ErrorCode::NotConfigured => StatusCode::INTERNAL_SERVER_ERROR,
+            },
+        }
+    }
+
+    /// Whether `Retry-After` goes with the code. A refusal is final, and nobody knows when credentials or an endpoint will be
+    /// corrected.
+    fn has_retry_after(self) -> bool {
+        matches!(self.status(), StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
+            || self == Self::Call(ErrorCode::Unavailable)
+    }
+}
+
+/// Why a request failed. Its response is `{"success":false,"error":{"message":"...","code":"..."}}`.
+#[derive(Debug)]
+pub(super) struct ApiError {
+    pub(super) code: ApiErrorCode,
+    message: Cow<'static, str>,
+    details: Box<[BrokenRule]>,
+    retry_after: Option<Duration>,
+    header: Option<(&'static str, HeaderValue)>,
+}
+
+/// What the response of an [`ApiError`] carries as an extension, for the log and the metrics.
+#[derive(Clone)]
+pub(super) struct FailureRecord {
+    pub(super) code: ApiErrorCode,
+    /// The message, where it names nothing but headers: an operator needs it to find whose clock or secret is wrong.
+    pub(super) reason: Option<Cow<'static, str>>,
+}
+
+impl ApiError {
+    pub(super) fn new(code: ApiErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, message: message.into(), details: Box::default(), retry_after: None, header: None }
+    }
+
+    pub(super) fn not_found(message: &'static str) -> Self {
+        Self::new(ApiErrorCode::NotFound, message)
+    }
+
+    /// 503 `overloaded`, with the shortest `Retry-After`.
+    pub(super) fn overloaded(message: &'static str) -> Self {
+        Self::new(ApiErrorCode::Call(ErrorCode::Overloaded), message).with_retry_after(MIN_RETRY_AFTER)
+    }
+
+    pub(super) fn internal() -> Self {
+        Self::new(ApiErrorCode::InternalError, "the relay failed; this is a fault of the relay")
+    }
+
+    pub(super) fn with_retry_after(self, pause: Duration) -> Self {
+        Self { retry_after: Some(pause), ..self }
+    }
+
+    /// The same with this header, whose name is in small letters.
+    pub(super) fn with_header(self, name: &'static str, value: HeaderValue) -> Self {
+        Self { header: Some((name, value)), ..self }
+    }
+
+    /// The answer closes the connection, because the rest of the request is not read.
+    fn with_connection_close(self) -> Self {
+        self.with_header("connection", HeaderValue::from_static("close"))
+    }
+}
+
+impl From<Unauthorized> for ApiError {
+    fn from(Unauthorized { message, challenge }: Unauthorized) -> Self {
+        let header = challenge.map(|challenge| ("www-authenticate", challenge));
+        Self { header, ..Self::new(ApiErrorCode::Unauthorized, message) }
+    }
+}
+
+impl From<BodyError> for ApiError {
+    fn from(error: BodyError) -> Self {
+        let (code, message) = match error {
+            BodyError::TooLarge => {
+                let message = format!("the body is larger than {MAX_BODY} bytes").into();
+                (ApiErrorCode::Call(ErrorCode::MessageTooLarge), message)
+            }
+            BodyError::TimedOut => (ApiErrorCode::RequestTimeout, Cow::from("the body did not arrive in time")),
+            // The sender has most likely gone away and does not read this.
+            BodyError::Broken => {
+                (ApiErrorCode::InvalidJson, "the body broke off, or is not what its headers say".into())
+            }
+        };
+        Self::new(code, message).with_connection_close()
+    }
+}
+
+impl From<PayloadError> for ApiError {
+    fn from(error: PayloadError) -> Self {
+        let message = error.to_string();
+        match error {
+            PayloadError::InvalidJson { message } => Self::new(ApiErrorCode::InvalidJson, message),
+            PayloadError::Invalid { broken } => {
+                Self { details: broken.into(), ..Self::new(ApiErrorCode::Call(ErrorCode::InvalidPayload), message) }
+            }
+        }
+    }
+}
+
+impl From<SegmentError> for ApiError {
+    fn from(SegmentError { message, code, retry_after }: SegmentError) -> Self {
+        let code = ApiErrorCode::Call(code);
+        Self { retry_after: retry_after.filter(|_| code.has_retry_after()), ..Self::new(code, message) }
+    }
+}
+
+/// Errors of operators' requests. No idempotency key is involved there.
+impl From<OutboxError> for ApiError {
+    fn from(error: OutboxError) -> Self {
+        let (code, message, pause) = match error {
+            OutboxError::Full => (ErrorCode::Overloaded, "the outbox is full or cannot be written; try again", LATER),
+            OutboxError::Unreadable => (ErrorCode::Overloaded, "the outbox could not be read", LATER),
+            OutboxError::Busy | OutboxError::KeyReused => {
+                (ErrorCode::Overloaded, "the outbox had no time; try again", MIN_RETRY_AFTER)
+            }
+            OutboxError::Closed => (ErrorCode::ShuttingDown, "the relay is shutting down; try again", MIN_RETRY_AFTER),
+            OutboxError::Unconfirmed => (
+                ErrorCode::OutboxTimeout,
+                "the outbox did not confirm it in time: whether it was done is unknown; trying again is safe",
+                MIN_RETRY_AFTER,
+            ),
+        };
+        Self::new(ApiErrorCode::Call(code), message).with_retry_after(pause)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        #[derive(Serialize)]
+        struct Body<'a> {
+            success: bool,
+            error: Error<'a>,
+        }
+        #[derive(Serialize)]
+        struct Error<'a> {
+            message: &'a str,
+            code: &'static str,
+            #[serde(skip_serializing_if = "<[BrokenRule]>::is_empty")]
+            details: &'a [BrokenRule],
+        }
+        let error = Error { message: &self.message, code: self.code.as_str(), details: &self.details };
+        let mut response = (self.code.status(), Json(Body { success: false, error })).into_response();
+        if let Some(pause) = self.retry_after {
+            response.headers_mut().insert(RETRY_AFTER, whole_seconds(pause).into());
+        }
+        if let Some((name, value)) = self.header {
+            response.headers_mut().insert(HeaderName::from_static(name), value);
+        }
+        let reason = (self.code == ApiErrorCode::Unauthorized).then_some(self.message);
+        response.extensions_mut().insert(FailureRecord { code: self.code, reason });
+        response
+    }
+}
+
+/// `Retry-After` in whole seconds: rounded up, so that nobody comes early, and at least 1.
+fn whole_seconds(pause: Duration) -> u64 {
+    pause.as_secs().saturating_add(u64::from(pause.subsec_nanos() > 0)).max(1)
+}
+
+/// The fallback of routes that do not take a method. axum adds the `Allow` header.
+pub(super) async fn method_not_allowed() -> ApiError {
+    ApiError::new(ApiErrorCode::MethodNotAllowed, "this path does not take this method; see the Allow header")
+}

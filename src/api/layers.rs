@@ -1,0 +1,73 @@
+//! What surrounds the router: request ids, headers of every answer, panics, trailing slashes; and on some routes more.
+
+use std::any::Any;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::BoxError;
+use axum::Router;
+use axum::body::{Body, Bytes, HttpBody};
+use axum::error_handling::HandleErrorLayer;
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderValue, Request, Response};
+use axum::response::IntoResponse;
+use tower::timeout::TimeoutLayer;
+use tower::{Service, ServiceBuilder};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::normalize_path::NormalizePathLayer;
+use tower_http::request_id::{PropagateRequestIdLayer, SetRequestIdLayer};
+use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
+use tower_http::set_header::SetResponseHeaderLayer;
+
+use super::error::ApiError;
+use super::request_id::{self, RandomId};
+use crate::metrics::Metrics;
+
+/// The path of a request ended with a slash, which [`around`] removes.
+#[derive(Clone, Copy)]
+pub(super) struct TrailingSlash;
+
+/// The router with the layers that every route has.
+pub(super) fn around<B>(
+    router: Router,
+    metrics: Arc<Metrics>,
+) -> impl Service<Request<B>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static
+where
+    B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    let no_store = HeaderValue::from_static("no-store");
+    let internal_error = move |_panic: Box<dyn Any + Send>| {
+        metrics.panics.inc();
+        ApiError::internal().into_response()
+    };
+    ServiceBuilder::new()
+        .map_request(request_id::remove_unfit)
+        .layer(SetRequestIdLayer::new(request_id::HEADER, RandomId))
+        .layer(PropagateRequestIdLayer::new(request_id::HEADER))
+        .layer(SetResponseHeaderLayer::if_not_present(CACHE_CONTROL, no_store))
+        .layer(SetResponseHeaderLayer::overriding(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")))
+        .map_response(|response: Response<_>| response.map(Body::new))
+        .layer(CatchPanicLayer::custom(internal_error))
+        .map_request(mark_trailing_slash)
+        .layer(NormalizePathLayer::trim_trailing_slash())
+        .service(router)
+}
+
+/// A router whose secrets are not shown by anything that prints requests.
+pub(super) fn with_sensitive_headers<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
+    router.layer(SetSensitiveRequestHeadersLayer::new([AUTHORIZATION]))
+}
+
+/// A router whose answers are there within `limit`, or 503 `overloaded` is.
+pub(super) fn with_timeout<S: Clone + Send + Sync + 'static>(router: Router<S>, limit: Duration) -> Router<S> {
+    let timed_out = |_elapsed: BoxError| async { ApiError::overloaded("the relay had no time to answer; try again") };
+    router.layer(ServiceBuilder::new().layer(HandleErrorLayer::new(timed_out)).layer(TimeoutLayer::new(limit)))
+}
+
+fn mark_trailing_slash<B>(mut request: Request<B>) -> Request<B> {
+    if request.uri().path().ends_with('/') {
+        request.extensions_mut().insert(TrailingSlash);
+    }
+    request
+}

@@ -1,0 +1,53 @@
+//! The routes.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::http::{Request, Response};
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
+use axum::{BoxError, Router};
+use tower::Service;
+use tower_http::compression::CompressionLayer;
+
+use super::error::{ApiError, NO_ROUTE, method_not_allowed};
+use super::state::AppState;
+use super::{admin, customers, docs, health, layers, openapi};
+
+/// The whole application. `server` serves it, and so could `axum::serve`.
+pub fn service<B>(
+    state: Arc<AppState>,
+) -> impl Service<Request<B>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static
+where
+    B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    let metrics = state.metrics.clone();
+    layers::around(router(state), metrics)
+}
+
+fn router(state: Arc<AppState>) -> Router {
+    // A layer covers the fallbacks that are set before it.
+    let customers = Router::new()
+        .route(customers::PATH, post(customers::post))
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(from_fn_with_state(state.clone(), customers::record));
+    let documents = Router::new()
+        .route("/openapi.json", get(openapi::document))
+        .route("/docs", get(docs::page))
+        .route("/docs/{file}", get(docs::file))
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(CompressionLayer::new());
+    let health = Router::new()
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(health::metrics))
+        .method_not_allowed_fallback(method_not_allowed);
+    let reads = layers::with_timeout(documents.merge(health).merge(admin::read_routes(&state)), state.request_timeout);
+    let others = layers::with_sensitive_headers(reads.merge(admin::write_routes(&state)));
+    customers.merge(others).fallback(not_found).with_state(state)
+}
+
+async fn not_found() -> ApiError {
+    ApiError::not_found(NO_ROUTE)
+}

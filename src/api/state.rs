@@ -1,0 +1,91 @@
+//! What the routes share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use super::admin::AdminState;
+use crate::auth::Auth;
+use crate::metrics::Metrics;
+use crate::segment::SegmentClients;
+use crate::supervisor::Supervisor;
+
+/// Bodies that are read at once, beside one on each connection: as many HTTP/2 streams as there are requests in flight by
+/// default. With 64 KiB each they take 128 MiB. SECURITY.md says what a connection can take in all.
+pub const MAX_BODIES_IN_PROGRESS: usize = 2048;
+
+/// What the routes share. The clients are injected.
+pub struct AppState {
+    pub(super) clients: Arc<dyn SegmentClients>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) supervisor: Supervisor,
+    pub(super) auth: Auth,
+    pub(super) request_timeout: Duration,
+    /// Permits for requests in flight. A request takes one when its body is complete, so that nobody holds one by being slow.
+    pub(super) in_flight: Semaphore,
+    pub(super) max_in_flight: usize,
+    /// Permits for bodies that are being read, beside one on each connection.
+    pub(super) body_permits: Semaphore,
+    /// Updates the gauges before they are read.
+    pub(super) update_gauges: Box<dyn Fn() + Send + Sync>,
+    /// Why the relay is not ready, other than a shutdown.
+    pub(super) unready_reason: Box<dyn Fn() -> Option<&'static str> + Send + Sync>,
+    /// `None`: the operators' routes are absent.
+    pub(super) admin: Option<Arc<AdminState>>,
+}
+
+impl AppState {
+    /// `request_timeout` bounds a caller's whole request, `max_in_flight` the number of requests at once.
+    pub fn new(
+        clients: Arc<dyn SegmentClients>,
+        metrics: Arc<Metrics>,
+        supervisor: Supervisor,
+        request_timeout: Duration,
+        max_in_flight: usize,
+    ) -> Self {
+        let max_in_flight = max_in_flight.min(Semaphore::MAX_PERMITS);
+        Self {
+            clients,
+            metrics,
+            supervisor,
+            auth: Auth::none(),
+            request_timeout,
+            in_flight: Semaphore::new(max_in_flight),
+            max_in_flight,
+            body_permits: Semaphore::new(MAX_BODIES_IN_PROGRESS),
+            update_gauges: Box::new(|| ()),
+            unready_reason: Box::new(|| None),
+            admin: None,
+        }
+    }
+
+    /// Accepts customers only from senders whom `auth` accepts.
+    #[must_use]
+    pub fn with_auth(self, auth: Auth) -> Self {
+        Self { auth, ..self }
+    }
+
+    /// Calls `update_gauges` before metrics are read.
+    #[must_use]
+    pub fn with_metrics_hook(self, update_gauges: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { update_gauges: Box::new(update_gauges), ..self }
+    }
+
+    /// Is not ready while `unready_reason` gives a reason.
+    #[must_use]
+    pub fn with_readiness(self, unready_reason: impl Fn() -> Option<&'static str> + Send + Sync + 'static) -> Self {
+        Self { unready_reason: Box::new(unready_reason), ..self }
+    }
+
+    /// Has the operators' routes.
+    #[must_use]
+    pub fn with_admin(self, admin: AdminState) -> Self {
+        Self { admin: Some(Arc::new(admin)), ..self }
+    }
+
+    /// The number of requests in flight.
+    pub(super) fn requests_in_flight(&self) -> usize {
+        self.max_in_flight - self.in_flight.available_permits()
+    }
+}
