@@ -19,7 +19,7 @@ use crate::segment::SegmentClients;
 use crate::server::{self, Limits, fd_limit};
 use crate::supervisor::{Ending, Supervisor};
 
-/// A relay that is put together and not yet running.
+/// A relay that is assembled and does not serve yet.
 pub struct App {
     state: Arc<AppState>,
     outbox: Option<Arc<SqliteOutbox>>,
@@ -28,22 +28,22 @@ pub struct App {
 }
 
 impl App {
-    /// Puts the relay together and starts what runs behind its routes.
+    /// Assembles the relay and starts what runs behind its routes.
     ///
     /// # Errors
-    /// If HTTPS cannot be set up, the outbox cannot be opened, or too few files may be open.
+    /// If HTTPS cannot be set up, the outbox cannot be opened, or the limit of open files is too low.
     pub fn build(settings: &Settings, supervisor: &Supervisor) -> anyhow::Result<Self> {
         let connections = fd_limit::max_connections(server::MAX_CONNECTIONS, settings.segment.max_concurrency.get())?;
         // A stream waits for its body, or is in flight.
         let streams = MAX_BODIES_IN_PROGRESS.saturating_add(settings.max_in_flight);
         let metrics = Arc::new(Metrics::new()?);
         let live = Arc::new(LiveClients::start(settings.segment.clone(), metrics.clone(), supervisor)?);
-        let outbox = settings.outbox.as_ref().map(|outbox| open(outbox, &metrics, &live, supervisor)).transpose()?;
+        let open = |outbox| open_outbox(outbox, &metrics, &live, supervisor);
+        let outbox = settings.outbox.as_ref().map(open).transpose()?;
         let clients: Arc<dyn SegmentClients> = match &outbox {
             Some(outbox) => Arc::new(OutboxClients::new(outbox.clone(), live.message_ids(), supervisor)),
             None => live.clone(),
         };
-        let (segment, stored, gauges) = (live.clone(), outbox.clone(), metrics.clone());
         let mut state = AppState::new(
             clients,
             metrics.clone(),
@@ -52,26 +52,18 @@ impl App {
             settings.max_in_flight,
         )
         .with_auth(Auth::new(&settings.auth))
-        .with_metrics_hook(move || {
-            segment.measure(&gauges);
-            let oldest = stored.as_ref().and_then(|outbox| age(&outbox.contents()));
-            gauges.outbox_oldest_seconds.set(oldest.map_or(0, |age| age.as_secs().cast_signed()));
-        });
+        .with_metrics_hook(gauges(&metrics, &live, outbox.as_ref()));
         if let Some(outbox) = outbox.clone() {
             state = state.with_readiness(move || outbox.contents().trouble);
         }
         if let Some(token) = &settings.admin_token {
-            state = state.with_admin(operator(token.reveal(), settings, &live, outbox.as_ref(), &metrics));
+            state = state.with_admin(admin(token.reveal(), settings, &live, outbox.as_ref(), &metrics));
         }
-        Ok(Self {
-            state: Arc::new(state),
-            outbox,
-            supervisor: supervisor.clone(),
-            limits: Limits { connections, streams },
-        })
+        let limits = Limits { connections, streams };
+        Ok(Self { state: Arc::new(state), outbox, supervisor: supervisor.clone(), limits })
     }
 
-    /// Serves on `listener` until told to stop.
+    /// Serves on `listener` until the process is told to stop.
     ///
     /// # Errors
     /// If signals cannot be received.
@@ -92,8 +84,8 @@ impl App {
     }
 }
 
-/// Opens the outbox and starts to empty it.
-fn open(
+/// Opens the outbox and starts its delivery.
+fn open_outbox(
     settings: &OutboxSettings,
     metrics: &Arc<Metrics>,
     live: &Arc<LiveClients>,
@@ -106,8 +98,22 @@ fn open(
     Ok(outbox)
 }
 
+/// Updates the gauges that are not counted along the way.
+fn gauges(
+    metrics: &Arc<Metrics>,
+    live: &Arc<LiveClients>,
+    outbox: Option<&Arc<SqliteOutbox>>,
+) -> impl Fn() + Send + Sync + 'static {
+    let (metrics, live, outbox) = (metrics.clone(), live.clone(), outbox.cloned());
+    move || {
+        live.measure(&metrics);
+        let oldest = outbox.as_ref().and_then(|outbox| age_of_oldest(&outbox.contents()));
+        metrics.outbox_oldest_seconds.set(oldest.map_or(0, |age| age.as_secs().cast_signed()));
+    }
+}
+
 /// What operators may see and do.
-fn operator(
+fn admin(
     token: &str,
     settings: &Settings,
     live: &Arc<LiveClients>,
@@ -125,13 +131,13 @@ fn operator(
             gate_opens_in: shut.map(|(until, _)| until.saturating_duration_since(Instant::now())),
         }
     };
-    let outbox = move || stored.as_ref().map(|outbox| report(outbox.contents(), &metrics));
+    let outbox = move || stored.as_ref().map(|outbox| outbox_report(outbox.contents(), &metrics));
     AdminState::new(token, dead_letters).with_reports(segment, outbox)
 }
 
-fn report(contents: Contents, metrics: &Metrics) -> OutboxReport {
+fn outbox_report(contents: Contents, metrics: &Metrics) -> OutboxReport {
     OutboxReport {
-        oldest_seconds: age(&contents).map(|age| age.as_secs()),
+        oldest_seconds: age_of_oldest(&contents).map(|age| age.as_secs()),
         waiting: contents.waiting,
         stored_total: metrics.outbox_stored.get(),
         delivered_total: metrics.outbox_delivered.get(),
@@ -146,8 +152,8 @@ fn report(contents: Contents, metrics: &Metrics) -> OutboxReport {
     }
 }
 
-/// How long the oldest call has waited; nothing if the clock was set back since.
-fn age(contents: &Contents) -> Option<Duration> {
+/// How long the oldest call has waited. Zero if the clock was set back since.
+fn age_of_oldest(contents: &Contents) -> Option<Duration> {
     let stored_at = u64::try_from(contents.oldest_stored_at?).ok().map(Duration::from_millis)?;
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
     Some(now.saturating_sub(stored_at))

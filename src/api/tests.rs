@@ -2,6 +2,7 @@
 //! called.
 
 mod admin;
+mod layers;
 mod stored;
 
 use std::convert::Infallible;
@@ -14,11 +15,8 @@ use axum::http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, StreamBody};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
 use tower::ServiceExt;
-use tower::make::Shared;
 use tower::util::BoxCloneSyncService;
 
 use super::{AppState, service};
@@ -326,64 +324,4 @@ async fn readiness_ends_when_the_process_is_told_to_stop_and_customers_are_still
     relay.supervisor.end();
     let late = relay.post(ADA).await;
     assert_eq!((late.code().as_str(), late.header("retry-after")), ("shutting_down", Some("1")));
-}
-
-#[tokio::test]
-async fn a_panic_of_a_handler_is_a_500_that_is_counted_and_the_next_request_is_served() {
-    let relay = Relay::new(1);
-    relay.segment_is(Mood::Panics);
-    let mut request = post(Full::from(ADA));
-    request.headers_mut().insert("x-request-id", "r-7".parse().unwrap());
-    let answer = relay.send(request).await;
-    assert_eq!((answer.status.as_u16(), answer.code().as_str()), (500, "internal_error"));
-    assert_eq!((answer.header("x-request-id"), answer.header("cache-control")), (Some("r-7"), Some("no-store")));
-    assert!(relay.get("/metrics").await.text.contains("segment_relay_panics_total 1"));
-    relay.segment_is(Mood::Accepts);
-    assert_eq!(relay.post(ADA).await.status, 200, "the place in flight is free again");
-    assert!(!relay.supervisor.has_failed());
-}
-
-#[tokio::test]
-async fn a_trailing_slash_of_a_path_does_not_count() {
-    let relay = Relay::new(1);
-    for path in ["/healthz/", "/docs/", "/openapi.json/"] {
-        assert_eq!(relay.get(path).await.status, 200, "{path}");
-    }
-    let request = Request::post("/customers/?x=1").header("content-type", "application/json").body(Body::from(ADA));
-    assert_eq!(relay.send(request.unwrap()).await.status, 200);
-    assert_eq!(relay.get("/nowhere/").await.code(), "not_found");
-    assert_eq!(relay.get("//").await.code(), "not_found");
-}
-
-#[tokio::test]
-async fn every_answer_says_that_it_is_not_to_be_sniffed_and_whether_it_may_be_kept() {
-    let relay = Relay::new(1);
-    for (path, caching) in [("/healthz", "no-store"), ("/nowhere", "no-store"), ("/docs", "max-age=3600")] {
-        let answer = relay.get(path).await;
-        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{path}");
-        assert_eq!(answer.header("cache-control"), Some(caching), "{path}");
-    }
-    assert_eq!(relay.post("{").await.header("x-content-type-options"), Some("nosniff"));
-}
-
-#[tokio::test]
-async fn axum_serves_the_application_as_it_is() {
-    let relay = Relay::new(1);
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let served = async { axum::serve(listener, Shared::new(relay.service.clone())).await };
-    let asked = async {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        let length = ADA.len();
-        let head =
-            format!("POST /customers HTTP/1.0\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n");
-        stream.write_all(format!("{head}{ADA}").as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        answer
-    };
-    tokio::select! {
-        ended = served => panic!("the server ended: {ended:?}"),
-        answer = asked => assert!(answer.starts_with("HTTP/1.0 200 OK"), "{answer}"),
-    }
 }
