@@ -147,8 +147,8 @@ fn outbox_report(contents: Contents, metrics: &Metrics) -> OutboxReport {
         bytes: contents.bytes,
         max_bytes: contents.max_bytes,
         trouble: contents.trouble,
-        commit_ms: DurationSummary::from_seconds(&Summary::of(&metrics.outbox_commit_seconds)),
-        sync_ms: DurationSummary::from_seconds(&Summary::of(&metrics.outbox_sync_seconds)),
+        commit_ms: DurationSummary::from_seconds(&Summary::from_histogram(&metrics.outbox_commit_seconds)),
+        sync_ms: DurationSummary::from_seconds(&Summary::from_histogram(&metrics.outbox_sync_seconds)),
     }
 }
 

@@ -1,226 +1,210 @@
-//! What the relay can say about itself: the counters behind `/metrics`.
+//! The relay's Prometheus metrics, declared in one table.
 //!
-//! Every series is registered once, at the start, so counting is one atomic addition. Names are the contract's: all begin
-//! with `segment_relay_`. It uses nothing else of ours; the others count here.
+//! To add a metric, add a row to [`metrics!`] and count on its field. Every series is there from the start with 0, and
+//! counting is one atomic addition. The module uses nothing else of ours, so label values are plain words here; tests
+//! compare the error codes with those of the API.
 
 mod summary;
 
 use std::collections::BTreeMap;
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+use prometheus::core::Collector;
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Opts, Registry, TextEncoder};
 
 pub use summary::Summary;
 
-/// How a request to `POST /customers` can end: `accepted`, `stored`, or the `code` of its error.
-const OUTCOMES: [&str; 20] = [
-    "accepted",
-    "idempotency_key_reused",
-    "invalid_json",
-    "invalid_payload",
-    "message_too_large",
-    "method_not_allowed",
-    "not_configured",
-    "outbox_timeout",
-    "overloaded",
-    "request_timeout",
-    "segment_misconfigured",
-    "segment_rate_limited",
-    "segment_rejected",
-    "segment_timeout",
-    "segment_unauthorized",
-    "segment_unavailable",
-    "shutting_down",
-    "stored",
-    "unauthorized",
-    "unsupported_media_type",
-];
+/// Seconds, from a disk that syncs to its own memory to one that hangs.
+const COMMIT_SECONDS: [f64; 12] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5];
 
-/// What the answer to a request to Segment can mean.
-const VERDICTS: [&str; 7] = ["about_us", "accepted", "exhausted", "failed", "no_answer", "rate_limited", "refused"];
+/// Makes [`Metrics`] of rows `"name": "help" => field: Type(labels or buckets), ...;`.
+macro_rules! metrics {
+    ($($name:literal: $help:literal => $($field:ident: $kind:ident($($spec:expr),+)),+;)+) => {
+        /// The metrics of one relay.
+        pub struct Metrics {
+            registry: Registry,
+            $($(#[doc = concat!("`", $name, "`: ", $help, ".")] pub $field: $kind,)+)+
+        }
 
-/// From a call on the same machine to `SEGMENT_TIMEOUT`'s default, in seconds.
-const DURATIONS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+        impl Metrics {
+            /// All series at 0.
+            ///
+            /// # Errors
+            /// If the table declares a series twice: a fault of this file.
+            pub fn new() -> prometheus::Result<Self> {
+                let registry = Registry::new();
+                let metrics = Self {
+                    $($($field: <$kind>::register(&registry, $name, $help, ($($spec,)+))?,)+)+
+                    registry,
+                };
+                metrics.build_info.set(1);
+                Ok(metrics)
+            }
+        }
+    };
+}
 
-/// From one call to Segment's limit of 2,500 a request.
-const BATCHES: [f64; 9] = [1.0, 2.0, 5.0, 10.0, 25.0, 100.0, 250.0, 1000.0, 2500.0];
-
-/// From a disk that syncs in memory of its own to one that hangs, in seconds.
-const COMMITS: [f64; 12] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5];
-
-/// From one command to the most that one commit takes.
-const COMMIT_CALLS: [f64; 8] = [1.0, 2.0, 5.0, 10.0, 25.0, 100.0, 250.0, 1000.0];
-
-/// The counters of one relay.
-pub struct Metrics {
-    registry: Registry,
-    requests: IntCounterVec,
-    /// Panics of handlers.
-    pub panics: IntCounter,
-    /// Requests answered 200. This outcome and the next are counted on the hot path.
-    pub requests_accepted: IntCounter,
-    /// Requests answered 202.
-    pub requests_stored: IntCounter,
-    /// `POST /customers` in flight now.
-    pub in_flight: IntGauge,
-    /// Calls that Segment accepted.
-    pub calls_accepted: IntCounter,
-    /// Calls that Segment refused for good.
-    pub calls_refused: IntCounter,
-    /// Calls that were certainly not accepted, or may have been, when the relay gave up.
-    pub calls_given_up: IntCounter,
-    /// Calls whose caller left before they were sent, or sent again.
-    pub calls_withdrawn: IntCounter,
-    /// Seconds an attempt took, from building the request to the last byte of the answer, or to the failure.
-    pub attempt_seconds: Histogram,
-    attempts: IntCounterVec,
-    /// Calls in one request to Segment.
-    pub batch_calls: Histogram,
-    /// Slots that hold a request to Segment now.
-    pub slots_busy: IntGauge,
-    /// Calls in hand that are not in a request.
-    pub calls_waiting: IntGauge,
-    /// 1 while Segment told us to wait, or does not know us; else 0.
-    pub gate_shut: IntGauge,
-    /// Calls in the outbox that wait.
-    pub outbox_calls: IntGauge,
-    /// For how many seconds the oldest of them has waited.
-    pub outbox_oldest_seconds: IntGauge,
-    /// What the outbox takes on disk.
-    pub outbox_bytes: IntGauge,
-    pub dead_letters: IntGauge,
-    /// Calls that were stored.
-    pub outbox_stored: IntCounter,
-    /// Stored calls that Segment accepted, and whose deletion is synced.
-    pub outbox_delivered: IntCounter,
-    /// Stored calls that became dead letters.
-    pub outbox_refused: IntCounter,
-    /// Dead letters that were put back.
-    pub outbox_replayed: IntCounter,
-    /// Dead letters that were deleted.
-    pub outbox_discarded: IntCounter,
-    /// Seconds a whole transaction took, its sync included.
-    pub outbox_commit_seconds: Histogram,
-    /// Seconds the commit itself took: the write of the log and its sync.
-    pub outbox_sync_seconds: Histogram,
-    /// Commands in one transaction.
-    pub outbox_commit_calls: Histogram,
+metrics! {
+    "segment_relay_build_info": "Always 1; the version is a label" =>
+        build_info: IntGauge(&[("version", env!("CARGO_PKG_VERSION"))]);
+    "segment_relay_requests_total":
+        "Answers to POST /customers: 200 accepted, 202 stored, 4xx refused, 5xx failed; code is the error's" =>
+        requests_accepted: IntCounter(&[("result", "accepted"), ("code", "")]),
+        requests_stored: IntCounter(&[("result", "stored"), ("code", "")]),
+        requests_refused: Counters(&[("result", "refused")], "code", &[
+            "idempotency_key_reused", "invalid_json", "invalid_payload", "message_too_large", "method_not_allowed",
+            "request_timeout", "segment_rejected", "unauthorized", "unsupported_media_type",
+        ]),
+        requests_failed: Counters(&[("result", "failed")], "code", &[
+            "internal_error", "not_configured", "outbox_timeout", "overloaded", "segment_misconfigured",
+            "segment_rate_limited", "segment_timeout", "segment_unauthorized", "segment_unavailable", "shutting_down",
+        ]);
+    "segment_relay_requests_in_flight": "POST /customers in flight" => in_flight: IntGauge(&[]);
+    "segment_relay_panics_total": "Panics of request handlers, each answered 500" => panics: IntCounter(&[]);
+    "segment_relay_calls_total":
+        "Calls sent for a caller or the outbox, by their end: failed was certainly not accepted, unknown may have been, \
+         withdrawn had no caller any more" =>
+        calls_accepted: IntCounter(&[("result", "accepted")]),
+        calls_refused: IntCounter(&[("result", "refused")]),
+        calls_failed: IntCounter(&[("result", "failed")]),
+        calls_unknown: IntCounter(&[("result", "unknown")]),
+        calls_withdrawn: IntCounter(&[("result", "withdrawn")]);
+    "segment_relay_calls_waiting": "Calls in memory that wait for a request to Segment" => calls_waiting: IntGauge(&[]);
+    "segment_relay_segment_attempts_total":
+        "Requests to Segment by what the answer means: unknown had none, exhausted was retried too often for Segment" =>
+        attempts: Counters(&[], "result", &[
+            "accepted", "exhausted", "misconfigured", "rate_limited", "refused", "unauthorized", "unavailable", "unknown",
+        ]);
+    "segment_relay_segment_attempt_duration_seconds": "Duration of a request to Segment, to the end of its answer" =>
+        // From a stand-in for Segment on the same machine to the default of SEGMENT_TIMEOUT.
+        attempt_seconds: Histogram(&[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0]);
+    "segment_relay_batch_calls": "Calls in a request to Segment" =>
+        // Up to Segment's limit of 2,500 a request.
+        batch_calls: Histogram(&[1.0, 2.0, 5.0, 10.0, 25.0, 100.0, 250.0, 1000.0, 2500.0]);
+    "segment_relay_slots_busy": "Requests to Segment in flight" => slots_busy: IntGauge(&[]);
+    "segment_relay_gate_shut": "1 while nothing is sent because of a rate limit, credentials or the endpoint" =>
+        gate_shut: IntGauge(&[]);
+    "segment_relay_outbox_calls": "Stored calls that are not settled" => outbox_calls: IntGauge(&[]);
+    "segment_relay_outbox_oldest_call_age_seconds": "Age of the oldest stored call that is not settled" =>
+        outbox_oldest_seconds: IntGauge(&[]);
+    "segment_relay_outbox_size_bytes": "Size of the outbox on disk" => outbox_bytes: IntGauge(&[]);
+    "segment_relay_outbox_stored_total": "Calls stored" => outbox_stored: IntCounter(&[]);
+    "segment_relay_outbox_settled_total": "Stored calls that were settled and synced; a refused one is a dead letter" =>
+        outbox_delivered: IntCounter(&[("result", "accepted")]),
+        outbox_refused: IntCounter(&[("result", "refused")]);
+    "segment_relay_outbox_commit_duration_seconds": "Duration of a transaction of the outbox, its sync included" =>
+        outbox_commit_seconds: Histogram(&COMMIT_SECONDS);
+    "segment_relay_outbox_sync_duration_seconds": "Duration of the commit alone: the write of the log and its sync" =>
+        outbox_sync_seconds: Histogram(&COMMIT_SECONDS);
+    "segment_relay_outbox_commit_commands": "Commands in a transaction of the outbox" =>
+        // Up to the most that one transaction takes.
+        outbox_commit_calls: Histogram(&[1.0, 2.0, 5.0, 10.0, 25.0, 100.0, 250.0, 1000.0]);
+    "segment_relay_dead_letters": "Dead letters in the outbox" => dead_letters: IntGauge(&[]);
+    "segment_relay_dead_letters_replayed_total": "Dead letters put back" => outbox_replayed: IntCounter(&[]);
+    "segment_relay_dead_letters_discarded_total": "Dead letters deleted" => outbox_discarded: IntCounter(&[]);
 }
 
 impl Metrics {
-    /// All counters at zero.
-    ///
-    /// # Errors
-    /// If two series have one name: a fault of this file.
-    pub fn new() -> prometheus::Result<Self> {
-        let registry = Registry::new();
-        let requests = counters(&registry, "requests_total", "Requests to POST /customers by outcome", "outcome")?;
-        for outcome in OUTCOMES {
-            requests.with_label_values(&[outcome]);
-        }
-        let calls = counters(&registry, "calls_total", "Calls by result", "result")?;
-        let attempts =
-            counters(&registry, "attempts_total", "Requests to Segment by what the answer meant", "verdict")?;
-        for verdict in VERDICTS {
-            attempts.with_label_values(&[verdict]);
-        }
-        let build = IntGauge::with_opts(
-            Opts::new("segment_relay_build_info", "Always 1; the version is a label")
-                .const_label("version", env!("CARGO_PKG_VERSION")),
-        )?;
-        build.set(1);
-        registry.register(Box::new(build))?;
-        Ok(Self {
-            requests_accepted: requests.with_label_values(&["accepted"]),
-            requests_stored: requests.with_label_values(&["stored"]),
-            requests,
-            panics: counter(&registry, "panics_total", "Panics of handlers")?,
-            in_flight: gauge(&registry, "requests_in_flight", "POST /customers in flight")?,
-            calls_accepted: calls.with_label_values(&["accepted"]),
-            calls_refused: calls.with_label_values(&["refused"]),
-            calls_given_up: calls.with_label_values(&["given_up"]),
-            calls_withdrawn: calls.with_label_values(&["withdrawn"]),
-            attempt_seconds: histogram(&registry, "attempt_seconds", "Duration of a request to Segment", &DURATIONS)?,
-            attempts,
-            batch_calls: histogram(&registry, "batch_calls", "Calls in a request to Segment", &BATCHES)?,
-            slots_busy: gauge(&registry, "slots_busy", "Requests to Segment under way")?,
-            calls_waiting: gauge(&registry, "calls_waiting", "Calls that wait for a request to Segment")?,
-            gate_shut: gauge(&registry, "gate_shut", "1 while nothing is sent: rate limit, credentials or endpoint")?,
-            outbox_calls: gauge(&registry, "outbox_calls", "Calls in the outbox that wait")?,
-            outbox_oldest_seconds: gauge(&registry, "outbox_oldest_seconds", "How long the oldest of them has waited")?,
-            outbox_bytes: gauge(&registry, "outbox_bytes", "Bytes the outbox takes on disk")?,
-            dead_letters: gauge(&registry, "dead_letters", "Calls that Segment refused, to be replayed or discarded")?,
-            outbox_stored: counter(&registry, "outbox_stored_total", "Calls stored")?,
-            outbox_delivered: counter(&registry, "outbox_delivered_total", "Stored calls that Segment accepted")?,
-            outbox_refused: counter(&registry, "outbox_refused_total", "Stored calls that became dead letters")?,
-            outbox_replayed: counter(&registry, "outbox_replayed_total", "Dead letters put back")?,
-            outbox_discarded: counter(&registry, "outbox_discarded_total", "Dead letters deleted")?,
-            outbox_commit_seconds: histogram(
-                &registry,
-                "outbox_commit_seconds",
-                "Duration of a transaction of the outbox, its sync included",
-                &COMMITS,
-            )?,
-            outbox_sync_seconds: histogram(
-                &registry,
-                "outbox_sync_seconds",
-                "Duration of the commit itself: write and sync",
-                &COMMITS,
-            )?,
-            outbox_commit_calls: histogram(
-                &registry,
-                "outbox_commit_calls",
-                "Commands in a transaction of the outbox",
-                &COMMIT_CALLS,
-            )?,
-            registry,
-        })
-    }
-
-    /// Counts a request that ended with this error code.
+    /// Counts a request that was answered with this error code. A code that is not in the table counts as `internal_error`.
     pub fn request_failed(&self, code: &str) {
-        self.requests.with_label_values(&[code]).inc();
+        let counter = self.requests_refused.get(code).or_else(|| self.requests_failed.get(code));
+        if let Some(counter) = counter.or_else(|| self.requests_failed.get("internal_error")) {
+            counter.inc();
+        }
     }
 
-    /// How many requests ended in each way.
+    /// The number of requests by `accepted`, `stored` or error code.
     pub fn outcomes(&self) -> BTreeMap<&'static str, u64> {
-        OUTCOMES.iter().map(|outcome| (*outcome, self.requests.with_label_values(&[outcome]).get())).collect()
+        let successes = [("accepted", &self.requests_accepted), ("stored", &self.requests_stored)].into_iter();
+        let all = successes.chain(self.requests_refused.iter()).chain(self.requests_failed.iter());
+        all.map(|(outcome, counter)| (outcome, counter.get())).collect()
     }
 
-    /// Counts a request to Segment by what its answer meant.
-    pub fn attempted(&self, verdict: &str) {
-        self.attempts.with_label_values(&[verdict]).inc();
+    /// Counts a request to Segment by what its answer means.
+    pub fn attempted(&self, result: &str) {
+        debug_assert!(self.attempts.get(result).is_some(), "{result} is not in the table");
+        if let Some(counter) = self.attempts.get(result) {
+            counter.inc();
+        }
     }
 
-    /// Everything, in Prometheus' text format 0.0.4.
+    /// All series in Prometheus' text format 0.0.4.
     ///
     /// # Errors
     /// If a series cannot be written as text: a fault of this file.
-    pub fn metrics(&self) -> prometheus::Result<String> {
+    pub fn encode(&self) -> prometheus::Result<String> {
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }
 }
 
-fn counters(registry: &Registry, name: &str, help: &str, label: &str) -> prometheus::Result<IntCounterVec> {
-    let counters = IntCounterVec::new(Opts::new(format!("segment_relay_{name}"), help), &[label])?;
-    registry.register(Box::new(counters.clone()))?;
-    Ok(counters)
+/// Counters that differ in the value of one label.
+pub struct Counters(Vec<(&'static str, IntCounter)>);
+
+impl Counters {
+    fn get(&self, value: &str) -> Option<&IntCounter> {
+        self.iter().find_map(|(own, counter)| (own == value).then_some(counter))
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&'static str, &IntCounter)> {
+        self.0.iter().map(|(value, counter)| (*value, counter))
+    }
 }
 
-fn counter(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntCounter> {
-    let counter = IntCounter::new(format!("segment_relay_{name}"), help)?;
-    registry.register(Box::new(counter.clone()))?;
-    Ok(counter)
+type Labels = &'static [(&'static str, &'static str)];
+
+/// What the table can declare.
+trait Metric: Sized {
+    /// Labels or buckets.
+    type Spec;
+
+    fn register(registry: &Registry, name: &str, help: &str, spec: Self::Spec) -> prometheus::Result<Self>;
 }
 
-fn gauge(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntGauge> {
-    let gauge = IntGauge::new(format!("segment_relay_{name}"), help)?;
-    registry.register(Box::new(gauge.clone()))?;
-    Ok(gauge)
+impl Metric for IntCounter {
+    type Spec = (Labels,);
+
+    fn register(registry: &Registry, name: &str, help: &str, (labels,): Self::Spec) -> prometheus::Result<Self> {
+        registered(registry, Self::with_opts(opts(name, help, labels))?)
+    }
 }
 
-fn histogram(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> prometheus::Result<Histogram> {
-    let opts = HistogramOpts::new(format!("segment_relay_{name}"), help).buckets(buckets.to_vec());
-    let histogram = Histogram::with_opts(opts)?;
-    registry.register(Box::new(histogram.clone()))?;
-    Ok(histogram)
+impl Metric for IntGauge {
+    type Spec = (Labels,);
+
+    fn register(registry: &Registry, name: &str, help: &str, (labels,): Self::Spec) -> prometheus::Result<Self> {
+        registered(registry, Self::with_opts(opts(name, help, labels))?)
+    }
 }
+
+impl Metric for Histogram {
+    type Spec = (&'static [f64],);
+
+    fn register(registry: &Registry, name: &str, help: &str, (buckets,): Self::Spec) -> prometheus::Result<Self> {
+        registered(registry, Self::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?)
+    }
+}
+
+impl Metric for Counters {
+    /// The labels that all have, and one more with all its values.
+    type Spec = (Labels, &'static str, &'static [&'static str]);
+
+    fn register(registry: &Registry, name: &str, help: &str, spec: Self::Spec) -> prometheus::Result<Self> {
+        let (labels, label, values) = spec;
+        let counter = |value: &&'static str| {
+            let opts = opts(name, help, labels).const_label(label, *value);
+            Ok((*value, registered(registry, IntCounter::with_opts(opts)?)?))
+        };
+        values.iter().map(counter).collect::<prometheus::Result<_>>().map(Self)
+    }
+}
+
+fn opts(name: &str, help: &str, labels: Labels) -> Opts {
+    labels.iter().fold(Opts::new(name, help), |opts, (label, value)| opts.const_label(*label, *value))
+}
+
+fn registered<M: Collector + Clone + 'static>(registry: &Registry, metric: M) -> prometheus::Result<M> {
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+#[cfg(test)]
+mod tests;

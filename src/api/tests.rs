@@ -162,8 +162,12 @@ impl Relay {
     /// `outcome`'s count, as the metrics show it; none if they do not.
     async fn counted(&self, outcome: &str) -> Option<u64> {
         let metrics = self.get("/metrics").await.text;
-        let series = format!("segment_relay_requests_total{{outcome=\"{outcome}\"}} ");
-        metrics.lines().find_map(|line| line.strip_prefix(&series)?.parse().ok())
+        let label = match outcome {
+            "accepted" | "stored" => format!("result=\"{outcome}\""),
+            code => format!("code=\"{code}\""),
+        };
+        let mut requests = metrics.lines().filter(|line| line.starts_with("segment_relay_requests_total{"));
+        requests.find(|line| line.contains(&label))?.split_once("} ")?.1.parse().ok()
     }
 }
 

@@ -142,8 +142,5 @@ fn settle(dispatch: &Dispatch, mut batch: Batch, outcome: &Result<(), Refused>) 
 /// Tells the callers `why`, or that the outcome is unknown where it is.
 pub(super) fn give_up(dispatch: &Dispatch, calls: Vec<Taken>, why: &SegmentError) {
     dispatch.settled(calls.iter());
-    dispatch.metrics.calls_given_up.inc_by(calls.len() as u64);
-    for mut taken in calls {
-        taken.ticket.give_up(why);
-    }
+    dispatch.tell_failure(calls, why);
 }

@@ -138,8 +138,15 @@ impl Dispatch {
     /// The gate is shut until then: nobody whose deadline is earlier need wait for it.
     pub(super) fn give_up_before(&self, until: Instant, why: &SegmentError) {
         let left = self.queue.lock().extract(|taken| taken.ticket.is_over_by(until));
-        self.metrics.calls_given_up.inc_by(left.len() as u64);
-        for mut taken in left {
+        self.tell_failure(left, why);
+    }
+
+    /// Counts these calls and tells their callers `why`, or that the outcome is unknown where it is.
+    pub(super) fn tell_failure(&self, calls: Vec<Taken>, why: &SegmentError) {
+        for mut taken in calls {
+            let is_unknown = taken.ticket.is_unknown();
+            let counter = if is_unknown { &self.metrics.calls_unknown } else { &self.metrics.calls_failed };
+            counter.inc();
             taken.ticket.give_up(why);
         }
     }

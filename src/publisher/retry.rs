@@ -72,16 +72,17 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
-    /// A label for metrics.
+    /// The `result` label of `segment_relay_segment_attempts_total`.
     pub(super) fn as_str(&self) -> &'static str {
         match self {
             Self::Accepted => "accepted",
             Self::Refused { .. } => "refused",
-            Self::Passing { unknown: false, .. } => "failed",
-            Self::Passing { unknown: true, .. } => "no_answer",
+            Self::Passing { unknown: false, .. } => "unavailable",
+            Self::Passing { unknown: true, .. } => "unknown",
             Self::Exhausted { .. } => "exhausted",
             Self::RateLimited { .. } => "rate_limited",
-            Self::AboutUs(_) => "about_us",
+            Self::AboutUs(why) if why.code == ErrorCode::Unauthorized => "unauthorized",
+            Self::AboutUs(_) => "misconfigured",
         }
     }
 }

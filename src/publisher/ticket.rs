@@ -105,6 +105,11 @@ impl Ticket {
         }
     }
 
+    /// Whether an attempt ended without an answer, so that the call may have been accepted.
+    pub(super) fn is_unknown(&self) -> bool {
+        matches!(self, Self::Caller { state, .. } if state.load(Ordering::Acquire) == UNKNOWN)
+    }
+
     /// Gives up: `why`, unless an attempt's outcome is unknown, which is what the caller must hear then. A call of the
     /// outbox stays there.
     pub(super) fn give_up(&mut self, why: &SegmentError) {

@@ -214,11 +214,12 @@ async fn the_codes_in_the_document_are_those_that_the_relay_counts() {
     let app = App::with(&[("RELAY_AUTH", "bearer"), ("RELAY_AUTH_SECRETS", "t0ken")]).await;
     let described = Document::of(app.relay()).await.failures("post", CUSTOMERS);
     let mut described: BTreeSet<_> = described.into_iter().map(|(_, code)| code).collect();
-    // These are no failures of the operation: successes, what another method gets, and what stops the start.
-    described.extend(["accepted", "stored", "method_not_allowed", "not_configured"].map(str::to_owned));
+    // These are no failures of the operation: successes (no code), what another method gets, what stops the start, and a
+    // fault of the relay.
+    described.extend(["", "method_not_allowed", "not_configured", "internal_error"].map(str::to_owned));
     let metrics = app.get("/metrics").await;
     let series =
-        |line: &str| Some(line.strip_prefix("segment_relay_requests_total{outcome=\"")?.split('"').next()?.to_owned());
+        |line: &str| Some(line.strip_prefix("segment_relay_requests_total{code=\"")?.split('"').next()?.to_owned());
     let counted: BTreeSet<_> = metrics.body.as_str().unwrap().lines().filter_map(series).collect();
     assert_eq!(described, counted);
 }

@@ -123,7 +123,10 @@ async fn a_caller_who_leaves_during_a_pause_does_not_keep_its_users_next_call_wa
     app.segment().fail(json!({"status": 503, "retryAfter": "300", "count": 1})).await;
     let mut caller = app.relay().connect().await;
     caller.post(r#"{"userId":"c-1","traits":{"call":"left"}}"#).await;
-    eventually(async || app.relay().metric(r#"segment_relay_attempts_total{verdict="failed"}"#).await == 1.0).await;
+    eventually(async || {
+        app.relay().metric(r#"segment_relay_segment_attempts_total{result="unavailable"}"#).await == 1.0
+    })
+    .await;
     drop(caller);
     let next = app.post(&json!({"userId": "c-1", "traits": {"call": "next"}})).await;
     assert!(next.is_accepted(), "{next:?}");

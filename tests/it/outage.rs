@@ -66,7 +66,10 @@ async fn calls_wait_for_a_segment_that_refuses_connections() {
     for number in 0..100 {
         ledger.post(&durable, &format!("c-{}", number % 7), number).await;
     }
-    eventually(async || durable.relay().metric(r#"segment_relay_attempts_total{verdict="failed"}"#).await >= 1.0).await;
+    eventually(async || {
+        durable.relay().metric(r#"segment_relay_segment_attempts_total{result="unavailable"}"#).await >= 1.0
+    })
+    .await;
     assert_eq!(durable.get("/readyz").await.status, 200);
     assert_eq!(durable.stop().await, Some(0));
     durable.set("SEGMENT_ENDPOINT", &endpoint);

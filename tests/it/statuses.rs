@@ -176,8 +176,8 @@ async fn health_readiness_and_metrics_are_served() {
     assert_eq!(app.get("/readyz").await.status, 200);
     let metrics = app.get("/metrics").await;
     assert!(metrics.header("content-type").is_some_and(|kind| kind.starts_with("text/plain")));
-    assert_eq!(metrics.metric(r#"segment_relay_requests_total{outcome="accepted"}"#), Some(1.0));
-    assert_eq!(metrics.metric(r#"segment_relay_requests_total{outcome="invalid_json"}"#), Some(1.0));
+    assert_eq!(metrics.metric(r#"segment_relay_requests_total{code="",result="accepted"}"#), Some(1.0));
+    assert_eq!(metrics.metric(r#"segment_relay_requests_total{code="invalid_json",result="refused"}"#), Some(1.0));
     let text = metrics.body.as_str().expect("text");
     assert!(text.lines().all(|line| line.starts_with("# ") || line.starts_with("segment_relay_")), "{text}");
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{BODY, SCHEMES, borrowed, credentials, guarded, refused, secret};
 use crate::harness::{App, eventually};
 
-const UNAUTHORIZED: &str = r#"segment_relay_requests_total{outcome="unauthorized"}"#;
+const UNAUTHORIZED: &str = r#"segment_relay_requests_total{code="unauthorized",result="refused"}"#;
 
 fn lines_of(log: &[Value], request_id: &str) -> Vec<Value> {
     log.iter().filter(|line| line["request_id"] == request_id).cloned().collect()
@@ -23,7 +23,7 @@ async fn the_refused_are_counted_and_nobody_else_is() {
         let right = credentials(scheme, &secret(scheme, "a"), "msg_1", BODY);
         assert!(app.post_with(&borrowed(&right), BODY).await.is_accepted());
         assert_eq!(app.relay().metric(UNAUTHORIZED).await, 2.0);
-        assert_eq!(app.relay().metric(r#"segment_relay_requests_total{outcome="accepted"}"#).await, 1.0);
+        assert_eq!(app.relay().metric(r#"segment_relay_requests_total{code="",result="accepted"}"#).await, 1.0);
         assert_eq!(app.relay().metric("segment_relay_requests_in_flight").await, 0.0);
     }
 }
