@@ -17,7 +17,7 @@ use crate::outbox::{Contents, DeadLetters, Outbox, OutboxClients};
 use crate::publisher::LiveClients;
 use crate::segment::SegmentClients;
 use crate::server::{self, Limits, fd_limit};
-use crate::supervisor::{Ending, Supervisor};
+use crate::supervisor::{ShutdownOutcome, Signals, Supervisor};
 
 /// A relay that is assembled and does not serve yet.
 pub struct App {
@@ -63,11 +63,16 @@ impl App {
         Ok(Self { state: Arc::new(state), outbox, supervisor: supervisor.clone(), limits })
     }
 
-    /// Serves on `listener` until the process is told to stop.
+    /// Serves on `listener` until a signal, or the death of a task, stops it.
     ///
     /// # Errors
-    /// If signals cannot be received.
-    pub async fn run(self, listener: TcpListener, settings: &Settings) -> anyhow::Result<Ending> {
+    /// If the listener has no address.
+    pub async fn run(
+        self,
+        listener: TcpListener,
+        signals: Signals,
+        settings: &Settings,
+    ) -> anyhow::Result<ShutdownOutcome> {
         let address = listener.local_addr().context("no local address")?;
         let service = api::service(self.state);
         self.supervisor.supervise("server", server::serve(listener, service, self.limits, self.supervisor.clone()));
@@ -76,11 +81,11 @@ impl App {
         if settings.auth.is_none() {
             tracing::warn!("RELAY_AUTH is none: whoever can reach this port can send customers");
         }
-        let ending = self.supervisor.run(settings.shutdown_delay, settings.shutdown_grace).await?;
+        let outcome = self.supervisor.run(signals, settings.shutdown_delay, settings.shutdown_grace).await;
         if let Some(outbox) = self.outbox {
             outbox.close().await;
         }
-        Ok(if self.supervisor.has_failed() { Ending::Failed } else { ending })
+        Ok(if self.supervisor.has_failed() { ShutdownOutcome::Failed } else { outcome })
     }
 }
 

@@ -80,7 +80,7 @@ impl Delivery {
         let (hand, read_at) = (Hand::default(), Instant::now());
         let delivery = Self { outbox, clients, hand, delivered: sender, read_at, supervisor: supervisor.clone() };
         let ears = Ears { fresh, delivered, settling: None };
-        supervisor.supervise_to_the_end("delivery", delivery.run(ears));
+        supervisor.supervise_until_drained("delivery", delivery.run(ears));
     }
 
     async fn run(mut self, mut ears: Ears) {
@@ -104,7 +104,7 @@ impl Delivery {
         let supervisor = self.supervisor.clone();
         tokio::select! {
             () = self.finish(ears) => {}
-            () = supervisor.cut() => {}
+            () = supervisor.cancelled() => {}
         }
     }
 

@@ -1,29 +1,67 @@
-//! The life of the process: what runs, when it is told to stop, and what happens when a task dies.
+//! Starts the tasks of the process, notices when one dies, and shuts the process down.
 //!
-//! Shutdown goes through four stages, each entered once and never left: *serving*, *stopping* (`/readyz` fails, requests
-//! are still served), *draining* (no new connections; what is in flight is finished), *cut* (the grace is over; whoever
-//! still waits is told so). This is the only file that starts tasks (`clippy.toml` holds that), so that a task that
-//! panics, or one that must not end and does, is always noticed: the process then drains and exits non-zero.
+//! The process goes through four stages, each entered once and never left: *serving*, *stopping* (`/readyz` fails,
+//! requests are still served), *draining* (no new connections; what is in flight is finished), *cancelled* (the grace
+//! period is over; whoever still waits is told so).
 //!
-//! It does not know what the tasks do, and it does not read signals before [`Supervisor::run`] is called.
+//! One rule for panics: the API catches a panic of a request handler, which is then that request's 500. Any other panic,
+//! and any return of a task that must not return, ends the process: it drains and exits non-zero. So that none goes
+//! unnoticed, this is the only file that starts tasks and threads (`clippy.toml` forbids it elsewhere).
+//!
+//! [`Signals`] are installed before the process binds its port, so that an early SIGTERM drains it instead of killing it.
 
 use std::future::Future;
+use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::Handle;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// How long the callers who are cut off get to read their answer.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How long cancelled work has to write its last answers.
+const CANCEL_GRACE: Duration = Duration::from_millis(500);
 
-/// The exit code when a second signal ends the process at once: 128 + SIGTERM, as a shell would report it.
-const EXIT_AT_ONCE: i32 = 143;
+/// The exit code after a second signal: 128 + SIGTERM, as a shell reports it.
+const EXIT_SECOND_SIGNAL: i32 = 143;
 
-/// A handle to the life of the process; clones share it.
+/// The signals that stop the process: SIGTERM, SIGINT, and SIGQUIT, which some container runtimes send instead.
+///
+/// A signal that arrives between [`install`](Self::install) and [`recv`](Self::recv) is not lost.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    quit: Signal,
+}
+
+impl Signals {
+    /// Installs the handlers. Must be called within a runtime, and before anything that takes time: the kernel kills a
+    /// process that has no handler, but ignores the signal if the process is number 1 of a container.
+    ///
+    /// # Errors
+    /// If the system refuses a handler.
+    pub fn install() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+        })
+    }
+
+    /// Waits for the next signal and returns its name.
+    pub async fn recv(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.quit.recv() => "SIGQUIT",
+        }
+    }
+}
+
+/// A handle to the tasks of the process and to its shutdown; clones share it.
 #[derive(Clone, Default)]
 pub struct Supervisor {
     shared: Arc<Shared>,
@@ -33,9 +71,9 @@ pub struct Supervisor {
 struct Shared {
     stopping: CancellationToken,
     draining: CancellationToken,
-    /// The same for those who ask with every request: asking the token takes a lock.
+    /// The same as a flag, because every request reads it and the token takes a lock.
     is_draining: AtomicBool,
-    cut: CancellationToken,
+    cancelled: CancellationToken,
     /// Work that ends by itself: connections and batches. Draining waits for it.
     work: TaskTracker,
     failed: AtomicBool,
@@ -43,27 +81,27 @@ struct Shared {
 
 /// How the process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub enum ShutdownOutcome {
     /// Everything in flight was finished.
     Drained,
-    /// The grace was over before everything in flight was.
-    CutOff,
+    /// The grace period was over before everything in flight was finished.
+    GraceExpired,
     /// A task died.
     Failed,
 }
 
-impl From<Ending> for ExitCode {
-    /// Success only if nothing was cut off and no task died.
-    fn from(ending: Ending) -> Self {
-        match ending {
-            Ending::Drained => Self::SUCCESS,
-            Ending::CutOff | Ending::Failed => Self::FAILURE,
+impl From<ShutdownOutcome> for ExitCode {
+    /// Success only if everything was finished and no task died.
+    fn from(outcome: ShutdownOutcome) -> Self {
+        match outcome {
+            ShutdownOutcome::Drained => Self::SUCCESS,
+            ShutdownOutcome::GraceExpired | ShutdownOutcome::Failed => Self::FAILURE,
         }
     }
 }
 
 impl Supervisor {
-    /// A life that is serving.
+    /// A supervisor in the stage *serving*.
     pub fn new() -> Self {
         Self::default()
     }
@@ -71,75 +109,69 @@ impl Supervisor {
     /// Starts work that ends by itself, such as a connection or a batch. If it panics, the process drains and exits
     /// non-zero.
     pub fn spawn(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
-        self.shared.work.spawn(self.watched(name, work));
+        self.shared.work.spawn(self.fail_on_panic(name, work));
     }
 
     /// Starts a task that must not end before the process drains. If it panics or returns, the process drains and exits
     /// non-zero.
     #[expect(clippy::disallowed_methods, reason = "this is the one place that starts tasks")]
     pub fn supervise(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        tokio::spawn(self.watched(name, self.endless(name, task)));
+        tokio::spawn(self.fail_on_panic(name, self.fail_on_return(name, task)));
     }
 
-    /// As [`supervise`](Self::supervise), for a task that has something to finish while the process drains: draining waits
-    /// for it.
-    pub fn supervise_to_the_end(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        self.spawn(name, self.endless(name, task));
+    /// As [`supervise`](Self::supervise), for a task that finishes its work while the process drains. Draining waits for it.
+    pub fn supervise_until_drained(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.spawn(name, self.fail_on_return(name, task));
     }
 
-    /// Starts a thread, for work that blocks. It ends by itself; if it panics, the process drains and exits non-zero.
+    /// Starts a thread for work that blocks and ends by itself. If it panics, the process drains and exits non-zero.
     ///
     /// # Errors
-    /// If the system has no thread left.
-    pub fn thread(&self, name: &'static str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
-        let alarm = Alarm { supervisor: self.clone(), name };
+    /// If the system cannot start a thread.
+    pub fn thread(&self, name: &'static str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let guard = PanicGuard { supervisor: self.clone(), name };
         let run = move || {
             work();
-            drop(alarm);
+            drop(guard);
         };
         std::thread::Builder::new().name(name.to_owned()).spawn(run).map(drop)
     }
 
-    /// Starts a runtime with one thread of its own, which lives a little longer than the grace.
+    /// Starts a runtime with one thread of its own. It runs until the process is cancelled and its last answers are written.
     ///
     /// # Errors
-    /// If the system has no thread left, or cannot tell when sockets are ready.
-    pub fn runtime(&self, name: &'static str) -> std::io::Result<tokio::runtime::Handle> {
+    /// If the system cannot start a thread or an event queue.
+    pub fn runtime(&self, name: &'static str) -> io::Result<Handle> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (handle, supervisor) = (runtime.handle().clone(), self.clone());
         self.thread(name, move || {
             runtime.block_on(async {
-                supervisor.cut().await;
-                tokio::time::sleep(2 * LAST_WORDS).await;
+                supervisor.cancelled().await;
+                tokio::time::sleep(2 * CANCEL_GRACE).await;
             });
         })?;
         Ok(handle)
     }
 
     /// As [`spawn`](Self::spawn), on another runtime.
-    pub fn spawn_on(
-        &self,
-        runtime: &tokio::runtime::Handle,
-        name: &'static str,
-        work: impl Future<Output = ()> + Send + 'static,
-    ) {
-        self.shared.work.spawn_on(self.watched(name, work), runtime);
+    pub fn spawn_on(&self, runtime: &Handle, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+        self.shared.work.spawn_on(self.fail_on_panic(name, work), runtime);
     }
 
-    /// The work, with an alarm for the case that it panics.
-    fn watched<F>(&self, name: &'static str, work: F) -> impl Future<Output = ()> + Send + 'static + use<F>
+    /// Runs `work`, and calls [`fail`](Self::fail) if it panics.
+    fn fail_on_panic<F>(&self, name: &'static str, work: F) -> impl Future<Output = ()> + Send + 'static + use<F>
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let alarm = Alarm { supervisor: self.clone(), name };
+        let guard = PanicGuard { supervisor: self.clone(), name };
         async move {
             work.await;
-            drop(alarm);
+            drop(guard);
         }
     }
 
-    /// The task, which fails if it returns before the process drains.
-    fn endless<F>(&self, name: &'static str, task: F) -> impl Future<Output = ()> + Send + 'static + use<F>
+    /// Runs `task`, and calls [`fail`](Self::fail) if it returns before the process drains.
+    fn fail_on_return<F>(&self, name: &'static str, task: F) -> impl Future<Output = ()> + Send + 'static + use<F>
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -157,17 +189,17 @@ impl Supervisor {
         self.shared.stopping.is_cancelled()
     }
 
-    /// Whether new requests are no longer taken.
+    /// Whether the process takes no new requests.
     pub fn is_draining(&self) -> bool {
         self.shared.is_draining.load(Ordering::Acquire)
     }
 
-    /// Resolves when new requests are no longer taken.
+    /// Resolves when the process takes no new requests.
     pub async fn draining(&self) {
         self.shared.draining.cancelled().await;
     }
 
-    /// The same for one of thousands who wait for it and are often woken by something else: it has a lock of its own.
+    /// A child token, so that thousands of tasks do not contend for one lock.
     pub fn draining_token(&self) -> CancellationToken {
         self.shared.draining.child_token()
     }
@@ -177,9 +209,9 @@ impl Supervisor {
         self.shared.draining.cancel();
     }
 
-    /// Resolves when the grace is over.
-    pub async fn cut(&self) {
-        self.shared.cut.cancelled().await;
+    /// Resolves when the grace period is over.
+    pub async fn cancelled(&self) {
+        self.shared.cancelled.cancelled().await;
     }
 
     /// Tells the process to stop, as a signal would.
@@ -187,32 +219,30 @@ impl Supervisor {
         self.shared.stopping.cancel();
     }
 
-    /// Ends everything at once; whoever still waits is told so.
-    pub fn end(&self) {
+    /// Cancels everything at once, without a grace period; whoever still waits is told so.
+    pub fn cancel(&self) {
         self.shared.stopping.cancel();
         self.drain();
-        self.shared.cut.cancel();
+        self.shared.cancelled.cancel();
     }
 
-    /// Lives until SIGTERM, SIGINT, [`stop`](Self::stop) or a task's death, then goes through the stages: requests are
-    /// served for another `delay`, then what is in flight has `grace` to finish. A second signal ends the process at
-    /// once.
-    pub async fn run(&self, delay: Duration, grace: Duration) -> std::io::Result<Ending> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+    /// Waits for a signal, [`stop`](Self::stop) or the death of a task, then shuts down: the process serves for another
+    /// `delay`, then has `grace` to finish what is in flight. A second signal ends the process at once.
+    pub async fn run(&self, mut signals: Signals, delay: Duration, grace: Duration) -> ShutdownOutcome {
         tokio::select! {
-            _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
-            _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+            signal = signals.recv() => tracing::info!(signal, "stopping"),
             () = self.shared.stopping.cancelled() => tracing::info!("stopping"),
         }
         tokio::select! {
-            ending = self.shut_down(delay, grace) => Ok(ending),
-            _ = terminate.recv() => at_once(),
-            _ = interrupt.recv() => at_once(),
+            outcome = self.shut_down(delay, grace) => outcome,
+            signal = signals.recv() => {
+                tracing::warn!(signal, "a second signal ends the process at once");
+                std::process::exit(EXIT_SECOND_SIGNAL)
+            }
         }
     }
 
-    async fn shut_down(&self, delay: Duration, grace: Duration) -> Ending {
+    async fn shut_down(&self, delay: Duration, grace: Duration) -> ShutdownOutcome {
         self.shared.stopping.cancel();
         if !self.has_failed() {
             tokio::time::sleep(delay).await;
@@ -220,44 +250,39 @@ impl Supervisor {
         self.drain();
         self.shared.work.close();
         let drained = tokio::time::timeout(grace, self.shared.work.wait()).await.is_ok();
-        self.shared.cut.cancel();
+        self.shared.cancelled.cancel();
         if !drained {
-            tracing::warn!("the grace is over; whoever still waits is cut off");
-            // Whether they all read their answer changes nothing any more.
-            let _ = tokio::time::timeout(LAST_WORDS, self.shared.work.wait()).await;
+            tracing::warn!("the grace period is over; requests in flight are cancelled");
+            // A caller who does not read the answer in time changes nothing.
+            let _ = tokio::time::timeout(CANCEL_GRACE, self.shared.work.wait()).await;
         }
         match (self.has_failed(), drained) {
-            (true, _) => Ending::Failed,
-            (false, true) => Ending::Drained,
-            (false, false) => Ending::CutOff,
+            (true, _) => ShutdownOutcome::Failed,
+            (false, true) => ShutdownOutcome::Drained,
+            (false, false) => ShutdownOutcome::GraceExpired,
         }
     }
 
-    /// Whether something died without which the process must not go on.
+    /// Whether [`fail`](Self::fail) was called, here or by the death of a task.
     pub fn has_failed(&self) -> bool {
         self.shared.failed.load(Ordering::Relaxed)
     }
 
-    /// Something died without which the process must not go on: it drains and exits non-zero.
+    /// Drains the process and makes it exit non-zero, because it cannot work without `task`.
     pub fn fail(&self, task: &'static str, how: &'static str) {
-        tracing::error!(task, how, "a task died; the process drains and ends");
+        tracing::error!(task, how, "a task died; the process drains and exits");
         self.shared.failed.store(true, Ordering::Relaxed);
         self.stop();
     }
 }
 
-fn at_once() -> ! {
-    tracing::warn!("second signal: ending at once");
-    std::process::exit(EXIT_AT_ONCE)
-}
-
-/// Raises the alarm if it is dropped by a panic.
-struct Alarm {
+/// Calls [`Supervisor::fail`] if a panic drops it.
+struct PanicGuard {
     supervisor: Supervisor,
     name: &'static str,
 }
 
-impl Drop for Alarm {
+impl Drop for PanicGuard {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.supervisor.fail(self.name, "panicked");
@@ -267,68 +292,74 @@ impl Drop for Alarm {
 
 #[cfg(test)]
 mod tests {
-    use super::{Ending, Supervisor};
+    use super::{ShutdownOutcome, Signals, Supervisor};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::Duration;
 
     const DELAY: Duration = Duration::from_secs(1);
     const GRACE: Duration = Duration::from_secs(25);
 
+    async fn run(supervisor: &Supervisor) -> ShutdownOutcome {
+        supervisor.run(Signals::install().unwrap(), DELAY, GRACE).await
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn a_quiet_process_drains() {
+    async fn a_process_without_work_drains() {
         let supervisor = Supervisor::new();
         supervisor.stop();
-        assert_eq!(supervisor.run(DELAY, GRACE).await.unwrap(), Ending::Drained);
+        assert_eq!(run(&supervisor).await, ShutdownOutcome::Drained);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_task_that_panics_takes_the_process_down() {
+    async fn a_task_that_panics_fails_the_process() {
         let supervisor = Supervisor::new();
         supervisor.spawn("batch", async { panic!("on purpose") });
-        assert_eq!(supervisor.run(DELAY, GRACE).await.unwrap(), Ending::Failed);
+        assert_eq!(run(&supervisor).await, ShutdownOutcome::Failed);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_supervised_task_that_returns_takes_the_process_down() {
+    async fn a_supervised_task_that_returns_fails_the_process() {
         let supervisor = Supervisor::new();
         supervisor.supervise("dispatch", async {});
-        assert_eq!(supervisor.run(DELAY, GRACE).await.unwrap(), Ending::Failed);
+        assert_eq!(run(&supervisor).await, ShutdownOutcome::Failed);
     }
 
     #[tokio::test]
-    async fn a_thread_that_panics_takes_the_process_down() {
+    async fn a_thread_that_panics_fails_the_process() {
         let supervisor = Supervisor::new();
         supervisor.thread("store", || panic!("on purpose")).unwrap();
-        assert_eq!(supervisor.run(Duration::ZERO, GRACE).await.unwrap(), Ending::Failed);
+        assert_eq!(supervisor.run(Signals::install().unwrap(), Duration::ZERO, GRACE).await, ShutdownOutcome::Failed);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn draining_waits_for_a_task_that_has_something_to_finish() {
+    async fn draining_waits_for_a_task_that_is_supervised_until_drained() {
         let supervisor = Supervisor::new();
-        let (its, done) = (supervisor.clone(), std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false)));
+        let (its, done) = (supervisor.clone(), Arc::new(AtomicBool::new(false)));
         let finished = done.clone();
-        supervisor.supervise_to_the_end("delivery", async move {
+        supervisor.supervise_until_drained("delivery", async move {
             its.draining().await;
             tokio::time::sleep(Duration::from_secs(5)).await;
-            finished.store(true, std::sync::atomic::Ordering::Relaxed);
+            finished.store(true, Ordering::Relaxed);
         });
         supervisor.stop();
-        assert_eq!(supervisor.run(DELAY, GRACE).await.unwrap(), Ending::Drained);
-        assert!(done.load(std::sync::atomic::Ordering::Relaxed));
+        assert_eq!(run(&supervisor).await, ShutdownOutcome::Drained);
+        assert!(done.load(Ordering::Relaxed));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn work_in_flight_is_waited_for() {
+    async fn draining_waits_for_work_in_flight() {
         let supervisor = Supervisor::new();
         supervisor.spawn("connection", async { tokio::time::sleep(Duration::from_secs(20)).await });
         supervisor.stop();
-        assert_eq!(supervisor.run(DELAY, GRACE).await.unwrap(), Ending::Drained);
+        assert_eq!(run(&supervisor).await, ShutdownOutcome::Drained);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn work_beyond_the_grace_is_cut_off() {
+    async fn work_that_outlasts_the_grace_period_is_cancelled() {
         let supervisor = Supervisor::new();
         supervisor.spawn("connection", std::future::pending());
         supervisor.stop();
-        assert_eq!(supervisor.run(DELAY, GRACE).await.unwrap(), Ending::CutOff);
+        assert_eq!(run(&supervisor).await, ShutdownOutcome::GraceExpired);
     }
 }

@@ -271,7 +271,7 @@ async fn every_outcome_is_in_the_metrics_before_it_happens_and_counted_when_it_d
         assert_eq!(counted_by(&relay, post(Full::from(ADA)), name).await, status, "{name}");
     }
     let relay = Relay::new(1);
-    relay.supervisor.end();
+    relay.supervisor.cancel();
     assert_eq!(counted_by(&relay, post(Full::from(ADA)), "shutting_down").await, 503);
 }
 
@@ -325,7 +325,7 @@ async fn readiness_ends_when_the_process_is_told_to_stop_and_customers_are_still
     assert_eq!((ready.status.as_u16(), &ready.json()["reasons"]), (503, &json!(["shutting down"])));
     assert_eq!(relay.get("/healthz").await.json(), json!({"status": "ok"}));
     assert_eq!(relay.post(ADA).await.status, 200);
-    relay.supervisor.end();
+    relay.supervisor.cancel();
     let late = relay.post(ADA).await;
     assert_eq!((late.code().as_str(), late.header("retry-after")), ("shutting_down", Some("1")));
 }

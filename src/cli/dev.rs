@@ -1,7 +1,7 @@
 //! `segment-relay dev`: the relay and the sandbox in one process, to try things without an account.
 //!
-//! Settings of the environment hold, but for the way to Segment: that always leads to the sandbox. Where the environment
-//! names no outbox or admin token, it has some of its own.
+//! Settings come from the environment, with three exceptions: the endpoint and the write key are always the sandbox's, and
+//! the outbox and the admin token have defaults.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use anyhow::Context;
 use url::Url;
 
 use super::reachable;
-use super::serve::{listen, runtime};
+use super::serve::{listen, runtime_with_signals};
 use crate::app::App;
 use crate::config::{self, Settings};
 use crate::supervisor::Supervisor;
@@ -28,10 +28,11 @@ pub(super) struct Arguments {
     data: PathBuf,
 }
 
-/// For a relay that has nobody's data.
+/// A public token is enough for a relay without real data.
 const ADMIN_TOKEN: &str = "dev";
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let (runtime, signals) = runtime_with_signals()?;
     let data = std::path::absolute(&arguments.data).context("cannot tell where --data is")?;
     let outbox = format!("sqlite://{}", data.join("outbox.db").display());
     let own = [("SEGMENT_WRITE_KEY", "dev"), ("SEGMENT_ENDPOINT", "")];
@@ -40,23 +41,23 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     variables.extend(config::variables().filter(|(_, value)| !value.is_empty()));
     variables.extend(own.into_iter().map(owned));
     let mut settings = config::from_variables(variables.into_iter())?;
-    let _written_until_here = telemetry::start(&settings.logs)?;
-    runtime()?.block_on(async {
+    let _flushed_on_drop = telemetry::start(&settings.logs)?;
+    runtime.block_on(async {
         let supervisor = Supervisor::new();
         let segment = listen(arguments.sandbox_listen).await?;
         let relay = listen(settings.listen).await?;
         let sandbox_url = format!("http://{}", reachable(segment.local_addr()?));
         settings.segment.endpoint = Url::parse(&sandbox_url).context("cannot point at the sandbox")?;
-        let until = supervisor.clone();
+        let stages = supervisor.clone();
         supervisor.supervise("sandbox", async move {
-            if let Err(error) = sandbox::serve(segment, async move { until.cut().await }).await {
+            if let Err(error) = sandbox::serve(segment, async move { stages.cancelled().await }).await {
                 tracing::error!(%error, "the sandbox ended");
             }
         });
         let relay_url = format!("http://{}", reachable(relay.local_addr()?));
         let app = App::build(&settings, &supervisor)?;
         print_how_to_try(&relay_url, &sandbox_url, &settings);
-        Ok(app.run(relay, &settings).await?.into())
+        Ok(app.run(relay, signals, &settings).await?.into())
     })
 }
 

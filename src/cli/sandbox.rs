@@ -3,9 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 
-use tokio::signal::unix::{SignalKind, signal};
-
-use super::serve::{listen, runtime};
+use super::serve::{listen, runtime_with_signals};
 use crate::sandbox;
 
 /// Where the sandbox listens by default.
@@ -19,19 +17,12 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    runtime()?.block_on(async {
+    let (runtime, mut signals) = runtime_with_signals()?;
+    runtime.block_on(async {
         let listener = listen(arguments.listen).await?;
         let address = listener.local_addr()?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
         println!("sandbox listening on http://{address}");
-        let stop = async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        };
-        sandbox::serve(listener, stop).await?;
+        sandbox::serve(listener, async move { _ = signals.recv().await }).await?;
         Ok(ExitCode::SUCCESS)
     })
 }

@@ -71,6 +71,6 @@ impl SegmentClient for OwnClient {
 
 impl Drop for Machinery {
     fn drop(&mut self) {
-        self.0.end();
+        self.0.cancel();
     }
 }

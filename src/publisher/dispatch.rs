@@ -75,7 +75,7 @@ impl Dispatch {
         let draining = async {
             self.supervisor.draining().await;
             self.leave_stored();
-            self.supervisor.cut().await;
+            self.supervisor.cancelled().await;
         };
         tokio::select! {
             // First, so that nothing stored departs any more.

@@ -36,7 +36,7 @@ fn live(dispatch: Arc<Dispatch>, part: Part, slot: Option<Slot>) -> Pin<Box<dyn 
         let supervisor = dispatch.supervisor.clone();
         tokio::select! {
             () = turns(dispatch, part, slot) => {}
-            () = supervisor.cut() => {}
+            () = supervisor.cancelled() => {}
         }
     })
 }

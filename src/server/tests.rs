@@ -182,6 +182,6 @@ async fn while_the_process_drains_an_incomplete_head_is_not_waited_for() {
     let mut peer = Peer::new();
     peer.post().await;
     peer.send(b"POST /customers HTTP/1.1\r\nx-slow: ").await;
-    peer.supervisor.end();
+    peer.supervisor.cancel();
     assert!(peer.closed_after(b"x").await <= 1);
 }

@@ -27,6 +27,7 @@ mod refusals;
 mod relaying;
 mod schema;
 mod secrets;
+mod signals;
 mod statuses;
 mod stopping;
 mod sync;

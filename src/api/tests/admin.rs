@@ -310,7 +310,7 @@ async fn the_status_says_how_the_relay_is() {
     assert_eq!(status["outbox"], empty);
     relay.supervisor.stop();
     assert_eq!(ask(&relay, "GET", "/status").await.json()["state"], "stopping");
-    relay.supervisor.end();
+    relay.supervisor.cancel();
     assert_eq!(ask(&relay, "GET", "/status").await.json()["state"], "draining");
 }
 

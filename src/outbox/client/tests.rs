@@ -142,7 +142,7 @@ async fn whoever_has_waited_long_enough_hears_that_it_is_stored() {
 #[tokio::test(start_paused = true)]
 async fn whoever_waits_when_the_grace_is_over_hears_that_it_is_stored() {
     let relay = Relay::new();
-    relay.supervisor.end();
+    relay.supervisor.cancel();
     let begun = Instant::now();
     assert_eq!(relay.post(ADA, None, WAIT).await.unwrap().standing, DeliveryState::Stored);
     assert!(begun.elapsed().is_zero());
