@@ -1,6 +1,6 @@
 //! The relay's Prometheus metrics, declared in one table.
 //!
-//! To add a metric, add a row to [`metrics!`] and count on its field. Every series is there from the start with 0, and
+//! To add a metric, add a row to the table and count on its field. Every series is there from the start with 0, and
 //! counting is one atomic addition. The module uses nothing else of ours, so label values are plain words here; tests
 //! compare the error codes with those of the API.
 
@@ -16,7 +16,7 @@ pub use summary::Summary;
 /// Seconds, from a disk that syncs to its own memory to one that hangs.
 const COMMIT_SECONDS: [f64; 12] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5];
 
-/// Makes [`Metrics`] of rows `"name": "help" => field: Type(labels or buckets), ...;`.
+/// Makes the struct `Metrics` of rows `"name": "help" => field: Type(labels or buckets), ...;`.
 macro_rules! metrics {
     ($($name:literal: $help:literal => $($field:ident: $kind:ident($($spec:expr),+)),+;)+) => {
         /// The metrics of one relay.
@@ -61,8 +61,7 @@ metrics! {
     "segment_relay_requests_in_flight": "POST /customers in flight" => in_flight: IntGauge(&[]);
     "segment_relay_panics_total": "Panics of request handlers, each answered 500" => panics: IntCounter(&[]);
     "segment_relay_calls_total":
-        "Calls sent for a caller or the outbox, by their end: failed was certainly not accepted, unknown may have been, \
-         withdrawn had no caller any more" =>
+        "Calls by result: failed was certainly not accepted, unknown may have been, withdrawn had no caller left" =>
         calls_accepted: IntCounter(&[("result", "accepted")]),
         calls_refused: IntCounter(&[("result", "refused")]),
         calls_failed: IntCounter(&[("result", "failed")]),
@@ -70,9 +69,10 @@ metrics! {
         calls_withdrawn: IntCounter(&[("result", "withdrawn")]);
     "segment_relay_calls_waiting": "Calls in memory that wait for a request to Segment" => calls_waiting: IntGauge(&[]);
     "segment_relay_segment_attempts_total":
-        "Requests to Segment by what the answer means: unknown had none, exhausted was retried too often for Segment" =>
+        "Requests to Segment by what the answer means: unknown had no answer, exhausted was sent too often" =>
         attempts: Counters(&[], "result", &[
-            "accepted", "exhausted", "misconfigured", "rate_limited", "refused", "unauthorized", "unavailable", "unknown",
+            "accepted", "exhausted", "misconfigured", "rate_limited", "refused", "unauthorized", "unavailable",
+            "unknown",
         ]);
     "segment_relay_segment_attempt_duration_seconds": "Duration of a request to Segment, to the end of its answer" =>
         // From a stand-in for Segment on the same machine to the default of SEGMENT_TIMEOUT.
@@ -104,7 +104,7 @@ metrics! {
 }
 
 impl Metrics {
-    /// Counts a request that was answered with this error code. A code that is not in the table counts as `internal_error`.
+    /// Counts a request that was answered with this error code. A code that the table lacks counts as `internal_error`.
     pub fn request_failed(&self, code: &str) {
         let counter = self.requests_refused.get(code).or_else(|| self.requests_failed.get(code));
         if let Some(counter) = counter.or_else(|| self.requests_failed.get("internal_error")) {

@@ -4,11 +4,11 @@
 //! requests are still served), *draining* (no new connections; what is in flight is finished), *cancelled* (the grace
 //! period is over; whoever still waits is told so).
 //!
-//! One rule for panics: the API catches a panic of a request handler, which is then that request's 500. Any other panic,
-//! and any return of a task that must not return, ends the process: it drains and exits non-zero. So that none goes
-//! unnoticed, this is the only file that starts tasks and threads (`clippy.toml` forbids it elsewhere).
+//! One rule for panics: the API catches a panic of a request handler and answers that request with 500. Any other
+//! panic, and any return of a task that must not return, ends the process: it drains and exits non-zero. This is the
+//! only file that starts tasks (`clippy.toml` forbids it elsewhere), so no death of a task goes unnoticed.
 //!
-//! [`Signals`] are installed before the process binds its port, so that an early SIGTERM drains it instead of killing it.
+//! [`Signals`] are installed before the process binds its port, so an early SIGTERM drains it instead of killing it.
 
 use std::future::Future;
 use std::io;
@@ -119,7 +119,8 @@ impl Supervisor {
         tokio::spawn(self.fail_on_panic(name, self.fail_on_return(name, task)));
     }
 
-    /// As [`supervise`](Self::supervise), for a task that finishes its work while the process drains. Draining waits for it.
+    /// As [`supervise`](Self::supervise), for a task that finishes its work while the process drains. Draining waits
+    /// for it.
     pub fn supervise_until_drained(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         self.spawn(name, self.fail_on_return(name, task));
     }
@@ -137,7 +138,8 @@ impl Supervisor {
         std::thread::Builder::new().name(name.to_owned()).spawn(run).map(drop)
     }
 
-    /// Starts a runtime with one thread of its own. It runs until the process is cancelled and its last answers are written.
+    /// Starts a runtime with one thread of its own. It runs until the process is cancelled and its last answers are
+    /// written.
     ///
     /// # Errors
     /// If the system cannot start a thread or an event queue.

@@ -1,7 +1,7 @@
 //! `segment-relay dev`: the relay and the sandbox in one process, to try things without an account.
 //!
-//! Settings come from the environment, with three exceptions: the endpoint and the write key are always the sandbox's, and
-//! the outbox and the admin token have defaults.
+//! Settings come from the environment. The endpoint and the write key are always those of the sandbox, and the
+//! outbox and the admin token have defaults.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

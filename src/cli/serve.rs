@@ -23,8 +23,8 @@ pub(super) fn runtime() -> anyhow::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start a runtime")
 }
 
-/// A runtime, and the signal handlers. A command that serves calls this before all else: without handlers, SIGTERM kills
-/// the process instead of draining it.
+/// A runtime, and the signal handlers. A command that serves calls this before all else: without the handlers, SIGTERM
+/// kills the process instead of draining it.
 pub(super) fn runtime_with_signals() -> anyhow::Result<(Runtime, Signals)> {
     let runtime = runtime()?;
     let entered = runtime.enter();

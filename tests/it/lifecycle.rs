@@ -1,26 +1,26 @@
-//! How the relay ends: politely, at once, or when the grace is over; and callers who are slow on purpose.
+//! How the relay shuts down: after a drain, at a second signal, or when the grace period is over.
 
 use serde_json::json;
 
 use crate::harness::{App, Raw, ada, customer, eventually, head};
 
-async fn is_hanging(app: &App) -> bool {
+async fn has_request_in_flight(app: &App) -> bool {
     app.relay().metric("segment_relay_slots_busy").await == 1.0
 }
 
 #[tokio::test]
-async fn a_relay_told_to_stop_is_not_ready_and_still_serves_for_a_while() {
+async fn after_sigterm_the_relay_is_not_ready_and_serves_for_the_shutdown_delay() {
     let mut app = App::with(&[("RELAY_SHUTDOWN_DELAY", "3s")]).await;
     app.segment().fail(json!({"latency": "4s"})).await;
     let in_flight = tokio::task::JoinSet::from_iter([app.relay().post_request(&ada()).send()]);
-    eventually(async || is_hanging(&app).await).await;
+    eventually(async || has_request_in_flight(&app).await).await;
     app.segment().heal().await;
     app.relay().process().signal("TERM");
     eventually(async || app.get("/readyz").await.status == 503).await;
     assert_eq!(app.get("/readyz").await.body["reasons"], json!(["shutting down"]));
     assert_eq!(app.get("/healthz").await.status, 200);
     assert!(app.post(&customer("c-2")).await.is_accepted());
-    // What is in flight is finished after the delay, too.
+    // A request that is in flight at the end of the delay is finished.
     let answers = in_flight.join_all().await;
     assert!(answers.iter().all(|answer| answer.as_ref().is_ok_and(|answer| answer.status() == 200)), "{answers:?}");
     assert_eq!(app.relay_mut().process_mut().exit_code().await, Some(0));
@@ -29,7 +29,7 @@ async fn a_relay_told_to_stop_is_not_ready_and_still_serves_for_a_while() {
 }
 
 #[tokio::test]
-async fn a_quiet_relay_ends_at_an_interrupt_with_idle_connections_open() {
+async fn sigint_ends_a_relay_that_has_only_idle_connections() {
     let mut app = App::with(&[("RELAY_SHUTDOWN_DELAY", "0s"), ("RELAY_SHUTDOWN_GRACE", "60s")]).await;
     let _silent = app.relay().connect().await;
     let mut idle = app.relay().connect().await;
@@ -40,7 +40,7 @@ async fn a_quiet_relay_ends_at_an_interrupt_with_idle_connections_open() {
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_at_once() {
+async fn a_second_signal_ends_the_process_at_once() {
     let mut app = App::with(&[("RELAY_SHUTDOWN_DELAY", "60s")]).await;
     app.relay().process().signal("TERM");
     eventually(async || app.get("/readyz").await.status == 503).await;
@@ -49,7 +49,7 @@ async fn a_second_signal_ends_at_once() {
 }
 
 #[tokio::test]
-async fn when_the_grace_is_over_every_caller_is_told_the_truth() {
+async fn when_the_grace_period_is_over_a_sent_call_is_504_and_an_unsent_one_503() {
     let settings = [
         ("SEGMENT_MAX_CONCURRENCY", "1"),
         ("SEGMENT_TIMEOUT", "60s"),
@@ -60,17 +60,17 @@ async fn when_the_grace_is_over_every_caller_is_told_the_truth() {
     let mut app = App::with(&settings).await;
     app.segment().fail(json!({"hang": true})).await;
     let (first, second) = (ada(), customer("c-2"));
-    let told_to_stop = async {
-        // Before that it is the first that waits.
-        eventually(async || is_hanging(&app).await).await;
+    let sigterm = async {
+        // Without this condition, the waiting call could be the first one.
+        eventually(async || has_request_in_flight(&app).await).await;
         eventually(async || app.relay().metric("segment_relay_calls_waiting").await == 1.0).await;
         app.relay().process().signal("TERM");
     };
     let waiting = async {
-        eventually(async || is_hanging(&app).await).await;
+        eventually(async || has_request_in_flight(&app).await).await;
         app.post(&second).await
     };
-    let (sent, not_sent, ()) = tokio::join!(app.post(&first), waiting, told_to_stop);
+    let (sent, not_sent, ()) = tokio::join!(app.post(&first), waiting, sigterm);
     sent.assert_failed(504, "segment_timeout");
     not_sent.assert_failed(503, "shutting_down");
     assert!(not_sent.retry_after() >= Some(1), "{not_sent:?}");
@@ -78,23 +78,23 @@ async fn when_the_grace_is_over_every_caller_is_told_the_truth() {
 }
 
 #[tokio::test]
-async fn a_call_that_waits_for_another_attempt_is_not_lost_in_silence() {
+async fn when_the_grace_period_is_over_a_call_that_waits_for_its_next_attempt_is_503() {
     let settings =
         [("RELAY_REQUEST_TIMEOUT", "60s"), ("RELAY_SHUTDOWN_DELAY", "0s"), ("RELAY_SHUTDOWN_GRACE", "500ms")];
     let mut app = App::with(&settings).await;
     app.segment().fail(json!({"status": 503, "retryAfter": "30"})).await;
     let ada = ada();
-    let told_to_stop = async {
+    let sigterm = async {
         eventually(async || app.segment().stats().await["faultedRequests"] == 1).await;
         app.relay().process().signal("TERM");
     };
-    let (answer, ()) = tokio::join!(app.post(&ada), told_to_stop);
+    let (answer, ()) = tokio::join!(app.post(&ada), sigterm);
     answer.assert_failed(503, "shutting_down");
     assert_eq!(app.relay_mut().process_mut().exit_code().await, Some(1));
 }
 
 #[tokio::test]
-async fn a_request_that_comes_while_the_relay_drains_is_503() {
+async fn a_request_that_arrives_while_the_relay_drains_is_503() {
     let settings = [("SEGMENT_TIMEOUT", "60s"), ("RELAY_SHUTDOWN_DELAY", "0s"), ("RELAY_SHUTDOWN_GRACE", "5s")];
     let mut app = App::with(&settings).await;
     let mut late = app.relay().connect().await;
@@ -104,7 +104,7 @@ async fn a_request_that_comes_while_the_relay_drains_is_503() {
     late.send(now).await;
     app.relay().process().signal("TERM");
     eventually(async || app.relay().try_get("/readyz").await.is_err()).await;
-    // It may be too late even for that, but then nothing was taken.
+    // The connection may be closed already; then nothing was taken.
     if late.try_send(later).await.is_ok()
         && let Some(answer) = late.answer_within(crate::harness::PATIENCE).await
     {
@@ -115,7 +115,7 @@ async fn a_request_that_comes_while_the_relay_drains_is_503() {
 }
 
 #[tokio::test]
-async fn callers_who_send_half_a_request_hold_no_place_and_not_the_end() {
+async fn half_sent_requests_occupy_no_place_and_do_not_delay_the_exit() {
     let settings = [
         ("RELAY_MAX_IN_FLIGHT", "1"),
         ("RELAY_REQUEST_TIMEOUT", "60s"),
@@ -135,6 +135,6 @@ async fn callers_who_send_half_a_request_hold_no_place_and_not_the_end() {
         assert!(app.post(&ada()).await.is_accepted());
     }
     app.relay().process().signal("TERM");
-    // Far earlier than their minute. Whether they were cut off or had an end, it is over.
+    // The process ends long before their request timeout of a minute; whether they are cancelled makes no difference.
     assert!(app.relay_mut().process_mut().exit_code().await.is_some());
 }

@@ -17,6 +17,7 @@ mod idempotency;
 mod ledger;
 mod lifecycle;
 mod logs;
+mod metrics;
 mod openapi;
 mod oracle;
 mod order;

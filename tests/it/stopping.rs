@@ -1,4 +1,5 @@
-//! SIGTERM with an outbox: callers get an answer, the process ends when it can, and what waits is delivered by the next.
+//! SIGTERM with an outbox: callers get an answer, the process ends without waiting for Segment, and the next process
+//! delivers what is stored.
 
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -6,8 +7,8 @@ use tokio::task::JoinSet;
 use crate::harness::{Answer, Durable, eventually};
 use crate::ledger::{Ledger, body};
 
-/// Long enough that a relay which waits for its end fails the harness's patience.
-const ENDLESS: (&str, &str) = ("RELAY_SHUTDOWN_GRACE", "10m");
+/// Longer than the harness waits, so that a test fails if the relay waits for the end of the grace period.
+const LONG_GRACE: (&str, &str) = ("RELAY_SHUTDOWN_GRACE", "10m");
 
 async fn with_backlog(settings: &[(&str, &str)], calls: u64) -> (Durable, Ledger) {
     let durable = Durable::with(settings).await;
@@ -20,8 +21,8 @@ async fn with_backlog(settings: &[(&str, &str)], calls: u64) -> (Durable, Ledger
 }
 
 #[tokio::test]
-async fn a_relay_told_to_stop_while_segment_is_down_does_not_wait_for_it() {
-    let (mut durable, ledger) = with_backlog(&[ENDLESS], 100).await;
+async fn shutdown_does_not_wait_for_segment_to_recover() {
+    let (mut durable, ledger) = with_backlog(&[LONG_GRACE], 100).await;
     assert_eq!(durable.stop().await, Some(0));
     durable.segment().heal().await;
     durable.start_relay().await;
@@ -29,8 +30,8 @@ async fn a_relay_told_to_stop_while_segment_is_down_does_not_wait_for_it() {
 }
 
 #[tokio::test]
-async fn a_relay_told_to_stop_while_all_wait_for_segments_rate_limit_does_not_wait_for_that() {
-    let mut durable = Durable::with(&[ENDLESS]).await;
+async fn shutdown_does_not_wait_for_the_end_of_segments_rate_limit() {
+    let mut durable = Durable::with(&[LONG_GRACE]).await;
     durable.segment().fail(json!({"status": 429, "retryAfter": "300"})).await;
     let mut ledger = Ledger::default();
     for number in 0..20 {
@@ -44,8 +45,8 @@ async fn a_relay_told_to_stop_while_all_wait_for_segments_rate_limit_does_not_wa
 }
 
 #[tokio::test]
-async fn callers_who_wait_when_the_relay_is_told_to_stop_get_an_answer() {
-    let mut durable = Durable::with(&[ENDLESS, ("RELAY_REQUEST_TIMEOUT", "15s")]).await;
+async fn callers_who_wait_during_shutdown_get_an_answer() {
+    let mut durable = Durable::with(&[LONG_GRACE, ("RELAY_REQUEST_TIMEOUT", "15s")]).await;
     durable.segment().fail(json!({"status": 503})).await;
     let mut ledger = Ledger::default();
     let mut waiting = JoinSet::new();
@@ -55,7 +56,7 @@ async fn callers_who_wait_when_the_relay_is_told_to_stop_get_an_answer() {
         let text = body("c-1", number).to_string();
         let head = crate::harness::head(&format!("prefer: wait=15\r\ncontent-length: {}\r\n", text.len()));
         caller.send(head + &text).await;
-        // One after the other, so that the order is known.
+        // Each request is in flight before the next one is sent, so that the order is known.
         let waiting_calls = f64::from(u32::try_from(number).unwrap() + 1);
         eventually(async || durable.relay().metric("segment_relay_requests_in_flight").await == waiting_calls).await;
         waiting.spawn(async move { (number, caller.answer().await) });
@@ -75,15 +76,15 @@ async fn callers_who_wait_when_the_relay_is_told_to_stop_get_an_answer() {
 }
 
 #[tokio::test]
-async fn a_caller_whose_call_is_in_a_request_when_the_relay_is_told_to_stop_hears_the_outcome() {
-    let mut durable = Durable::with(&[ENDLESS]).await;
+async fn a_caller_whose_call_is_in_a_request_at_shutdown_hears_the_outcome() {
+    let mut durable = Durable::with(&[LONG_GRACE]).await;
     durable.segment().fail(json!({"latency": "2s"})).await;
     let request = durable.relay().post_request(&body("c-1", 0)).header("prefer", "wait=9");
     let posted = JoinSet::from_iter([async move { Answer::of(request.send().await.unwrap()).await.unwrap() }]);
     eventually(async || durable.relay().metric("segment_relay_slots_busy").await == 1.0).await;
     assert_eq!(durable.stop().await, Some(0));
     let answer = posted.join_all().await.remove(0);
-    // 202 would be true as well; either way the call must not be sent again for nothing if it was accepted.
+    // 202 is true as well. A call that was answered 200 must not be sent again.
     assert!(answer.is_accepted() || answer.is_stored(), "{answer:?}");
     durable.segment().heal().await;
     durable.start_relay().await;
@@ -96,8 +97,8 @@ async fn a_caller_whose_call_is_in_a_request_when_the_relay_is_told_to_stop_hear
 }
 
 #[tokio::test]
-async fn a_relay_told_to_stop_in_full_flow_loses_nothing_and_sends_hardly_anything_twice() {
-    let mut durable = Durable::with(&[ENDLESS, ("SEGMENT_MAX_REQUESTS_PER_SECOND", "50")]).await;
+async fn shutdown_under_load_loses_nothing_and_sends_nothing_twice() {
+    let mut durable = Durable::with(&[LONG_GRACE, ("SEGMENT_MAX_REQUESTS_PER_SECOND", "50")]).await;
     let mut ledger = Ledger::default();
     for round in 0..3 {
         durable.segment().fail(json!({"latency": "20ms"})).await;
@@ -108,12 +109,12 @@ async fn a_relay_told_to_stop_in_full_flow_loses_nothing_and_sends_hardly_anythi
         durable.start_relay().await;
     }
     ledger.settle_without_refusals(&durable).await;
-    // What was in a request was settled before the end.
+    // Calls that were in a request are settled before the process ends.
     assert_eq!(durable.segment().stats().await["duplicates"], 0);
 }
 
 #[tokio::test]
-async fn a_request_that_hangs_is_cut_off_when_the_grace_is_over_and_its_call_is_kept() {
+async fn a_request_that_hangs_is_cancelled_after_the_grace_period_and_its_call_is_kept() {
     let settings = [("SEGMENT_TIMEOUT", "60s"), ("RELAY_SHUTDOWN_GRACE", "500ms")];
     let mut durable = Durable::with(&settings).await;
     durable.segment().fail(json!({"hang": true})).await;
@@ -127,8 +128,8 @@ async fn a_request_that_hangs_is_cut_off_when_the_grace_is_over_and_its_call_is_
 }
 
 #[tokio::test]
-async fn a_quiet_relay_stops_and_starts_on_the_same_file_any_number_of_times() {
-    let mut durable = Durable::with(&[ENDLESS]).await;
+async fn a_relay_without_work_stops_and_starts_on_the_same_file_repeatedly() {
+    let mut durable = Durable::with(&[LONG_GRACE]).await;
     let mut ledger = Ledger::default();
     for number in 0..8 {
         ledger.post(&durable, "c-1", number).await;
