@@ -14,7 +14,7 @@ use axum::http::{HeaderValue, Request, Response};
 use axum::response::IntoResponse;
 use tower::timeout::TimeoutLayer;
 use tower::{Service, ServiceBuilder};
-use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::catch_panic::{CatchPanicLayer, ResponseForPanic};
 use tower_http::normalize_path::NormalizePathLayer;
 use tower_http::request_id::{PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
@@ -28,30 +28,31 @@ use crate::metrics::Metrics;
 #[derive(Clone, Copy)]
 pub(super) struct TrailingSlash;
 
-/// The router with the layers that every route has.
+/// The router with the layers that every route has, beside [`catch_panic`].
 pub(super) fn around<B>(
     router: Router,
-    metrics: Arc<Metrics>,
 ) -> impl Service<Request<B>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static
 where
     B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     let no_store = HeaderValue::from_static("no-store");
-    let internal_error = move |_panic: Box<dyn Any + Send>| {
-        metrics.panics.inc();
-        ApiError::internal().into_response()
-    };
     ServiceBuilder::new()
         .map_request(request_id::remove_unfit)
         .layer(SetRequestIdLayer::new(request_id::HEADER, RandomId))
         .layer(PropagateRequestIdLayer::new(request_id::HEADER))
         .layer(SetResponseHeaderLayer::if_not_present(CACHE_CONTROL, no_store))
         .layer(SetResponseHeaderLayer::overriding(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")))
-        .map_response(|response: Response<_>| response.map(Body::new))
-        .layer(CatchPanicLayer::custom(internal_error))
         .map_request(mark_trailing_slash)
         .layer(NormalizePathLayer::trim_trailing_slash())
         .service(router)
+}
+
+/// Answers a panic of a handler with 500 `internal_error`, and counts it.
+pub(super) fn catch_panic(metrics: Arc<Metrics>) -> CatchPanicLayer<impl ResponseForPanic<ResponseBody = Body>> {
+    CatchPanicLayer::custom(move |_panic: Box<dyn Any + Send>| {
+        metrics.panics.inc();
+        ApiError::internal().into_response()
+    })
 }
 
 /// A router whose secrets are not shown by anything that prints requests.

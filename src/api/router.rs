@@ -8,7 +8,7 @@ use axum::http::{Request, Response};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use axum::{BoxError, Router};
-use tower::Service;
+use tower::{Service, ServiceBuilder};
 use tower_http::compression::CompressionLayer;
 
 use super::error::{ApiError, NO_ROUTE, method_not_allowed};
@@ -22,16 +22,17 @@ pub fn service<B>(
 where
     B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    let metrics = state.metrics.clone();
-    layers::around(router(state), metrics)
+    layers::around(router(state))
 }
 
 fn router(state: Arc<AppState>) -> Router {
-    // A layer covers the fallbacks that are set before it.
+    // A layer covers the fallbacks that are set before it. The record is outside, so that it counts panics, too.
+    let catch_panic = layers::catch_panic(state.metrics.clone());
+    let record = from_fn_with_state(state.clone(), customers::record);
     let customers = Router::new()
         .route(customers::PATH, post(customers::post))
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(from_fn_with_state(state.clone(), customers::record));
+        .layer(ServiceBuilder::new().layer(record).layer(catch_panic.clone()));
     let documents = Router::new()
         .route("/openapi.json", get(openapi::document))
         .route("/docs", get(docs::page))
@@ -44,7 +45,7 @@ fn router(state: Arc<AppState>) -> Router {
         .route("/metrics", get(health::metrics))
         .method_not_allowed_fallback(method_not_allowed);
     let reads = layers::with_timeout(documents.merge(health).merge(admin::read_routes(&state)), state.request_timeout);
-    let others = layers::with_sensitive_headers(reads.merge(admin::write_routes(&state)));
+    let others = layers::with_sensitive_headers(reads.merge(admin::write_routes(&state))).layer(catch_panic);
     customers.merge(others).fallback(not_found).with_state(state)
 }
 
