@@ -26,7 +26,7 @@ async fn connect(app: &App, count: usize) -> Vec<Raw> {
     join_all((0..count).map(|_| app.relay().connect())).await
 }
 
-/// As many files as leave the relay so many places for connections, when it has 8 slots (`src/descriptors.rs`).
+/// The limit of open files that leaves the relay `places` connections, with 8 slots (`src/server/fd_limit.rs`).
 fn files_for(places: usize) -> usize {
     64 + 4 * available_parallelism().map_or(1, usize::from) + 2 * 8 + places
 }
@@ -64,8 +64,11 @@ async fn where_few_files_may_be_open_idle_callers_make_room_for_those_who_come_l
     .await;
     let log = app.relay().log();
     let said = |words: &str| log.iter().find(|line| line["message"].as_str().is_some_and(|said| said.contains(words)));
-    assert_eq!(said("few files may be open").map(|line| &line["connections"]), Some(&Value::from(100)));
-    assert!(said("all places for connections are taken").is_some());
+    assert_eq!(
+        said("the limit of open files allows few connections").map(|line| &line["connections"]),
+        Some(&Value::from(100))
+    );
+    assert!(said("the limit of connections is reached").is_some());
     assert!(said("could not accept").is_none());
 }
 
