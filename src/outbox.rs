@@ -18,10 +18,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -202,7 +200,7 @@ pub trait DeadLetters: Send + Sync {
 }
 
 /// A call that Segment refused. Its JSON is the contract's.
-#[derive(Serialize, JsonSchema)]
+#[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeadLetter {
     /// A later refusal has a greater id, and none is used twice.
@@ -210,7 +208,6 @@ pub struct DeadLetter {
     pub message_id: String,
     pub user_id: String,
     /// As Segment got it.
-    #[schemars(with = "Map<String, Value>")]
     pub call: Box<RawValue>,
     /// Segment's answer.
     pub status: u16,

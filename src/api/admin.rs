@@ -4,7 +4,7 @@
 //! the token, also one with a wrong method.
 
 mod dead_letters;
-mod page;
+pub(super) mod page;
 mod report;
 mod state;
 

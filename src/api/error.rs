@@ -75,7 +75,7 @@ impl ApiErrorCode {
 
     /// Whether `Retry-After` goes with the code. A refusal is final, and nobody knows when credentials or an endpoint will be
     /// corrected.
-    fn has_retry_after(self) -> bool {
+    pub(super) fn has_retry_after(self) -> bool {
         matches!(self.status(), StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
             || self == Self::Call(ErrorCode::Unavailable)
     }

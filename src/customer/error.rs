@@ -8,7 +8,6 @@
 use std::error::Error;
 use std::fmt;
 
-use schemars::JsonSchema;
 use serde::Serialize;
 
 /// Enough to repair a body in one go; a hostile one must not make the answer larger than itself.
@@ -50,7 +49,7 @@ impl fmt::Display for PayloadError {
 impl Error for PayloadError {}
 
 /// One rule a payload breaks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BrokenRule {
     /// JSON pointer (RFC 6901) to the field; empty for the body itself. A field's name of over 100 characters is cut and
     /// ends in `…`.

@@ -83,7 +83,7 @@ async fn a_relay_with_an_outbox_operators_and_tokens_answers_as_it_says() {
     }
     // A good payload under a key that was there is refused, and the same keys come again and again.
     let settings = format!(
-        "[auth.openapi.caller]\nbearer = \"{CALLER}\"\n\n[auth.openapi.operator]\nbearer = \"{TOKEN}\"\n\n\
+        "[auth.openapi.bearer]\nbearer = \"{CALLER}\"\n\n[auth.openapi.operator]\nbearer = \"{TOKEN}\"\n\n\
          [checks]\npositive_data_acceptance.expected-statuses = [\"2xx\", 401, 404, 422]\n"
     );
     every_answer_conforms(durable.relay(), &settings).await;

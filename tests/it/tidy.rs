@@ -119,17 +119,6 @@ fn every_file_says_what_it_is_for() {
     }
 }
 
-/// What is registered elsewhere would not be in the document.
-#[test]
-fn routes_are_registered_with_their_description_and_not_otherwise() {
-    let others = |name: &str| name.starts_with("api") && name != "api/openapi";
-    for (name, source) in rust_files("src").iter().filter(|(name, _)| others(name)) {
-        for way in [".route(", ".route_service(", ".nest(", "routing::"] {
-            assert!(!source.contains(way), "src/{name}.rs has {way}");
-        }
-    }
-}
-
 #[test]
 fn every_setting_is_in_the_environment_file() {
     let checks = fs::read_to_string(root().join("src/config/checks.rs")).unwrap();

@@ -1,12 +1,12 @@
-//! The document that a relay serves, and whether an answer is as it says.
+//! The document that a relay serves, and the check of an answer against it.
 //!
-//! It is stricter than the document: what a body holds beyond what is described, and a header that is not described, is a
-//! fault. (The document leaves room for what a later version may add.)
+//! The check is stricter than the document: a member of a body that the document does not describe is a fault, and so is a
+//! header. (The document leaves room for what a later version may add.)
 
 use std::collections::BTreeSet;
 
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::harness::{Answer, Relay};
 
@@ -20,7 +20,7 @@ const METHODS: [&str; 8] = ["get", "put", "post", "delete", "options", "head", "
 pub struct Document(pub Value);
 
 impl Document {
-    /// What this relay serves.
+    /// The document of this relay.
     pub async fn of(relay: &Relay) -> Self {
         let answer = relay.get("/openapi.json").await;
         assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")));
@@ -38,34 +38,57 @@ impl Document {
         self.0["paths"].as_object().unwrap().iter().map(|(path, item)| (&**path, methods(item))).collect()
     }
 
-    /// Every status and code with which an operation may fail.
+    /// Whether this path is for operators.
+    pub fn is_for_operators(&self, path: &str) -> bool {
+        let operations = self.0["paths"][path].as_object().unwrap().values();
+        operations.into_iter().any(|operation| operation["security"] == json!([{"operator": []}]))
+    }
+
+    /// Every status and code with which an operation may fail: there is an example for each, as a unit test holds.
     pub fn failures(&self, method: &str, path: &str) -> BTreeSet<(u16, String)> {
         let responses = self.0["paths"][path][method]["responses"].as_object().unwrap();
         let codes = |answer: &Value| {
-            let error = &answer["content"]["application/json"]["schema"]["properties"]["error"];
-            error["properties"]["code"]["enum"].as_array().cloned().unwrap_or_default()
+            let examples = self.resolve(answer)["content"]["application/json"]["examples"].as_object();
+            examples.map(|examples| examples.keys().cloned().collect::<Vec<_>>()).unwrap_or_default()
         };
-        let all = responses.iter().flat_map(|(status, answer)| {
-            codes(answer).into_iter().map(move |code| (status.parse().unwrap(), code.as_str().unwrap().to_owned()))
-        });
+        let all = responses
+            .iter()
+            .flat_map(|(status, answer)| codes(answer).into_iter().map(move |code| (status.parse().unwrap(), code)));
         all.collect()
     }
 
-    /// That an answer of this operation is as the document says: status, headers, media type, body.
+    /// Checks that an answer of this operation is as the document says: status, headers, media type, body.
     #[track_caller]
     pub fn check(&self, method: &str, path: &str, answer: &Answer) {
-        let described = &self.0["paths"][path][method]["responses"][answer.status.to_string()];
-        assert!(described.is_object(), "{method} {path} is not said to answer {answer:?}");
+        let responses = &self.0["paths"][path][method]["responses"];
+        let Some(described) = responses.get(answer.status.to_string()) else {
+            panic!("{method} {path} is not described to answer {answer:?}");
+        };
+        self.check_answer(described, answer);
+    }
+
+    /// Checks an answer against one of the components: those for other paths and methods belong to no operation.
+    #[track_caller]
+    pub fn check_component(&self, name: &str, answer: &Answer) {
+        self.check_answer(&json!({"$ref": format!("#/components/responses/{name}")}), answer);
+    }
+
+    #[track_caller]
+    fn check_answer(&self, described: &Value, answer: &Answer) {
+        let described = self.resolve(described);
         self.check_headers(&described["headers"], answer);
         let Some(content) = described["content"].as_object() else {
-            assert_eq!((answer.header("content-type"), &answer.body), (None, &json!("")), "{method} {path}");
+            assert_eq!((answer.header("content-type"), &answer.body), (None, &json!("")), "{answer:?}");
             return;
         };
         let media_type = answer.header("content-type").unwrap_or_default();
-        let schema = content.get(media_type).unwrap_or_else(|| panic!("{media_type} is not described: {answer:?}"));
-        let validator = jsonschema::draft202012::new(&strict(&schema["schema"])).unwrap();
+        let content = content.get(media_type).unwrap_or_else(|| panic!("{media_type} is not described: {answer:?}"));
+        let mut schema = strict(&content["schema"]);
+        // What the schema refers to.
+        schema["components"] = json!({"schemas": strict(&self.0["components"]["schemas"])});
+        let validator = jsonschema::draft202012::new(&schema).unwrap();
         let faults: Vec<_> = validator.iter_errors(&answer.body).map(|fault| fault.to_string()).collect();
-        assert!(faults.is_empty(), "{method} {path} {answer:?}: {faults:?}");
+        assert!(faults.is_empty(), "{answer:?}: {faults:?}");
     }
 
     #[track_caller]
@@ -74,7 +97,7 @@ impl Document {
             assert!(described.get(name).is_some(), "the header {name} is not described: {answer:?}");
         }
         for (name, header) in described.as_object().unwrap() {
-            let header = header["$ref"].as_str().map_or(header, |place| self.0.pointer(&place[1..]).unwrap());
+            let header = self.resolve(header);
             let Some(value) = answer.header(name) else {
                 assert_eq!(header["required"], false, "the header {name} is missing: {answer:?}");
                 continue;
@@ -84,13 +107,18 @@ impl Document {
             assert!(validator.is_valid(&value), "the header {name} does not fit: {answer:?}");
         }
     }
+
+    /// The value itself, or the component that it refers to.
+    fn resolve<'a>(&'a self, value: &'a Value) -> &'a Value {
+        value["$ref"].as_str().map_or(value, |place| self.0.pointer(&place[1..]).unwrap())
+    }
 }
 
 /// The same schema, with room for nothing that it does not describe.
 fn strict(schema: &Value) -> Value {
     match schema {
         Value::Object(members) => {
-            let mut strict: serde_json::Map<_, _> =
+            let mut strict: Map<_, _> =
                 members.iter().map(|(name, member)| (name.clone(), self::strict(member))).collect();
             // A property may have this name too, and then it holds a schema.
             if members.get("properties").is_some_and(|properties| properties.is_object())
