@@ -12,7 +12,6 @@ mod context;
 mod error;
 mod rules;
 mod scan;
-mod schema;
 mod time;
 mod traits;
 
@@ -29,8 +28,9 @@ use jiff::Timestamp;
 pub use address::Address;
 pub use context::{Context, Integrations};
 pub use error::{BrokenRule, MAX_BROKEN_RULES, PayloadError};
-pub use schema::{example, schema};
 pub use traits::UserTraits;
+#[cfg(test)]
+pub(crate) use traits::reserved_traits;
 
 /// A customer as received and validated, borrowing from the body.
 #[derive(Clone, PartialEq)]

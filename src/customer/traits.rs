@@ -9,7 +9,6 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::Serialize;
-use serde_json::{Value as Json, json};
 
 use super::address::{Address, find};
 use super::error::{BrokenRules, PayloadError};
@@ -172,23 +171,10 @@ impl Expected {
             format_args!("must be {expected}, null or \"\" ({name} is a trait Segment reserves); it is {got}"),
         );
     }
+}
 
-    /// What [`check`](Self::check) takes, as a JSON Schema.
-    pub(super) fn schema(self) -> Json {
-        match self {
-            Self::String => json!({"type": ["string", "null"]}),
-            Self::Number => json!({"anyOf": [{"type": ["number", "null"]}, {"const": ""}]}),
-            Self::Date => json!({
-                "description": "An ISO 8601 date, with or without a time; the day, or month and day, may be left out.",
-                "anyOf": [
-                    {"type": "string", "format": "date"},
-                    {"type": "string", "format": "date-time"},
-                    {"type": "string", "pattern": "^[0-9]{4}(-(0[1-9]|1[0-2]))?$"},
-                    {"enum": ["", null]},
-                ],
-                "examples": ["2026-01-31"],
-            }),
-            Self::Object => json!({"anyOf": [{"type": ["object", "null"]}, {"const": ""}]}),
-        }
-    }
+/// The reserved traits, for the test that compares them with `/openapi.json`.
+#[cfg(test)]
+pub(crate) fn reserved_traits() -> impl Iterator<Item = &'static str> {
+    RESERVED.iter().flat_map(|(_, names)| names.iter().copied())
 }

@@ -323,12 +323,20 @@ async fn the_page_is_made_of_what_the_relay_serves_and_nothing_else() {
     assert_eq!(files, described, "and none is there for nothing");
     let start = app.get("/docs/start.js").await;
     document.check("get", "/docs/{file}", &start);
-    assert!(start.body.as_str().unwrap().contains("\"openapi.json\""));
+    assert!(start.body.as_str().unwrap().contains("\"../openapi.json\""));
     let policy = page.header("content-security-policy").unwrap();
     assert!(
         policy.starts_with("default-src 'none'; ") && !policy.contains("unsafe") && !policy.contains("http"),
         "{policy}"
     );
+    // With a slash at the end the page is the same, and its links lead to the same files.
+    let slashed = app.get("/docs/").await;
+    assert_eq!(slashed.status, 200);
+    let slashed = slashed.body.as_str().unwrap();
+    for file in &files {
+        assert!(slashed.contains(&format!("\"{file}\"")) && html.contains(&format!("\"docs/{file}\"")), "{slashed}");
+    }
+    assert!(slashed.contains("\"../openapi.json\""), "{slashed}");
     app.get("/docs/docs.rs").await.assert_failed(404, "not_found");
     app.get("/docs/%ff").await.assert_failed(404, "not_found");
 }

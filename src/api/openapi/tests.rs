@@ -9,7 +9,7 @@ use crate::api::admin::page::{DEFAULT_LIMIT, MAX_LIMIT};
 use crate::api::body::MAX_BODY;
 use crate::api::error::ApiErrorCode;
 use crate::api::request_id::{MAX_LENGTH, PUNCTUATION};
-use crate::customer::{MAX_BROKEN_RULES, SegmentIdentifyPayload};
+use crate::customer::{MAX_BROKEN_RULES, SegmentIdentifyPayload, reserved_traits};
 use crate::segment::{ErrorCode, MAX_CALL_BYTES};
 
 fn document() -> Value {
@@ -323,6 +323,13 @@ fn the_schema_of_a_customer_and_the_rules_say_the_same() {
     for body in bodies {
         assert_eq!(validator.is_valid(&body), is_taken(&body), "{body}");
     }
+}
+
+#[test]
+fn the_schema_of_a_customer_names_every_reserved_trait() {
+    let traits = &document()["components"]["schemas"]["Customer"]["properties"]["traits"]["properties"];
+    let described: BTreeSet<_> = traits.as_object().unwrap().keys().cloned().collect();
+    assert_eq!(described, reserved_traits().map(str::to_owned).collect());
 }
 
 #[test]
