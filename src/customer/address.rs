@@ -1,6 +1,6 @@
-//! The reserved trait `address`, for programs that make traits or look at them.
+//! The reserved trait `address`, for programs that make or read traits.
 //!
-//! It does not say what a caller's address may hold: there any member of any type is free.
+//! It does not limit what a caller's address may contain: members of any name and type are allowed.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::scan::{Scanner, Value};
 
-/// A postal address, as Segment writes it. What is not known is left out.
+/// A postal address with Segment's field names. Unknown parts are left out.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Address {
@@ -31,16 +31,16 @@ pub struct Address {
 }
 
 impl fmt::Debug for Address {
-    /// Without any of it.
+    /// Shows none of it, because it is personal.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Address").finish_non_exhaustive()
     }
 }
 
 impl Address {
-    /// The members of a checked object that are strings; one of another type is free to be there, but not for us.
-    pub(super) fn of(object: &str) -> Self {
-        let text = |name| match find(object, name) {
+    /// Reads the known members of a checked object. Those that are not strings are ignored.
+    pub(super) fn from_json(object: &str) -> Self {
+        let text = |name| match find_member(object, name) {
             Some(Value::String(text)) => Some(text.into_owned()),
             _ => None,
         };
@@ -55,8 +55,8 @@ impl Address {
 }
 
 /// The member of this name in a checked object.
-pub(super) fn find<'a>(object: &'a str, name: &str) -> Option<Value<'a>> {
-    let mut scanner = Scanner::of(object);
+pub(super) fn find_member<'a>(object: &'a str, name: &str) -> Option<Value<'a>> {
+    let mut scanner = Scanner::from_text(object);
     let (members, _) = scanner.enter_object().ok()??;
     while let Some(found) = scanner.next_name(&members).ok()? {
         let value = scanner.value().ok()?;

@@ -1,14 +1,13 @@
-//! The two objects of a payload that are passed on without a look inside: `context` and `integrations`.
+//! The two objects of a payload whose members have no rules: `context` and `integrations`.
 //!
-//! Invariant: each holds the text of one whole JSON object, from brace to brace, as the caller wrote it.
-//!
-//! They are made by parsing a payload only.
+//! Invariant: each holds the text of one whole JSON object, from brace to brace, as the caller wrote it. Only parsing a
+//! payload makes them.
 
 use std::fmt;
 use std::ops::Deref;
 
 use super::error::BrokenRules;
-use super::scan::{Fault, Scanner, Value};
+use super::scan::{JsonError, Scanner, Value};
 
 /// The caller's `context`.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -24,7 +23,7 @@ impl<'a> Context<'a> {
         self.json
     }
 
-    /// Whether the caller gave a `library` (be it `null`): a second one would be a name twice.
+    /// Whether there is a `library`, even `null`. Adding a second one would repeat the name.
     pub fn has_library(&self) -> bool {
         self.has_library
     }
@@ -35,7 +34,7 @@ impl<'a> Context<'a> {
     }
 
     /// Reads the next value, an object or `null`.
-    pub(super) fn read(scanner: &mut Scanner<'a>, broken: &mut BrokenRules) -> Result<Option<Self>, Fault> {
+    pub(super) fn read(scanner: &mut Scanner<'a>, broken: &mut BrokenRules) -> Result<Option<Self>, JsonError> {
         let Some((members, start)) = scanner.enter_object()? else {
             match scanner.value()? {
                 Value::Null => {}
@@ -70,7 +69,7 @@ impl<'a> Integrations<'a> {
     }
 
     /// Reads the next value, an object or `null`.
-    pub(super) fn read(scanner: &mut Scanner<'a>, broken: &mut BrokenRules) -> Result<Option<Self>, Fault> {
+    pub(super) fn read(scanner: &mut Scanner<'a>, broken: &mut BrokenRules) -> Result<Option<Self>, JsonError> {
         match scanner.value()? {
             Value::Object(json) => return Ok(Some(Self(json))),
             Value::Null => {}
@@ -80,7 +79,7 @@ impl<'a> Integrations<'a> {
     }
 }
 
-/// It stands for its text.
+/// Dereferences to the object's text.
 impl Deref for Integrations<'_> {
     type Target = str;
 

@@ -1,32 +1,30 @@
-//! What is wrong with a payload: not JSON, or JSON that breaks rules.
+//! Why a payload is refused: it is not JSON, or it breaks rules.
 //!
-//! Invariants: values never appear in a message, for they may be personal; the names of fields may, cut to a length. At
-//! most 32 rules are reported.
-//!
-//! It does not choose a status code.
+//! Invariants: a message never contains a value, which may be personal. It may contain names of fields, cut to 100
+//! characters. At most 32 rules are reported.
 
 use std::error::Error;
 use std::fmt;
 
 use serde::Serialize;
 
-/// Enough to repair a body in one go; a hostile one must not make the answer larger than itself.
+/// Enough to repair a body in one go. The limit keeps the answer to a hostile body small.
 pub const MAX_BROKEN_RULES: usize = 32;
 
-/// Characters of a caller's own field name that are echoed: room for any name a person wrote.
+/// Characters of an unknown field's name that are repeated: enough for any name that a person wrote.
 const MAX_ECHOED_NAME: usize = 100;
 
-/// Why a payload was not taken.
+/// Why a payload is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PayloadError {
-    /// The text is not JSON we take.
+    /// The text is not JSON that we accept.
     InvalidJson {
-        /// What is wrong, and where: "... at line L column C", both from 1, columns in characters.
+        /// What is wrong, and the place: "... at line L column C", both from 1, columns in characters.
         message: String,
     },
-    /// It is JSON, and breaks these rules.
+    /// The text is JSON, and breaks these rules.
     Invalid {
-        /// In the order of the document; what is missing comes last. Never empty, at most 32.
+        /// In the order of the document, missing fields last. Never empty, at most 32.
         broken: Vec<BrokenRule>,
     },
 }
@@ -48,7 +46,7 @@ impl fmt::Display for PayloadError {
 
 impl Error for PayloadError {}
 
-/// One rule a payload breaks.
+/// One broken rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BrokenRule {
     /// JSON pointer (RFC 6901) to the field; empty for the body itself. A field's name of over 100 characters is cut and
@@ -62,13 +60,13 @@ impl fmt::Display for BrokenRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.field.as_str() {
             "" => write!(f, "the body {}", self.message),
-            // Escaped, because a name is the caller's and this may be printed on a terminal.
+            // Escaped, because the caller chose the name and this may be printed on a terminal.
             field => write!(f, "{} {}", field.escape_debug(), self.message),
         }
     }
 }
 
-/// The rules broken so far. Nothing is formatted beyond the limit.
+/// The broken rules so far. Rules beyond the limit are not even formatted.
 #[derive(Default)]
 pub(super) struct BrokenRules(Vec<BrokenRule>);
 
@@ -77,12 +75,12 @@ impl BrokenRules {
         self.insert(self.0.len(), field, message);
     }
 
-    /// `got` is a kind of JSON value, "a number"; never the value.
+    /// `got` is the type of the value, such as "a number".
     pub(super) fn push_wrong_type(&mut self, field: &str, expected: &str, got: &'static str) {
         self.push(field, format_args!("must be {expected}; it is {got}"));
     }
 
-    /// Puts a rule before those from `index` on: for an object's own rule that is known only at the object's end.
+    /// Inserts a rule before those from `index` on, for a rule on an object that can be checked only at the object's end.
     pub(super) fn insert(&mut self, index: usize, field: impl fmt::Display, message: impl fmt::Display) {
         if index >= MAX_BROKEN_RULES {
             return;
@@ -107,7 +105,7 @@ impl From<BrokenRules> for PayloadError {
     }
 }
 
-/// The JSON pointer to a member of the body whose name is the caller's.
+/// The JSON pointer to a member of the body whose name the caller chose.
 pub(super) struct Pointer<'a>(pub(super) &'a str);
 
 impl fmt::Display for Pointer<'_> {

@@ -1,32 +1,32 @@
-//! Checks JSON in one pass, without building a tree, and hands out what is asked for as it goes by.
+//! A JSON scanner: checks a text in one pass and returns its values one by one, without building a tree.
 //!
-//! Invariants: exactly the grammar of RFC 8259, plus four rules of our own: valid UTF-8, at most 128 levels, no lone
-//! surrogate, no name twice in one object (compared unescaped). The scan is linear but for sorting the names of a large
-//! object; it recurses no deeper than the levels allowed.
+//! Invariants: it accepts exactly the grammar of RFC 8259, with four rules more: valid UTF-8, at most 128 levels, no lone
+//! surrogate, and no name twice in one object (compared unescaped). The scan is linear, except that the names of a large
+//! object are sorted. It recurses no deeper than the levels allowed.
 //!
-//! It unescapes nothing itself (serde_json does) and gives no number a value: 1e999 and 19 digits pass as they are.
+//! serde_json unescapes the strings. Numbers are not converted: 1e999 and 19 digits pass as they are.
 
 use std::borrow::Cow;
 
-use super::PayloadError;
+use super::error::PayloadError;
 
-/// Levels of arrays and objects. Deeper than any real customer; it bounds our recursion, and other readers'.
+/// Levels of arrays and objects: more than any real customer has. The limit bounds the recursion of this and later parsers.
 const MAX_DEPTH: usize = 128;
 
-/// Names of one object that are compared each with each: up to here cheaper than sorting them.
+/// Up to so many names of one object, comparing each with each is cheaper than sorting them.
 const FEW_NAMES: usize = 16;
 
-/// Why a text is not JSON we take: what, and at which line and column (in characters).
+/// Why a text is not JSON that we accept, with the line and the column (in characters).
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Fault(String);
+pub(super) struct JsonError(String);
 
-impl From<Fault> for PayloadError {
-    fn from(Fault(message): Fault) -> Self {
+impl From<JsonError> for PayloadError {
+    fn from(JsonError(message): JsonError) -> Self {
         Self::InvalidJson { message }
     }
 }
 
-/// A value that has gone by.
+/// A value that was read.
 pub(super) enum Value<'a> {
     Null,
     Boolean,
@@ -34,12 +34,12 @@ pub(super) enum Value<'a> {
     /// Unescaped.
     String(Cow<'a, str>),
     Array,
-    /// Its text, from brace to brace.
+    /// The text, from brace to brace.
     Object(&'a str),
 }
 
 impl Value<'_> {
-    /// What it is, for a message; never what is in it.
+    /// The type, for a message that must not contain the value.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Null => "null",
@@ -52,7 +52,7 @@ impl Value<'_> {
     }
 }
 
-/// An object that is being walked through; its names lie on the scanner's stack from here on.
+/// An object that is being read. Its names are on the scanner's stack, from this index on.
 pub(super) struct Members {
     first_name: usize,
 }
@@ -62,30 +62,30 @@ struct Name<'a> {
     at: usize,
 }
 
-/// A place in a JSON text. All before it was checked.
+/// A position in a JSON text. Everything before it was checked.
 pub(super) struct Scanner<'a> {
     text: &'a str,
     at: usize,
     depth: usize,
-    /// The names of all objects that are open, innermost last.
+    /// The names of all open objects, the innermost object's last.
     names: Vec<Name<'a>>,
 }
 
 impl<'a> Scanner<'a> {
-    pub(super) fn new(body: &'a [u8]) -> Result<Self, Fault> {
+    pub(super) fn new(body: &'a [u8]) -> Result<Self, JsonError> {
         match std::str::from_utf8(body) {
-            Ok(text) => Ok(Self::of(text)),
-            Err(error) => Err(fault(body, error.valid_up_to(), "invalid UTF-8")),
+            Ok(text) => Ok(Self::from_text(text)),
+            Err(error) => Err(error_at(body, error.valid_up_to(), "invalid UTF-8")),
         }
     }
 
-    pub(super) fn of(text: &'a str) -> Self {
-        // As many names as a usual customer has open at once, so that the stack is allocated once.
+    pub(super) fn from_text(text: &'a str) -> Self {
+        // A usual customer has no more names open at once, so the stack is allocated once.
         Self { text, at: 0, depth: 0, names: Vec::with_capacity(FEW_NAMES) }
     }
 
-    /// Reads one whole value. It is decoded only if it is a string.
-    pub(super) fn value(&mut self) -> Result<Value<'a>, Fault> {
+    /// Reads one whole value. Only a string is decoded.
+    pub(super) fn value(&mut self) -> Result<Value<'a>, JsonError> {
         if let Some((members, start)) = self.enter_object()? {
             while self.next_name(&members)?.is_some() {
                 self.value()?;
@@ -103,9 +103,9 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Enters the next value if it is an object. The second part is for [`since`](Self::since), the object's own start.
-    /// Each member is then read by `next_name` and `value`, until there is no name any more.
-    pub(super) fn enter_object(&mut self) -> Result<Option<(Members, usize)>, Fault> {
+    /// Enters the next value if it is an object, and returns the object and its start, for [`since`](Self::since).
+    /// `next_name` and `value` then read each member, until `next_name` returns `None`.
+    pub(super) fn enter_object(&mut self) -> Result<Option<(Members, usize)>, JsonError> {
         self.skip_space();
         let start = self.at;
         if self.peek() != Some(b'{') {
@@ -115,8 +115,8 @@ impl<'a> Scanner<'a> {
         Ok(Some((Members { first_name: self.names.len() }, start)))
     }
 
-    /// The name of the object's next member, unescaped; the scanner then stands before its value.
-    pub(super) fn next_name(&mut self, members: &Members) -> Result<Option<Cow<'a, str>>, Fault> {
+    /// Reads the unescaped name of the object's next member, up to its value.
+    pub(super) fn next_name(&mut self, members: &Members) -> Result<Option<Cow<'a, str>>, JsonError> {
         let is_first = self.names.len() == members.first_name;
         self.skip_space();
         match self.peek() {
@@ -146,21 +146,21 @@ impl<'a> Scanner<'a> {
         Ok(Some(text))
     }
 
-    /// The text between an object's start and here.
+    /// The text from an object's start to the current position.
     pub(super) fn since(&self, start: usize) -> &'a str {
         self.text.get(start..self.at).unwrap_or_default()
     }
 
-    /// Nothing but white space may follow.
-    pub(super) fn end(&mut self) -> Result<(), Fault> {
+    /// Checks that only white space follows.
+    pub(super) fn end(&mut self) -> Result<(), JsonError> {
         self.skip_space();
         match self.peek() {
             None => Ok(()),
-            Some(_) => Err(self.fault("unexpected text after the JSON value")),
+            Some(_) => Err(self.error_here("unexpected text after the JSON value")),
         }
     }
 
-    fn array(&mut self) -> Result<Value<'a>, Fault> {
+    fn array(&mut self) -> Result<Value<'a>, JsonError> {
         self.descend()?;
         self.skip_space();
         if self.peek() == Some(b']') {
@@ -179,7 +179,7 @@ impl<'a> Scanner<'a> {
         Ok(Value::Array)
     }
 
-    fn string(&mut self) -> Result<Cow<'a, str>, Fault> {
+    fn string(&mut self) -> Result<Cow<'a, str>, JsonError> {
         let start = self.at;
         let mut is_escaped = false;
         self.at += 1;
@@ -189,25 +189,25 @@ impl<'a> Scanner<'a> {
                 Some(b'"') => break,
                 Some(b'\\') => {
                     is_escaped = true;
-                    // What is escaped may be a quote. Whether it may be escaped is serde_json's to say.
+                    // The escaped character may be a quote. serde_json checks below that the escape is valid.
                     self.at += 2;
                 }
-                Some(_) => return Err(self.fault("a control character in a string must be escaped")),
+                Some(_) => return Err(self.error_here("a control character in a string must be escaped")),
                 None => return Err(self.expected("'\"' at the end of a string")),
             }
         }
         self.at += 1;
         if is_escaped {
             return serde_json::from_str(self.since(start)).map(Cow::Owned).map_err(|error| {
-                // serde_json counts the bytes it read; there is no line break in here.
+                // serde_json counts the bytes that it read. The string has no line break.
                 let at = start + error.column().saturating_sub(1);
-                fault(self.text.as_bytes(), at, "a string's escape is unknown, incomplete or half a surrogate pair")
+                error_at(self.text.as_bytes(), at, "a string's escape is unknown, incomplete or half a surrogate pair")
             });
         }
         Ok(Cow::Borrowed(self.text.get(start + 1..self.at - 1).unwrap_or_default()))
     }
 
-    fn number(&mut self) -> Result<Value<'a>, Fault> {
+    fn number(&mut self) -> Result<Value<'a>, JsonError> {
         self.skip_one(b"-");
         if !self.skip_one(b"0") {
             self.digits()?;
@@ -222,7 +222,7 @@ impl<'a> Scanner<'a> {
         Ok(Value::Number)
     }
 
-    fn digits(&mut self) -> Result<(), Fault> {
+    fn digits(&mut self) -> Result<(), JsonError> {
         if !self.skip_one(b"0123456789") {
             return Err(self.expected("a digit"));
         }
@@ -232,7 +232,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    fn literal(&mut self, word: &str, value: Value<'a>) -> Result<Value<'a>, Fault> {
+    fn literal(&mut self, word: &str, value: Value<'a>) -> Result<Value<'a>, JsonError> {
         if !self.text.get(self.at..).unwrap_or_default().starts_with(word) {
             return Err(self.expected("a JSON value"));
         }
@@ -240,8 +240,8 @@ impl<'a> Scanner<'a> {
         Ok(value)
     }
 
-    /// No name may be there twice. Called once an object is complete, so a large one costs one sort.
-    fn check_names(&mut self, first_name: usize) -> Result<(), Fault> {
+    /// Checks that no name is there twice. It runs when an object is complete, so a large object costs one sort.
+    fn check_names(&mut self, first_name: usize) -> Result<(), JsonError> {
         let names = self.names.get_mut(first_name..).unwrap_or_default();
         let repeated = if names.len() <= FEW_NAMES {
             let mut numbered = names.iter().enumerate();
@@ -255,13 +255,13 @@ impl<'a> Scanner<'a> {
         self.names.truncate(first_name);
         match repeated {
             None => Ok(()),
-            Some(at) => Err(fault(self.text.as_bytes(), at, "this name is there twice in one object")),
+            Some(at) => Err(error_at(self.text.as_bytes(), at, "this name is there twice in one object")),
         }
     }
 
-    fn descend(&mut self) -> Result<(), Fault> {
+    fn descend(&mut self) -> Result<(), JsonError> {
         if self.depth == MAX_DEPTH {
-            return Err(self.fault("arrays and objects are nested deeper than 128 levels"));
+            return Err(self.error_here("arrays and objects are nested deeper than 128 levels"));
         }
         self.depth += 1;
         self.at += 1;
@@ -283,7 +283,7 @@ impl<'a> Scanner<'a> {
         found
     }
 
-    /// Skips what may stand in a string as it is.
+    /// Skips the characters that need no escape in a string.
     fn skip_plain(&mut self) {
         let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
         let plain = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | ..=0x1F));
@@ -297,29 +297,29 @@ impl<'a> Scanner<'a> {
     }
 
     #[cold]
-    fn expected(&self, what: &str) -> Fault {
+    fn expected(&self, what: &str) -> JsonError {
         match self.peek() {
-            None => self.fault(&format!("the text ends where {what} was expected")),
+            None => self.error_here(&format!("the text ends where {what} was expected")),
             Some(0xEF) if self.at == 0 && self.text.starts_with('\u{FEFF}') => {
-                self.fault("a byte order mark is not part of JSON")
+                self.error_here("a byte order mark is not part of JSON")
             }
-            Some(_) => self.fault(&format!("expected {what}")),
+            Some(_) => self.error_here(&format!("expected {what}")),
         }
     }
 
     #[cold]
-    fn fault(&self, what: &str) -> Fault {
-        fault(self.text.as_bytes(), self.at, what)
+    fn error_here(&self, what: &str) -> JsonError {
+        error_at(self.text.as_bytes(), self.at, what)
     }
 }
 
-/// A fault at this byte. Lines and columns count from 1, columns in characters.
+/// An error at this byte. Lines and columns count from 1, columns in characters.
 #[cold]
-fn fault(text: &[u8], at: usize, what: &str) -> Fault {
+fn error_at(text: &[u8], at: usize, what: &str) -> JsonError {
     let before = text.get(..at).unwrap_or(text);
     let last_line = before.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
     let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
-    // A character is counted by its first byte.
+    // Counts the first byte of each character.
     let column = 1 + last_line.iter().filter(|byte| **byte & 0xC0 != 0x80).count();
-    Fault(format!("{what} at line {line} column {column}"))
+    JsonError(format!("{what} at line {line} column {column}"))
 }

@@ -1,11 +1,12 @@
-//! What the scanner takes and refuses: by example, and against serde_json on arbitrary and on mutated texts.
+//! What the scanner accepts and refuses: by example, and compared with serde_json on arbitrary and on mutated texts.
 
 use proptest::prelude::{Just, Strategy, any, prop, prop_assert_eq, prop_oneof, proptest};
 use proptest::sample::Index;
 
+use super::error::PayloadError;
+use super::payload::SegmentIdentifyPayload;
 use super::scan::Scanner;
-use super::{PayloadError, SegmentIdentifyPayload};
-use crate::fuzz::json::is_taken as oracle;
+use crate::fuzz::json::is_accepted as serde_json_accepts;
 
 fn scan(text: &[u8]) -> Result<(), String> {
     let mut scanner = Scanner::new(text).map_err(message)?;
@@ -13,13 +14,13 @@ fn scan(text: &[u8]) -> Result<(), String> {
     scanner.end().map_err(message)
 }
 
-fn message(fault: impl Into<PayloadError>) -> String {
-    fault.into().to_string()
+fn message(error: impl Into<PayloadError>) -> String {
+    error.into().to_string()
 }
 
 #[track_caller]
 fn refused(text: impl AsRef<[u8]>) -> String {
-    scan(text.as_ref()).expect_err("this was taken")
+    scan(text.as_ref()).expect_err("the scanner accepts it")
 }
 
 fn nested(levels: usize) -> String {
@@ -27,7 +28,7 @@ fn nested(levels: usize) -> String {
 }
 
 #[test]
-fn a_fault_says_what_and_where() {
+fn an_error_names_the_problem_and_the_place() {
     let at = "at line 1 column 1";
     assert_eq!(refused(""), format!("the text ends where a JSON value was expected {at}"));
     assert_eq!(refused("\u{FEFF}{}"), format!("a byte order mark is not part of JSON {at}"));
@@ -46,7 +47,7 @@ fn columns_count_characters_and_lines_count_line_feeds() {
 }
 
 #[test]
-fn what_only_looks_like_json_is_refused() {
+fn near_json_is_refused() {
     for text in [
         "[1,]",
         "[,1]",
@@ -89,7 +90,7 @@ fn what_only_looks_like_json_is_refused() {
 }
 
 #[test]
-fn the_whole_grammar_is_taken() {
+fn the_whole_grammar_is_accepted() {
     for text in [
         "0",
         "-0",
@@ -109,7 +110,7 @@ fn the_whole_grammar_is_taken() {
 }
 
 #[test]
-fn a_name_twice_in_one_object_is_refused_at_every_depth_and_however_it_is_escaped() {
+fn a_repeated_name_is_refused_at_every_depth_and_in_every_escaped_form() {
     let twice = "this name is there twice in one object";
     assert_eq!(refused(r#"{"a":1,"b":2,"a":3}"#), format!("{twice} at line 1 column 14"));
     assert_eq!(refused(r#"{"a":1,"\u0061":2}"#), format!("{twice} at line 1 column 8"));
@@ -118,11 +119,11 @@ fn a_name_twice_in_one_object_is_refused_at_every_depth_and_however_it_is_escape
 }
 
 #[test]
-fn ten_thousand_names_are_compared_in_one_sort() {
+fn among_ten_thousand_names_the_first_repeated_one_is_reported() {
     let names: Vec<String> = (0..10_000).map(|number| format!("\"{number:x}\":0")).collect();
     assert_eq!(scan(format!("{{{}}}", names.join(",")).as_bytes()), Ok(()));
     let at_the_end = format!("{{{},\"1\":0,\n\"\\u0030\":0}}", names.join(","));
-    // The first repeated name in the document, not in the order of the sort.
+    // First in the document, not in the order of the sort.
     assert!(refused(&at_the_end).starts_with("this name is there twice in one object at line 1 "));
 }
 
@@ -135,18 +136,18 @@ fn a_lone_surrogate_is_refused_in_names_and_values() {
 }
 
 #[test]
-fn nesting_ends_at_128_levels() {
+fn at_most_128_levels_are_accepted() {
     let fault = "arrays and objects are nested deeper than 128 levels at line 1 column 129";
     assert_eq!(scan(nested(128).as_bytes()), Ok(()));
     assert_eq!(refused(nested(129)), fault);
     assert_eq!(refused(nested(10_000)), fault);
     assert_eq!(refused("[".repeat(100_000)), fault);
     assert!(refused("{\"a\":".repeat(20_000)).starts_with("arrays and objects are nested deeper than 128 levels"));
-    // Levels are left again.
+    // A closed level no longer counts.
     assert_eq!(scan(format!("[{}]", [nested(127), nested(127)].join(",")).as_bytes()), Ok(()));
 }
 
-/// Pieces of strings and names: few enough that names repeat, with every kind of escape and some that are none.
+/// Strings and names of few pieces, so that names repeat, with every kind of escape and some invalid ones.
 fn quoted() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         6 => "[a-c ]{0,3}",
@@ -175,7 +176,7 @@ fn json() -> impl Strategy<Value = String> {
     })
 }
 
-/// One edit: at a place, a number of bytes is replaced by others.
+/// One edit: a place, the number of bytes removed there, and the bytes inserted.
 fn edit() -> impl Strategy<Value = (Index, usize, Vec<u8>)> {
     let byte = prop_oneof![prop::sample::select(b"{}[]:,\"\\ 019.-+eEtfnu\n\0".to_vec()), any::<u8>()];
     (any::<Index>(), 0..3_usize, prop::collection::vec(byte, 0..3))
@@ -183,24 +184,24 @@ fn edit() -> impl Strategy<Value = (Index, usize, Vec<u8>)> {
 
 proptest! {
     #[test]
-    fn arbitrary_bytes_are_judged_as_serde_json_judges_them(text in prop::collection::vec(any::<u8>(), 0..40)) {
-        prop_assert_eq!(scan(&text).is_ok(), oracle(&text));
+    fn arbitrary_bytes_are_accepted_if_serde_json_accepts_them(text in prop::collection::vec(any::<u8>(), 0..40)) {
+        prop_assert_eq!(scan(&text).is_ok(), serde_json_accepts(&text));
     }
 
     #[test]
-    fn texts_of_json_characters_are_judged_as_serde_json_judges_them(text in r#"[\[\]{}:,"\\ 01.eE+\-ua\n]{0,12}"#) {
-        prop_assert_eq!(scan(text.as_bytes()).is_ok(), oracle(text.as_bytes()));
+    fn texts_of_json_characters_are_accepted_if_serde_json_accepts_them(text in r#"[\[\]{}:,"\\ 01.eE+\-ua\n]{0,12}"#) {
+        prop_assert_eq!(scan(text.as_bytes()).is_ok(), serde_json_accepts(text.as_bytes()));
     }
 
     #[test]
-    fn mutated_json_is_judged_as_serde_json_judges_it(text in json(), edits in prop::collection::vec(edit(), 0..3)) {
+    fn mutated_json_is_accepted_if_serde_json_accepts_it(text in json(), edits in prop::collection::vec(edit(), 0..3)) {
         let mut text = text.into_bytes();
         for (place, removed, inserted) in edits {
             let from = place.index(text.len() + 1);
             let to = (from + removed).min(text.len());
             text.splice(from..to, inserted);
         }
-        prop_assert_eq!(scan(&text).is_ok(), oracle(&text), "{}", String::from_utf8_lossy(&text));
+        prop_assert_eq!(scan(&text).is_ok(), serde_json_accepts(&text), "{}", String::from_utf8_lossy(&text));
     }
 
     #[test]

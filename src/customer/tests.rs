@@ -1,11 +1,15 @@
-//! The rules of a payload, one by one and all at once.
+//! The rules of a payload, alone and together.
 
 use std::borrow::Cow;
 
 use proptest::prelude::{prop_assert, proptest};
 use serde_json::json;
 
-use super::{Address, BrokenRule, PayloadError, SegmentIdentifyPayload, UserTraits, check_user_id};
+use super::address::Address;
+use super::error::{BrokenRule, PayloadError};
+use super::ids::check_user_id;
+use super::payload::SegmentIdentifyPayload;
+use super::traits::UserTraits;
 
 const FULL: &str = r#" { "userId" : "c-1042", "traits" : {"email":"ada@example.com","name":"Ada \u004covelace",
   "address": {"street":"12 St James Sq","city":"London","postalCode":"SW1Y","country":"GB","floor":3}},
@@ -13,8 +17,8 @@ const FULL: &str = r#" { "userId" : "c-1042", "traits" : {"email":"ada@example.c
   "context": { "ip":"192.0.2.1" }, "integrations": {"All":true}, "type":"identify" } "#;
 
 #[track_caller]
-fn taken(body: &str) -> SegmentIdentifyPayload<'_> {
-    SegmentIdentifyPayload::parse(body.as_bytes()).expect("this breaks no rule")
+fn accepted(body: &str) -> SegmentIdentifyPayload<'_> {
+    SegmentIdentifyPayload::parse(body.as_bytes()).expect("it keeps all rules")
 }
 
 #[track_caller]
@@ -48,7 +52,7 @@ fn with_traits(traits: &str) -> String {
 
 #[test]
 fn a_full_payload_is_read() {
-    let payload = taken(FULL);
+    let payload = accepted(FULL);
     assert_eq!(payload.user_id, "c-1042");
     assert_eq!(payload.timestamp.unwrap().to_string(), "2026-01-31T09:30:00.123Z");
     assert_eq!(payload.message_id.as_deref(), Some("m-1"));
@@ -64,8 +68,8 @@ fn a_full_payload_is_read() {
 
 #[test]
 fn a_string_without_escapes_is_borrowed_from_the_body() {
-    assert!(matches!(taken(FULL).user_id, Cow::Borrowed("c-1042")));
-    assert_eq!(taken(r#"{"userId":"\u00e9\n","traits":{}}"#).user_id, "é\n");
+    assert!(matches!(accepted(FULL).user_id, Cow::Borrowed("c-1042")));
+    assert_eq!(accepted(r#"{"userId":"\u00e9\n","traits":{}}"#).user_id, "é\n");
 }
 
 #[test]
@@ -78,7 +82,7 @@ fn traits_are_kept_verbatim() {
         r#"{"ü":"Zoë 😀","escaped":"\u00fc\/\ud83d\ude00"}"#,
         r#"{"email":null,"age":"","birthday":"","address":"","company":null,"createdAt":null}"#,
     ] {
-        assert_eq!(taken(&with_traits(traits)).traits.as_json(), traits);
+        assert_eq!(accepted(&with_traits(traits)).traits.as_json(), traits);
         assert_eq!(UserTraits::parse(&format!(" {traits}\n")).unwrap().as_json(), traits);
     }
 }
@@ -103,7 +107,7 @@ fn user_id_and_traits_are_required() {
 }
 
 #[test]
-fn an_id_of_nobody_is_refused() {
+fn a_blank_or_placeholder_id_is_refused() {
     for id in ["", " ", "\u{2003}\n"] {
         assert_eq!(check_user_id(id), Err("must not be blank"));
     }
@@ -128,7 +132,7 @@ fn reserved_traits_have_segments_types() {
     for (names, expected, good, bad) in kinds {
         for name in names.split(' ') {
             for value in [good, "null", "\"\""] {
-                taken(&with_traits(&format!(r#"{{"{name}":{value}}}"#)));
+                accepted(&with_traits(&format!(r#"{{"{name}":{value}}}"#)));
             }
             for value in bad {
                 let rules = broken(&with_traits(&format!(r#"{{"{name}":{value}}}"#)));
@@ -147,12 +151,12 @@ fn reserved_traits_have_segments_types() {
 }
 
 #[test]
-fn traits_of_other_names_are_free() {
-    taken(&with_traits(r#"{"Email":1,"plan":[],"x":{"email":1,"age":"x"},"address":{"age":"x"},"":true}"#));
+fn traits_that_are_not_reserved_may_have_any_type() {
+    accepted(&with_traits(r#"{"Email":1,"plan":[],"x":{"email":1,"age":"x"},"address":{"age":"x"},"":true}"#));
 }
 
 #[test]
-fn a_date_trait_is_any_iso_8601_date() {
+fn a_date_trait_is_an_iso_8601_date() {
     for date in [
         "1815-12-10",
         "1815-12",
@@ -164,7 +168,7 @@ fn a_date_trait_is_any_iso_8601_date() {
         "20260131",
         "20260131T093000Z",
     ] {
-        taken(&with_traits(&format!(r#"{{"birthday":"{date}"}}"#)));
+        accepted(&with_traits(&format!(r#"{{"birthday":"{date}"}}"#)));
     }
     for date in ["10.12.1815", "1815-13", "1815-02-30", "181", "1815-", "1815-1", "12/10/1815", "2026-01-31[UTC]", "é"]
     {
@@ -173,12 +177,12 @@ fn a_date_trait_is_any_iso_8601_date() {
 }
 
 #[test]
-fn there_are_fewer_than_300_traits() {
+fn more_than_299_traits_are_refused() {
     let traits = |count: usize| {
         let members: Vec<String> = (0..count).map(|number| format!(r#""t{number}":{{"a":1,"b":2}}"#)).collect();
         format!("{{{}}}", members.join(","))
     };
-    taken(&with_traits(&traits(299)));
+    accepted(&with_traits(&traits(299)));
     assert_eq!(broken(&with_traits(&traits(300)))[0].to_string(), "/traits must have at most 299 keys; it has 300");
     let mut with_bad_age = traits(300);
     with_bad_age.insert_str(1, r#""age":true,"#);
@@ -187,7 +191,7 @@ fn there_are_fewer_than_300_traits() {
 
 #[test]
 fn a_timestamp_is_rfc_3339_and_cut_to_milliseconds() {
-    for (given, taken_as) in [
+    for (given, accepted_as) in [
         ("2026-01-31T09:30:00Z", "2026-01-31T09:30:00Z"),
         ("2026-01-31t09:30:00.9z", "2026-01-31T09:30:00.9Z"),
         ("2026-01-31T23:59:59.99999999999999999999Z", "2026-01-31T23:59:59.999Z"),
@@ -197,12 +201,12 @@ fn a_timestamp_is_rfc_3339_and_cut_to_milliseconds() {
         ("1969-12-31T23:00:00-01:00", "1970-01-01T00:00:00Z"),
     ] {
         let body = with(&format!(r#""timestamp":"{given}""#));
-        assert_eq!(taken(&body).timestamp.unwrap().to_string(), taken_as, "{given}");
+        assert_eq!(accepted(&body).timestamp.unwrap().to_string(), accepted_as, "{given}");
     }
 }
 
 #[test]
-fn a_timestamp_of_another_shape_or_out_of_range_is_refused() {
+fn a_timestamp_of_another_form_or_out_of_range_is_refused() {
     for text in [
         "",
         "2026-01-31",
@@ -235,7 +239,7 @@ fn a_timestamp_of_another_shape_or_out_of_range_is_refused() {
 
 #[test]
 fn a_message_id_has_1_to_99_characters() {
-    taken(&with(&format!(r#""messageId":"{}""#, "é".repeat(99))));
+    accepted(&with(&format!(r#""messageId":"{}""#, "é".repeat(99))));
     for id in ["", &"x".repeat(100)] {
         assert_eq!(broken_by(&format!(r#""messageId":"{id}""#)), "/messageId must have 1 to 99 characters");
     }
@@ -259,11 +263,11 @@ fn null_for_an_optional_field_counts_as_absent() {
         r#""timestamp":null,"messageId":null,"anonymousId":null,"context":null,"integrations":null,"type":null"#;
     let body = with(nulls);
     let absent = SegmentIdentifyPayload::new("u", UserTraits::parse("{}").unwrap());
-    assert_eq!(taken(&body), SegmentIdentifyPayload { body: Some(body.as_ref()), ..absent });
+    assert_eq!(accepted(&body), SegmentIdentifyPayload { body: Some(body.as_ref()), ..absent });
 }
 
 #[test]
-fn a_context_knows_whether_it_has_a_library() {
+fn a_context_reports_whether_it_has_a_library() {
     for (json, has_library, is_empty) in [
         ("{ }", false, true),
         (r#"{"library":null}"#, true, false),
@@ -271,13 +275,13 @@ fn a_context_knows_whether_it_has_a_library() {
         (r#"{"app":{"library":1}}"#, false, false),
     ] {
         let body = with(&format!(r#""context":{json}"#));
-        let context = taken(&body).context.unwrap();
+        let context = accepted(&body).context.unwrap();
         assert_eq!((context.as_json(), context.has_library(), context.is_empty()), (json, has_library, is_empty));
     }
 }
 
 #[test]
-fn an_unknown_field_is_refused_by_name() {
+fn an_unknown_field_is_refused_and_named() {
     assert!(broken_by(r#""user_id":null"#).starts_with("/user_id is not a field of this interface"));
     assert_eq!(broken(&with(r#""a/b~c":1"#))[0].field, "/a~1b~0c");
     assert_eq!(fields(&with(&format!(r#""{}":1"#, "é".repeat(100)))), [format!("/{}", "é".repeat(100))]);
@@ -286,7 +290,7 @@ fn an_unknown_field_is_refused_by_name() {
 }
 
 #[test]
-fn all_broken_rules_are_told_in_the_order_of_the_document() {
+fn all_broken_rules_are_reported_in_the_order_of_the_document() {
     let body =
         r#"{"x":1,"type":"page","traits":{"age":"x","email":1,"plan":2},"userId":"-1","timestamp":"now","context":1}"#;
     let expected = ["/x", "/type", "/traits/age", "/traits/email", "/userId", "/timestamp", "/context"];
@@ -296,7 +300,7 @@ fn all_broken_rules_are_told_in_the_order_of_the_document() {
 }
 
 #[test]
-fn no_more_than_32_broken_rules_are_told() {
+fn at_most_32_broken_rules_are_reported() {
     let unknown: Vec<String> = (0..40).map(|number| format!(r#""x{number}":0"#)).collect();
     let rules = fields(&format!("{{{}}}", unknown.join(",")));
     assert_eq!((rules.len(), rules[31].as_str()), (32, "/x31"));
@@ -310,12 +314,12 @@ fn values_never_appear_in_errors_or_in_debug_output() {
     let body = r#"{"userId":7777,"traits":{"email":["secret"],"birthday":"secret"},"timestamp":"secret","type":"secret","messageId":["secret"]}"#;
     let error = format!("{:?}", broken(body));
     assert!(!error.contains("secret") && !error.contains("7777"), "{error}");
-    let shown = format!("{:?}", taken(FULL));
+    let shown = format!("{:?}", accepted(FULL));
     assert!(!shown.contains("1042") && !shown.contains("Ada") && !shown.contains("m-1"), "{shown}");
 }
 
 #[test]
-fn a_fault_in_the_json_wins_over_broken_rules() {
+fn a_json_error_takes_precedence_over_broken_rules() {
     for body in [r#"{"x":1,"x":2}"#, r#"{"userId":1,"traits":{"a":{"b":1,"\u0062":2}}}"#, "[1,2", r#"{"userId":""} x"#]
     {
         assert!(matches!(SegmentIdentifyPayload::parse(body.as_bytes()), Err(PayloadError::InvalidJson { .. })));
@@ -323,7 +327,7 @@ fn a_fault_in_the_json_wins_over_broken_rules() {
 }
 
 #[test]
-fn a_body_cut_anywhere_is_an_error_and_never_a_panic() {
+fn a_truncated_body_is_an_error_and_never_a_panic() {
     let body = FULL.trim();
     for length in 0..body.len() {
         assert!(SegmentIdentifyPayload::parse(&body.as_bytes()[..length]).is_err(), "{length}");
@@ -344,7 +348,7 @@ fn traits_made_in_the_program_are_checked_too() {
 
 proptest! {
     #[test]
-    fn a_timestamp_that_is_taken_is_what_jiff_reads_cut_to_milliseconds(
+    fn an_accepted_timestamp_is_what_jiff_reads_cut_to_milliseconds(
         text in "(19|20)[0-9]{2}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9]([.][0-9]{1,9})?(Z|[+-][01][0-9]:[0-5][0-9])"
     ) {
         let body = with(&format!(r#""timestamp":"{text}""#));

@@ -1,18 +1,15 @@
 //! The two ways a payload writes time: the call's `timestamp` (RFC 3339) and the date traits (ISO 8601).
 //!
-//! Invariant: a timestamp that is taken is a whole millisecond not before 1970, and an instant [`Timestamp`] can hold.
+//! Invariant: an accepted timestamp is a whole millisecond, not before 1970, and within the range of [`Timestamp`].
 //!
-//! It never asks for the time of day.
+//! jiff parses both, after the text was brought into a form that jiff reads as the two standards do.
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::fmt::temporal::Pieces;
 use jiff::tz::Offset;
 
-/// Reads an RFC 3339 date-time, cut (not rounded) to milliseconds.
-///
-/// We read the shape ourselves: jiff takes more than RFC 3339 (no seconds, no offset's minutes, time zone names), and
-/// fewer digits of a second.
+/// Reads an RFC 3339 date-time, cut (not rounded) to milliseconds. A leap second becomes the second before it.
 ///
 /// # Errors
 /// What is wrong, to be read after the field's name.
@@ -26,90 +23,39 @@ pub(super) fn read_timestamp(text: &str) -> Result<Timestamp, &'static str> {
     }
 }
 
-/// Whether a text is an ISO 8601 date, with or without a time and an offset; the day, or month and day, may be left out.
+/// Whether a text is an ISO 8601 date, with or without a time and an offset. The day, or month and day, may be left out.
 pub(super) fn is_iso8601_date(text: &str) -> bool {
-    let is_year_or_month = || {
-        let rest = &mut text.as_bytes();
-        let year = digits(rest, 4);
-        let month = if rest.is_empty() { Some(1) } else { one_of(rest, b"-").and_then(|_| digits(rest, 2)) };
-        rest.is_empty() && year.is_some() && month.is_some_and(|month| (1..=12).contains(&month))
+    // jiff wants all three. It also reads the annotations in brackets of RFC 9557, which are not ISO 8601.
+    let missing = match &*shape(text) {
+        "0000" => "-01-01",
+        "0000-00" => "-01",
+        _ => "",
     };
-    // Annotations in brackets are RFC 9557's, not ISO 8601's.
-    is_year_or_month() || (!text.contains('[') && Pieces::parse(text).is_ok())
+    !text.contains('[') && Pieces::parse(&format!("{text}{missing}")).is_ok()
 }
 
+/// jiff accepts more than RFC 3339 (a time without seconds, an offset without minutes, names of time zones) and fewer
+/// digits of a second. So the shape is checked first, and the digits after the third are cut.
 fn read_rfc3339(text: &str) -> Option<(DateTime, Offset)> {
-    let rest = &mut text.as_bytes();
-    let year = digits(rest, 4)?;
-    one_of(rest, b"-")?;
-    let month = digits(rest, 2)?;
-    one_of(rest, b"-")?;
-    let day = digits(rest, 2)?;
-    one_of(rest, b"Tt")?;
-    let hour = digits(rest, 2)?;
-    one_of(rest, b":")?;
-    let minute = digits(rest, 2)?;
-    one_of(rest, b":")?;
-    // A leap second; like the clocks of nearly all machines we do not count it.
-    let second = match digits(rest, 2)? {
-        60 => 59,
-        second => second,
-    };
-    let milliseconds = match one_of(rest, b".") {
-        Some(_) => read_milliseconds(rest)?,
-        None => 0,
-    };
-    let offset = read_offset(rest)?;
-    if !rest.is_empty() {
+    let (to_the_second, rest) = text.split_at_checked("2026-01-31T09:30:00".len())?;
+    let zone = rest.trim_start_matches(|character: char| character == '.' || character.is_ascii_digit());
+    let fraction = rest.strip_suffix(zone)?;
+    let is_rfc3339 = shape(to_the_second) == "0000-00-00T00:00:00"
+        && (fraction.is_empty() || fraction.len() > 1 && shape(fraction).trim_end_matches('0') == ".")
+        && matches!(&*shape(zone), "Z" | "+00:00" | "-00:00");
+    if !is_rfc3339 {
         return None;
     }
-    let [month, day, hour, minute, second] = [month, day, hour, minute, second].map(|part| i8::try_from(part).ok());
-    let local = DateTime::new(year, month?, day?, hour?, minute?, second?, i32::from(milliseconds) * 1_000_000).ok()?;
-    Some((local, offset))
+    let milliseconds = fraction.get(..".000".len()).unwrap_or(fraction);
+    let normalised = format!("{to_the_second}{milliseconds}{zone}");
+    let pieces = Pieces::parse(&normalised).ok()?;
+    // jiff takes offsets up to 25 hours.
+    let offset = pieces.to_numeric_offset().filter(|offset| offset.seconds().abs() < 24 * 60 * 60)?;
+    Some((pieces.date().to_datetime(pieces.time()?), offset))
 }
 
-/// The digits after the decimal point, however many; those after the third are cut.
-fn read_milliseconds(rest: &mut &[u8]) -> Option<i16> {
-    let count = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let significant = count.min(3);
-    let value = digits(rest, significant)?;
-    *rest = rest.get(count - significant..)?;
-    match significant {
-        1 => Some(value * 100),
-        2 => Some(value * 10),
-        3 => Some(value),
-        _ => None,
-    }
-}
-
-fn read_offset(rest: &mut &[u8]) -> Option<Offset> {
-    let sign = match one_of(rest, b"Zz+-")? {
-        b'+' => 1,
-        b'-' => -1,
-        _ => return Some(Offset::UTC),
-    };
-    let hours = digits(rest, 2).filter(|hours| *hours < 24)?;
-    one_of(rest, b":")?;
-    let minutes = digits(rest, 2).filter(|minutes| *minutes < 60)?;
-    Offset::from_seconds(sign * (i32::from(hours) * 3_600 + i32::from(minutes) * 60)).ok()
-}
-
-/// Takes `count` digits, at most four, off the front.
-fn digits(rest: &mut &[u8], count: usize) -> Option<i16> {
-    let (front, back) = rest.split_at_checked(count)?;
-    *rest = back;
-    front.iter().try_fold(0, |number: i16, byte| {
-        let digit = byte.is_ascii_digit().then(|| i16::from(byte - b'0'))?;
-        Some(number * 10 + digit)
-    })
-}
-
-/// Takes one byte off the front if it is one of these.
-fn one_of(rest: &mut &[u8], accepted: &[u8]) -> Option<u8> {
-    let (first, back) = rest.split_first()?;
-    if !accepted.contains(first) {
-        return None;
-    }
-    *rest = back;
-    Some(*first)
+/// The text in upper case, with a 0 for each ASCII digit.
+fn shape(text: &str) -> String {
+    let upper = text.chars().map(|character| character.to_ascii_uppercase());
+    upper.map(|character| if character.is_ascii_digit() { '0' } else { character }).collect()
 }

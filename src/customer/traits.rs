@@ -1,36 +1,36 @@
-//! What is known about a customer, and the types Segment gives the traits it reserves.
+//! The traits of a customer, and the types of the traits that Segment reserves.
 //!
-//! Invariants: the text is one whole JSON object that was checked; nothing in it is rebuilt, so `null`, `""`, the digits
-//! of numbers and the order of keys reach Segment as they came.
+//! Invariants: the text is one whole JSON object that was checked. Nothing in it is rebuilt, so `null`, `""`, the digits
+//! of numbers and the order of keys reach Segment as the caller wrote them.
 //!
-//! It does not look inside `address` and `company`, nor at traits Segment does not reserve.
+//! The members of `address` and `company`, and traits that Segment does not reserve, have no rules.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::Serialize;
 
-use super::address::{Address, find};
+use super::address::{Address, find_member};
 use super::error::{BrokenRules, PayloadError};
-use super::scan::{Fault, Scanner, Value};
+use super::scan::{JsonError, Scanner, Value};
 use super::time::is_iso8601_date;
 
-/// Segment drops an Identify with 300 traits or more, after a 200.
+/// Segment drops an Identify with 300 traits or more, although it answers 200.
 pub(super) const MAX_TRAITS: usize = 299;
 
-/// A customer's traits: the verbatim text of a checked JSON object.
+/// A customer's traits: the text of a checked JSON object, verbatim.
 #[derive(Clone, PartialEq, Eq)]
 pub struct UserTraits<'a> {
     json: Cow<'a, str>,
 }
 
 impl<'a> UserTraits<'a> {
-    /// Checks the text of a JSON object and keeps it as it is, white space around it aside.
+    /// Checks the text of a JSON object and keeps it verbatim, without the white space around it.
     ///
     /// # Errors
     /// As [`SegmentIdentifyPayload::parse`](super::SegmentIdentifyPayload::parse); the pointers begin with `/traits`.
     pub fn parse(json: &'a str) -> Result<Self, PayloadError> {
-        let mut scanner = Scanner::of(json);
+        let mut scanner = Scanner::from_text(json);
         let mut broken = BrokenRules::default();
         let traits = Self::read(&mut scanner, &mut broken)?;
         scanner.end()?;
@@ -40,10 +40,10 @@ impl<'a> UserTraits<'a> {
         }
     }
 
-    /// Writes a value as JSON and checks that.
+    /// Serialises a value as JSON and checks that.
     ///
     /// # Errors
-    /// As [`parse`](Self::parse); [`PayloadError::InvalidJson`] too if the value cannot be written.
+    /// As [`parse`](Self::parse); also [`PayloadError::InvalidJson`] if the value cannot be serialised.
     pub fn from_serialize(value: &impl Serialize) -> Result<UserTraits<'static>, PayloadError> {
         let json = serde_json::to_string(value).map_err(|error| PayloadError::InvalidJson {
             message: format!("the traits cannot be written as JSON: {error}"),
@@ -67,23 +67,23 @@ impl<'a> UserTraits<'a> {
         self.text("name")
     }
 
-    /// The trait `address`, if it is an object: those of its known members that are strings.
+    /// The known members of the trait `address` that are strings, if the trait is an object.
     pub fn address(&self) -> Option<Address> {
-        match find(&self.json, "address")? {
-            Value::Object(json) => Some(Address::of(json)),
+        match find_member(&self.json, "address")? {
+            Value::Object(json) => Some(Address::from_json(json)),
             _ => None,
         }
     }
 
     fn text(&self, name: &str) -> Option<Cow<'_, str>> {
-        match find(&self.json, name)? {
+        match find_member(&self.json, name)? {
             Value::String(text) => Some(text),
             _ => None,
         }
     }
 
-    /// Reads the next value and checks it; `None` if it is no object, which breaks a rule.
-    pub(super) fn read(scanner: &mut Scanner<'a>, broken: &mut BrokenRules) -> Result<Option<Self>, Fault> {
+    /// Reads and checks the next value. Returns `None` if it is not an object, which breaks a rule.
+    pub(super) fn read(scanner: &mut Scanner<'a>, broken: &mut BrokenRules) -> Result<Option<Self>, JsonError> {
         let Some((members, start)) = scanner.enter_object()? else {
             let kind = scanner.value()?.kind();
             broken.push_wrong_type("/traits", "an object", kind);
@@ -94,7 +94,7 @@ impl<'a> UserTraits<'a> {
         while let Some(name) = scanner.next_name(&members)? {
             count += 1;
             let value = scanner.value()?;
-            if let Some(expected) = Expected::of(&name) {
+            if let Some(expected) = TraitType::of_reserved(&name) {
                 expected.check(&name, &value, broken);
             }
         }
@@ -112,10 +112,10 @@ impl fmt::Debug for UserTraits<'_> {
     }
 }
 
-/// The traits Segment reserves, by the types it gives them (its Identify specification).
-pub(super) const RESERVED: [(Expected, &[&str]); 4] = [
+/// The traits that Segment reserves, by type, as in its Identify specification.
+pub(super) const RESERVED: [(TraitType, &[&str]); 4] = [
     (
-        Expected::String,
+        TraitType::String,
         &[
             "avatar",
             "description",
@@ -131,26 +131,26 @@ pub(super) const RESERVED: [(Expected, &[&str]); 4] = [
             "website",
         ],
     ),
-    (Expected::Number, &["age"]),
-    (Expected::Date, &["birthday", "createdAt"]),
-    (Expected::Object, &["address", "company"]),
+    (TraitType::Number, &["age"]),
+    (TraitType::Date, &["birthday", "createdAt"]),
+    (TraitType::Object, &["address", "company"]),
 ];
 
 /// The type of a reserved trait.
 #[derive(Clone, Copy)]
-pub(super) enum Expected {
+pub(super) enum TraitType {
     String,
     Number,
     Date,
     Object,
 }
 
-impl Expected {
-    fn of(name: &str) -> Option<Self> {
+impl TraitType {
+    fn of_reserved(name: &str) -> Option<Self> {
         RESERVED.iter().find(|(_, names)| names.contains(&name)).map(|(expected, _)| *expected)
     }
 
-    /// `null` removes a trait and `""` blanks it, so both pass for every type.
+    /// Accepts `null`, which removes a trait, and `""`, which blanks it, for every type.
     fn check(self, name: &str, value: &Value<'_>, broken: &mut BrokenRules) {
         let got = match (self, value) {
             (_, Value::Null) | (Self::String, Value::String(_)) => return,

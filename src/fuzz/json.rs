@@ -1,8 +1,8 @@
-//! What serde_json says about a JSON text, as the reference for the scanner: its grammar, and our own rules asked of it.
+//! The reference for the scanner: the grammar as serde_json has it, with the rules of our own checked on top.
 //!
-//! The two differ on purpose in four ways. serde_json passes over lone surrogates and invalid UTF-8 in strings that it skips;
-//! it takes a name twice; it gives up one level earlier, at 128, where it recurses, and at none where it does not; and it
-//! takes numbers beyond a double only as raw text. So texts are read piece by piece, as [`RawValue`]s.
+//! serde_json differs on purpose in four ways. It ignores lone surrogates and invalid UTF-8 in strings that it skips. It
+//! accepts a repeated name. It stops one level earlier, at 128, where it recurses, and nowhere where it does not. It accepts
+//! numbers beyond a double only as raw text. So the reference reads a text one level at a time, as [`RawValue`]s.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -34,35 +34,35 @@ impl<'de> Deserialize<'de> for Members {
     }
 }
 
-/// The names and raw values of an object, in their order; none if the text is no object, or a name no text.
+/// The names and raw values of an object, in order. `None` if the text is not an object, or a name is not valid text.
 pub(crate) fn members(text: &str) -> Option<Vec<(String, Box<RawValue>)>> {
     serde_json::from_str(text).ok().map(|Members(members)| members)
 }
 
-/// The value of a string.
+/// The value of a JSON string.
 pub(crate) fn string(text: &str) -> Option<String> {
     serde_json::from_str(text).ok()
 }
 
-/// Whether a text is JSON that we take.
-pub(crate) fn is_taken(text: &[u8]) -> bool {
+/// Whether a text is JSON that we accept.
+pub(crate) fn is_accepted(text: &[u8]) -> bool {
     std::str::from_utf8(text)
-        .is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok() && keeps_our_rules(text, 0))
+        .is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok() && keeps_stricter_rules(text, 0))
 }
 
-/// Our own three rules, asked of a text that serde_json has taken: depth, names, surrogates.
-fn keeps_our_rules(text: &str, level: usize) -> bool {
+/// Whether a text that serde_json accepts keeps our three rules more: depth, names, surrogates.
+fn keeps_stricter_rules(text: &str, level: usize) -> bool {
     let text = text.trim_matches([' ', '\t', '\r', '\n']);
     match text.as_bytes().first() {
         Some(b'"') => string(text).is_some(),
         Some(b'[') => {
             let items: Vec<Box<RawValue>> = serde_json::from_str(text).unwrap();
-            level < 128 && items.iter().all(|item| keeps_our_rules(item.get(), level + 1))
+            level < 128 && items.iter().all(|item| keeps_stricter_rules(item.get(), level + 1))
         }
         Some(b'{') => members(text).is_some_and(|members| {
             let names: BTreeSet<&str> = members.iter().map(|(name, _)| name.as_str()).collect();
-            let values_are_fine = || members.iter().all(|(_, value)| keeps_our_rules(value.get(), level + 1));
-            level < 128 && names.len() == members.len() && values_are_fine()
+            let values_keep_them = || members.iter().all(|(_, value)| keeps_stricter_rules(value.get(), level + 1));
+            level < 128 && names.len() == members.len() && values_keep_them()
         }),
         _ => true,
     }

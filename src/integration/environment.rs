@@ -1,11 +1,11 @@
-//! A client made from the environment, for programs that send now and then and keep no client of their own.
+//! A client made from the environment, for programs that send a customer now and then.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use super::{SegmentIntegrationResult, send_customer_to_segment_with_client};
+use super::service::{SegmentIntegrationResult, send_customer_to_segment_with_client};
 use crate::config;
 use crate::customer::SegmentIdentifyPayload;
 use crate::metrics::Metrics;
@@ -13,21 +13,21 @@ use crate::publisher::LiveClients;
 use crate::segment::{ErrorCode, Receipt, SegmentClient, SegmentClients, SegmentError};
 use crate::supervisor::Supervisor;
 
-/// A client with machinery of its own, which ends with it.
-struct OwnClient {
+/// A client that owns the tasks which send for it.
+struct EnvironmentClient {
     client: Box<dyn SegmentClient>,
-    machinery: Machinery,
+    tasks: EndOnDrop,
 }
 
-/// Ends what runs for the client when the client is gone.
-struct Machinery(Supervisor);
+/// Ends the client's tasks when it is dropped.
+struct EndOnDrop(Supervisor);
 
-/// A client with the settings of the environment, whose conversation must be over within `RELAY_REQUEST_TIMEOUT`. It owns
-/// its connections: a service makes [`LiveClients`] once instead, and injects it.
+/// Makes a client with the settings of the environment. Its outcome is there within `RELAY_REQUEST_TIMEOUT`. Each such
+/// client has connections of its own: a service makes [`LiveClients`] once and injects its clients instead.
 ///
 /// # Errors
-/// [`ErrorCode::NotConfigured`] with every problem of the settings, such as a missing write key, a line each; or if there
-/// is no tokio runtime to run in.
+/// [`ErrorCode::NotConfigured`] with every problem of the settings, such as a missing write key, one a line; or if it is
+/// not called in a tokio runtime.
 pub fn client_from_environment() -> Result<Box<dyn SegmentClient>, SegmentError> {
     let not_configured = |why: String| SegmentError::new(ErrorCode::NotConfigured, why);
     let settings = config::from_environment().map_err(|problems| not_configured(problems.to_string()))?;
@@ -37,10 +37,10 @@ pub fn client_from_environment() -> Result<Box<dyn SegmentClient>, SegmentError>
     let clients = LiveClients::start(settings.segment, Arc::new(metrics), &supervisor)
         .map_err(|error| not_configured(format!("{error:#}")))?;
     let client = clients.open(Instant::now() + settings.request_timeout, None, None);
-    Ok(Box::new(OwnClient { client, machinery: Machinery(supervisor) }))
+    Ok(Box::new(EnvironmentClient { client, tasks: EndOnDrop(supervisor) }))
 }
 
-/// Sends a customer through a client made from the environment, and ends the client.
+/// Sends a customer through a client that is made from the environment and then closed.
 ///
 /// # Errors
 /// As [`client_from_environment`] and [`send_customer_to_segment_with_client`].
@@ -52,7 +52,7 @@ pub async fn send_customer_to_segment(payload: &SegmentIdentifyPayload<'_>) -> S
 }
 
 #[async_trait]
-impl SegmentClient for OwnClient {
+impl SegmentClient for EnvironmentClient {
     fn identify(&mut self, payload: &SegmentIdentifyPayload<'_>) -> Result<(), SegmentError> {
         self.client.identify(payload)
     }
@@ -62,14 +62,14 @@ impl SegmentClient for OwnClient {
     }
 
     async fn close_and_flush(self: Box<Self>) -> Result<(), SegmentError> {
-        let Self { client, machinery } = *self;
+        let Self { client, tasks } = *self;
         let closed = client.close_and_flush().await;
-        drop(machinery);
+        drop(tasks);
         closed
     }
 }
 
-impl Drop for Machinery {
+impl Drop for EndOnDrop {
     fn drop(&mut self) {
         self.0.cancel();
     }

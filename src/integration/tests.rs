@@ -1,4 +1,4 @@
-//! The service over a client that keeps state; the two ways in from the environment, in processes of their own.
+//! The service with a client that keeps state, and with a client from the environment, each in a process of its own.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -9,22 +9,22 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use super::{
-    ErrorCode, Receipt, Report, SegmentClient, SegmentError, SegmentIntegrationResult, send_customer_to_segment,
-    send_customer_to_segment_with_client,
-};
+use super::environment::send_customer_to_segment;
+use super::report::ResultReport;
+use super::service::{SegmentIntegrationResult, send_customer_to_segment_with_client};
 use crate::customer::SegmentIdentifyPayload;
 use crate::sandbox;
+use crate::segment::{ErrorCode, Receipt, SegmentClient, SegmentError};
 
 const ADA: &str = r#"{"userId":"c-1042","traits":{"email":"ada@example.com","plan":"pro"}}"#;
 
-/// Segment and the way to it, in memory: what is handed over waits until it is flushed.
+/// A client and Segment in memory: a call waits until it is flushed.
 #[derive(Default)]
 struct FakeClient {
-    /// Why identify fails, if it does.
-    unfit: Option<SegmentError>,
-    /// Why Segment does not accept what is flushed, if it does not.
-    refusal: Option<SegmentError>,
+    /// The error of `identify`, if it fails.
+    identify_error: Option<SegmentError>,
+    /// The error of `flush`, if it fails.
+    flush_error: Option<SegmentError>,
     waiting: Vec<(String, String)>,
     accepted: Vec<(String, String)>,
     flushes: usize,
@@ -39,7 +39,7 @@ impl FakeClient {
 #[async_trait]
 impl SegmentClient for FakeClient {
     fn identify(&mut self, payload: &SegmentIdentifyPayload<'_>) -> Result<(), SegmentError> {
-        match self.unfit.clone() {
+        match self.identify_error.clone() {
             Some(error) => Err(error),
             None => {
                 self.waiting.push((payload.user_id.clone().into_owned(), payload.traits.as_json().to_owned()));
@@ -51,7 +51,7 @@ impl SegmentClient for FakeClient {
     async fn flush(&mut self) -> Result<Receipt, SegmentError> {
         self.flushes += 1;
         let flushed = std::mem::take(&mut self.waiting);
-        match self.refusal.clone() {
+        match self.flush_error.clone() {
             Some(error) => Err(error),
             None => {
                 self.accepted.extend(flushed);
@@ -74,11 +74,11 @@ async fn send(client: &mut FakeClient, body: &str) -> SegmentIntegrationResult {
 }
 
 fn report(result: &SegmentIntegrationResult) -> Value {
-    serde_json::to_value(Report(result)).unwrap()
+    serde_json::to_value(ResultReport(result)).unwrap()
 }
 
 #[tokio::test]
-async fn a_customer_is_identified_then_flushed_and_has_a_receipt() {
+async fn a_customer_is_identified_then_flushed_and_gets_a_receipt() {
     let mut client = FakeClient::default();
     assert_eq!(send(&mut client, ADA).await, Ok(Receipt::accepted("m-1".to_owned())));
     assert_eq!(client.accepted, [("c-1042".to_owned(), r#"{"email":"ada@example.com","plan":"pro"}"#.to_owned())]);
@@ -96,22 +96,22 @@ async fn the_injected_client_gets_every_customer_in_order() {
 }
 
 #[tokio::test]
-async fn after_a_failed_identify_nothing_is_flushed_and_the_error_is_the_clients_own() {
+async fn after_a_failed_identify_nothing_is_flushed_and_the_clients_error_is_returned() {
     let too_large = SegmentError::new(ErrorCode::MessageTooLarge, "the call is 40000 bytes");
-    let mut client = FakeClient { unfit: Some(too_large.clone()), ..FakeClient::default() };
+    let mut client = FakeClient { identify_error: Some(too_large.clone()), ..FakeClient::default() };
     assert_eq!(send(&mut client, ADA).await, Err(too_large));
     assert!(client.is_untouched());
 }
 
 #[tokio::test]
-async fn a_failed_flush_comes_back_word_for_word() {
+async fn the_error_of_a_failed_flush_is_returned_unchanged() {
     let refusal =
         SegmentError::new(ErrorCode::RateLimited, "slow down, \"friend\"").retry_after(Duration::from_secs(7));
-    let mut client = FakeClient { refusal: Some(refusal.clone()), ..FakeClient::default() };
+    let mut client = FakeClient { flush_error: Some(refusal.clone()), ..FakeClient::default() };
     assert_eq!(send(&mut client, ADA).await, Err(refusal));
     assert!(client.accepted.is_empty());
-    client.refusal = None;
-    assert!(send(&mut client, ADA).await.is_ok(), "one failure is not the next customer's");
+    client.flush_error = None;
+    assert!(send(&mut client, ADA).await.is_ok(), "a failure does not affect the next customer");
 }
 
 #[tokio::test]
@@ -128,7 +128,7 @@ async fn the_client_is_never_called_for_a_user_id_that_must_not_be_sent() {
 }
 
 #[tokio::test]
-async fn nor_for_another_id_that_segment_would_drop_in_silence() {
+async fn the_client_is_never_called_for_another_id_that_segment_would_drop_silently() {
     let too_long = "x".repeat(100);
     for (message_id, anonymous_id) in [(Some(""), None), (Some(&*too_long), None), (None, Some("")), (None, Some("0"))]
     {
@@ -143,30 +143,30 @@ async fn nor_for_another_id_that_segment_would_drop_in_silence() {
 }
 
 #[test]
-fn a_report_of_success_says_just_that() {
+fn the_report_of_a_success_has_no_other_field() {
     let accepted = Ok(Receipt::accepted("m-1".to_owned()));
-    assert_eq!(serde_json::to_string(&Report(&accepted)).unwrap(), r#"{"success":true}"#);
+    assert_eq!(serde_json::to_string(&ResultReport(&accepted)).unwrap(), r#"{"success":true}"#);
 }
 
 #[test]
-fn a_report_of_failure_has_the_message_and_the_code() {
+fn the_report_of_a_failure_has_the_message_and_the_code() {
     let refused = Err(SegmentError::new(ErrorCode::Rejected, "Segment: malformed JSON").retry_after(Duration::ZERO));
     let expected =
         json!({"success": false, "error": {"message": "Segment: malformed JSON", "code": "segment_rejected"}});
     assert_eq!(report(&refused), expected);
 }
 
-/// Runs the test `name` of this file again, in a process of its own with exactly these variables: a process with threads
-/// cannot change its environment soundly. Returns what that process printed; [`is_own_process`] tells it apart.
+/// Runs the test `name` of this file again, in a process of its own with exactly these variables, because a process with
+/// threads cannot change its environment soundly. Returns the output. In the new process [`is_own_process`] is true.
 fn in_own_process(name: &str, variables: &[(&str, &str)]) -> String {
     let mut again = Command::new(std::env::current_exe().unwrap());
     again.env_clear().env(OWN_PROCESS, "1").envs(variables.iter().copied());
-    // Where coverage goes, if it is measured.
+    // The file for coverage, if it is measured.
     again.envs(std::env::var_os("LLVM_PROFILE_FILE").map(|file| ("LLVM_PROFILE_FILE", file)));
     let ended = again.args(["--exact", &format!("integration::tests::{name}"), "--nocapture"]).output().unwrap();
     let printed = String::from_utf8_lossy(&ended.stdout).into_owned();
     assert!(ended.status.success(), "{printed}\n{}", String::from_utf8_lossy(&ended.stderr));
-    assert!(printed.contains("1 passed"), "no test has this name any more: {printed}");
+    assert!(printed.contains("1 passed"), "no test has this name: {printed}");
     printed
 }
 
@@ -177,9 +177,9 @@ fn is_own_process() -> bool {
 }
 
 #[tokio::test]
-async fn without_a_write_key_the_result_is_an_error_that_names_it() {
+async fn without_a_write_key_the_result_is_an_error_that_names_the_setting() {
     if !is_own_process() {
-        in_own_process("without_a_write_key_the_result_is_an_error_that_names_it", &[]);
+        in_own_process("without_a_write_key_the_result_is_an_error_that_names_the_setting", &[]);
         return;
     }
     let result = send_customer_to_segment(&payload(ADA)).await;
@@ -190,7 +190,7 @@ async fn without_a_write_key_the_result_is_an_error_that_names_it() {
 }
 
 #[tokio::test]
-async fn with_a_write_key_the_customer_goes_to_the_endpoint_of_the_environment() {
+async fn with_a_write_key_the_customer_is_sent_to_the_endpoint_of_the_environment() {
     if is_own_process() {
         let receipt = send_customer_to_segment(&payload(ADA)).await.unwrap();
         println!("receipt: {}", receipt.message_id);
@@ -202,7 +202,7 @@ async fn with_a_write_key_the_customer_goes_to_the_endpoint_of_the_environment()
         let own_process = move || {
             let endpoint = format!("http://{address}");
             let variables = [("SEGMENT_WRITE_KEY", "wk-test"), ("SEGMENT_ENDPOINT", &endpoint)];
-            let name = "with_a_write_key_the_customer_goes_to_the_endpoint_of_the_environment";
+            let name = "with_a_write_key_the_customer_is_sent_to_the_endpoint_of_the_environment";
             (in_own_process(name, &variables), get(address, "/events"))
         };
         tokio::task::spawn_blocking(own_process).await.unwrap()
@@ -217,7 +217,7 @@ async fn with_a_write_key_the_customer_goes_to_the_endpoint_of_the_environment()
     assert!(printed.contains(&format!("receipt: {message_id}")), "{printed}");
 }
 
-/// The body of an answer, asked for in the simplest HTTP there is.
+/// The body of the answer to a GET over HTTP/1.0.
 fn get(address: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();

@@ -68,7 +68,7 @@ impl SegmentClients for OutboxClients {
 #[async_trait]
 impl SegmentClient for OutboxClient {
     fn identify(&mut self, payload: &SegmentIdentifyPayload<'_>) -> Result<(), SegmentError> {
-        let (message_id, has_key) = self.shared.message_ids.of(payload, self.key.as_ref());
+        let (message_id, has_key) = self.shared.message_ids.id_for(payload, self.key.as_ref());
         let call = Call::new(payload, &message_id, Timestamp::now())?;
         let record = || KeyRecord { key: digest(&[message_id.as_bytes()]), body: fingerprint(payload) };
         let key = has_key.then(record);

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::ticket::{Refused, Ticket};
-use crate::segment::{Call, milliseconds, string};
+use crate::segment::{Call, rfc3339_milliseconds, write_json_string};
 
 /// Segment's limit for one request, in calls. More are dropped in silence after a 200.
 pub(super) const MAX_CALLS: usize = 2_500;
@@ -140,9 +140,9 @@ impl Batch {
             out.extend_from_slice(taken.call.json());
         }
         out.extend_from_slice(br#"],"writeKey":"#);
-        string(&mut out, write_key);
+        write_json_string(&mut out, write_key);
         out.extend_from_slice(br#","sentAt":""#);
-        out.extend_from_slice(milliseconds(sent_at).as_bytes());
+        out.extend_from_slice(rfc3339_milliseconds(sent_at).as_bytes());
         out.extend_from_slice(br#""}"#);
         out
     }

@@ -107,7 +107,7 @@ impl SegmentClients for LiveClients {
 #[async_trait]
 impl SegmentClient for LiveClient {
     fn identify(&mut self, payload: &SegmentIdentifyPayload<'_>) -> Result<(), SegmentError> {
-        let (message_id, _has_key) = self.message_ids.of(payload, self.key.as_ref());
+        let (message_id, _has_key) = self.message_ids.id_for(payload, self.key.as_ref());
         let call = Call::new(payload, &message_id, Timestamp::now())?;
         let (ticket, claim) = ticket(self.deadline);
         self.dispatch.hand_over(Taken { call, ticket })?;

@@ -1,29 +1,28 @@
-//! A call: one Identify in the bytes Segment will get, serialised once and never parsed or rebuilt again.
+//! A call: one Identify as the bytes that Segment gets. It is serialised once and never parsed or rebuilt.
 //!
-//! The keys stand in the order in which Segment's own SDK for Node writes them (`timestamp, integrations, type, userId,
-//! traits, context, anonymousId, messageId`). What the caller sent as JSON (`traits`, `context`, `integrations`) is copied
-//! verbatim.
+//! The keys have the order in which Segment's SDK for Node writes them (`timestamp, integrations, type, userId, traits,
+//! context, anonymousId, messageId`). `traits`, `context` and `integrations` are copied verbatim from the caller's JSON.
 
 use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use serde::Serialize;
 
 use super::error::{ErrorCode, SegmentError};
+use super::wire::{rfc3339_milliseconds, write_json_string};
 use crate::customer::{Context, SegmentIdentifyPayload};
 
-/// Segment's limit for one message, in bytes of uncompressed JSON.
+/// Segment's limit for one call, in bytes of uncompressed JSON.
 pub const MAX_CALL_BYTES: usize = 32_768;
 
-/// What a call adds to its traits and context, in bytes, generously: one allocation is enough.
+/// Upper estimate of the bytes around traits and context, so that one allocation is enough.
 const ENVELOPE_BYTES: usize = 384;
 
-/// Who speaks, as Segment's SDKs say it in `context.library`.
+/// The sender's name and version, in `context.library` as Segment's SDKs write it.
 const LIBRARY: &str = concat!(r#""library":{"name":"segment-relay","version":""#, env!("CARGO_PKG_VERSION"), r#""}"#);
 
-/// One Identify call in its wire form.
+/// One Identify call as it is sent.
 #[derive(Clone)]
 pub struct Call {
     user_id: Arc<str>,
@@ -31,12 +30,16 @@ pub struct Call {
 }
 
 impl Call {
-    /// Serialises a payload. `taken` is when the relay took it: the timestamp, unless the caller gave one.
+    /// Serialises a payload. `received_at` is the timestamp, unless the caller gave one.
     ///
     /// # Errors
     /// [`ErrorCode::MessageTooLarge`] over [`MAX_CALL_BYTES`].
-    pub fn new(payload: &SegmentIdentifyPayload<'_>, message_id: &str, taken: Timestamp) -> Result<Self, SegmentError> {
-        let json = wire(payload, message_id, taken);
+    pub fn new(
+        payload: &SegmentIdentifyPayload<'_>,
+        message_id: &str,
+        received_at: Timestamp,
+    ) -> Result<Self, SegmentError> {
+        let json = serialize(payload, message_id, received_at);
         if json.len() > MAX_CALL_BYTES {
             return Err(SegmentError::new(
                 ErrorCode::MessageTooLarge,
@@ -46,56 +49,56 @@ impl Call {
         Ok(Self { user_id: Arc::from(&*payload.user_id), json: json.into() })
     }
 
-    /// A call that was serialised before, such as one that was stored.
+    /// A call that is serialised already, such as one from the outbox.
     pub fn from_wire(user_id: Arc<str>, json: Bytes) -> Self {
         Self { user_id, json }
     }
 
-    /// UserFilter call this is; calls of one user are sent in order.
+    /// The user of the call. Calls of one user are sent in order.
     pub fn user_id(&self) -> &Arc<str> {
         &self.user_id
     }
 
-    /// The bytes Segment gets.
+    /// The bytes that Segment gets.
     pub fn json(&self) -> &Bytes {
         &self.json
     }
 }
 
 impl fmt::Debug for Call {
-    /// Its size: what is in it is personal.
+    /// Shows the size alone, because the content is personal.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Call({} bytes)", self.json.len())
     }
 }
 
-fn wire(payload: &SegmentIdentifyPayload<'_>, message_id: &str, taken: Timestamp) -> Vec<u8> {
+fn serialize(payload: &SegmentIdentifyPayload<'_>, message_id: &str, received_at: Timestamp) -> Vec<u8> {
     let traits = payload.traits.as_json();
     let context = payload.context.as_ref().map_or("", Context::as_json);
     let integrations = payload.integrations.as_deref().unwrap_or("{}");
     let mut out =
         Vec::with_capacity(ENVELOPE_BYTES + traits.len() + context.len() + integrations.len() + payload.user_id.len());
     out.extend_from_slice(br#"{"timestamp":""#);
-    out.extend_from_slice(milliseconds(payload.timestamp.unwrap_or(taken)).as_bytes());
+    out.extend_from_slice(rfc3339_milliseconds(payload.timestamp.unwrap_or(received_at)).as_bytes());
     out.extend_from_slice(br#"","integrations":"#);
     out.extend_from_slice(integrations.as_bytes());
     out.extend_from_slice(br#","type":"identify","userId":"#);
-    string(&mut out, &payload.user_id);
+    write_json_string(&mut out, &payload.user_id);
     out.extend_from_slice(br#","traits":"#);
     out.extend_from_slice(traits.as_bytes());
     out.extend_from_slice(br#","context":"#);
     push_context(&mut out, payload.context.as_ref());
     if let Some(anonymous_id) = &payload.anonymous_id {
         out.extend_from_slice(br#","anonymousId":"#);
-        string(&mut out, anonymous_id);
+        write_json_string(&mut out, anonymous_id);
     }
     out.extend_from_slice(br#","messageId":"#);
-    string(&mut out, message_id);
+    write_json_string(&mut out, message_id);
     out.push(b'}');
     out
 }
 
-/// The caller's context as it is, with our library in front unless it names its own.
+/// Appends the caller's context verbatim, with our library in front unless the caller gave one.
 fn push_context(out: &mut Vec<u8>, context: Option<&Context<'_>>) {
     match context {
         Some(context) if context.has_library() => out.extend_from_slice(context.as_json().as_bytes()),
@@ -103,7 +106,7 @@ fn push_context(out: &mut Vec<u8>, context: Option<&Context<'_>>) {
             out.push(b'{');
             out.extend_from_slice(LIBRARY.as_bytes());
             out.push(b',');
-            // An object's text begins with its brace.
+            // The text of an object begins with its brace.
             out.extend_from_slice(&context.as_json().as_bytes()[1..]);
         }
         _ => {
@@ -112,17 +115,6 @@ fn push_context(out: &mut Vec<u8>, context: Option<&Context<'_>>) {
             out.push(b'}');
         }
     }
-}
-
-/// UTC with exactly three digits of milliseconds and `Z`: Segment was seen not to process microseconds.
-pub(crate) fn milliseconds(at: Timestamp) -> String {
-    format!("{at:.3}")
-}
-
-/// A string as JSON.
-pub(crate) fn string(out: &mut Vec<u8>, text: &str) {
-    // Writing a str into memory cannot fail.
-    let _ = text.serialize(&mut serde_json::Serializer::new(out));
 }
 
 #[cfg(test)]
@@ -143,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_has_the_official_shape_in_the_official_order() {
+    fn a_call_has_the_fields_and_the_order_of_segments_sdk() {
         assert_eq!(
             call(r#"{"userId":"c-1","traits":{"plan":"pro"}}"#),
             format!(
@@ -164,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn the_callers_context_keeps_its_own_library_or_gets_ours() {
+    fn a_context_keeps_its_own_library_or_gets_ours() {
         let library = |context: &str| -> Value {
             let sent = call(&format!(r#"{{"userId":"c-1","traits":{{}},"context":{context}}}"#));
             serde_json::from_str::<Value>(&sent).unwrap()["context"].take()
@@ -176,13 +168,13 @@ mod tests {
     }
 
     #[test]
-    fn a_user_id_is_escaped_again() {
+    fn a_user_id_is_escaped_as_json() {
         let sent = call(r#"{"userId":"a\"\\\u0001é","traits":{}}"#);
         assert_eq!(serde_json::from_str::<Value>(&sent).unwrap()["userId"], "a\"\\\u{1}é");
     }
 
     #[test]
-    fn a_timestamp_with_a_zone_is_sent_as_utc_in_milliseconds() {
+    fn a_timestamp_with_an_offset_is_sent_as_utc_in_milliseconds() {
         let sent = call(r#"{"userId":"c-1","traits":{},"timestamp":"2024-02-29T23:59:59.123999+02:00"}"#);
         assert!(sent.starts_with(r#"{"timestamp":"2024-02-29T21:59:59.123Z""#), "{sent}");
     }

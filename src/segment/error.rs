@@ -1,55 +1,55 @@
-//! Why a call was not accepted, in one value: words for a reader, a code for a program.
+//! Why a call failed: a message for people and a code for programs.
 
 use std::fmt;
 use std::time::Duration;
 
-/// What a caller is told to wait when nobody can say how long the trouble lasts: the smallest whole number of seconds.
+/// The `retry_after` where nobody knows how long the failure lasts: the smallest whole number of seconds.
 pub const MIN_RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// A call that Segment did not accept, or may not have accepted.
+/// The failure of a call that Segment did not accept, or may not have accepted.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SegmentError {
-    /// What happened, in words; Segment's own are kept where it gave any. May name the customer: never logged.
+    /// What happened, in Segment's words where it gave any. They may name the customer and are never logged.
     pub message: String,
     /// What happened, for programs.
     pub code: ErrorCode,
-    /// When trying again makes sense, if it does.
+    /// The pause before a retry makes sense, if a retry makes sense at all.
     pub retry_after: Option<Duration>,
 }
 
-/// The codes of the contract that a client can end with.
+/// The error codes of the interface that a client can return.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorCode {
-    /// The payload breaks a rule that is checked before anything is sent.
+    /// The payload breaks a rule. Nothing was sent.
     InvalidPayload,
-    /// The call is over 32,768 bytes as sent.
+    /// The call has more than 32,768 bytes as sent.
     MessageTooLarge,
     /// No write key is set.
     NotConfigured,
-    /// There was no room, or no time, to send the call. It was not sent.
+    /// There was no capacity or no time to send the call. It was not sent.
     Overloaded,
     /// Segment refused this call for good.
     Rejected,
-    /// Segment refused our credentials.
+    /// Segment refused the write key.
     Unauthorized,
-    /// What answers is not Segment's API.
+    /// The endpoint does not answer as Segment's API does.
     Misconfigured,
-    /// Segment failed or could not be reached; the call was certainly not accepted.
+    /// Segment failed or could not be reached. The call was certainly not accepted.
     Unavailable,
-    /// Segment told us to wait for longer than the deadline; the call was certainly not accepted.
+    /// Segment asked for a pause that ends after the deadline. The call was certainly not accepted.
     RateLimited,
-    /// An attempt ended without an answer: the call may have been accepted.
+    /// An attempt ended without an answer. The call may have been accepted.
     Timeout,
-    /// The relay is going down. The call was not accepted.
+    /// The relay is shutting down. The call was not accepted.
     ShuttingDown,
-    /// The idempotency key came with another payload before.
+    /// The idempotency key was used with another payload before.
     KeyReused,
-    /// The commit was not confirmed in time: the call may have been stored.
+    /// The commit was not confirmed in time. The call may have been stored.
     OutboxTimeout,
 }
 
 impl ErrorCode {
-    /// As it stands in the contract.
+    /// The code as it is written in JSON and documented in the README.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::InvalidPayload => "invalid_payload",
@@ -70,12 +70,12 @@ impl ErrorCode {
 }
 
 impl SegmentError {
-    /// An error after which trying again has no set time.
+    /// An error without `retry_after`.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { message: message.into(), code, retry_after: None }
     }
 
-    /// The same error, worth another try after `pause`.
+    /// The same error with `retry_after` set to `pause`.
     #[must_use]
     pub fn retry_after(self, pause: Duration) -> Self {
         Self { retry_after: Some(pause), ..self }
@@ -83,7 +83,7 @@ impl SegmentError {
 }
 
 impl fmt::Debug for SegmentError {
-    /// Without the message, which may name the customer.
+    /// Leaves out the message, which may name the customer.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("SegmentError");
         shown.field("code", &self.code).field("retry_after", &self.retry_after).finish_non_exhaustive()

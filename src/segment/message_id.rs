@@ -1,8 +1,9 @@
-//! The `messageId` of a call: Segment's dedupe key, the same on every attempt.
+//! The `messageId` of a call. Segment drops a call whose `messageId` it has seen, so it is the same on every attempt.
 //!
-//! Segment dedupes across all of a workspace's sources for about a day, so an id made from a caller's key is namespaced
-//! (`relay-`), and keyed, so that nobody who knows the caller's key can guess it and have a customer swallowed. Never made from the content
-//! alone: a real change from A to B and back to A would be lost.
+//! Segment compares ids across all sources of a workspace for about a day. An id made from a caller's key is therefore
+//! namespaced (`relay-`) and keyed with the write key: somebody who knows the caller's key cannot compute the id, send it
+//! first and so have a customer dropped. An id is never made from the content alone, because a real change from A to B and
+//! back to A would be lost.
 
 use std::fmt::Write;
 
@@ -13,16 +14,16 @@ use uuid::Uuid;
 
 use crate::customer::SegmentIdentifyPayload;
 
-/// What a caller gave us to recognise a repeated request by.
+/// What a caller sends so that a repeated request is recognised.
 #[derive(Clone, PartialEq, Eq)]
 pub struct IdempotencyKey {
-    /// The header it came in: two kinds never collide.
+    /// The header it came in. Keys of two kinds never collide.
     pub kind: KeyKind,
-    /// The header's bytes, not empty, without NUL (HTTP forbids it).
+    /// The header's value: not empty, and without NUL (HTTP forbids it).
     pub value: Vec<u8>,
 }
 
-/// The headers that carry an idempotency key, the first that is there wins.
+/// The headers that carry an idempotency key. The first that is present counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyKind {
     /// `webhook-id` (Standard Webhooks).
@@ -48,6 +49,8 @@ pub struct MessageIds {
 }
 
 impl MessageIds {
+    /// Keys the ids with this write key.
+    ///
     /// # Errors
     /// Never: HMAC takes keys of any length.
     pub fn new(write_key: &str) -> anyhow::Result<Self> {
@@ -55,24 +58,24 @@ impl MessageIds {
         Ok(Self { keyed })
     }
 
-    /// The id of this payload's call, and whether it comes from a key.
-    pub fn of(&self, payload: &SegmentIdentifyPayload<'_>, key: Option<&IdempotencyKey>) -> (String, bool) {
+    /// The id of this payload's call, and whether a repeated request gets the same id.
+    pub fn id_for(&self, payload: &SegmentIdentifyPayload<'_>, key: Option<&IdempotencyKey>) -> (String, bool) {
         match (&payload.message_id, key) {
             (Some(message_id), _) => (message_id.clone().into_owned(), true),
-            (None, Some(key)) => (self.under(key, &payload.user_id), true),
-            (None, None) => (Self::fresh(), false),
+            (None, Some(key)) => (self.id_under_key(key, &payload.user_id), true),
+            (None, None) => (Self::random_id(), false),
         }
     }
 
-    /// A new id, for a call without a key.
-    fn fresh() -> String {
+    /// A random id, for a call without a key.
+    fn random_id() -> String {
         Uuid::new_v4().hyphenated().to_string()
     }
 
-    /// The id of this user's call under this key: stable, and another one for another user.
-    fn under(&self, key: &IdempotencyKey, user_id: &str) -> String {
+    /// The id of this user's call under this key. It is stable, and differs from any other user's.
+    fn id_under_key(&self, key: &IdempotencyKey, user_id: &str) -> String {
         let mut mac = self.keyed.clone();
-        // Neither the kind nor the key can hold a NUL, so the three parts cannot run into each other.
+        // Neither the kind nor the key can hold a NUL, so the boundaries of the three parts are unambiguous.
         for part in [key.kind.header().as_bytes(), b"\0", &key.value, b"\0", user_id.as_bytes()] {
             mac.update(part);
         }
@@ -95,32 +98,32 @@ mod tests {
     }
 
     #[test]
-    fn the_same_key_and_user_give_the_same_id_within_segments_limit() {
+    fn the_same_key_and_user_give_the_same_id_within_segments_length_limit() {
         let key = key(KeyKind::WebhookId, "msg_1");
-        let id = MessageIds::new("wk").unwrap().under(&key, "c-1");
-        assert_eq!(id, MessageIds::new("wk").unwrap().under(&key, "c-1"));
+        let id = MessageIds::new("wk").unwrap().id_under_key(&key, "c-1");
+        assert_eq!(id, MessageIds::new("wk").unwrap().id_under_key(&key, "c-1"));
         assert!(id.starts_with("relay-") && id.len() <= 99, "{id}");
     }
 
     #[test]
     fn another_user_key_kind_or_write_key_gives_another_id() {
         let ids = MessageIds::new("wk").unwrap();
-        let id = ids.under(&key(KeyKind::WebhookId, "msg_1"), "c-1");
-        assert_ne!(id, ids.under(&key(KeyKind::WebhookId, "msg_1"), "c-2"));
-        assert_ne!(id, ids.under(&key(KeyKind::WebhookId, "msg_2"), "c-1"));
-        assert_ne!(id, ids.under(&key(KeyKind::IdempotencyKey, "msg_1"), "c-1"));
-        assert_ne!(id, MessageIds::new("other").unwrap().under(&key(KeyKind::WebhookId, "msg_1"), "c-1"));
+        let id = ids.id_under_key(&key(KeyKind::WebhookId, "msg_1"), "c-1");
+        assert_ne!(id, ids.id_under_key(&key(KeyKind::WebhookId, "msg_1"), "c-2"));
+        assert_ne!(id, ids.id_under_key(&key(KeyKind::WebhookId, "msg_2"), "c-1"));
+        assert_ne!(id, ids.id_under_key(&key(KeyKind::IdempotencyKey, "msg_1"), "c-1"));
+        assert_ne!(id, MessageIds::new("other").unwrap().id_under_key(&key(KeyKind::WebhookId, "msg_1"), "c-1"));
     }
 
     #[test]
-    fn an_id_is_the_hmac_with_the_write_key_that_anyone_can_check() {
+    fn an_id_is_the_hmac_that_openssl_computes_with_the_write_key() {
         // printf 'webhook-id\0msg_1\0c-1' | openssl dgst -sha256 -hmac wk
-        let id = MessageIds::new("wk").unwrap().under(&key(KeyKind::WebhookId, "msg_1"), "c-1");
+        let id = MessageIds::new("wk").unwrap().id_under_key(&key(KeyKind::WebhookId, "msg_1"), "c-1");
         assert_eq!(id, "relay-1349fd573997c25b0f64b114a855534318e7b6d6983a7681dbd6744bc86246e1");
     }
 
     #[test]
-    fn ids_without_a_key_are_never_the_same() {
-        assert_ne!(MessageIds::fresh(), MessageIds::fresh());
+    fn ids_without_a_key_differ() {
+        assert_ne!(MessageIds::random_id(), MessageIds::random_id());
     }
 }

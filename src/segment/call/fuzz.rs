@@ -1,20 +1,20 @@
-//! Fuzz target `payload`: a body of any bytes, and the call that is made of it, against serde_json and a second reading of
-//! the rules.
+//! Fuzz target `payload`: any body, and the call made of it, compared with serde_json and a second implementation of the
+//! rules.
 //!
-//! Dates alone are not judged a second time: jiff reads them here and there.
+//! Only dates are not checked a second time, because jiff would read them in both.
 
 use std::collections::BTreeMap;
 
 use jiff::{Timestamp, ToSpan};
 use serde_json::value::RawValue;
 
-use super::{Call, MAX_CALL_BYTES, milliseconds};
+use super::{Call, MAX_CALL_BYTES};
 use crate::customer::{BrokenRule, PayloadError, SegmentIdentifyPayload};
 use crate::fuzz::hold;
-use crate::fuzz::json::{is_taken, members, string};
-use crate::segment::ErrorCode;
+use crate::fuzz::json::{is_accepted, members, string};
+use crate::segment::{ErrorCode, rfc3339_milliseconds};
 
-/// What stands in the corpus where only a value may be, so no message may have it.
+/// The corpus has it only in values, so no message may contain it.
 const CANARY: &str = "canary";
 
 const NESTED: &str = "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[";
@@ -77,10 +77,10 @@ fn object(text: &str) -> Option<Members> {
     members(text).map(|members| members.into_iter().collect())
 }
 
-/// Whether the rules of `POST /customers` are kept, read once more; `None` if that rests on a date.
-fn is_fit(body: &str) -> Option<bool> {
+/// Whether a body keeps the rules of `POST /customers`. `None` if that depends on a date.
+fn keeps_the_rules(body: &str) -> Option<bool> {
     let Some(fields) = object(body) else { return Some(false) };
-    let mut rests_on_a_date = false;
+    let mut depends_on_a_date = false;
     let is_id = |id: String| {
         !id.trim().is_empty() && !id.trim_matches(['0', '-']).is_empty() && !["-1", "null", "anonymous"].contains(&&*id)
     };
@@ -95,37 +95,37 @@ fn is_fit(body: &str) -> Option<bool> {
             "type" => is_null || text.as_deref() == Some("identify"),
             "context" | "integrations" => is_null || value.get().starts_with('{'),
             "timestamp" => {
-                rests_on_a_date |= text.is_some();
+                depends_on_a_date |= text.is_some();
                 is_null || text.is_some()
             }
             "traits" => object(value.get()).is_some_and(|traits| {
-                traits.len() < 300 && traits.iter().all(|(name, value)| is_trait(name, value, &mut rests_on_a_date))
+                traits.len() < 300 && traits.iter().all(|(name, value)| is_trait(name, value, &mut depends_on_a_date))
             }),
             _ => false,
         };
     }
-    (!is_kept || !rests_on_a_date).then_some(is_kept)
+    (!is_kept || !depends_on_a_date).then_some(is_kept)
 }
 
-fn is_trait(name: &str, value: &RawValue, rests_on_a_date: &mut bool) -> bool {
-    let of = |firsts: &str| value.get().starts_with(|first| firsts.contains(first));
+fn is_trait(name: &str, value: &RawValue, depends_on_a_date: &mut bool) -> bool {
+    let starts_with = |any_of: &str| value.get().starts_with(|first| any_of.contains(first));
     if matches!(value.get(), "null" | "\"\"") {
         return true;
     }
     match name {
-        "age" => of("-0123456789"),
-        "address" | "company" => of("{"),
+        "age" => starts_with("-0123456789"),
+        "address" | "company" => starts_with("{"),
         "birthday" | "createdAt" => {
-            *rests_on_a_date |= of("\"");
-            of("\"")
+            *depends_on_a_date |= starts_with("\"");
+            starts_with("\"")
         }
         "avatar" | "description" | "email" | "firstName" | "gender" | "id" | "lastName" | "name" | "phone"
-        | "title" | "username" | "website" => of("\""),
+        | "title" | "username" | "website" => starts_with("\""),
         _ => true,
     }
 }
 
-/// A rule that is broken points at the field which breaks it, or at where the missing one should be.
+/// A broken rule points at the field that breaks it, or at the place of a missing one.
 fn assert_points_into(body: &str, rule: &BrokenRule) {
     let mut place = body.to_owned();
     for token in rule.field.split('/').skip(1) {
@@ -147,13 +147,13 @@ fn assert_points_into(body: &str, rule: &BrokenRule) {
 fn assert_refused(body: &[u8], error: &PayloadError) {
     match error {
         PayloadError::InvalidJson { message } => {
-            assert!(!is_taken(body), "{message}");
+            assert!(!is_accepted(body), "{message}");
             assert!(!message.contains(CANARY) && message.contains(" at line "), "{message}");
         }
         PayloadError::Invalid { broken } => {
-            assert!(is_taken(body), "{broken:?}");
+            assert!(is_accepted(body), "{broken:?}");
             let body = std::str::from_utf8(body).unwrap();
-            assert_ne!(is_fit(body), Some(true), "{broken:?}");
+            assert_ne!(keeps_the_rules(body), Some(true), "{broken:?}");
             assert!((1..=32).contains(&broken.len()));
             for rule in broken {
                 assert!(!rule.message.contains(CANARY), "{rule:?}");
@@ -163,10 +163,10 @@ fn assert_refused(body: &[u8], error: &PayloadError) {
     }
 }
 
-/// The call says what the body says, and is a body that is taken itself.
-fn assert_says(call: &Call, payload: &SegmentIdentifyPayload<'_>, body: &str, message_id: &str) {
+/// The call has the values of the body, and its JSON keeps the rules for a body too.
+fn assert_has_the_values_of(call: &Call, payload: &SegmentIdentifyPayload<'_>, body: &str, message_id: &str) {
     let wire = std::str::from_utf8(call.json()).unwrap();
-    assert!(call.json().len() <= MAX_CALL_BYTES && is_taken(call.json()), "{wire}");
+    assert!(call.json().len() <= MAX_CALL_BYTES && is_accepted(call.json()), "{wire}");
     let again = SegmentIdentifyPayload::parse(call.json()).unwrap();
     let (sent, given) = (object(wire).unwrap(), object(body).unwrap());
     let raw = |fields: &Members, name: &str| fields.get(name).map(|raw| raw.get().to_owned());
@@ -183,38 +183,38 @@ fn assert_says(call: &Call, payload: &SegmentIdentifyPayload<'_>, body: &str, me
     let asked = raw(&given, "context").and_then(|raw| object(&raw)).unwrap_or_default();
     assert!(asked.iter().all(|(name, value)| context[name].get() == value.get()));
     assert_eq!(context.len(), asked.len() + usize::from(!asked.contains_key("library")), "{wire}");
-    assert_eq!(again.timestamp, Some(payload.timestamp.unwrap_or(taken())));
+    assert_eq!(again.timestamp, Some(payload.timestamp.unwrap_or(received_at())));
     assert_eq!((&again.user_id, again.traits.as_json()), (&payload.user_id, payload.traits.as_json()));
     if let Some(Ok(time)) = text(&given, "timestamp").map(|text| text.parse::<Timestamp>()) {
         let late = time.duration_since(payload.timestamp.unwrap());
         assert!(!late.is_negative() && time < payload.timestamp.unwrap() + 1.millisecond(), "cut to milliseconds");
-        assert_eq!(text(&sent, "timestamp").unwrap(), milliseconds(payload.timestamp.unwrap()));
+        assert_eq!(text(&sent, "timestamp").unwrap(), rfc3339_milliseconds(payload.timestamp.unwrap()));
     }
     for shown in [format!("{payload:?}"), format!("{call:?}")] {
         assert!(!shown.contains(CANARY), "{shown}");
     }
 }
 
-fn taken() -> Timestamp {
+fn received_at() -> Timestamp {
     Timestamp::from_millisecond(1_700_000_000_007).unwrap()
 }
 
 #[test]
-fn whatever_is_taken_is_what_segment_gets_and_the_rest_is_refused_with_reasons() {
+fn an_accepted_payload_is_what_segment_gets_and_any_other_is_refused_with_reasons() {
     hold("payload", TOKENS, |body| {
         let parsed = SegmentIdentifyPayload::parse(body);
-        assert!(parsed == SegmentIdentifyPayload::parse(body), "two readings differ");
+        assert!(parsed == SegmentIdentifyPayload::parse(body), "two runs differ");
         let payload = match parsed {
             Ok(payload) => payload,
             Err(error) => return assert_refused(body, &error),
         };
-        assert!(is_taken(body));
+        assert!(is_accepted(body));
         let body = std::str::from_utf8(body).unwrap();
-        assert_ne!(is_fit(body), Some(false));
+        assert_ne!(keeps_the_rules(body), Some(false));
         assert_eq!(payload.check_ids(), Ok(()));
         let message_id = payload.message_id.as_deref().unwrap_or("m-1");
-        match Call::new(&payload, message_id, taken()) {
-            Ok(call) => assert_says(&call, &payload, body, message_id),
+        match Call::new(&payload, message_id, received_at()) {
+            Ok(call) => assert_has_the_values_of(&call, &payload, body, message_id),
             Err(error) => {
                 assert_eq!(error.code, ErrorCode::MessageTooLarge);
                 assert!(body.len() > MAX_CALL_BYTES / 8, "{} bytes are too large", body.len());

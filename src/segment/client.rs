@@ -1,0 +1,44 @@
+//! The client traits: one makes clients, the other is a client for one caller.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+use super::error::SegmentError;
+use super::message_id::IdempotencyKey;
+use super::receipt::Receipt;
+use crate::customer::SegmentIdentifyPayload;
+
+/// Makes clients. This is what is injected wherever calls are sent.
+pub trait SegmentClients: Send + Sync {
+    /// Makes a client for one caller, which must have its outcome by `deadline`. Under the same `key` a repeated call has
+    /// the same `messageId`. Where [`DeliveryState::Stored`](super::DeliveryState::Stored) is an outcome, the client waits
+    /// up to `wait` for Segment's answer first.
+    fn open(&self, deadline: Instant, key: Option<IdempotencyKey>, wait: Option<Duration>) -> Box<dyn SegmentClient>;
+
+    /// Whether a flush may end with [`DeliveryState::Stored`](super::DeliveryState::Stored), so that `wait` has a meaning.
+    fn stores(&self) -> bool;
+}
+
+/// A client of Segment for one caller.
+#[async_trait]
+pub trait SegmentClient: Send {
+    /// Hands a customer over. It may wait in memory until [`flush`](Self::flush) returns.
+    ///
+    /// # Errors
+    /// The call is too large, or it is already known that it cannot be sent before the deadline.
+    fn identify(&mut self, payload: &SegmentIdentifyPayload<'_>) -> Result<(), SegmentError>;
+
+    /// Returns when everything handed over through this client is settled: the last call's receipt, or the first error.
+    ///
+    /// # Errors
+    /// Why the call failed: see [`ErrorCode`](super::ErrorCode).
+    async fn flush(&mut self) -> Result<Receipt, SegmentError>;
+
+    /// Flushes what is left and ends the client.
+    ///
+    /// # Errors
+    /// As [`flush`](Self::flush). A client with nothing left to flush returns no error.
+    async fn close_and_flush(self: Box<Self>) -> Result<(), SegmentError>;
+}

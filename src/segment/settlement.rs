@@ -1,0 +1,31 @@
+//! The final outcome of a stored call.
+
+use std::fmt;
+
+/// The final outcome of a stored call that was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivered {
+    /// The id of the call in the outbox.
+    pub id: i64,
+    /// Accepted, or refused for good.
+    pub outcome: Result<(), Refusal>,
+}
+
+/// Segment refused a call for good.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The HTTP status of Segment's answer.
+    pub status: u16,
+    /// Segment's words. They may name the customer and are never logged.
+    pub reason: String,
+    /// The number of requests that held the call.
+    pub attempts: u32,
+}
+
+impl fmt::Debug for Refusal {
+    /// Leaves out the words, which may name the customer.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Refusal");
+        shown.field("status", &self.status).field("attempts", &self.attempts).finish_non_exhaustive()
+    }
+}
