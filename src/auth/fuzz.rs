@@ -1,12 +1,12 @@
-//! Fuzz target `signatures`: any headers, body and time, under every scheme, against a reference made from SHA-256 alone and
-//! against the crate of Standard Webhooks.
+//! Fuzz target `signatures`: any headers, body and time, under every scheme, compared with a reference made from SHA-256
+//! alone and with the crate of Standard Webhooks.
 //!
-//! An input is a line with the scheme and how many seconds the sender's clock is off, lines of headers, an empty line and the
-//! body. `@time@` stands for the sender's time; `@v1@`, `@hex@` and `@base64@` for the right signature of it all, and
-//! `@v1-second@`, `@v1-other@` and so on for that of the second secret and of one that is not accepted.
+//! An input is a line with the scheme and the error of the sender's clock in seconds, lines of headers, an empty line and the
+//! body. `@time@` stands for the sender's time. `@v1@`, `@hex@` and `@base64@` stand for the valid signature of the request;
+//! `@v1-second@`, `@v1-other@` and so on for one with the second secret and one with a secret that is not accepted.
 //!
-//! The crate differs in what it takes: a time with a sign or zeros before it, the first of two headers; and in what it does
-//! not: bodies and headers that are no text, base64 without padding, the names of Svix.
+//! The crate accepts more: a time with a sign or zeros before it, and the first of two headers. It accepts less: no bodies and
+//! headers that are not text, no base64 without padding, no header names of Svix.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -18,7 +18,7 @@ use super::{Auth, Unauthorized};
 use crate::config::{AuthScheme, AuthSettings, SignatureEncoding};
 use crate::fuzz::hold;
 
-/// Two that are accepted, and one that is not.
+/// Two accepted secrets, and one that is not accepted.
 const WEBHOOK_SECRETS: [&str; 3] =
     ["whsec_Y2FuYXJ5LW9mLXRoZS1zZW5kZXItMQ==", "whsec_Y2FuYXJ5LW9mLXRoZS1zZW5kZXItMg==", "whsec_Y2FuYXJ5LTM="];
 const KEYS: [&str; 3] = ["canary-of-the-sender-1", "canary-of-the-sender-2", "canary-3"];
@@ -87,8 +87,8 @@ struct Request {
 }
 
 impl Request {
-    /// The request an input stands for, at this time.
-    fn of(input: &[u8], now: u64) -> Self {
+    /// The request that an input stands for at this time.
+    fn from_input(input: &[u8], now: u64) -> Self {
         let end = input.windows(2).position(|end| end == b"\n\n").unwrap_or(input.len());
         let (head, body) = input.split_at(end);
         let body = body.get(2..).unwrap_or_default().to_vec();
@@ -135,10 +135,10 @@ impl Request {
         self.headers.iter().any(|(other, _)| other == name)
     }
 
-    /// Who is let in, said again.
-    fn is_right(&self, now: u64) -> bool {
+    /// The reference: whether the request is let in.
+    fn is_valid(&self, now: u64) -> bool {
         let may_be = match &*self.scheme {
-            "standard-webhooks" => self.is_right_webhook(now),
+            "standard-webhooks" => self.is_valid_webhook(now),
             "hmac" => self.only("x-signature-256").map(|value| {
                 let value =
                     String::from_utf8_lossy(value.strip_prefix(b"sha256=").unwrap_or(value)).to_ascii_lowercase();
@@ -159,7 +159,7 @@ impl Request {
         may_be == Some(true)
     }
 
-    fn is_right_webhook(&self, now: u64) -> Option<bool> {
+    fn is_valid_webhook(&self, now: u64) -> Option<bool> {
         let all_of =
             |prefix: &str| ["id", "timestamp", "signature"].iter().all(|part| self.has(&format!("{prefix}-{part}")));
         let prefix = if all_of("svix") && !all_of("webhook") { "svix" } else { "webhook" };
@@ -179,7 +179,7 @@ impl Request {
     }
 }
 
-/// The signatures that are accepted.
+/// The accepted signatures.
 fn macs(message: &[u8]) -> impl Iterator<Item = [u8; 32]> {
     KEYS.iter().take(2).map(move |key| hmac(key.as_bytes(), message))
 }
@@ -200,7 +200,7 @@ fn replaced(text: &[u8], what: &str, with: &str) -> Vec<u8> {
 
 fn with_signatures(value: &[u8], signed: &[u8], body: &[u8]) -> Vec<u8> {
     let mut value = value.to_vec();
-    for (key, whose) in KEYS.iter().zip(["", "-second", "-other"]) {
+    for (key, suffix) in KEYS.iter().zip(["", "-second", "-other"]) {
         let [webhook, mac] = [signed, body].map(|message| hmac(key.as_bytes(), message));
         let hex = HEXLOWER.encode(&mac);
         for (name, right) in [
@@ -209,7 +209,7 @@ fn with_signatures(value: &[u8], signed: &[u8], body: &[u8]) -> Vec<u8> {
             ("HEX", hex.to_ascii_uppercase()),
             ("hex", hex),
         ] {
-            value = replaced(&value, &format!("@{name}{whose}@"), &right);
+            value = replaced(&value, &format!("@{name}{suffix}@"), &right);
         }
     }
     value
@@ -238,8 +238,8 @@ fn ask(auth: &Auth, headers: &HeaderMap, body: &[u8], now: u64) -> Result<Option
     auth.verify_body(claim, body).map(|id| id.map(|id| id.as_bytes().to_vec()))
 }
 
-/// Says which header is at fault, and holds nothing of the request or a secret.
-fn assert_tells_nothing(fault: &Unauthorized, request: &Request) {
+/// The message names a header or the signature, and contains nothing of the request and no secret.
+fn assert_reveals_nothing(fault: &Unauthorized, request: &Request) {
     let message = &fault.message;
     assert!(
         message.is_ascii() && (10..100).contains(&message.len()) && message.contains("header")
@@ -253,10 +253,10 @@ fn assert_tells_nothing(fault: &Unauthorized, request: &Request) {
     assert_eq!(fault.challenge.is_some(), matches!(&*request.scheme, "bearer" | "basic"));
 }
 
-/// Of every so many bytes one is tried: which, depends on the request, and there are many.
+/// One of so many bytes is changed. The length of the body chooses which, so that many requests cover all.
 const STEP: usize = 5;
 
-/// With one bit of the body or a header another, it is let in only if the reference lets it in.
+/// A request with one bit changed, in the body or in a header, is let in only if the reference lets it in.
 fn assert_every_bit_counts(auth: &Auth, request: &Request, now: u64) {
     let of_body = (0..request.body.len().min(24)).map(|at| (None, at));
     let of_headers = request.headers.iter().enumerate();
@@ -265,7 +265,7 @@ fn assert_every_bit_counts(auth: &Auth, request: &Request, now: u64) {
     for (at, (header, byte)) in of_body.chain(of_headers).enumerate().skip(request.body.len() % STEP).step_by(STEP) {
         let mut other =
             Request { scheme: request.scheme.clone(), headers: request.headers.clone(), body: request.body.clone() };
-        // Another bit for each byte, and for each request.
+        // Each byte and each request has another bit changed.
         let flip = 1 << ((at / STEP + request.body.len()) % 8);
         match header {
             None => other.body[byte] ^= flip,
@@ -277,24 +277,24 @@ fn assert_every_bit_counts(auth: &Auth, request: &Request, now: u64) {
             }
         }
         let is_let_in = ask(auth, &other.headers(), &other.body, now).is_ok();
-        assert_eq!(is_let_in, other.is_right(now), "byte {byte} of {header:?}, bits {flip:#b}");
+        assert_eq!(is_let_in, other.is_valid(now), "byte {byte} of {header:?}, bits {flip:#b}");
     }
 }
 
-/// What the crate of Standard Webhooks takes is taken and the other way round, but for the differences named above.
+/// The crate of Standard Webhooks lets the same requests in, except for the differences named above.
 fn assert_agrees_with_the_crate(request: &Request, is_let_in: bool, now: u64) {
     let names = ["webhook-id", "webhook-timestamp", "webhook-signature"];
     let headers = request.headers();
     let [id, time, signatures] = names.map(|name| request.only(name).and_then(|value| std::str::from_utf8(value).ok()));
     let (Some(id), Some(time), Some(signatures)) = (id, time, signatures) else { return };
     let Ok(seconds) = time.parse::<u64>() else { return };
-    // The crate asks the time itself, a little later.
-    let is_at_the_edge = (290..=310).contains(&now.abs_diff(seconds));
+    // The crate reads the clock itself, a little later.
+    let is_near_the_limit = (290..=310).contains(&now.abs_diff(seconds));
     let is_plain = id.is_ascii() && signatures.is_ascii() && seconds.to_string() == time && !signatures.contains('\t');
     let is_padded = signatures
         .split(' ')
         .all(|shown| shown.len() == "v1,".len() + 44 && shown.ends_with('=') && !shown.ends_with("=="));
-    if is_at_the_edge
+    if is_near_the_limit
         || !is_plain
         || !is_padded
         || i64::try_from(seconds).is_err()
@@ -302,20 +302,21 @@ fn assert_agrees_with_the_crate(request: &Request, is_let_in: bool, now: u64) {
     {
         return;
     }
-    let takes = |secret: &&str| standardwebhooks::Webhook::new(secret).unwrap().verify(&request.body, &headers).is_ok();
-    assert_eq!(WEBHOOK_SECRETS[..2].iter().any(takes), is_let_in, "the crate differs");
+    let accepts =
+        |secret: &&str| standardwebhooks::Webhook::new(secret).unwrap().verify(&request.body, &headers).is_ok();
+    assert_eq!(WEBHOOK_SECRETS[..2].iter().any(accepts), is_let_in, "the crate differs");
 }
 
 #[test]
-fn only_what_is_rightly_signed_is_let_in_and_all_of_it() {
+fn a_request_is_let_in_if_and_only_if_its_credentials_are_valid() {
     let auths = SCHEMES.map(|scheme| (scheme, auth(scheme)));
     let none = Auth::none();
     hold("signatures", TOKENS, |input| {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-        let request = Request::of(input, now);
+        let request = Request::from_input(input, now);
         let auth = auths.iter().find(|(scheme, _)| *scheme == request.scheme).map_or(&none, |(_, auth)| auth);
         let answer = ask(auth, &request.headers(), &request.body, now);
-        assert_eq!(answer.is_ok(), request.is_right(now), "{answer:?}");
+        assert_eq!(answer.is_ok(), request.is_valid(now), "{answer:?}");
         if request.scheme == "standard-webhooks" {
             assert_agrees_with_the_crate(&request, answer.is_ok(), now);
         }
@@ -328,7 +329,7 @@ fn only_what_is_rightly_signed_is_let_in_and_all_of_it() {
                     assert_every_bit_counts(auth, &request, now);
                 }
             }
-            Err(fault) => assert_tells_nothing(&fault, &request),
+            Err(fault) => assert_reveals_nothing(&fault, &request),
         }
     });
 }

@@ -1,15 +1,15 @@
-//! Fuzz target `settings`: any environment, a variable a line.
+//! Fuzz target `settings`: any environment, one variable a line.
 
 use super::from_variables;
 use crate::fuzz::hold;
 
-/// What stands in the corpus where only a secret may be, or what may hold one.
+/// The corpus has it only in secrets and in settings that may contain one.
 const CANARY: &str = "canary";
 
 /// The settings that are secrets.
 const SECRETS: [&str; 3] = ["RELAY_ADMIN_TOKEN", "RELAY_AUTH_SECRETS", "SEGMENT_WRITE_KEY"];
 
-/// The settings that have no place for a secret, into which someone may put one all the same.
+/// The settings that are no secrets, but into which somebody may write one.
 const MAY_HOLD_ONE: [&str; 2] = ["RELAY_OUTBOX_URL", "SEGMENT_ENDPOINT"];
 
 const TOKENS: &[&str] = &[
@@ -56,7 +56,7 @@ const TOKENS: &[&str] = &[
 ];
 
 #[test]
-fn settings_are_taken_or_every_problem_names_its_variable_and_no_secret_is_shown() {
+fn settings_are_accepted_or_every_problem_names_its_variable_and_no_secret_is_shown() {
     hold("settings", TOKENS, |input| {
         let text = String::from_utf8_lossy(input);
         let pairs = text.lines().filter_map(|line| line.split_once('='));
@@ -80,7 +80,7 @@ fn settings_are_taken_or_every_problem_names_its_variable_and_no_secret_is_shown
             Err(problems) => {
                 assert!(!problems.0.is_empty());
                 for problem in &problems.0 {
-                    // A variable can be there twice, in upper case and in another.
+                    // A variable can be there twice, in upper and in lower case.
                     let names_one = problem.starts_with("duplicate field `")
                         || problem.split_once(": ").is_some_and(|(name, what)| !name.is_empty() && !what.is_empty());
                     assert!(names_one, "{problem}");

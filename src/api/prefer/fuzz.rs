@@ -1,6 +1,6 @@
-//! Fuzz target `prefer`: any bytes in the header, a line each where there are several headers.
+//! Fuzz target `prefer`: any bytes in the header, one header a line.
 //!
-//! Where nothing is quoted a second reading must find the same; where something is, what is found must be well-formed.
+//! Without quotes a second implementation must find the same. With quotes, what is found must be well-formed.
 
 use std::time::Duration;
 
@@ -32,8 +32,8 @@ const TOKENS: &[&str] = &[
     "é",
 ];
 
-/// The first `wait` in headers in which nothing is quoted.
-fn plain(headers: &[HeaderValue]) -> Option<String> {
+/// The first `wait` in headers without quotes.
+fn first_wait(headers: &[HeaderValue]) -> Option<String> {
     let preferences = headers.iter().flat_map(|header| header.as_bytes().split(|byte| *byte == b','));
     preferences.map(String::from_utf8_lossy).find_map(|preference| {
         let (name, value) = preference.split(';').next()?.split_once('=')?;
@@ -44,7 +44,7 @@ fn plain(headers: &[HeaderValue]) -> Option<String> {
 }
 
 #[test]
-fn a_wish_is_heeded_as_it_was_written_or_passed_over() {
+fn a_wait_is_applied_as_it_was_written_or_ignored() {
     hold("prefer", TOKENS, |input| {
         let values = input.split(|byte| *byte == b'\n').filter_map(|value| HeaderValue::from_bytes(value).ok());
         let values: Vec<HeaderValue> = values.collect();
@@ -59,7 +59,7 @@ fn a_wish_is_heeded_as_it_was_written_or_passed_over() {
             assert_eq!(*time, Duration::from_secs(digits.parse().unwrap_or(u64::MAX)));
         }
         if !input.contains(&b'"') {
-            let applied = plain(&values).map(|digits| format!("wait={digits}"));
+            let applied = first_wait(&values).map(|digits| format!("wait={digits}"));
             assert_eq!(found.map(|wait| wait.applied.to_str().unwrap().to_owned()), applied);
         }
     });

@@ -1,7 +1,7 @@
-//! Fuzz target `answers`: whatever Segment, or something in its place, answers.
+//! Fuzz target `answers`: any answer of Segment, or of something in its place.
 //!
-//! An input is a line with a status and a `Retry-After`, then the body. The transport's own reading of bytes from the network
-//! is hyper's.
+//! An input is a line with a status and a `Retry-After`, then the body. hyper reads the bytes from the network, so they are
+//! not part of this target.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,7 +12,7 @@ use super::{Answer, MAX_RETRY_AFTER, Verdict, a_pause, judge};
 use crate::fuzz::hold;
 use crate::segment::SegmentError;
 
-/// The longest of our own words before Segment's, generously; Segment's are at most 500 characters.
+/// Segment's words are at most 500 characters; the rest is an upper limit for our own before them.
 const MAX_MESSAGE: usize = 600;
 
 const TOKENS: &[&str] = &[
@@ -65,7 +65,7 @@ const TOKENS: &[&str] = &[
     "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[",
 ];
 
-/// 2026, so that dates lie on both sides.
+/// 2026: the tokens have dates before and after it.
 fn now() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(1_767_225_600)
 }
@@ -85,11 +85,11 @@ fn answer(input: &[u8]) -> (u16, Answer) {
 fn body(answer: &Answer) -> &[u8] {
     match answer {
         Answer::Status { body, .. } => body,
-        Answer::NotSent(_) | Answer::Lost(_) => unreachable!("it was answered"),
+        Answer::NotSent(_) | Answer::Lost(_) => unreachable!("it is an answer"),
     }
 }
 
-/// Whether a body says that it is no success, or might have gone on to say so.
+/// Whether a body says that the call failed, or might say so if it is cut.
 fn says_failure(body: &[u8]) -> bool {
     match serde_json::from_slice::<Value>(body) {
         Ok(json) => json.get("success") == Some(&Value::Bool(false)),
@@ -111,7 +111,7 @@ fn assert_bounded(pause: Option<Duration>) {
 }
 
 #[test]
-fn no_answer_is_taken_for_a_success_that_is_none_and_no_pause_or_word_is_without_bound() {
+fn no_failure_counts_as_a_success_and_every_pause_and_message_has_a_limit() {
     hold("answers", TOKENS, |input| {
         let (status, answer) = answer(input);
         let verdict = judge(&answer, now());
@@ -148,7 +148,7 @@ fn no_answer_is_taken_for_a_success_that_is_none_and_no_pause_or_word_is_without
                 assert_readable(why);
             }
         }
-        // A verdict may be logged; Segment's words may not.
+        // A verdict may be logged, Segment's words may not.
         let words = String::from_utf8_lossy(body(&answer));
         assert!(!words.contains("canary") || !format!("{verdict:?}").contains("canary"));
     });

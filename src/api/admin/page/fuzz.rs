@@ -1,4 +1,4 @@
-//! Fuzz target `dead-letters-query`: any text behind the question mark.
+//! Fuzz target `dead-letters-query`: any query string.
 
 use super::tests::range;
 use crate::fuzz::hold;
@@ -27,7 +27,7 @@ const TOKENS: &[&str] = &[
 ];
 
 #[test]
-fn a_page_has_bounds_and_a_wrong_query_is_never_repeated() {
+fn a_page_has_limits_and_the_error_for_a_query_does_not_repeat_it() {
     hold("dead-letters-query", TOKENS, |input| {
         // Only what a URL can hold reaches the parser.
         let query = String::from_utf8_lossy(input);
