@@ -11,6 +11,7 @@ mod commands;
 mod crash;
 mod dead_letters;
 mod disk;
+mod examples;
 mod gate;
 mod hostile;
 mod idempotency;
