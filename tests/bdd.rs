@@ -1,7 +1,7 @@
 //! The scenarios of `features/`, run against the real relay and the sandbox.
 //!
-//! A step that fails, is skipped or is not defined makes this binary fail. Arguments are not read: what `cargo test`
-//! passes on is meant for other test binaries, and all scenarios run whatever it is.
+//! A step that fails, is skipped or is not defined makes this binary fail. It ignores its arguments, because `cargo test`
+//! passes on arguments for other test binaries: all scenarios run each time.
 
 mod harness;
 
@@ -14,7 +14,7 @@ use tokio::net::TcpSocket;
 
 use harness::{Answer, App, Process, ada};
 
-/// Each scenario has two processes of its own, and machines that run tests may have two cores.
+/// Each scenario has two processes, and a machine that runs tests may have two cores.
 const SCENARIOS_AT_ONCE: usize = 4;
 
 #[tokio::main]
@@ -27,7 +27,7 @@ async fn main() {
         .await;
 }
 
-/// A shop with a customer in hand, and what happened so far.
+/// The state of a scenario: the shop's customer, and what happened so far.
 #[derive(World)]
 #[world(init = Self::new)]
 struct Shop {
@@ -35,10 +35,10 @@ struct Shop {
     settings: Vec<(&'static str, String)>,
     app: Option<App>,
     answers: Vec<Answer>,
-    /// What Segment had when the last answer came.
-    had: Vec<Value>,
+    /// The calls that Segment had when the last answer came.
+    received: Vec<Value>,
     /// Holds a port on which nobody listens.
-    nobody: Option<TcpSocket>,
+    unused_port: Option<TcpSocket>,
     refused_start: Option<Process>,
 }
 
@@ -51,18 +51,18 @@ impl fmt::Debug for Shop {
 impl Shop {
     fn new() -> Self {
         Self {
-            // Nothing that a scenario does not give it.
+            // A scenario adds the traits.
             customer: json!({"userId": "c-1042", "traits": {}}),
             settings: Vec::new(),
             app: None,
             answers: Vec::new(),
-            had: Vec::new(),
-            nobody: None,
+            received: Vec::new(),
+            unused_port: None,
             refused_start: None,
         }
     }
 
-    /// The relay and the sandbox, started when first needed: all settings are known by then.
+    /// The relay and the sandbox. They start at the first use, when all settings are known.
     async fn app(&mut self) -> &App {
         if self.app.is_none() {
             let settings: Vec<_> = self.settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
@@ -76,8 +76,8 @@ impl Shop {
     }
 
     /// The traits of the last call that Segment got.
-    fn known(&self) -> &Value {
-        &self.had.last().expect("a call")["traits"]
+    fn last_traits(&self) -> &Value {
+        &self.received.last().expect("a call")["traits"]
     }
 }
 
@@ -104,7 +104,7 @@ fn with_address(shop: &mut Shop, step: &Step) {
 
 #[given("a customer with the traits")]
 fn with_traits(shop: &mut Shop, step: &Step) {
-    // As text from here on, because a tree of values would lose digits.
+    // The body is kept as text, because a tree of values would lose digits.
     let traits = step.docstring.as_deref().expect("a docstring").trim();
     shop.customer = format!(r#"{{"userId":"c-1042","traits":{traits}}}"#).into();
 }
@@ -120,7 +120,7 @@ fn nobody_listens(shop: &mut Shop) {
     socket.bind(([127, 0, 0, 1], 0).into()).expect("a port");
     let address = socket.local_addr().expect("an address");
     shop.settings.push(("SEGMENT_ENDPOINT", format!("http://{address}")));
-    shop.nobody = Some(socket);
+    shop.unused_port = Some(socket);
 }
 
 #[given(regex = r"^Segment takes (\w+) over every request$")]
@@ -155,9 +155,9 @@ async fn send(shop: &mut Shop) {
     let body = shop.customer.as_str().map_or_else(|| shop.customer.to_string(), str::to_owned);
     let app = shop.app().await;
     let answer = app.post_with(&[], body).await;
-    let had = app.segment().received().await;
+    let received = app.segment().received().await;
     shop.answers.push(answer);
-    shop.had = had;
+    shop.received = received;
 }
 
 #[when("the relay is started")]
@@ -175,24 +175,24 @@ fn is_accepted(shop: &mut Shop) {
 #[then("the answer is 200 and says success, with the messageId under which Segment has the call")]
 fn says_success(shop: &mut Shop) {
     assert_eq!(shop.answer().status, 200);
-    let [call] = &shop.had[..] else { panic!("{:?}", shop.had) };
+    let [call] = &shop.received[..] else { panic!("{:?}", shop.received) };
     assert_eq!(shop.answer().body, json!({"success": true, "messageId": call["messageId"]}));
 }
 
 #[then(expr = "Segment got one Identify call, for the user {string}")]
 fn one_identify(shop: &mut Shop, user_id: String) {
-    let [call] = &shop.had[..] else { panic!("{:?}", shop.had) };
+    let [call] = &shop.received[..] else { panic!("{:?}", shop.received) };
     assert_eq!((&call["type"], &call["userId"]), (&json!("identify"), &json!(user_id)));
 }
 
 #[then(regex = r#"^Segment knows the (\w+) "(.*)" and nothing else$"#)]
 fn knows_trait(shop: &mut Shop, name: String, value: String) {
-    assert_eq!(*shop.known(), json!({name: value}));
+    assert_eq!(*shop.last_traits(), json!({name: value}));
 }
 
 #[then("Segment knows this address and nothing else")]
 fn knows_address(shop: &mut Shop, step: &Step) {
-    assert_eq!(*shop.known(), json!({"address": address(step)}));
+    assert_eq!(*shop.last_traits(), json!({"address": address(step)}));
 }
 
 #[then("Segment got the traits word for word")]
@@ -206,14 +206,15 @@ async fn word_for_word(shop: &mut Shop, step: &Step) {
 fn in_order(shop: &mut Shop, step: &Step, user_id: String) {
     let table = step.table.as_ref().expect("a table");
     let expected: Vec<_> = table.rows.iter().map(|row| (json!(user_id), json!(row[0]))).collect();
-    let got: Vec<_> = shop.had.iter().map(|call| (call["userId"].clone(), call["traits"]["plan"].clone())).collect();
+    let got: Vec<_> =
+        shop.received.iter().map(|call| (call["userId"].clone(), call["traits"]["plan"].clone())).collect();
     assert_eq!(got, expected);
 }
 
 #[then("Segment had the customer before the shop had the answer")]
 fn had_it_before(shop: &mut Shop) {
-    // Asked for right after the answer, while an answer that came too early would be 300 ms ahead of the call.
-    assert_eq!(shop.had.len(), 1);
+    // The sandbox was asked right after the answer. An answer that is too early is 300 ms ahead of the call.
+    assert_eq!(shop.received.len(), 1);
 }
 
 #[then(expr = "the answer is {int} with the code {string}")]
@@ -236,12 +237,12 @@ fn names_field(shop: &mut Shop, field: String) {
 
 #[then("Segment got no call")]
 fn no_call(shop: &mut Shop) {
-    assert!(shop.had.is_empty(), "{:?}", shop.had);
+    assert!(shop.received.is_empty(), "{:?}", shop.received);
 }
 
 #[then("Segment was not asked about this one, while it is about the next")]
 async fn not_asked(shop: &mut Shop) {
-    // The next one shows that the relay sends, and that nothing was still under way.
+    // The next one shows that the relay sends, and that no request was still in flight.
     let app = shop.app().await;
     assert!(app.post(&ada()).await.is_accepted());
     assert_eq!(app.segment().stats().await["requests"], 1);
@@ -254,7 +255,7 @@ fn says_when(shop: &mut Shop) {
 
 #[then(expr = "it says to come back after at most {int} seconds")]
 fn says_when_at_most(shop: &mut Shop, most: u64) {
-    // The pause began when Segment asked for it, so some of it may be over.
+    // The pause began when Segment asked for it, so a part of it may be over.
     assert!(shop.answer().retry_after().is_some_and(|seconds| (1..=most).contains(&seconds)), "{:?}", shop.answer());
 }
 

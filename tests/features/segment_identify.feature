@@ -1,7 +1,7 @@
-Feature: Every customer becomes a known user in Segment, or we hear why not
+Feature: Every customer becomes a known user in Segment, or the shop learns why not
   A shop posts each of its customers to the relay. The relay passes the customer to Segment as an Identify call and
-  answers only when it knows what became of it. These scenarios run against the real program; Segment is played by the
-  sandbox.
+  answers only when it knows the outcome. These scenarios run against the real program. The sandbox stands in for
+  Segment.
 
   Rule: What the shop knows about a customer arrives in Segment
 
@@ -43,7 +43,7 @@ Feature: Every customer becomes a known user in Segment, or we hear why not
         | postalCode | SW1Y           |
         | country    | GB             |
 
-    Scenario: Everything at once, to the letter
+    Scenario: All traits together, verbatim
       Given a customer with the traits
         """
         {"email":"ada@example.com","name":"Ada Lovelace","address":{"city":"London","country":"GB"},"phone":"","title":null,"plan":"pro","points":9007199254740993,"balance":1.10}
@@ -103,7 +103,7 @@ Feature: Every customer becomes a known user in Segment, or we hear why not
       Then the customer is accepted
       And Segment had the customer before the shop had the answer
 
-  Rule: What goes wrong is reported, and hurts nobody else
+  Rule: A failure is reported and affects no other customer
 
     Scenario: Segment refuses a customer
       Given Segment refuses the next request with the words "traits are malformed"
