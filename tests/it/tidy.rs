@@ -27,7 +27,7 @@ const MAY_USE: [(&str, &[&str]); 25] = [
     // The store of calls; `customer` for the payload that a client is handed.
     ("outbox", &["customer", "segment", "metrics", "supervisor"]),
     ("delivery", &["outbox", "segment", "publisher", "metrics", "supervisor"]),
-    ("integration/tests", &["customer", "sandbox"]),
+    ("integration/tests", &["customer", "segment", "sandbox"]),
     ("integration", &["customer", "segment", "publisher", "metrics", "supervisor", "config"]),
     ("api", &["auth", "customer", "integration", "outbox", "metrics", "supervisor"]),
     ("server", &["api", "supervisor"]),
