@@ -1,6 +1,6 @@
-//! The client whose flush returns when the call is on disk, or, for a caller who waits, when it is settled.
+//! The client whose flush returns when the call is synced, or, for a caller that waits, when the call is settled.
 //!
-//! It knows no store: that is injected. Nothing is sent from here.
+//! The store is injected. This client sends nothing to Segment.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,7 +11,8 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use super::{Append, KeyRecord, LATER, Outbox, OutboxError, Outcome};
+use super::error::{LATER, OutboxError};
+use super::store::{Append, DeliveryOutcome, KeyRecord, Outbox};
 use crate::customer::SegmentIdentifyPayload;
 use crate::segment::{
     Call, DeliveryState, ErrorCode, IdempotencyKey, MIN_RETRY_AFTER, MessageIds, Receipt, SegmentClient,
@@ -19,44 +20,44 @@ use crate::segment::{
 };
 use crate::supervisor::Supervisor;
 
-/// Makes clients that store.
+/// Makes clients that store calls in the outbox.
 pub struct OutboxClients {
-    shared: Arc<Shared>,
+    context: Arc<StoreContext>,
 }
 
 /// What all clients share.
-struct Shared {
+struct StoreContext {
     outbox: Arc<dyn Outbox>,
     message_ids: MessageIds,
     supervisor: Supervisor,
 }
 
-/// One caller's handle.
+/// The client of one request.
 struct OutboxClient {
-    shared: Arc<Shared>,
+    context: Arc<StoreContext>,
     deadline: Instant,
     key: Option<IdempotencyKey>,
     /// Until when the caller waits for the outcome.
     wait_until: Option<Instant>,
-    /// What was handed over and not yet flushed.
-    handed_over: VecDeque<(String, Append)>,
+    /// Identified calls that were not flushed yet, each with its `messageId`.
+    queued: VecDeque<(String, Append)>,
 }
 
 impl OutboxClients {
-    /// Clients that store in `outbox`; message ids are keyed with the write key.
+    /// Message ids are keyed with the write key.
     pub fn new(outbox: Arc<dyn Outbox>, message_ids: MessageIds, supervisor: &Supervisor) -> Self {
-        Self { shared: Arc::new(Shared { outbox, message_ids, supervisor: supervisor.clone() }) }
+        Self { context: Arc::new(StoreContext { outbox, message_ids, supervisor: supervisor.clone() }) }
     }
 }
 
 impl SegmentClients for OutboxClients {
     fn open(&self, deadline: Instant, key: Option<IdempotencyKey>, wait: Option<Duration>) -> Box<dyn SegmentClient> {
         Box::new(OutboxClient {
-            shared: self.shared.clone(),
+            context: self.context.clone(),
             deadline,
             key,
             wait_until: wait.map(|wait| Instant::now().checked_add(wait).map_or(deadline, |until| until.min(deadline))),
-            handed_over: VecDeque::new(),
+            queued: VecDeque::new(),
         })
     }
 
@@ -68,77 +69,78 @@ impl SegmentClients for OutboxClients {
 #[async_trait]
 impl SegmentClient for OutboxClient {
     fn identify(&mut self, payload: &SegmentIdentifyPayload<'_>) -> Result<(), SegmentError> {
-        let (message_id, has_key) = self.shared.message_ids.id_for(payload, self.key.as_ref());
+        let (message_id, has_key) = self.context.message_ids.id_for(payload, self.key.as_ref());
         let call = Call::new(payload, &message_id, Timestamp::now())?;
         let record = || KeyRecord { key: digest(&[message_id.as_bytes()]), body: fingerprint(payload) };
         let key = has_key.then(record);
-        self.handed_over.push_back((message_id, Append { call, key, watch: self.wait_until.is_some() }));
+        self.queued.push_back((message_id, Append { call, key, watch: self.wait_until.is_some() }));
         Ok(())
     }
 
     async fn flush(&mut self) -> Result<Receipt, SegmentError> {
         let nothing = SegmentError::new(ErrorCode::InvalidPayload, "there is nothing to flush");
         let mut outcome = Err(nothing);
-        while let Some((message_id, append)) = self.handed_over.pop_front() {
+        while let Some((message_id, append)) = self.queued.pop_front() {
             outcome = Ok(self.store(message_id, append).await?);
         }
         outcome
     }
 
     async fn close_and_flush(mut self: Box<Self>) -> Result<(), SegmentError> {
-        if self.handed_over.is_empty() { Ok(()) } else { self.flush().await.map(|_receipt| ()) }
+        if self.queued.is_empty() { Ok(()) } else { self.flush().await.map(|_receipt| ()) }
     }
 }
 
 impl OutboxClient {
     async fn store(&self, message_id: String, append: Append) -> Result<Receipt, SegmentError> {
-        let appended = self.shared.outbox.append(append, self.deadline).await.map_err(not_stored)?;
+        let appended = self.context.outbox.append(append, self.deadline).await.map_err(to_segment_error)?;
         let stored = Receipt { message_id, standing: DeliveryState::Stored, replayed: appended.replayed };
         let (Some(until), Some(outcome)) = (self.wait_until, appended.outcome) else { return Ok(stored) };
         tokio::select! {
-            // An outcome that is known is told, however short the wait.
+            // Checked first: a known outcome is returned even if the wait is zero.
             biased;
             outcome = outcome => match outcome {
-                Ok(Outcome::Accepted) => Ok(Receipt { standing: DeliveryState::Accepted, ..stored }),
-                Ok(Outcome::Refused(words)) => Err(SegmentError::new(ErrorCode::Rejected, words)),
-                // The store was closed: it is there, and that is all that can be said.
+                Ok(DeliveryOutcome::Accepted) => Ok(Receipt { standing: DeliveryState::Accepted, ..stored }),
+                Ok(DeliveryOutcome::Refused(reason)) => Err(SegmentError::new(ErrorCode::Rejected, reason)),
+                // The store was closed before the outcome: the call is stored, and no more is known.
                 Err(_) => Ok(stored),
             },
             () = tokio::time::sleep_until(until) => Ok(stored),
-            // Nothing that waits is sent any more.
-            () = self.shared.supervisor.draining() => Ok(stored),
+            // A draining relay sends no waiting calls any more.
+            () = self.context.supervisor.draining() => Ok(stored),
         }
     }
 }
 
-fn not_stored(error: OutboxError) -> SegmentError {
-    match error {
+fn to_segment_error(error: OutboxError) -> SegmentError {
+    let (code, retry_after, message) = match error {
         OutboxError::Full => {
-            SegmentError::new(ErrorCode::Overloaded, "the outbox is full or cannot be written; the call was not stored")
-                .retry_after(LATER)
+            (ErrorCode::Overloaded, LATER, "the outbox is full or cannot be written; the call was not stored")
         }
         OutboxError::Busy => {
-            SegmentError::new(ErrorCode::Overloaded, "the outbox had no time for the call; it was not stored")
-                .retry_after(MIN_RETRY_AFTER)
+            (ErrorCode::Overloaded, MIN_RETRY_AFTER, "the outbox had no time for the call; it was not stored")
         }
-        OutboxError::KeyReused => SegmentError::new(
-            ErrorCode::KeyReused,
-            "this messageId or idempotency key came with another payload before; nothing was stored",
-        ),
-        OutboxError::Unconfirmed | OutboxError::Unreadable => SegmentError::new(
+        OutboxError::KeyReused => {
+            return SegmentError::new(
+                ErrorCode::KeyReused,
+                "this messageId or idempotency key came with another payload before; nothing was stored",
+            );
+        }
+        OutboxError::Unconfirmed | OutboxError::Unreadable => (
             ErrorCode::OutboxTimeout,
+            MIN_RETRY_AFTER,
             "the outbox did not confirm the call in time: whether it is stored is unknown; trying again with the same \
              key is safe",
-        )
-        .retry_after(MIN_RETRY_AFTER),
+        ),
         OutboxError::Closed => {
-            SegmentError::new(ErrorCode::ShuttingDown, "the relay is shutting down; the call was not stored")
-                .retry_after(MIN_RETRY_AFTER)
+            (ErrorCode::ShuttingDown, MIN_RETRY_AFTER, "the relay is shutting down; the call was not stored")
         }
-    }
+    };
+    SegmentError::new(code, message).retry_after(retry_after)
 }
 
-/// What a repeated request has in common with the first: its body, or what a program put into the payload.
+/// Digest of what a repeated request has in common with the first: the body, or the fields of a payload that was built
+/// without one.
 fn fingerprint(payload: &SegmentIdentifyPayload<'_>) -> [u8; 16] {
     let of_parts = || {
         let context = payload.context.as_ref().map_or("", |context| context.as_json());

@@ -1,25 +1,24 @@
-//! Why an outbox could not do what it was asked.
+//! The errors of an outbox.
 
 use std::fmt;
 use std::time::Duration;
 
-/// What a caller is told to wait while there is no room: room comes with deliveries or with an operator, not at once.
+/// `Retry-After` while there is no room: deliveries or an operator have to make room first.
 pub const LATER: Duration = Duration::from_secs(10);
 
-/// Why not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutboxError {
-    /// It holds as much as it may, or the disk is full. Nothing was changed; there may be room later.
+    /// The outbox is at its limit, or the disk is full. Nothing was changed; a later attempt may work.
     Full,
-    /// It was not begun before the deadline. Nothing was changed.
+    /// The command was not started before its deadline. Nothing was changed.
     Busy,
-    /// The key's call had another body. Nothing was changed.
+    /// The key was used with another body. Nothing was changed.
     KeyReused,
-    /// The commit was not confirmed in time, or failed: it may have happened.
+    /// The commit failed, or was not confirmed in time: it may have happened.
     Unconfirmed,
     /// The store cannot be read.
     Unreadable,
-    /// It is closed. Nothing was changed.
+    /// The store is closed. Nothing was changed.
     Closed,
 }
 

@@ -1,10 +1,10 @@
-//! What every store must do: one suite, run on each of them.
+//! The tests that every store must pass.
 //!
-//! A test is a function over a [`Home`], a place where a store is opened, closed and opened again. `contract!` makes a
-//! test of each for one kind of store.
+//! A test is a function over a [`StoreFactory`], which opens the same store again after it was closed. `contract!`
+//! makes these tests for one kind of store.
 
+pub(super) mod dead_letters;
 pub(super) mod keys;
-pub(super) mod letters;
 pub(super) mod pages;
 pub(super) mod settling;
 
@@ -15,78 +15,80 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use super::{Append, Appended, CallId, DeadLetters, KeyRecord, Outbox, OutboxError, Outcome, Stored, UserFilter};
+use super::dead_letter::DeadLetters;
+use super::error::OutboxError;
+use super::store::{Append, Appended, CallId, DeliveryOutcome, KeyRecord, Outbox, Stored, UserFilter};
 use crate::segment::{Call, Delivered, Refusal};
 
-/// Where a store lives. What is in it outlives the store.
+/// Opens a store. Its content survives that the store is closed.
 #[async_trait]
-pub(super) trait Home: Send + Sync + 'static {
+pub(super) trait StoreFactory: Send + Sync + 'static {
     type Store: Outbox + DeadLetters + 'static;
 
-    /// Opens the store, which nobody has open. Keys are remembered for so long.
+    /// Opens the store, which must be closed. `window` is how long keys are remembered.
     async fn open_with_window(&self, window: Duration) -> Arc<Self::Store>;
 
-    /// With a window that no test outlives.
+    /// Opens it with a window that is longer than any test.
     async fn open(&self) -> Arc<Self::Store> {
         self.open_with_window(Duration::from_secs(3600)).await
     }
 }
 
-/// Makes a test of every function of the suite. The expression is a fresh home.
+/// Makes a test of every function of the suite. The expression is a new factory.
 macro_rules! contract {
-    ($home:expr; $($file:ident: $($test:ident)+;)+) => {
+    ($stores:expr; $($file:ident: $($test:ident)+;)+) => {
         $($(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
-                $crate::outbox::suite::$file::$test($home).await;
+                $crate::outbox::suite::$file::$test($stores).await;
             }
         )+)+
     };
-    ($home:expr) => {
-        contract! { $home;
+    ($stores:expr) => {
+        contract! { $stores;
             pages:
-                calls_come_back_in_order
-                skipped_users_are_passed_over
+                calls_are_read_in_order
+                calls_of_skipped_users_are_not_read
                 a_page_is_bounded_in_calls
                 a_page_is_bounded_in_bytes
                 a_page_is_bounded_in_rows
-                calls_and_ids_outlive_the_store
-                a_thousand_callers_at_once_are_all_there;
+                calls_and_ids_survive_a_reopen
+                a_thousand_concurrent_calls_are_stored_in_order_per_user;
             settling:
-                an_accepted_call_is_gone
-                a_refused_call_is_a_dead_letter
-                ids_that_do_not_wait_are_passed_over
-                watchers_hear_the_outcome
-                a_closed_store_refuses_everything
-                the_oldest_call_is_known;
+                an_accepted_call_is_deleted
+                a_refused_call_becomes_a_dead_letter
+                unknown_ids_are_ignored
+                watchers_receive_the_outcome
+                a_closed_store_refuses_every_command
+                the_age_of_the_oldest_call_is_reported;
             keys:
-                a_repeated_key_makes_no_second_call
-                a_key_with_another_body_is_a_mistake
-                one_key_at_one_instant_makes_one_call
-                an_accepted_calls_key_says_so
-                a_refused_calls_key_gives_the_words
-                a_replayed_calls_key_waits_again
+                a_repeated_key_stores_no_second_call
+                a_key_with_another_body_is_refused
+                concurrent_calls_with_one_key_are_stored_once
+                the_key_of_an_accepted_call_returns_accepted
+                the_key_of_a_refused_call_returns_the_reason
+                the_key_of_a_replayed_call_waits_again
                 a_key_is_forgotten_after_its_window
-                a_waiting_calls_key_is_not_forgotten
-                keys_outlive_the_store;
-            letters:
-                letters_are_listed_newest_first
-                a_list_is_as_long_as_was_asked_for
-                a_replayed_letter_goes_behind_the_others
-                all_letters_are_replayed_in_order
-                a_discarded_letter_is_gone
-                letters_outlive_the_store;
+                the_key_of_a_waiting_call_is_not_forgotten
+                keys_survive_a_reopen;
+            dead_letters:
+                dead_letters_are_listed_newest_first
+                a_list_has_the_requested_length
+                a_replayed_dead_letter_is_stored_behind_the_waiting_calls
+                all_dead_letters_are_replayed_in_order
+                a_discarded_dead_letter_is_deleted
+                dead_letters_survive_a_reopen;
         }
     };
 }
 pub(super) use contract;
 
-/// A call of one user. Its JSON has what a store may look at.
+/// A call whose JSON has the fields that a store may read.
 pub(super) fn call(user_id: &str, message_id: &str) -> Call {
     sized(user_id, message_id, 0)
 }
 
-/// One with so many bytes of traits.
+/// A call with `size` bytes of traits.
 pub(super) fn sized(user_id: &str, message_id: &str, size: usize) -> Call {
     let traits = "x".repeat(size);
     let json =
@@ -94,41 +96,41 @@ pub(super) fn sized(user_id: &str, message_id: &str, size: usize) -> Call {
     Call::from_wire(Arc::from(user_id), json.into())
 }
 
-/// A call without a key, for which nobody waits.
+/// A call without a key and without a watcher.
 pub(super) fn plain(call: Call) -> Append {
     Append { call, key: None, watch: false }
 }
 
-/// A call with a key and a body, each given by a number.
+/// A call with the digests of a key and of a body, each made from a number.
 pub(super) fn keyed(call: Call, key: u8, body: u8) -> Append {
     Append { call, key: Some(KeyRecord { key: [key; 16], body: [body; 16] }), watch: false }
 }
 
-/// The same, for a caller who waits.
+/// The same with a watcher.
 pub(super) fn watched(append: Append) -> Append {
     Append { watch: true, ..append }
 }
 
-/// UserFilter calls are read, if there is no reason to leave anybody's out.
+/// A filter that skips no user.
 pub(super) fn everybody() -> UserFilter {
     UserFilter::AllBut(HashSet::new())
 }
 
-pub(super) fn soon() -> Instant {
+pub(super) fn in_a_minute() -> Instant {
     Instant::now() + Duration::from_secs(60)
 }
 
 pub(super) async fn append(store: &impl Outbox, append: Append) -> Result<Appended, OutboxError> {
-    store.append(append, soon()).await
+    store.append(append, in_a_minute()).await
 }
 
-/// Everything that waits, page by page, but for the users to be skipped.
+/// Reads all waiting calls, page by page, except those of the skipped users.
 pub(super) async fn waiting_but(store: &impl Outbox, skip: &[&str]) -> Vec<Stored> {
-    let whose = UserFilter::AllBut(skip.iter().map(|user| Arc::from(*user)).collect());
+    let users = UserFilter::AllBut(skip.iter().map(|user| Arc::from(*user)).collect());
     let (mut all, mut from) = (Vec::new(), 0);
     while from <= store.contents().last_id {
-        let page = store.page(from, whose.clone(), usize::MAX).await.unwrap();
-        assert!(page.next > from, "a page that leads nowhere");
+        let page = store.page(from, users.clone(), usize::MAX).await.unwrap();
+        assert!(page.next > from, "the page does not advance");
         assert!(page.calls.iter().all(|stored| (from..page.next).contains(&stored.id)));
         all.extend(page.calls);
         from = page.next;
@@ -143,7 +145,7 @@ pub(super) async fn waiting(store: &impl Outbox) -> Vec<Stored> {
     all
 }
 
-/// Each call's JSON.
+/// The JSON of each call.
 pub(super) fn texts(stored: &[Stored]) -> Vec<String> {
     stored.iter().map(|stored| String::from_utf8(stored.call.json().to_vec()).unwrap()).collect()
 }
@@ -165,7 +167,7 @@ pub(super) async fn settle(store: &impl Outbox, delivered: Vec<Delivered>) {
     store.settle(delivered.into()).await.unwrap();
 }
 
-/// What a caller who waits hears.
-pub(super) async fn outcome(appended: Appended) -> Outcome {
+/// The outcome that a watcher receives.
+pub(super) async fn outcome(appended: Appended) -> DeliveryOutcome {
     appended.outcome.unwrap().await.unwrap()
 }

@@ -1,4 +1,4 @@
-//! The client over a store in memory that says what it is told to say.
+//! Tests of the client with a fake store whose answers are set by the test.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{OutboxClients, fingerprint};
 use crate::customer::SegmentIdentifyPayload;
-use crate::outbox::{Append, Appended, CallId, Contents, Outbox, OutboxError, Outcome, Page, UserFilter};
+use crate::outbox::{Append, Appended, CallId, Contents, DeliveryOutcome, Outbox, OutboxError, Page, UserFilter};
 use crate::segment::SegmentError;
 use crate::segment::{
     Delivered, DeliveryState, ErrorCode, IdempotencyKey, KeyKind, MessageIds, Receipt, SegmentClients,
@@ -20,17 +20,17 @@ use crate::supervisor::Supervisor;
 const ADA: &str = r#"{"userId":"c-1042","traits":{"plan":"pro"}}"#;
 const WAIT: Option<Duration> = Some(Duration::from_secs(5));
 
-/// What it answers, and what it was given.
+/// Records what it was given, and answers as it is set.
 #[derive(Default)]
-struct Store {
+struct FakeStore {
     trouble: Mutex<Option<OutboxError>>,
     replays: Mutex<bool>,
     appended: Mutex<Vec<Append>>,
-    watching: Mutex<Vec<oneshot::Sender<Outcome>>>,
+    watching: Mutex<Vec<oneshot::Sender<DeliveryOutcome>>>,
 }
 
 #[async_trait]
-impl Outbox for Store {
+impl Outbox for FakeStore {
     async fn append(&self, append: Append, _deadline: Instant) -> Result<Appended, OutboxError> {
         if let Some(trouble) = *self.trouble.lock() {
             return Err(trouble);
@@ -48,7 +48,7 @@ impl Outbox for Store {
         Err(OutboxError::Closed)
     }
 
-    async fn page(&self, _from: CallId, _whose: UserFilter, _limit: usize) -> Result<Page, OutboxError> {
+    async fn page(&self, _from: CallId, _users: UserFilter, _limit: usize) -> Result<Page, OutboxError> {
         Err(OutboxError::Unreadable)
     }
 
@@ -59,15 +59,15 @@ impl Outbox for Store {
     async fn close(&self) {}
 }
 
-struct Relay {
-    store: Arc<Store>,
+struct Fixture {
+    store: Arc<FakeStore>,
     clients: OutboxClients,
     supervisor: Supervisor,
 }
 
-impl Relay {
+impl Fixture {
     fn new() -> Self {
-        let (store, supervisor) = (Arc::new(Store::default()), Supervisor::new());
+        let (store, supervisor) = (Arc::new(FakeStore::default()), Supervisor::new());
         let clients = OutboxClients::new(store.clone(), MessageIds::new("wk").unwrap(), &supervisor);
         Self { store, clients, supervisor }
     }
@@ -80,8 +80,8 @@ impl Relay {
         client.flush().await
     }
 
-    /// Posts for a caller who waits, and tells the outcome.
-    async fn post_and_settle(&self, outcome: Outcome) -> Result<Receipt, SegmentError> {
+    /// Posts with a wait, and sends the outcome to the watcher.
+    async fn post_and_settle(&self, outcome: DeliveryOutcome) -> Result<Receipt, SegmentError> {
         let settle = async {
             while self.store.watching.lock().is_empty() {
                 tokio::task::yield_now().await;
@@ -93,8 +93,8 @@ impl Relay {
 }
 
 #[tokio::test]
-async fn a_call_that_is_stored_has_a_receipt_that_says_so() {
-    let relay = Relay::new();
+async fn the_receipt_of_a_stored_call_says_stored() {
+    let relay = Fixture::new();
     let receipt = relay.post(ADA, None, None).await.unwrap();
     assert_eq!((receipt.standing, receipt.replayed), (DeliveryState::Stored, false));
     let appended = relay.store.appended.lock();
@@ -103,8 +103,8 @@ async fn a_call_that_is_stored_has_a_receipt_that_says_so() {
 }
 
 #[tokio::test]
-async fn one_key_is_one_record_for_one_user_and_another_for_another() {
-    let relay = Relay::new();
+async fn a_key_has_one_record_per_user() {
+    let relay = Fixture::new();
     for body in [ADA, ADA, r#"{"userId":"c-2","traits":{"plan":"pro"}}"#] {
         relay.post(body, Some("msg_1"), None).await.unwrap();
     }
@@ -114,34 +114,34 @@ async fn one_key_is_one_record_for_one_user_and_another_for_another() {
 }
 
 #[tokio::test]
-async fn a_repeat_is_said_to_be_one() {
-    let relay = Relay::new();
+async fn a_repeated_call_is_marked_as_replayed() {
+    let relay = Fixture::new();
     *relay.store.replays.lock() = true;
     assert!(relay.post(ADA, Some("msg_1"), None).await.unwrap().replayed);
 }
 
 #[tokio::test]
-async fn whoever_waits_hears_the_outcome() {
-    let relay = Relay::new();
-    assert_eq!(relay.post_and_settle(Outcome::Accepted).await.unwrap().standing, DeliveryState::Accepted);
-    let refused = relay.post_and_settle(Outcome::Refused("no such plan".to_owned())).await.unwrap_err();
+async fn a_waiting_caller_gets_the_outcome() {
+    let relay = Fixture::new();
+    assert_eq!(relay.post_and_settle(DeliveryOutcome::Accepted).await.unwrap().standing, DeliveryState::Accepted);
+    let refused = relay.post_and_settle(DeliveryOutcome::Refused("no such plan".to_owned())).await.unwrap_err();
     assert_eq!((refused.code, &*refused.message), (ErrorCode::Rejected, "no such plan"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_has_waited_long_enough_hears_that_it_is_stored() {
-    let relay = Relay::new();
+async fn a_wait_that_times_out_returns_stored() {
+    let relay = Fixture::new();
     let begun = Instant::now();
     assert_eq!(relay.post(ADA, None, WAIT).await.unwrap().standing, DeliveryState::Stored);
     assert_eq!(Some(begun.elapsed().as_secs()), WAIT.map(|wait| wait.as_secs()));
-    // Never past the deadline, whatever was asked for.
+    // A wait never exceeds the deadline.
     assert_eq!(relay.post(ADA, None, Some(Duration::MAX)).await.unwrap().standing, DeliveryState::Stored);
     assert_eq!(begun.elapsed().as_secs(), 15);
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_waits_when_the_grace_is_over_hears_that_it_is_stored() {
-    let relay = Relay::new();
+async fn a_wait_returns_stored_when_the_relay_drains() {
+    let relay = Fixture::new();
     relay.supervisor.cancel();
     let begun = Instant::now();
     assert_eq!(relay.post(ADA, None, WAIT).await.unwrap().standing, DeliveryState::Stored);
@@ -149,8 +149,8 @@ async fn whoever_waits_when_the_grace_is_over_hears_that_it_is_stored() {
 }
 
 #[tokio::test]
-async fn whatever_the_store_says_the_caller_hears_what_it_means() {
-    let relay = Relay::new();
+async fn every_store_error_has_an_error_code() {
+    let relay = Fixture::new();
     for (trouble, code, can_wait) in [
         (OutboxError::Full, ErrorCode::Overloaded, true),
         (OutboxError::Busy, ErrorCode::Overloaded, true),
@@ -165,7 +165,7 @@ async fn whatever_the_store_says_the_caller_hears_what_it_means() {
 }
 
 #[test]
-fn a_payload_made_by_a_program_has_a_fingerprint_too() {
+fn a_payload_without_a_body_has_a_fingerprint() {
     let parsed = SegmentIdentifyPayload::parse(ADA.as_bytes()).unwrap();
     let made = SegmentIdentifyPayload { body: None, ..parsed.clone() };
     assert_eq!(fingerprint(&made), fingerprint(&made.clone()));

@@ -1,14 +1,14 @@
-//! Copying the log (WAL) back into the database file, aside from the writer.
+//! Checkpoints: copying the write-ahead log (WAL) back into the database file, on a thread beside the writer.
 //!
-//! A checkpoint inside a commit would make somebody wait for it: 8 to 60 ms at p99.9. So a second thread copies, with a
-//! connection of its own; when nearly all is copied the writer copies the little rest between two commits, after which
-//! SQLite writes the log from its beginning again. Without that last step a log that is never idle grows for ever.
+//! A checkpoint inside a commit makes callers wait: 8 to 60 ms at p99.9. So a second thread copies, with a connection
+//! of its own. When nearly all is copied, the writer copies the rest between two commits, after which SQLite writes the
+//! WAL from its start again. Without that last step a WAL that is never idle grows for ever.
 //!
-//! A checkpoint whose sync fails is the end of the store, as a commit's is: the next start copies the whole log again,
-//! because it counts on nothing that was said about the copy. One that finds the disk full, or the log in use by a
-//! reader, is tried again when the log has grown some more: the calls are safe in the log.
+//! A checkpoint whose sync fails ends the store, as a commit's does: the next start copies the whole WAL again, because
+//! it does not rely on the failed copy. A checkpoint that finds the disk full, or the WAL in use by a reader, is tried
+//! again when the WAL has grown some more: the calls are safe in the WAL.
 //!
-//! The same thread is the store's clock: each second it sends the writer a [`Command::Tick`].
+//! The same thread is the store's clock: once a second it sends the writer a [`Command::Tick`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,170 +20,179 @@ use rusqlite::{Connection, MAIN_DB, Result};
 use tokio::sync::mpsc;
 
 use super::command::Command;
-use super::fault::Fault;
-use super::file::BUSY;
-use super::shared::Shared;
+use super::fault::StoreFault;
+use super::file::BUSY_TIMEOUT;
+use super::state::StoreState;
 use crate::supervisor::Supervisor;
 
-/// How much it grows before a checkpoint that could not finish is tried again: 4 MiB.
-const MORE_PAGES: i32 = 1024;
+/// Pages that the WAL grows before an unfinished checkpoint is tried again: 4 MiB.
+const RETRY_PAGES: i32 = 1024;
 
-/// What the writer may copy between two commits: 1 MiB, as much as a group may bring.
-const REST_PAGES: i32 = 256;
+/// Pages that the writer may copy between two commits: 1 MiB, as much as a group may bring.
+const RESTART_PAGES: i32 = 256;
 
-/// How often the log is copied in a row before the writer must take the rest, however much it is: under a load that
-/// writes as fast as this copies, the writer waiting is what bounds the log.
-const ROUNDS: usize = 4;
+/// Passive checkpoints in a row before the writer must copy the rest, however much it is. Under a load that writes as
+/// fast as this thread copies, the waiting writer is what bounds the WAL.
+const MAX_ROUNDS: usize = 4;
 
-/// How often the writer looks for something to do unasked.
-const TICK: Duration = Duration::from_secs(1);
+/// Interval of the ticks.
+const TICK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The writer's side.
-pub(super) struct Checkpoints {
-    /// Wakes the other thread.
+/// The writer's side: wakes the [`Checkpointer`] and finishes its work.
+pub(super) struct CheckpointHandle {
     wake: SyncSender<()>,
-    /// The other thread copied nearly all: the rest is the writer's.
-    copied: Arc<AtomicBool>,
-    /// At how many pages in the log it is woken: first at so many.
-    log_pages: i32,
-    /// And next.
+    /// The checkpointer has copied nearly all: the writer copies the rest.
+    is_copied: Arc<AtomicBool>,
+    /// WAL pages that start the first checkpoint.
+    wal_pages: i32,
+    /// WAL pages that start the next one.
     wake_at: i32,
-    /// Ends when the other thread has.
-    other_ends: Receiver<()>,
+    /// Disconnects when the checkpointer ends.
+    ended: Receiver<()>,
 }
 
-impl Checkpoints {
-    /// Starts the other thread.
+impl CheckpointHandle {
+    /// Starts the checkpointer's thread.
     pub(super) fn start(
         conn: Connection,
-        log_pages: i32,
+        wal_pages: i32,
         commands: mpsc::WeakSender<Command>,
-        shared: &Arc<Shared>,
+        state: &Arc<StoreState>,
         supervisor: &Supervisor,
     ) -> std::io::Result<Self> {
         let (wake, woken) = sync_channel(1);
-        let (ends, other_ends) = sync_channel(0);
-        let copied = Arc::new(AtomicBool::new(false));
-        let aside = Aside { log_pages, conn, woken, commands, shared: shared.clone(), copied: copied.clone() };
+        let (ends, ended) = sync_channel(0);
+        let is_copied = Arc::new(AtomicBool::new(false));
+        let checkpointer =
+            Checkpointer { wal_pages, conn, woken, commands, state: state.clone(), is_copied: is_copied.clone() };
         supervisor.thread("outbox-checkpoint", move || {
-            aside.run();
+            checkpointer.run();
             drop(ends);
         })?;
-        Ok(Self { wake, copied, log_pages, wake_at: log_pages, other_ends })
+        Ok(Self { wake, is_copied, wal_pages, wake_at: wal_pages, ended })
     }
 
-    /// While the disk is full: copies a log that cannot grow, however short it is. Its own space can be used again then.
-    pub(super) fn make_room(&mut self, conn: &Connection, shared: &Shared) {
-        if !self.finish(conn, shared) {
-            // If it is awake already it will look again.
-            let _ = self.wake.try_send(());
+    /// Starts a checkpoint of a WAL of any length. On a full disk the WAL cannot grow, and the space of a copied WAL
+    /// can be used again.
+    pub(super) fn checkpoint_now(&mut self, conn: &Connection, state: &StoreState) {
+        if !self.restart_if_copied(conn, state) {
+            self.wake();
         }
     }
 
-    /// Takes the rest, if the other thread has copied nearly all.
-    fn finish(&mut self, conn: &Connection, shared: &Shared) -> bool {
-        let is_time = self.copied.swap(false, Ordering::AcqRel);
-        if is_time {
-            match take_the_rest(conn) {
-                Ok(()) => self.wake_at = self.log_pages,
-                Err(error) => judge(&error, shared),
-            }
-        }
-        is_time
-    }
-
-    /// Between two commits: sees how long the log is, and takes the rest if it is time.
-    pub(super) fn after_commit(&mut self, conn: &Connection, shared: &Shared) {
-        if self.finish(conn, shared) {
+    /// Call between two commits: copies the rest if the checkpointer has copied nearly all, or wakes it if the WAL is
+    /// long.
+    pub(super) fn after_commit(&mut self, conn: &Connection, state: &StoreState) {
+        if self.restart_if_copied(conn, state) {
             return;
         }
         match conn.wal_checkpoint_v2(Some(MAIN_DB), CheckpointMode::NOOP) {
             Ok((pages, _)) if pages >= self.wake_at => {
-                self.wake_at = pages.saturating_add(MORE_PAGES.min(self.log_pages / 4));
-                // If it is awake already it will look again.
-                let _ = self.wake.try_send(());
+                self.wake_at = pages.saturating_add(RETRY_PAGES.min(self.wal_pages / 4));
+                self.wake();
             }
             Ok(_) => {}
-            Err(error) => judge(&error, shared),
+            Err(error) => checkpoint_failed(&error, state),
         }
     }
 
-    /// Waits for the other thread, and copies everything. After a failure nothing is copied: it would need the syncs that
-    /// nobody can trust any more.
-    pub(super) fn end(self, conn: &Connection, shared: &Shared) {
+    fn restart_if_copied(&mut self, conn: &Connection, state: &StoreState) -> bool {
+        let is_copied = self.is_copied.swap(false, Ordering::AcqRel);
+        if is_copied {
+            match checkpoint_restart(conn) {
+                Ok(pages) => {
+                    self.wake_at = self.wal_pages;
+                    tracing::debug!(pages, "the write-ahead log was restarted");
+                }
+                Err(error) => checkpoint_failed(&error, state),
+            }
+        }
+        is_copied
+    }
+
+    fn wake(&self) {
+        // A full channel means that the checkpointer is about to look anyway.
+        let _ = self.wake.try_send(());
+    }
+
+    /// Waits for the checkpointer's end, and copies the whole WAL. After a failure nothing is copied: it would rely on
+    /// syncs that cannot be trusted any more.
+    pub(super) fn close(self, conn: &Connection, state: &StoreState) {
         drop(self.wake);
-        // It never sends; this is how its end is noticed.
-        let _ = self.other_ends.recv();
-        if shared.is_over() {
-            return;
-        }
-        if let Err(error) = conn.wal_checkpoint_v2(Some(MAIN_DB), CheckpointMode::TRUNCATE) {
-            judge(&error, shared);
+        // Nothing is ever sent: this returns when the checkpointer ends.
+        let _ = self.ended.recv();
+        if !state.has_failed()
+            && let Err(error) = conn.wal_checkpoint_v2(Some(MAIN_DB), CheckpointMode::TRUNCATE)
+        {
+            checkpoint_failed(&error, state);
         }
     }
 }
 
-/// Copies what is left, and lets the log begin anew. If somebody reads from it just now, that is for another time: every
-/// caller would wait for that reader.
-fn take_the_rest(conn: &Connection) -> Result<()> {
+/// Copies the rest of the WAL, and lets SQLite write it from its start again. Returns the WAL's pages. Does not wait
+/// for readers of the WAL, because every caller would wait too: the next checkpoint tries again.
+fn checkpoint_restart(conn: &Connection) -> Result<i32> {
     conn.busy_timeout(Duration::ZERO)?;
-    let rest = conn.wal_checkpoint_v2(Some(MAIN_DB), CheckpointMode::RESTART);
-    conn.busy_timeout(BUSY)?;
-    rest.map(drop)
+    let restarted = conn.wal_checkpoint_v2(Some(MAIN_DB), CheckpointMode::RESTART);
+    conn.busy_timeout(BUSY_TIMEOUT)?;
+    restarted.map(|(pages, _)| pages)
 }
 
-/// The other thread's side.
-struct Aside {
-    log_pages: i32,
+/// The thread beside the writer.
+struct Checkpointer {
+    wal_pages: i32,
     conn: Connection,
     woken: Receiver<()>,
     commands: mpsc::WeakSender<Command>,
-    shared: Arc<Shared>,
-    copied: Arc<AtomicBool>,
+    state: Arc<StoreState>,
+    is_copied: Arc<AtomicBool>,
 }
 
-impl Aside {
+impl Checkpointer {
     fn run(&self) {
-        let mut tick_at = Instant::now() + TICK;
+        let mut tick_at = Instant::now() + TICK_INTERVAL;
         loop {
             match self.woken.recv_timeout(tick_at.saturating_duration_since(Instant::now())) {
-                Ok(()) if !self.shared.is_over() => self.copy(),
+                Ok(()) if !self.state.has_failed() => self.checkpoint(),
                 Ok(()) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             if Instant::now() >= tick_at {
-                tick_at = Instant::now() + TICK;
+                tick_at = Instant::now() + TICK_INTERVAL;
                 if let Some(commands) = self.commands.upgrade() {
-                    // A full inbox needs no tick.
+                    // A full queue needs no tick.
                     let _ = commands.try_send(Command::Tick);
                 }
             }
         }
     }
 
-    /// Copies the log until little is left of it.
-    fn copy(&self) {
-        for _ in 0..ROUNDS {
-            match self.round() {
-                Ok(rest) if rest <= REST_PAGES.min(self.log_pages / 4) => break,
+    /// Copies the WAL until little is left of it.
+    fn checkpoint(&self) {
+        for _ in 0..MAX_ROUNDS {
+            match self.checkpoint_passive() {
+                Ok(rest) if rest <= RESTART_PAGES.min(self.wal_pages / 4) => break,
                 Ok(_) => {}
-                Err(error) => return judge(&error, &self.shared),
+                Err(error) => return checkpoint_failed(&error, &self.state),
             }
         }
-        self.copied.store(true, Ordering::Release);
+        self.is_copied.store(true, Ordering::Release);
     }
 
-    /// Copies what is in the log now; how many pages came to it meanwhile.
-    fn round(&self) -> Result<i32> {
+    /// Copies what is in the WAL now. Returns the number of pages that were added meanwhile.
+    fn checkpoint_passive(&self) -> Result<i32> {
+        let started = Instant::now();
         let (_, copied) = self.conn.wal_checkpoint_v2(Some(MAIN_DB), CheckpointMode::PASSIVE)?;
         let (pages, _) = self.conn.wal_checkpoint_v2(Some(MAIN_DB), CheckpointMode::NOOP)?;
-        Ok(pages - copied)
+        let rest = pages - copied;
+        tracing::debug!(copied, rest, took = ?started.elapsed(), "the write-ahead log was checkpointed");
+        Ok(rest)
     }
 }
 
-/// A full disk or a busy log is for another time; everything else is the end.
-fn judge(error: &rusqlite::Error, shared: &Shared) {
-    if Fault::of(error) == Fault::Fatal && !shared.is_over() {
-        shared.fail("could not copy its log", error);
+/// A full disk or a busy WAL is tried again later. Any other error ends the store.
+fn checkpoint_failed(error: &rusqlite::Error, state: &StoreState) {
+    if StoreFault::from_error(error) == StoreFault::Fatal && !state.has_failed() {
+        state.fail("could not copy its log", error);
     }
 }

@@ -1,7 +1,8 @@
-//! The files: made where they are missing, locked against a second process, opened as what they must be.
+//! The database file: created if it is missing, locked against a second process, and opened only if it is what it must
+//! be.
 //!
-//! Invariants: what is created can be read by its owner alone, and its entry in the directory is synced; a file that is
-//! not ours is never written. Nothing is repaired: whoever finds damage says so and leaves everything as it is.
+//! Invariants: only the owner can read what is created, and its directory entry is synced; a file of another program is
+//! never written. Nothing is repaired: damage is reported and left as it is.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read};
@@ -13,49 +14,50 @@ use anyhow::{Context, bail, ensure};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, MAIN_DB, OpenFlags};
 
-/// How long a lock of another program, such as a shell that looks at the file, is waited for. Callers wait meanwhile.
-pub(super) const BUSY: Duration = Duration::from_secs(1);
+/// How long a statement waits for a lock of another program, such as a shell that reads the file. Callers wait
+/// meanwhile.
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How every SQLite file begins.
+/// The first bytes of every SQLite file.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
-/// Pages of 4 KiB, SQLite's own default. With 16 a call without a key takes 6 % less CPU and twice the writing (`cargo
-/// bench`); one with a key, which stands on a page of its own, four times the writing.
+/// Pages of 4 KiB, SQLite's own default. With 16 KiB a call without a key takes 6 % less CPU and twice the bytes
+/// written (`cargo bench`); a call with a key, which is on a page of its own, takes four times the bytes written.
 const PAGE_SIZE: i64 = 4 * 1024;
 
-/// What the writer keeps of the file in memory, in pages, 8 MiB: the inner pages of the keys, of which every stored call
-/// asks for another place, for some tens of millions of keys. The rest is in the system's own cache.
+/// The writer's page cache, 8 MiB: the inner pages of the keys' tree, a different one of which each stored call needs,
+/// for some tens of millions of keys. The rest is in the system's own cache.
 const WRITER_CACHE_PAGES: i64 = 2048;
 
-/// The same for a connection that reads: 2 MiB, SQLite's own default.
+/// A reader's page cache: 2 MiB, SQLite's own default.
 const READER_CACHE_PAGES: i64 = 512;
 
-/// At how many pages the log is copied: 16 MiB. SQLite's own bound is 4 MiB; a log of 16 collects more changes of the same
-/// page before it is copied once, and is read back in a fraction of a second at the start.
-const LOG_PAGES: i32 = 4096;
+/// WAL pages that start a checkpoint: 16 MiB. SQLite's own default is 4 MiB. A longer log collects more changes of the
+/// same page before it is copied once, and is still read back in a fraction of a second at the start.
+const WAL_PAGES: i32 = 4096;
 
-/// To what the log is cut when it begins anew after it grew beyond, in bytes: four times what it usually has.
-const LOG_BYTES_KEPT: i64 = 64 * 1024 * 1024;
+/// Bytes to which a log that grew longer is cut when it is restarted: four times its usual length.
+const WAL_BYTES_KEPT: i64 = 64 * 1024 * 1024;
 
-/// Where the database is.
+/// The database file, and how to open it.
 #[derive(Clone)]
-pub(super) struct Place {
+pub(super) struct DatabaseFile {
     pub(super) path: PathBuf,
-    /// SQLite's way to the files. Tests have their own, which fails when it is told to.
+    /// SQLite's file system layer. Tests use their own, which fails on request.
     pub(super) vfs: Option<&'static str>,
-    /// At how many pages the log is copied into the file. Tests have few.
-    pub(super) log_pages: i32,
+    /// WAL pages that start a checkpoint. Tests use few.
+    pub(super) wal_pages: i32,
 }
 
-impl Place {
-    pub(super) fn at(path: &Path) -> Self {
-        Self { path: path.to_owned(), vfs: None, log_pages: LOG_PAGES }
+impl DatabaseFile {
+    pub(super) fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), vfs: None, wal_pages: WAL_PAGES }
     }
 
-    /// The directory and the file are there, and nobody else uses them while what is returned is held.
-    pub(super) fn prepare(&self) -> anyhow::Result<File> {
-        let directory = self.directory();
-        make_directory(directory)?;
+    /// Creates the directory and the file if they are missing. No other process can use them while the returned lock is
+    /// held.
+    pub(super) fn create_and_lock(&self) -> anyhow::Result<File> {
+        create_directory(self.directory())?;
         let file = match File::open(&self.path) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -65,19 +67,19 @@ impl Place {
             }
             Err(error) => return Err(error).context("cannot open the file"),
         };
-        self.check_header(&file)?;
+        check_header(&file)?;
         let lock = self.lock(file)?;
-        sync_directory(directory)?;
+        self.sync_directory()?;
         Ok(lock)
     }
 
     /// A path without a directory is in the current one.
     fn directory(&self) -> &Path {
-        self.path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+        parent_or_current(&self.path)
     }
 
-    /// Locks the file itself, whatever name led to it. SQLite's own locks are of another kind, which on Linux do not see
-    /// this one; elsewhere they do, and a file beside it is locked.
+    /// Locks the file itself, whatever its name, which may be a link. On Linux SQLite's own locks are of another kind,
+    /// and do not conflict with this one. On other systems they do, so a file beside it is locked.
     fn lock(&self, file: File) -> anyhow::Result<File> {
         let lock = if cfg!(target_os = "linux") {
             file
@@ -93,33 +95,18 @@ impl Place {
         }
     }
 
-    fn check_header(&self, mut file: &File) -> anyhow::Result<()> {
-        ensure!(file.metadata()?.is_file(), "it is not a file; name a file in that place");
-        let mut head = [0; MAGIC.len()];
-        match file.read_exact(&mut head) {
-            Ok(()) => ensure!(head == *MAGIC, "the file is not an SQLite database; move it away, or name another file"),
-            // An empty file is what a process leaves that died while it made one.
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof && file.metadata()?.len() == 0 => {}
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
-                bail!("the file is damaged: it ends within its header; restore it from a backup, or move it away")
-            }
-            Err(error) => return Err(error).context("cannot read the file"),
-        }
-        Ok(())
-    }
-
-    /// A connection that writes, as durable as it gets, which leaves checkpoints to whoever asks for them. It changes
-    /// nothing in the file yet.
-    pub(super) fn writing(&self) -> anyhow::Result<Connection> {
+    /// Opens a connection that writes, syncs each commit, and makes no checkpoint by itself. Changes nothing in the
+    /// file.
+    pub(super) fn open_writer(&self) -> anyhow::Result<Connection> {
         let conn = self.connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        // SQLite opens what it may not write for reading, without a word.
+        // SQLite opens a file that it may not write as read-only, without an error.
         ensure!(!conn.is_readonly(MAIN_DB)?, "the file may not be written by this user");
         conn.pragma_update(None, "synchronous", "FULL")?;
-        // Where fsync does not reach the disk (macOS) this does; elsewhere it changes nothing.
+        // On macOS fsync does not reach the disk, and fullfsync does. Elsewhere it changes nothing.
         conn.pragma_update(None, "fullfsync", true)?;
         conn.pragma_update(None, "checkpoint_fullfsync", true)?;
         conn.pragma_update(None, "wal_autocheckpoint", 0)?;
-        conn.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT)?;
+        conn.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;
         conn.pragma_update(None, "cache_size", WRITER_CACHE_PAGES)?;
         let synchronous: i64 = conn.pragma_query_value(None, "synchronous", |row| row.get(0))?;
         // 2 is FULL.
@@ -127,34 +114,29 @@ impl Place {
         Ok(conn)
     }
 
-    /// Sets what is kept in the file itself: the page size of a new one, and the log beside it.
-    pub(super) fn set_log(&self, conn: &Connection) -> anyhow::Result<()> {
+    /// Sets what the file itself keeps: the page size of a new file, and the write-ahead log.
+    pub(super) fn enable_wal(&self, conn: &Connection) -> anyhow::Result<()> {
         conn.pragma_update(None, "page_size", PAGE_SIZE)?;
         let mode: String = conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
         ensure!(mode == "wal", "SQLite cannot keep a write-ahead log there (journal mode {mode}); use a local disk");
         Ok(())
     }
 
-    /// Whether the file itself says that it has a log. SQLite does not tell of every sync that fails while it makes one,
-    /// and without the log a commit is not what it is taken for.
-    pub(super) fn check_log(&self, conn: &Connection) -> anyhow::Result<()> {
+    /// Makes the entries of all files in the directory durable.
+    pub(super) fn sync_directory(&self) -> anyhow::Result<()> {
+        sync_directory(self.directory())
+    }
+
+    /// Opens a read-only connection, and checks that the file itself says that it has a write-ahead log. SQLite does
+    /// not report every sync that fails while it sets the log up, and without the log a commit is not durable.
+    pub(super) fn open_reader(&self) -> anyhow::Result<Connection> {
+        let conn = self.connect(OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        conn.pragma_update(None, "cache_size", READER_CACHE_PAGES)?;
         let mode: String = conn.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
         ensure!(
             mode == "wal",
             "its write-ahead log could not be set up (journal mode {mode}); try again, or use another disk"
         );
-        Ok(())
-    }
-
-    /// The log is there by now: so are the entries of all files in the directory, for good.
-    pub(super) fn sync_entries(&self) -> anyhow::Result<()> {
-        sync_directory(self.directory())
-    }
-
-    /// A connection that reads.
-    pub(super) fn reading(&self) -> anyhow::Result<Connection> {
-        let conn = self.connect(OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        conn.pragma_update(None, "cache_size", READER_CACHE_PAGES)?;
         Ok(conn)
     }
 
@@ -164,36 +146,55 @@ impl Place {
             Some(vfs) => Connection::open_with_flags_and_vfs(&self.path, flags, vfs)?,
             None => Connection::open_with_flags(&self.path, flags)?,
         };
-        conn.busy_timeout(BUSY)?;
-        // A close after a failed sync must not copy the log: that would count on the sync after all.
+        conn.busy_timeout(BUSY_TIMEOUT)?;
+        // A close after a failed sync must not copy the log: that would rely on the failed sync.
         conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-        // Every statement of the store is there once; all of them stay prepared.
+        // More than the store has statements, so that all of them stay prepared.
         conn.set_prepared_statement_cache_capacity(64);
         Ok(conn)
     }
 }
 
-/// So many bytes in pages.
+fn check_header(mut file: &File) -> anyhow::Result<()> {
+    ensure!(file.metadata()?.is_file(), "it is not a file; name a file in that place");
+    let mut head = [0; MAGIC.len()];
+    match file.read_exact(&mut head) {
+        Ok(()) => ensure!(head == *MAGIC, "the file is not an SQLite database; move it away, or name another file"),
+        // A process that died while it created the file leaves an empty one.
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof && file.metadata()?.len() == 0 => {}
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+            bail!("the file is damaged: it ends within its header; restore it from a backup, or move it away")
+        }
+        Err(error) => return Err(error).context("cannot read the file"),
+    }
+    Ok(())
+}
+
+/// Converts bytes to pages.
 pub(super) fn pages(bytes: u64) -> i32 {
     i32::try_from(bytes / PAGE_SIZE.unsigned_abs()).unwrap_or(i32::MAX)
 }
 
-/// A new file is its owner's alone: calls are personal.
+/// Only the owner may read a new file, because calls are personal.
 fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true).mode(0o600);
     options
 }
 
-/// Creates a directory and what is missing above it, each for its owner alone, each entry synced.
-fn make_directory(directory: &Path) -> anyhow::Result<()> {
+fn parent_or_current(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Creates a directory and its missing parents, each for its owner alone, each entry synced.
+fn create_directory(directory: &Path) -> anyhow::Result<()> {
     if directory.is_dir() {
         return Ok(());
     }
-    let above = directory.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    make_directory(above)?;
+    let parent = parent_or_current(directory);
+    create_directory(parent)?;
     match DirBuilder::new().mode(0o700).create(directory) {
-        Ok(()) => sync_directory(above),
+        Ok(()) => sync_directory(parent),
         Err(error) if error.kind() == ErrorKind::AlreadyExists && directory.is_dir() => Ok(()),
         Err(error) => Err(error).with_context(|| format!("cannot create the directory {}", directory.display())),
     }

@@ -1,9 +1,9 @@
-//! Space on the disk that is kept for the worst moment: when the disk is full, and what was delivered must be settled.
+//! The reserve: disk space that is kept for settling calls when the disk is full.
 //!
-//! Settling writes: to the log, and the log is copied into the file, which may grow by that. Without room for it a disk that
-//! a backlog has filled would stay full, though Segment took everything. So a file lies beside the outbox whose blocks are
-//! allocated and which holds nothing. It is deleted when the disk is full, and made again when there is room for it; until
-//! then calls are stored only in what is free within the file ([`Reserve::room`]).
+//! Settling writes to the write-ahead log, and the log is copied into the file, which may grow. Without space for that,
+//! a disk that a backlog has filled would stay full although Segment accepted everything. So a file beside the outbox
+//! holds allocated blocks and no content. It is deleted when the disk is full, and allocated again when there is space.
+//! Until then calls are stored only in the unused part of the file ([`Reserve::room`]).
 //!
 //! On a file system that cannot allocate space ahead there is no reserve, and nothing waits for one.
 
@@ -14,63 +14,63 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
-/// How large it is, in bytes: twice the log, which is all that can be under way.
-const MOST: u64 = 32 * 1024 * 1024;
+/// Bytes of the reserve: twice the log, which is all that can be in progress.
+const MAX_BYTES: u64 = 32 * 1024 * 1024;
 
-/// On a small disk it is this part of what is free.
-const SHARE: u64 = 4;
+/// On a small disk the reserve is one part in this many of the free space.
+const FREE_SPACE_DIVISOR: u64 = 4;
 
-/// Less than this does not help, in bytes: a few dozen pages.
-const LEAST: u64 = 128 * 1024;
+/// Fewer bytes than this, a few dozen pages, would not help.
+const MIN_BYTES: u64 = 128 * 1024;
 
 pub(super) struct Reserve {
     path: PathBuf,
-    /// How large it is when it is there; 0 where there can be none.
+    /// Size when it is allocated; 0 where the file system supports none.
     bytes: u64,
     is_held: bool,
 }
 
 impl Reserve {
-    /// Takes it, if there is room; what an earlier process left is taken over.
-    pub(super) fn beside(outbox: &Path) -> Self {
+    /// Takes over what an earlier process left beside the outbox, or allocates the reserve if there is space.
+    pub(super) fn open(outbox: &Path) -> Self {
         let mut path = outbox.to_owned().into_os_string();
         path.push(".reserve");
         let path = PathBuf::from(path);
-        if let Ok(there) = path.metadata()
-            && there.len() >= LEAST
+        if let Ok(existing) = path.metadata()
+            && existing.len() >= MIN_BYTES
         {
-            return Self { path, bytes: there.len(), is_held: true };
+            return Self { path, bytes: existing.len(), is_held: true };
         }
         let free =
             outbox.parent().and_then(|directory| statvfs(directory).ok()).map(|disk| disk.f_bavail * disk.f_frsize);
-        let bytes = free.map_or(MOST, |free| free / SHARE).clamp(LEAST, MOST);
+        let bytes = free.map_or(MAX_BYTES, |free| free / FREE_SPACE_DIVISOR).clamp(MIN_BYTES, MAX_BYTES);
         let mut reserve = Self { path, bytes, is_held: false };
-        reserve.take();
+        reserve.allocate();
         reserve
     }
 
-    /// How many bytes the log may have, so that it can be copied out of the reserve.
-    pub(super) fn log_bytes(&self) -> u64 {
-        if self.bytes == 0 { MOST / 2 } else { self.bytes / 2 }
+    /// The length up to which a log can be copied into the space of the reserve.
+    pub(super) fn wal_bytes(&self) -> u64 {
+        if self.bytes == 0 { MAX_BYTES / 2 } else { self.bytes / 2 }
     }
 
-    /// Whether nothing need be done about it.
+    /// Whether it is allocated, or cannot exist on this file system.
     pub(super) fn is_held(&self) -> bool {
         self.is_held || self.bytes == 0
     }
 
-    /// Deletes it, so that there is room for what must be written.
-    pub(super) fn give_up(&mut self) {
+    /// Deletes it to free its space.
+    pub(super) fn release(&mut self) {
         if self.is_held {
             self.is_held = false;
-            // If it cannot be deleted there is no more room, and the next attempt will say so.
+            // If it cannot be deleted no space is freed, and the next transaction reports that.
             let _ = std::fs::remove_file(&self.path);
         }
     }
 
-    /// Makes it anew; false if there is no room.
-    pub(super) fn take(&mut self) -> bool {
-        match self.allocate() {
+    /// Allocates it; false if there is no space.
+    pub(super) fn allocate(&mut self) -> bool {
+        match self.create() {
             Ok(()) => self.is_held = true,
             Err(error) => {
                 let _ = std::fs::remove_file(&self.path);
@@ -82,35 +82,35 @@ impl Reserve {
         self.is_held()
     }
 
-    fn allocate(&self) -> std::io::Result<()> {
+    fn create(&self) -> std::io::Result<()> {
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&self.path)?;
         Ok(fallocate(&file, FallocateFlags::empty(), 0, self.bytes)?)
     }
 
-    /// What may be stored while `room` is allowed and `free` bytes within the file are not in use: without the reserve the
-    /// file must not grow, and the log must fit into what is free.
+    /// Bytes that may be stored, if the outbox's limit allows `room` and `free` bytes of the file are unused. Without
+    /// the reserve the file must not grow, and the log must fit into the unused bytes.
     pub(super) fn room(&self, room: u64, free: u64) -> u64 {
-        if self.is_held() { room } else { room.min(free.saturating_sub(self.log_bytes())) }
+        if self.is_held() { room } else { room.min(free.saturating_sub(self.wal_bytes())) }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{LEAST, Reserve};
+    use super::{MIN_BYTES, Reserve};
 
     #[test]
-    fn it_is_there_until_it_is_given_up_and_comes_back() {
+    fn a_released_reserve_is_deleted_and_can_be_allocated_again() {
         let directory = tempfile::tempdir().unwrap();
         let outbox = directory.path().join("outbox.db");
-        let mut reserve = Reserve::beside(&outbox);
+        let mut reserve = Reserve::open(&outbox);
         assert!(reserve.is_held());
         assert_eq!(reserve.room(7, 0), 7);
-        assert!(reserve.path.metadata().unwrap().len() >= LEAST);
-        reserve.give_up();
+        assert!(reserve.path.metadata().unwrap().len() >= MIN_BYTES);
+        reserve.release();
         assert!(!reserve.path.exists() && !reserve.is_held());
-        assert_eq!((reserve.room(7, 0), reserve.room(7, reserve.log_bytes() + 3)), (0, 3));
-        assert!(reserve.take());
-        let again = Reserve::beside(&outbox);
+        assert_eq!((reserve.room(7, 0), reserve.room(7, reserve.wal_bytes() + 3)), (0, 3));
+        assert!(reserve.allocate());
+        let again = Reserve::open(&outbox);
         assert_eq!((again.is_held(), again.bytes), (true, reserve.bytes));
     }
 }

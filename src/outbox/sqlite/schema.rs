@@ -1,52 +1,53 @@
-//! What is in the file: made in a new one, checked in an old one.
+//! The tables: created in a new file, checked in an existing one.
 //!
-//! The version is SQLite's `user_version`. A change to `schema.sql` is a new version, and a step here that leads to it from
-//! the one before; all steps are taken in one transaction. A file of a newer version, or of another program, is refused.
+//! The version is SQLite's `user_version`. A change to `schema.sql` is a new version, and needs a migration here from
+//! the version before; all migrations run in one transaction. A file of a newer version, or of another program, is
+//! refused.
 
 use anyhow::{Context, bail, ensure};
 use rusqlite::{Connection, Row};
 
-/// "SgRl": whose file it is.
+/// "SgRl": marks a file as this program's.
 const APPLICATION_ID: i64 = 0x5367_526c;
 
-/// The steps from an empty file to the newest version: the first leads to version 1.
-const STEPS: [&str; 1] = [include_str!("schema.sql")];
+/// The migrations from an empty file to the newest version: the first leads to version 1.
+const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
 
-/// Whether the file is ours, and of a version that is known. Nothing is written.
+/// Refuses a file that is not this program's, or of an unknown version. Writes nothing.
 pub(super) fn check(conn: &Connection) -> anyhow::Result<()> {
-    let owner = pragma(conn, "application_id")?;
+    let application = pragma(conn, "application_id")?;
     let version = usize::try_from(pragma(conn, "user_version")?).unwrap_or(usize::MAX);
     let is_empty = !conn.prepare("SELECT 1 FROM sqlite_schema")?.exists([])?;
     ensure!(
-        owner == APPLICATION_ID || (owner == 0 && version == 0 && is_empty),
+        application == APPLICATION_ID || (application == 0 && version == 0 && is_empty),
         "the file is another program's database; name another file"
     );
     ensure!(
-        version <= STEPS.len(),
+        version <= MIGRATIONS.len(),
         "the file was written by a newer segment-relay (version {version} of its tables, this one knows {}); start that \
          one, or name another file",
-        STEPS.len()
+        MIGRATIONS.len()
     );
     Ok(())
 }
 
-/// Brings the file to the newest version, and sees that the tables are what they must be.
+/// Migrates the file to the newest version, and checks that the tables are as expected.
 pub(super) fn migrate(conn: &mut Connection) -> anyhow::Result<()> {
     let version = usize::try_from(pragma(conn, "user_version")?)?;
-    if version < STEPS.len() {
+    if version < MIGRATIONS.len() {
         let transaction = conn.transaction()?;
-        for step in &STEPS[version..] {
-            transaction.execute_batch(step)?;
+        for migration in &MIGRATIONS[version..] {
+            transaction.execute_batch(migration)?;
         }
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-        transaction.pragma_update(None, "user_version", i64::try_from(STEPS.len())?)?;
+        transaction.pragma_update(None, "user_version", i64::try_from(MIGRATIONS.len())?)?;
         transaction.commit()?;
     }
-    let wanted = Connection::open_in_memory()?;
-    for step in STEPS {
-        wanted.execute_batch(step)?;
+    let expected = Connection::open_in_memory()?;
+    for migration in MIGRATIONS {
+        expected.execute_batch(migration)?;
     }
-    if tables(conn)? != tables(&wanted)? {
+    if tables(conn)? != tables(&expected)? {
         bail!("the file's tables are not this program's; restore it from a backup, or move it away");
     }
     let counters: i64 = conn.query_row("SELECT count(*) FROM counters", [], |row| row.get(0))?;
@@ -54,7 +55,7 @@ pub(super) fn migrate(conn: &mut Connection) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Every table as it was written down.
+/// Every table's name and definition.
 fn tables(conn: &Connection) -> anyhow::Result<Vec<(String, Option<String>)>> {
     let table = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
     let mut tables = conn.prepare("SELECT name, sql FROM sqlite_schema ORDER BY name")?;

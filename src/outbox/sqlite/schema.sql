@@ -1,6 +1,7 @@
--- Version 1. The text is compared with what the file says (schema.rs), so a change here is a new version with a migration.
+-- Version 1. The statements are compared with those in the file (schema.rs): a change is a new version with a
+-- migration.
 
--- Calls that wait. What is looked at for skipped rows stands before the call, which may go on into overflow pages.
+-- Waiting calls. The columns that are read of skipped rows come before the call, which may continue in overflow pages.
 CREATE TABLE calls (
     id INTEGER PRIMARY KEY,
     user_id TEXT NOT NULL,
@@ -9,7 +10,7 @@ CREATE TABLE calls (
     call BLOB NOT NULL
 ) STRICT;
 
--- Calls that Segment refused, with what is needed to remember their key again when they are replayed.
+-- Calls that Segment refused, with what a replay needs to store their keys again.
 CREATE TABLE dead_letters (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     user_id TEXT NOT NULL,
@@ -23,8 +24,9 @@ CREATE TABLE dead_letters (
     call BLOB NOT NULL
 ) STRICT;
 
--- Keys that are remembered. With a dead letter's id: refused. Else, while the call waits: waiting. Else: accepted. So
--- accepting a call changes nothing here, where every row is on a page of its own.
+-- Remembered keys. A key with a dead letter's id was refused. Otherwise its call is waiting, or was accepted if `calls`
+-- has no row with its id. So accepting a call changes nothing in this table, where nearly every row is on a different
+-- page.
 CREATE TABLE keys (
     key BLOB PRIMARY KEY,
     body BLOB NOT NULL,
@@ -32,8 +34,8 @@ CREATE TABLE keys (
     dead_letter_id INTEGER
 ) STRICT, WITHOUT ROWID;
 
--- Keys whose call was settled, in the order of settling: forgotten from the head. One whose key belongs to another call
--- by now (its dead letter was replayed) forgets nothing.
+-- Keys of settled calls, in the order of settling; keys are forgotten from the head. A row whose key belongs to another
+-- call by now, because its dead letter was replayed, deletes no key.
 CREATE TABLE settled_keys (
     seq INTEGER PRIMARY KEY,
     settled_at INTEGER NOT NULL,
@@ -41,7 +43,7 @@ CREATE TABLE settled_keys (
     call_id INTEGER NOT NULL
 ) STRICT;
 
--- One row: how much there is, so that a start need not count.
+-- One row: the row counts, so that a start need not count.
 CREATE TABLE counters (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     last_id INTEGER NOT NULL,

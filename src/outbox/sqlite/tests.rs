@@ -1,8 +1,8 @@
-//! The store's tests: the contract of every store, and what only a file can do.
+//! Tests of the SQLite store: the suite of every store, and what is particular to a file.
 
 mod clock;
 mod contract;
-mod disk;
+mod fake_disk;
 mod faults;
 mod limits;
 mod opening;
@@ -21,14 +21,14 @@ use crate::metrics::Metrics;
 use crate::outbox::Stored;
 use crate::supervisor::Supervisor;
 
-/// More than any test stores.
-const ROOMY: u64 = 1024 * 1024 * 1024;
+/// A limit in bytes that no test reaches.
+const NO_LIMIT: u64 = 1024 * 1024 * 1024;
 
 fn settings(path: &Path) -> SqliteSettings {
-    SqliteSettings { path: path.to_owned(), max_bytes: ROOMY, window: Duration::from_secs(3600) }
+    SqliteSettings { path: path.to_owned(), max_bytes: NO_LIMIT, window: Duration::from_secs(3600) }
 }
 
-/// A directory for tests that play the disk themselves and need none that is slow.
+/// A directory in memory, for tests that simulate the disk.
 fn in_memory() -> TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }

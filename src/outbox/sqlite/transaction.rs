@@ -1,22 +1,26 @@
-//! One transaction of the writer: commands are carried out in it one after the other, and nobody hears of it before it is
-//! committed.
+//! One write transaction: what commands change in it, and its commit.
 //!
-//! What it is to change outside the database once it is committed (counters, watchers, the fresh feed) is gathered in
-//! [`Effects`], so that a transaction that fails changes nothing at all. How each command is carried out is in `append`,
-//! `settle`, `letters` and `prune`.
+//! Changes outside the database (counters, watchers, the feed of new calls) are collected in [`Effects`] and applied
+//! after the commit, so a failed transaction changes nothing. The statements of the commands are in `append`, `settle`,
+//! `dead_letters` and `prune`.
 
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, OptionalExtension, Result, Row};
+use rusqlite::{Connection, OptionalExtension, Params, Result, Row};
 use tokio::sync::oneshot;
 
-use super::command::{Command, Done};
-use crate::outbox::{CallId, Outcome, Stored};
+use crate::outbox::store::{CallId, DeliveryOutcome, Stored};
 
-/// What is kept free of `max_bytes`, in bytes: the pages of one more call of the largest size, and of its key.
+/// Bytes of one transaction, approximately: a disk writes that much in a few milliseconds, and no caller waits longer.
+pub(super) const MAX_TRANSACTION_BYTES: usize = 1024 * 1024;
+
+/// Bytes of a row beside its values, approximately: its entries in each table and index.
+pub(super) const ROW_OVERHEAD: usize = 128;
+
+/// Bytes of `max_bytes` that stay free: the pages of one more call of the largest size, and of its key.
 const KEPT_FREE: u64 = 64 * 1024;
 
-/// How much there is, kept with every commit.
+/// Row counts. They are stored with every commit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counters {
     pub(super) last_id: CallId,
@@ -25,16 +29,14 @@ pub(super) struct Counters {
     pub(super) keys: u64,
 }
 
-/// What is to be done when the transaction is committed.
+/// What is applied after the commit.
 #[derive(Default)]
 pub(super) struct Effects {
-    /// Calls that were stored, in the order of their ids.
-    pub(super) fresh: Vec<Stored>,
-    /// Who wants to hear of which call.
-    pub(super) watching: Vec<(CallId, oneshot::Sender<Outcome>)>,
-    /// What became of which call.
-    pub(super) told: Vec<(CallId, Outcome)>,
-    /// Whether keys began to wait for being forgotten.
+    /// New calls, ordered by id.
+    pub(super) new_calls: Vec<Stored>,
+    pub(super) watchers: Vec<(CallId, oneshot::Sender<DeliveryOutcome>)>,
+    pub(super) outcomes: Vec<(CallId, DeliveryOutcome)>,
+    /// Whether the window of any key began.
     pub(super) settled_keys: bool,
     pub(super) stored: u64,
     pub(super) delivered: u64,
@@ -43,14 +45,15 @@ pub(super) struct Effects {
     pub(super) discarded: u64,
 }
 
-/// What is measured at the end of a transaction.
+/// Sizes that are read at the end of a transaction.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Measured {
+pub(super) struct Measurements {
     pub(super) oldest_stored_at: Option<i64>,
+    /// Bytes of the file that are in use.
     pub(super) bytes: u64,
-    /// What appends may still add, in bytes.
+    /// Bytes that appends may still add.
     pub(super) room: u64,
-    /// What is not in use within the file, in bytes.
+    /// Bytes of the file that are not in use.
     pub(super) free: u64,
 }
 
@@ -59,18 +62,18 @@ pub(super) struct Transaction<'c> {
     /// Milliseconds since 1970.
     pub(super) now: i64,
     pub(super) counters: Counters,
-    /// What appends may still add, in bytes.
+    /// Bytes that appends may still add.
     pub(super) room: u64,
     max_bytes: u64,
     pub(super) effects: Effects,
 }
 
-/// What is left of a transaction when it is committed.
+/// The result of a committed transaction.
 pub(super) struct Committed {
     pub(super) counters: Counters,
     pub(super) effects: Effects,
-    pub(super) measured: Measured,
-    /// How long the commit itself took, which is the sync and little else.
+    pub(super) measurements: Measurements,
+    /// Duration of the COMMIT statement, nearly all of which is the sync.
     pub(super) sync: Duration,
 }
 
@@ -80,32 +83,36 @@ impl<'c> Transaction<'c> {
         Ok(Self { conn, now, counters, room, max_bytes, effects: Effects::default() })
     }
 
-    pub(super) fn carry_out(&mut self, command: &mut Command) -> Result<Done> {
-        Ok(match command {
-            Command::Append(append, _) => Done::Appended(self.append(append)?),
-            Command::Settle(delivered, _) => {
-                self.settle(delivered)?;
-                Done::Settled
-            }
-            Command::Replay(id, _) => Done::Was(self.replay(*id)?),
-            Command::ReplayAll(all, _) => self.replay_some(all)?,
-            Command::Discard(id, _) => Done::Was(self.discard(*id)?),
-            Command::Tick | Command::Close => Done::Nothing,
-        })
+    /// Runs a statement, and returns the number of changed rows.
+    pub(super) fn execute(&self, sql: &str, params: impl Params) -> Result<usize> {
+        self.conn.prepare_cached(sql)?.execute(params)
+    }
+
+    /// Reads the first row of a query, if it has one.
+    pub(super) fn first<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        read: impl FnOnce(&Row<'_>) -> Result<T>,
+    ) -> Result<Option<T>> {
+        self.conn.prepare_cached(sql)?.query_row(params, read).optional()
     }
 
     /// # Errors
-    /// If it fails, the transaction may still be open.
+    /// After an error the transaction may still be open.
     pub(super) fn commit(self) -> Result<Committed> {
-        let Self { conn, counters, effects, max_bytes, .. } = self;
-        let values = [counters.last_id, count(counters.waiting), count(counters.dead_letters), count(counters.keys)];
-        conn.prepare_cached("UPDATE counters SET last_id = ?1, waiting = ?2, dead_letters = ?3, keys = ?4")?
-            .execute(values)?;
-        let measured = Measured::of(conn, max_bytes)?;
-        let mut commit = conn.prepare_cached("COMMIT")?;
+        let Counters { last_id, waiting, dead_letters, keys } = self.counters;
+        let [waiting, dead_letters, keys] =
+            [waiting, dead_letters, keys].map(|count| i64::try_from(count).unwrap_or(i64::MAX));
+        self.execute(
+            "UPDATE counters SET last_id = ?1, waiting = ?2, dead_letters = ?3, keys = ?4",
+            [last_id, waiting, dead_letters, keys],
+        )?;
+        let measurements = Measurements::read(self.conn, self.max_bytes)?;
+        let mut commit = self.conn.prepare_cached("COMMIT")?;
         let started = Instant::now();
         commit.execute([])?;
-        Ok(Committed { counters, effects, measured, sync: started.elapsed() })
+        Ok(Committed { counters: self.counters, effects: self.effects, measurements, sync: started.elapsed() })
     }
 }
 
@@ -118,21 +125,14 @@ impl Counters {
     }
 }
 
-impl Measured {
-    pub(super) fn of(conn: &Connection, max_bytes: u64) -> Result<Self> {
-        let first = |row: &Row<'_>| row.get::<_, i64>(0);
-        let oldest_stored_at =
-            conn.prepare_cached("SELECT stored_at FROM calls ORDER BY id LIMIT 1")?.query_row([], first).optional()?;
-        let pages = conn.prepare_cached("PRAGMA page_count")?.query_row([], first)?;
-        let free = conn.prepare_cached("PRAGMA freelist_count")?.query_row([], first)?;
-        let page_size = conn.prepare_cached("PRAGMA page_size")?.query_row([], first)?;
+impl Measurements {
+    pub(super) fn read(conn: &Connection, max_bytes: u64) -> Result<Self> {
+        let value = |sql: &str| conn.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0));
+        let oldest_stored_at = value("SELECT stored_at FROM calls ORDER BY id LIMIT 1").optional()?;
+        let (pages, free) = (value("PRAGMA page_count")?, value("PRAGMA freelist_count")?);
+        let page_size = value("PRAGMA page_size")?;
         let in_bytes = |pages: i64| u64::try_from(pages.saturating_mul(page_size)).unwrap_or(0);
         let (bytes, free) = (in_bytes(pages.saturating_sub(free)), in_bytes(free));
         Ok(Self { oldest_stored_at, bytes, room: max_bytes.saturating_sub(bytes.saturating_add(KEPT_FREE)), free })
     }
-}
-
-/// A count as SQLite holds it.
-fn count(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
 }

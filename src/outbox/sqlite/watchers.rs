@@ -1,31 +1,31 @@
-//! Who waits to hear what became of which call. Pure.
+//! The callers that wait for the outcome of a call. Pure.
 
 use std::collections::HashMap;
 
 use tokio::sync::oneshot::Sender;
 
-use crate::outbox::{CallId, Outcome};
+use crate::outbox::store::{CallId, DeliveryOutcome};
 
 #[derive(Default)]
 pub(super) struct Watchers {
-    by_call: HashMap<CallId, Vec<Sender<Outcome>>>,
+    by_call: HashMap<CallId, Vec<Sender<DeliveryOutcome>>>,
 }
 
 impl Watchers {
-    pub(super) fn add(&mut self, id: CallId, watcher: Sender<Outcome>) {
+    pub(super) fn add(&mut self, id: CallId, watcher: Sender<DeliveryOutcome>) {
         self.by_call.entry(id).or_default().push(watcher);
     }
 
-    /// Tells everybody who waits for this call.
-    pub(super) fn tell(&mut self, id: CallId, outcome: &Outcome) {
+    /// Sends the outcome to every watcher of this call.
+    pub(super) fn notify(&mut self, id: CallId, outcome: &DeliveryOutcome) {
         for watcher in self.by_call.remove(&id).unwrap_or_default() {
-            // One who left is no error.
+            // The caller may have left.
             let _ = watcher.send(outcome.clone());
         }
     }
 
-    /// Drops those who left, so that what is kept is bounded by who still waits.
-    pub(super) fn sweep(&mut self) {
+    /// Removes watchers whose callers left, so that the memory is bounded by the callers that still wait.
+    pub(super) fn remove_closed(&mut self) {
         self.by_call.retain(|_, watchers| {
             watchers.retain(|watcher| !watcher.is_closed());
             !watchers.is_empty()
@@ -36,25 +36,25 @@ impl Watchers {
 #[cfg(test)]
 mod tests {
     use super::Watchers;
-    use crate::outbox::Outcome;
+    use crate::outbox::store::DeliveryOutcome;
     use tokio::sync::oneshot;
 
     #[test]
-    fn everybody_who_waits_is_told_and_who_left_is_swept() {
+    fn every_watcher_is_notified_and_closed_ones_are_removed() {
         let mut watchers = Watchers::default();
-        let (first, mut hears_first) = oneshot::channel();
-        let (second, mut hears_second) = oneshot::channel();
+        let (first, mut first_receiver) = oneshot::channel();
+        let (second, mut second_receiver) = oneshot::channel();
         let (left, gone) = oneshot::channel();
         watchers.add(1, first);
         watchers.add(1, second);
         watchers.add(2, left);
         drop(gone);
-        watchers.sweep();
+        watchers.remove_closed();
         assert_eq!(watchers.by_call.len(), 1);
-        watchers.tell(1, &Outcome::Accepted);
-        watchers.tell(2, &Outcome::Accepted);
-        assert_eq!(hears_first.try_recv().unwrap(), Outcome::Accepted);
-        assert_eq!(hears_second.try_recv().unwrap(), Outcome::Accepted);
+        watchers.notify(1, &DeliveryOutcome::Accepted);
+        watchers.notify(2, &DeliveryOutcome::Accepted);
+        assert_eq!(first_receiver.try_recv().unwrap(), DeliveryOutcome::Accepted);
+        assert_eq!(second_receiver.try_recv().unwrap(), DeliveryOutcome::Accepted);
         assert!(watchers.by_call.is_empty());
     }
 }

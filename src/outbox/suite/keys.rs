@@ -1,12 +1,14 @@
-//! A key's call is stored once: while it waits, after it was settled, and until the window is over.
+//! Tests of keys: a key's call is stored once, from its first request until the window after its settlement ends.
 
 use std::time::Duration;
 
-use super::{Home, accepted, append, call, keyed, outcome, plain, refused, settle, text, texts, waiting, watched};
-use crate::outbox::{DeadLetters, Outbox, OutboxError, Outcome};
+use super::{
+    StoreFactory, accepted, append, call, keyed, outcome, plain, refused, settle, text, texts, waiting, watched,
+};
+use crate::outbox::{DeadLetters, DeliveryOutcome, Outbox, OutboxError};
 
-pub(crate) async fn a_repeated_key_makes_no_second_call(home: impl Home) {
-    let store = home.open().await;
+pub(crate) async fn a_repeated_key_stores_no_second_call(stores: impl StoreFactory) {
+    let store = stores.open().await;
     assert!(!append(&*store, keyed(call("u", "m0"), 1, 1)).await.unwrap().replayed);
     let again = append(&*store, keyed(call("u", "m0"), 1, 1)).await.unwrap();
     assert!(again.replayed && again.outcome.is_none());
@@ -16,8 +18,8 @@ pub(crate) async fn a_repeated_key_makes_no_second_call(home: impl Home) {
     store.close().await;
 }
 
-pub(crate) async fn a_key_with_another_body_is_a_mistake(home: impl Home) {
-    let store = home.open().await;
+pub(crate) async fn a_key_with_another_body_is_refused(stores: impl StoreFactory) {
+    let store = stores.open().await;
     append(&*store, keyed(call("u", "m0"), 1, 1)).await.unwrap();
     for other in [keyed(call("u", "m0"), 1, 2), watched(keyed(call("u", "m0"), 1, 2))] {
         assert_eq!(append(&*store, other.clone()).await.unwrap_err(), OutboxError::KeyReused);
@@ -29,8 +31,8 @@ pub(crate) async fn a_key_with_another_body_is_a_mistake(home: impl Home) {
     store.close().await;
 }
 
-pub(crate) async fn one_key_at_one_instant_makes_one_call(home: impl Home) {
-    let store = home.open().await;
+pub(crate) async fn concurrent_calls_with_one_key_are_stored_once(stores: impl StoreFactory) {
+    let store = stores.open().await;
     let mut callers = tokio::task::JoinSet::new();
     for n in 0..200 {
         let store = store.clone();
@@ -42,37 +44,37 @@ pub(crate) async fn one_key_at_one_instant_makes_one_call(home: impl Home) {
     store.close().await;
 }
 
-pub(crate) async fn an_accepted_calls_key_says_so(home: impl Home) {
-    let store = home.open().await;
+pub(crate) async fn the_key_of_an_accepted_call_returns_accepted(stores: impl StoreFactory) {
+    let store = stores.open().await;
     append(&*store, keyed(call("u", "m0"), 1, 1)).await.unwrap();
     let id = waiting(&*store).await[0].id;
     settle(&*store, vec![accepted(id)]).await;
     let again = append(&*store, watched(keyed(call("u", "m0"), 1, 1))).await.unwrap();
     assert!(again.replayed);
-    assert_eq!(outcome(again).await, Outcome::Accepted);
+    assert_eq!(outcome(again).await, DeliveryOutcome::Accepted);
     assert!(waiting(&*store).await.is_empty());
     store.close().await;
 }
 
-pub(crate) async fn a_refused_calls_key_gives_the_words(home: impl Home) {
-    let store = home.open().await;
+pub(crate) async fn the_key_of_a_refused_call_returns_the_reason(stores: impl StoreFactory) {
+    let store = stores.open().await;
     append(&*store, keyed(call("u", "m0"), 1, 1)).await.unwrap();
     let id = waiting(&*store).await[0].id;
     settle(&*store, vec![refused(id, "words")]).await;
     let again = append(&*store, watched(keyed(call("u", "m0"), 1, 1))).await.unwrap();
     assert!(again.replayed);
-    assert_eq!(outcome(again).await, Outcome::Refused("words".to_owned()));
+    assert_eq!(outcome(again).await, DeliveryOutcome::Refused("words".to_owned()));
 
-    // Without the letter it is known that it was refused, though not why.
+    // Without the dead letter the refusal is still known, but not its reason.
     let letter = store.list(1, None).await.unwrap()[0].id;
     assert!(store.discard(letter).await.unwrap());
     let again = append(&*store, watched(keyed(call("u", "m0"), 1, 1))).await.unwrap();
-    assert!(matches!(outcome(again).await, Outcome::Refused(_)));
+    assert!(matches!(outcome(again).await, DeliveryOutcome::Refused(_)));
     store.close().await;
 }
 
-pub(crate) async fn a_replayed_calls_key_waits_again(home: impl Home) {
-    let store = home.open().await;
+pub(crate) async fn the_key_of_a_replayed_call_waits_again(stores: impl StoreFactory) {
+    let store = stores.open().await;
     append(&*store, keyed(call("u", "m0"), 1, 1)).await.unwrap();
     let id = waiting(&*store).await[0].id;
     settle(&*store, vec![refused(id, "words")]).await;
@@ -82,20 +84,20 @@ pub(crate) async fn a_replayed_calls_key_waits_again(home: impl Home) {
     let all = waiting(&*store).await;
     assert_eq!(all.len(), 1);
     settle(&*store, vec![accepted(all[0].id)]).await;
-    assert_eq!(outcome(again).await, Outcome::Accepted);
+    assert_eq!(outcome(again).await, DeliveryOutcome::Accepted);
     assert_eq!(store.contents().keys, 1);
     store.close().await;
 }
 
-/// Waits until the store forgot all but so many keys.
+/// Waits until at most `keys` keys are left.
 async fn until_keys(store: &impl Outbox, keys: u64) {
     while store.contents().keys > keys {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
-pub(crate) async fn a_key_is_forgotten_after_its_window(home: impl Home) {
-    let store = home.open().await;
+pub(crate) async fn a_key_is_forgotten_after_its_window(stores: impl StoreFactory) {
+    let store = stores.open().await;
     for n in 0..200 {
         append(&*store, keyed(call("u", "m0"), n, 1)).await.unwrap();
     }
@@ -104,9 +106,9 @@ pub(crate) async fn a_key_is_forgotten_after_its_window(home: impl Home) {
     settle(&*store, vec![refused(all[0].id, "words")]).await;
     store.close().await;
 
-    let store = home.open_with_window(Duration::ZERO).await;
+    let store = stores.open_with_window(Duration::ZERO).await;
     until_keys(&*store, 0).await;
-    // A letter whose key was forgotten goes back with it, unless another call has it by then.
+    // A replay stores a forgotten key again, unless another call uses it by then.
     let letter = store.list(1, None).await.unwrap()[0].id;
     store.replay(letter).await.unwrap();
     assert!(append(&*store, keyed(call("u", "m0"), 0, 1)).await.unwrap().replayed);
@@ -121,37 +123,37 @@ pub(crate) async fn a_key_is_forgotten_after_its_window(home: impl Home) {
     store.close().await;
 }
 
-pub(crate) async fn a_waiting_calls_key_is_not_forgotten(home: impl Home) {
-    let store = home.open().await;
+pub(crate) async fn the_key_of_a_waiting_call_is_not_forgotten(stores: impl StoreFactory) {
+    let store = stores.open().await;
     append(&*store, keyed(call("u", "m0"), 1, 1)).await.unwrap();
     append(&*store, keyed(call("u", "m1"), 2, 1)).await.unwrap();
     let all = waiting(&*store).await;
     settle(&*store, vec![refused(all[0].id, "words"), accepted(all[1].id)]).await;
-    // The letter is put back before its first window is over.
+    // The dead letter is replayed before its first window ends.
     assert!(store.replay(store.list(1, None).await.unwrap()[0].id).await.unwrap());
     store.close().await;
 
-    let store = home.open_with_window(Duration::ZERO).await;
+    let store = stores.open_with_window(Duration::ZERO).await;
     until_keys(&*store, 1).await;
     append(&*store, plain(call("u", "m2"))).await.unwrap();
     assert!(append(&*store, keyed(call("u", "m0"), 1, 1)).await.unwrap().replayed);
     store.close().await;
 }
 
-pub(crate) async fn keys_outlive_the_store(home: impl Home) {
-    let store = home.open().await;
+pub(crate) async fn keys_survive_a_reopen(stores: impl StoreFactory) {
+    let store = stores.open().await;
     append(&*store, keyed(call("u", "m0"), 1, 1)).await.unwrap();
     append(&*store, keyed(call("u", "m1"), 2, 1)).await.unwrap();
     let all = waiting(&*store).await;
     settle(&*store, vec![refused(all[0].id, "words")]).await;
     store.close().await;
 
-    let store = home.open().await;
+    let store = stores.open().await;
     assert_eq!(store.contents().keys, 2);
     let refused = append(&*store, watched(keyed(call("u", "m0"), 1, 1))).await.unwrap();
-    assert_eq!(outcome(refused).await, Outcome::Refused("words".to_owned()));
+    assert_eq!(outcome(refused).await, DeliveryOutcome::Refused("words".to_owned()));
     let waits = append(&*store, watched(keyed(call("u", "m1"), 2, 1))).await.unwrap();
     settle(&*store, vec![accepted(all[1].id)]).await;
-    assert_eq!(outcome(waits).await, Outcome::Accepted);
+    assert_eq!(outcome(waits).await, DeliveryOutcome::Accepted);
     store.close().await;
 }

@@ -1,10 +1,10 @@
-//! What was stored comes back: in order, in bounded pages, and after the store was closed.
+//! Tests of reading: calls are read in order, in bounded pages, and after the store was closed and opened again.
 
-use super::{Home, accepted, append, call, everybody, plain, settle, sized, text, texts, waiting, waiting_but};
+use super::{StoreFactory, accepted, append, call, everybody, plain, settle, sized, text, texts, waiting, waiting_but};
 use crate::outbox::{Outbox, UserFilter};
 
-pub(crate) async fn calls_come_back_in_order(home: impl Home) {
-    let store = home.open().await;
+pub(crate) async fn calls_are_read_in_order(stores: impl StoreFactory) {
+    let store = stores.open().await;
     for n in 0..5 {
         let appended = append(&*store, plain(call("u", &format!("m{n}")))).await.unwrap();
         assert!(!appended.replayed && appended.outcome.is_none());
@@ -12,7 +12,7 @@ pub(crate) async fn calls_come_back_in_order(home: impl Home) {
     let wanted: Vec<String> = (0..5).map(|n| text("u", &format!("m{n}"))).collect();
     assert_eq!(texts(&waiting(&*store).await), wanted);
     assert_eq!(&**waiting(&*store).await[0].call.user_id(), "u");
-    // Whoever read all is told a place behind the last one.
+    // The last page ends behind the last id.
     let next = store.page(0, everybody(), usize::MAX).await.unwrap().next;
     assert!(next > store.contents().last_id);
     let empty = store.page(next, everybody(), usize::MAX).await.unwrap();
@@ -20,8 +20,8 @@ pub(crate) async fn calls_come_back_in_order(home: impl Home) {
     store.close().await;
 }
 
-pub(crate) async fn skipped_users_are_passed_over(home: impl Home) {
-    let store = home.open().await;
+pub(crate) async fn calls_of_skipped_users_are_not_read(stores: impl StoreFactory) {
+    let store = stores.open().await;
     for n in 0..6 {
         append(&*store, plain(sized(["a", "b", "c"][n % 3], &format!("m{n}"), 20_000))).await.unwrap();
     }
@@ -33,7 +33,7 @@ pub(crate) async fn skipped_users_are_passed_over(home: impl Home) {
     store.close().await;
 }
 
-async fn many<S: Outbox + 'static>(store: &std::sync::Arc<S>, count: usize, size: usize) {
+async fn append_many<S: Outbox + 'static>(store: &std::sync::Arc<S>, count: usize, size: usize) {
     let mut callers = tokio::task::JoinSet::new();
     for n in 0..count {
         let store = store.clone();
@@ -42,17 +42,17 @@ async fn many<S: Outbox + 'static>(store: &std::sync::Arc<S>, count: usize, size
     callers.join_all().await.into_iter().for_each(|appended| assert!(!appended.unwrap().replayed));
 }
 
-pub(crate) async fn a_page_is_bounded_in_calls(home: impl Home) {
-    let store = home.open().await;
-    many(&store, 2500, 0).await;
+pub(crate) async fn a_page_is_bounded_in_calls(stores: impl StoreFactory) {
+    let store = stores.open().await;
+    append_many(&store, 2500, 0).await;
     assert!(store.page(0, everybody(), usize::MAX).await.unwrap().calls.len() <= 1000);
     assert_eq!(waiting(&*store).await.len(), 2500);
     store.close().await;
 }
 
-pub(crate) async fn a_page_is_bounded_in_bytes(home: impl Home) {
-    let store = home.open().await;
-    many(&store, 100, 32_000).await;
+pub(crate) async fn a_page_is_bounded_in_bytes(stores: impl StoreFactory) {
+    let store = stores.open().await;
+    append_many(&store, 100, 32_000).await;
     let bytes: usize =
         store.page(0, everybody(), usize::MAX).await.unwrap().calls.iter().map(|stored| stored.call.json().len()).sum();
     assert!(bytes < 2 * 1024 * 1024 + 32_768, "{bytes}");
@@ -60,20 +60,20 @@ pub(crate) async fn a_page_is_bounded_in_bytes(home: impl Home) {
     store.close().await;
 }
 
-pub(crate) async fn a_page_is_bounded_in_rows(home: impl Home) {
-    let store = home.open().await;
-    many(&store, 6000, 0).await;
+pub(crate) async fn a_page_is_bounded_in_rows(stores: impl StoreFactory) {
+    let store = stores.open().await;
+    append_many(&store, 6000, 0).await;
     append(&*store, plain(call("other", "last"))).await.unwrap();
     let skip = [std::sync::Arc::from("u")].into();
     let first = store.page(0, UserFilter::AllBut(skip), usize::MAX).await.unwrap();
-    assert!(first.calls.is_empty(), "it looked at more than 6,000 rows");
+    assert!(first.calls.is_empty(), "the page looked at more than 6,000 rows");
     assert!(first.next <= store.contents().last_id);
     assert_eq!(texts(&waiting_but(&*store, &["u"]).await), [text("other", "last")]);
     store.close().await;
 }
 
-pub(crate) async fn calls_and_ids_outlive_the_store(home: impl Home) {
-    let store = home.open().await;
+pub(crate) async fn calls_and_ids_survive_a_reopen(stores: impl StoreFactory) {
+    let store = stores.open().await;
     for n in 0..3 {
         append(&*store, plain(call("u", &format!("m{n}")))).await.unwrap();
     }
@@ -81,7 +81,7 @@ pub(crate) async fn calls_and_ids_outlive_the_store(home: impl Home) {
     let contents = store.contents();
     store.close().await;
 
-    let store = home.open().await;
+    let store = stores.open().await;
     assert_eq!(store.contents().waiting, 3);
     assert_eq!(store.contents().last_id, contents.last_id);
     assert_eq!(store.contents().oldest_stored_at, contents.oldest_stored_at);
@@ -89,8 +89,8 @@ pub(crate) async fn calls_and_ids_outlive_the_store(home: impl Home) {
     settle(&*store, before.iter().map(|stored| accepted(stored.id)).collect()).await;
     store.close().await;
 
-    // Nothing waits any more, and yet ids go on rising.
-    let store = home.open().await;
+    // No call waits any more, and ids still increase.
+    let store = stores.open().await;
     append(&*store, plain(call("u", "later"))).await.unwrap();
     let after = waiting(&*store).await;
     assert_eq!(after.len(), 1);
@@ -98,13 +98,13 @@ pub(crate) async fn calls_and_ids_outlive_the_store(home: impl Home) {
     store.close().await;
 }
 
-pub(crate) async fn a_thousand_callers_at_once_are_all_there(home: impl Home) {
-    let store = home.open().await;
+pub(crate) async fn a_thousand_concurrent_calls_are_stored_in_order_per_user(stores: impl StoreFactory) {
+    let store = stores.open().await;
     let mut users = tokio::task::JoinSet::new();
     for user in 0..100 {
         let store = store.clone();
         users.spawn(async move {
-            // One user's calls are asked for one after the other, without waiting for the answers.
+            // One user's appends are polled one after the other, without waiting for the answers.
             let mut calls = Vec::new();
             for n in 0..10 {
                 let append = plain(call(&format!("u{user}"), &format!("m{n}")));
@@ -134,5 +134,5 @@ async fn append_to(
     store: &impl Outbox,
     append: crate::outbox::Append,
 ) -> Result<crate::outbox::Appended, crate::outbox::OutboxError> {
-    store.append(append, super::soon()).await
+    store.append(append, super::in_a_minute()).await
 }

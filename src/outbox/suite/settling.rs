@@ -1,10 +1,12 @@
-//! A call leaves by being accepted or by becoming a dead letter, and whoever watches it hears which.
+//! Tests of settling: a call leaves when it is accepted or becomes a dead letter, and its watchers receive which.
 
-use super::{Home, accepted, append, call, everybody, keyed, outcome, plain, refused, settle, texts, waiting, watched};
-use crate::outbox::{Contents, DeadLetters, Outbox, OutboxError, Outcome};
+use super::{
+    StoreFactory, accepted, append, call, everybody, keyed, outcome, plain, refused, settle, texts, waiting, watched,
+};
+use crate::outbox::{Contents, DeadLetters, DeliveryOutcome, Outbox, OutboxError};
 
-pub(crate) async fn an_accepted_call_is_gone(home: impl Home) {
-    let store = home.open().await;
+pub(crate) async fn an_accepted_call_is_deleted(stores: impl StoreFactory) {
+    let store = stores.open().await;
     for n in 0..3 {
         append(&*store, plain(call("u", &format!("m{n}")))).await.unwrap();
     }
@@ -16,8 +18,8 @@ pub(crate) async fn an_accepted_call_is_gone(home: impl Home) {
     store.close().await;
 }
 
-pub(crate) async fn a_refused_call_is_a_dead_letter(home: impl Home) {
-    let store = home.open().await;
+pub(crate) async fn a_refused_call_becomes_a_dead_letter(stores: impl StoreFactory) {
+    let store = stores.open().await;
     append(&*store, plain(call("u", "m0"))).await.unwrap();
     let all = waiting(&*store).await;
     settle(&*store, vec![refused(all[0].id, "no such thing")]).await;
@@ -34,8 +36,8 @@ pub(crate) async fn a_refused_call_is_a_dead_letter(home: impl Home) {
     store.close().await;
 }
 
-pub(crate) async fn ids_that_do_not_wait_are_passed_over(home: impl Home) {
-    let store = home.open().await;
+pub(crate) async fn unknown_ids_are_ignored(stores: impl StoreFactory) {
+    let store = stores.open().await;
     append(&*store, plain(call("u", "m0"))).await.unwrap();
     let id = waiting(&*store).await[0].id;
     settle(&*store, vec![accepted(id + 1), refused(id + 2, "x"), accepted(-1), refused(0, "x")]).await;
@@ -47,8 +49,8 @@ pub(crate) async fn ids_that_do_not_wait_are_passed_over(home: impl Home) {
     store.close().await;
 }
 
-pub(crate) async fn watchers_hear_the_outcome(home: impl Home) {
-    let store = home.open().await;
+pub(crate) async fn watchers_receive_the_outcome(stores: impl StoreFactory) {
+    let store = stores.open().await;
     let first = append(&*store, watched(keyed(call("u", "m0"), 1, 1))).await.unwrap();
     let second = append(&*store, watched(plain(call("u", "m1")))).await.unwrap();
     let again = append(&*store, watched(keyed(call("u", "m0"), 1, 1))).await.unwrap();
@@ -58,14 +60,14 @@ pub(crate) async fn watchers_hear_the_outcome(home: impl Home) {
     let all = waiting(&*store).await;
     assert_eq!(all.len(), 3);
     settle(&*store, vec![refused(all[1].id, "words"), accepted(all[0].id), accepted(all[2].id)]).await;
-    assert_eq!(outcome(second).await, Outcome::Refused("words".to_owned()));
-    assert_eq!(outcome(first).await, Outcome::Accepted);
-    assert_eq!(outcome(again).await, Outcome::Accepted);
+    assert_eq!(outcome(second).await, DeliveryOutcome::Refused("words".to_owned()));
+    assert_eq!(outcome(first).await, DeliveryOutcome::Accepted);
+    assert_eq!(outcome(again).await, DeliveryOutcome::Accepted);
     store.close().await;
 }
 
-pub(crate) async fn a_closed_store_refuses_everything(home: impl Home) {
-    let store = home.open().await;
+pub(crate) async fn a_closed_store_refuses_every_command(stores: impl StoreFactory) {
+    let store = stores.open().await;
     let watching = append(&*store, watched(plain(call("u", "m0")))).await.unwrap();
     store.close().await;
     assert!(watching.outcome.unwrap().await.is_err());
@@ -77,8 +79,8 @@ pub(crate) async fn a_closed_store_refuses_everything(home: impl Home) {
     store.close().await;
 }
 
-pub(crate) async fn the_oldest_call_is_known(home: impl Home) {
-    let store = home.open().await;
+pub(crate) async fn the_age_of_the_oldest_call_is_reported(stores: impl StoreFactory) {
+    let store = stores.open().await;
     assert_eq!(store.contents().oldest_stored_at, None);
     let before = jiff::Timestamp::now().as_millisecond();
     append(&*store, plain(call("u", "m0"))).await.unwrap();

@@ -1,4 +1,4 @@
-//! The wall clock jumps: keys are forgotten early or late, and nothing else happens.
+//! Tests of a jumping wall clock: keys are forgotten early or late, and nothing else happens.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use crate::outbox::suite::{accepted, append, call, keyed, sized};
 
 const WINDOW: i64 = 1000;
 
-/// A store without a thread, whose clock is the test's.
-struct Store {
+/// A store without threads, whose clock is set by the test.
+struct ManualClockStore {
     conn: Connection,
     counters: Counters,
     pruner: Pruner,
 }
 
-impl Store {
+impl ManualClockStore {
     fn new() -> Self {
         let mut conn = Connection::open_in_memory().unwrap();
         schema::migrate(&mut conn).unwrap();
@@ -27,29 +27,30 @@ impl Store {
         Self { conn, counters: Counters::default(), pruner }
     }
 
-    fn at(&mut self, now: i64, act: impl FnOnce(&mut Transaction<'_>, &mut Pruner)) {
-        let roomy = u64::MAX / 2;
-        let mut transaction = Transaction::begin(&self.conn, now, self.counters, roomy, roomy).unwrap();
+    /// Runs `act` in a transaction at this time.
+    fn transact(&mut self, now: i64, act: impl FnOnce(&mut Transaction<'_>, &mut Pruner)) {
+        let no_limit = u64::MAX / 2;
+        let mut transaction = Transaction::begin(&self.conn, now, self.counters, no_limit, no_limit).unwrap();
         act(&mut transaction, &mut self.pruner);
         self.counters = transaction.commit().unwrap().counters;
     }
 
-    /// Stores and settles so many calls with a key each.
+    /// Stores and settles one call for each key.
     fn settle(&mut self, now: i64, keys: std::ops::Range<u8>) {
-        self.at(now, |transaction, pruner| {
+        self.transact(now, |transaction, pruner| {
             for key in keys {
                 transaction.append(&keyed(call("u", "m"), key, key)).unwrap().unwrap();
                 let id = transaction.counters.last_id;
                 transaction.settle(&[accepted(id)]).unwrap();
             }
-            pruner.settled(now);
+            pruner.key_settled(now);
         });
     }
 
-    /// How many keys are left when it is so late.
+    /// Number of keys that are left at this time.
     fn keys(&mut self, now: i64) -> u64 {
         while self.pruner.is_due(now) {
-            self.at(now, |transaction, pruner| transaction.prune(pruner).unwrap());
+            self.transact(now, |transaction, pruner| transaction.prune(pruner).unwrap());
         }
         self.counters.keys
     }
@@ -57,7 +58,7 @@ impl Store {
 
 #[test]
 fn keys_are_forgotten_in_the_order_of_settling() {
-    let mut store = Store::new();
+    let mut store = ManualClockStore::new();
     store.settle(0, 0..200);
     store.settle(500, 200..210);
     assert_eq!(store.keys(WINDOW - 1), 210);
@@ -67,13 +68,13 @@ fn keys_are_forgotten_in_the_order_of_settling() {
 }
 
 #[test]
-fn a_clock_that_is_set_back_keeps_keys_for_a_window_from_then() {
-    let mut store = Store::new();
+fn after_the_clock_is_set_back_keys_are_kept_for_one_more_window() {
+    let mut store = ManualClockStore::new();
     let far = 1_000_000_000;
     store.settle(far, 0..150);
     assert_eq!(store.keys(far + 1), 150);
-    // It is noticed at the next look.
-    store.pruner.forget_nothing();
+    // The jump is noticed at the next prune.
+    store.pruner.recheck();
     assert_eq!(store.keys(100), 150);
     store.settle(200, 150..160);
     assert_eq!(store.keys(100 + WINDOW), 10);
@@ -81,8 +82,8 @@ fn a_clock_that_is_set_back_keeps_keys_for_a_window_from_then() {
 }
 
 #[test]
-fn a_clock_at_either_end_of_time_does_no_harm() {
-    let mut store = Store::new();
+fn extreme_clock_values_do_not_overflow() {
+    let mut store = ManualClockStore::new();
     store.settle(i64::MAX, 0..5);
     store.settle(i64::MIN, 5..10);
     store.keys(i64::MIN);
@@ -91,7 +92,7 @@ fn a_clock_at_either_end_of_time_does_no_harm() {
 }
 
 #[tokio::test]
-async fn a_caller_whose_time_is_over_is_told_that_nothing_was_stored() {
+async fn an_append_after_its_deadline_is_busy_and_stores_nothing() {
     let directory = super::in_memory();
     let (store, _fresh) = super::open(&super::settings(&directory.path().join("outbox.db"))).unwrap();
     let late = store.append(keyed(sized("u", "m", 10), 1, 1), tokio::time::Instant::now()).await;

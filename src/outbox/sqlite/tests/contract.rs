@@ -1,4 +1,4 @@
-//! The suite of every store, on SQLite.
+//! Runs the suite of every store on SQLite.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tempfile::TempDir;
 
 use super::{SqliteOutbox, SqliteSettings, open, settings};
-use crate::outbox::suite::{Home, contract};
+use crate::outbox::suite::{StoreFactory, contract};
 
 struct Directory(TempDir);
 
@@ -16,7 +16,7 @@ fn directory() -> Directory {
 }
 
 #[async_trait]
-impl Home for Directory {
+impl StoreFactory for Directory {
     type Store = SqliteOutbox;
 
     async fn open_with_window(&self, window: Duration) -> Arc<SqliteOutbox> {

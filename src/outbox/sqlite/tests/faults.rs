@@ -1,27 +1,27 @@
-//! The disk fails at the n-th operation, for every n: whatever the store said holds when it is opened again.
+//! The disk fails at the n-th operation, for every n: every answer of the store holds when it is opened again.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use super::disk::{Disk, Failure};
+use super::fake_disk::{DiskFailure, FakeDisk};
 use super::oracle::Oracle;
 use super::{SqliteOutbox, in_memory, open, settings};
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
-use crate::outbox::sqlite::file::Place;
+use crate::outbox::sqlite::file::DatabaseFile;
 use crate::supervisor::Supervisor;
 
-/// So short that the script's few calls make it necessary to copy the log, more than once.
-const LOG_PAGES: i32 = 8;
+/// So few that the script's calls start more than one checkpoint.
+const WAL_PAGES: i32 = 8;
 
-/// A store on this disk, if it can be opened.
+/// Opens a store on this disk, if that works.
 fn open_on(path: &Path, vfs: &'static str, supervisor: &Supervisor) -> Option<Arc<SqliteOutbox>> {
-    let place = Place { vfs: Some(vfs), log_pages: LOG_PAGES, ..Place::at(path) };
-    let opened = SqliteOutbox::open_at(&place, &settings(path), Arc::new(Metrics::new().unwrap()), supervisor);
+    let file = DatabaseFile { vfs: Some(vfs), wal_pages: WAL_PAGES, ..DatabaseFile::new(path) };
+    let opened = SqliteOutbox::open_file(&file, &settings(path), Arc::new(Metrics::new().unwrap()), supervisor);
     opened.ok().map(|(store, _fresh)| store)
 }
 
-/// Everything that a store does, with what it said.
+/// Uses every method of a store, and notes its answers.
 async fn script(path: &Path, vfs: &'static str) -> Oracle {
     let (mut oracle, supervisor) = (Oracle::default(), Supervisor::new());
     let Some(store) = open_on(path, vfs, &supervisor) else { return oracle };
@@ -39,7 +39,7 @@ async fn script(path: &Path, vfs: &'static str) -> Oracle {
     oracle.settle(&store, 3, false).await;
     oracle.settle(&store, 2, true).await;
     store.close().await;
-    assert!(!oracle.unsaid || supervisor.is_stopping(), "it left something unsaid and goes on");
+    assert!(!oracle.has_unconfirmed || supervisor.is_stopping(), "a commit was unconfirmed and the store did not end");
 
     let supervisor = Supervisor::new();
     let Some(store) = open_on(path, vfs, &supervisor) else { return oracle };
@@ -50,18 +50,18 @@ async fn script(path: &Path, vfs: &'static str) -> Oracle {
     oracle
 }
 
-async fn every_operation_fails(failure: Failure, for_good: bool) {
-    let (disk, vfs) = Disk::new();
+async fn every_operation_fails(failure: DiskFailure, is_permanent: bool) {
+    let (disk, vfs) = FakeDisk::new();
     let mut failed = 0;
     for nth in 1.. {
         let directory = in_memory();
         let path = directory.path().join("outbox.db");
-        disk.fail(nth, failure, for_good);
+        disk.fail(nth, failure, is_permanent);
         let oracle = script(&path, vfs).await;
         let was_reached = disk.heal();
         let (store, _fresh) = open(&settings(&path)).unwrap();
         if let Err(wrong) = oracle.check(&store).await {
-            panic!("operation {nth} failed ({failure:?}, for good: {for_good}): {wrong}");
+            panic!("operation {nth} failed ({failure:?}, permanent: {is_permanent}): {wrong}");
         }
         store.close().await;
         if !was_reached {
@@ -69,25 +69,25 @@ async fn every_operation_fails(failure: Failure, for_good: bool) {
         }
         failed += 1;
     }
-    assert!(failed > 100, "the script has more than {failed} operations");
+    assert!(failed > 100, "the script has only {failed} operations");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_operation_fails_once_what_was_said_holds() {
-    every_operation_fails(Failure::Broken, false).await;
+async fn after_one_io_error_at_any_operation_every_answer_holds() {
+    every_operation_fails(DiskFailure::IoError, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn from_whatever_operation_on_the_disk_is_broken_what_was_said_holds() {
-    every_operation_fails(Failure::Broken, true).await;
+async fn after_io_errors_from_any_operation_on_every_answer_holds() {
+    every_operation_fails(DiskFailure::IoError, true).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn at_whatever_operation_the_disk_is_full_once_what_was_said_holds() {
-    every_operation_fails(Failure::Full, false).await;
+async fn after_a_full_disk_at_any_one_operation_every_answer_holds() {
+    every_operation_fails(DiskFailure::Full, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn from_whatever_operation_on_the_disk_is_full_what_was_said_holds() {
-    every_operation_fails(Failure::Full, true).await;
+async fn after_a_full_disk_from_any_operation_on_every_answer_holds() {
+    every_operation_fails(DiskFailure::Full, true).await;
 }

@@ -1,13 +1,13 @@
-//! What is bounded: what is on disk, the log, the keys that are remembered.
+//! Tests of the limits, and of a disk that is full or fails.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::disk::{Disk, Failure};
+use super::fake_disk::{DiskFailure, FakeDisk};
 use super::{SqliteOutbox, SqliteSettings, open, settings};
 use crate::metrics::Metrics;
-use crate::outbox::sqlite::file::Place;
+use crate::outbox::sqlite::file::DatabaseFile;
 use crate::outbox::suite::{accepted, append, call, keyed, plain, refused, settle, sized, waiting};
 use crate::outbox::{DeadLetters, Outbox, OutboxError};
 use crate::supervisor::Supervisor;
@@ -26,12 +26,12 @@ async fn a_full_outbox_refuses_until_there_is_room() {
     assert_eq!(append(&*store, plain(call("u", "m"))).await.unwrap_err(), OutboxError::Full);
     assert_eq!(store.contents().trouble, Some("the outbox is full"));
     assert!(store.contents().bytes <= store.contents().max_bytes);
-    // What was stored is still known, and what is another's is still a mistake.
+    // A repeated call is still recognised, and another body is still refused.
     assert!(append(&*store, keyed(call("u", "first"), 1, 1)).await.unwrap().replayed);
     assert_eq!(append(&*store, keyed(call("u", "first"), 1, 2)).await.unwrap_err(), OutboxError::KeyReused);
     store.close().await;
 
-    // It is full when it is opened again, and says so at once.
+    // A full outbox reports that at once when it is opened again.
     let (store, _fresh) = open(&limit).unwrap();
     assert_eq!(store.contents().trouble, Some("the outbox is full"));
     let all = waiting(&*store).await;
@@ -44,24 +44,24 @@ async fn a_full_outbox_refuses_until_there_is_room() {
     store.close().await;
 }
 
-/// A store on a disk that fails when it is told to.
-fn open_on_a_disk(path: &Path) -> (Arc<SqliteOutbox>, Arc<Disk>, Supervisor) {
-    let (disk, vfs) = Disk::new();
+/// A store on a disk that fails on request.
+fn open_on_fake_disk(path: &Path) -> (Arc<SqliteOutbox>, Arc<FakeDisk>, Supervisor) {
+    let (disk, vfs) = FakeDisk::new();
     let supervisor = Supervisor::new();
-    let place = Place { vfs: Some(vfs), ..Place::at(path) };
+    let file = DatabaseFile { vfs: Some(vfs), ..DatabaseFile::new(path) };
     let (store, _fresh) =
-        SqliteOutbox::open_at(&place, &settings(path), Metrics::new().unwrap().into(), &supervisor).unwrap();
+        SqliteOutbox::open_file(&file, &settings(path), Metrics::new().unwrap().into(), &supervisor).unwrap();
     (store, disk, supervisor)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_disk_is_survived_and_healed_without_traffic() {
+async fn a_full_disk_is_survived_and_recovers_without_traffic() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("outbox.db");
-    let (store, disk, supervisor) = open_on_a_disk(&path);
+    let (store, disk, supervisor) = open_on_fake_disk(&path);
     append(&*store, plain(call("u", "m0"))).await.unwrap();
     let id = waiting(&*store).await[0].id;
-    disk.fail(1, Failure::Full, true);
+    disk.fail(1, DiskFailure::Full, true);
     assert_eq!(append(&*store, plain(call("u", "m1"))).await.unwrap_err(), OutboxError::Full);
     assert_eq!(store.settle(vec![accepted(id)].into()).await.unwrap_err(), OutboxError::Full);
     assert_eq!(store.contents().trouble, Some("the disk is full"));
@@ -76,12 +76,12 @@ async fn a_full_disk_is_survived_and_healed_without_traffic() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_failed_sync_is_the_end() {
+async fn a_failed_sync_ends_the_store() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("outbox.db");
-    let (store, disk, supervisor) = open_on_a_disk(&path);
+    let (store, disk, supervisor) = open_on_fake_disk(&path);
     append(&*store, plain(call("u", "m0"))).await.unwrap();
-    disk.fail(1, Failure::Broken, false);
+    disk.fail(1, DiskFailure::IoError, false);
     assert_eq!(append(&*store, plain(call("u", "m1"))).await.unwrap_err(), OutboxError::Unconfirmed);
     assert_eq!(append(&*store, plain(call("u", "m2"))).await.unwrap_err(), OutboxError::Closed);
     assert!(supervisor.is_stopping());
@@ -90,13 +90,13 @@ async fn a_failed_sync_is_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_log_does_not_grow_for_ever() {
+async fn the_write_ahead_log_is_bounded() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("outbox.db");
-    let place = Place { log_pages: 16, ..Place::at(&path) };
+    let file = DatabaseFile { wal_pages: 16, ..DatabaseFile::new(&path) };
     let (store, _fresh) =
-        SqliteOutbox::open_at(&place, &settings(&path), Metrics::new().unwrap().into(), &Supervisor::new()).unwrap();
-    // Each writes several pages: many times what the log may have, without a pause.
+        SqliteOutbox::open_file(&file, &settings(&path), Metrics::new().unwrap().into(), &Supervisor::new()).unwrap();
+    // Each call writes several pages, without a pause: many times the limit of the log.
     for n in 0..600 {
         append(&*store, plain(sized("u", &format!("m{n}"), 20_000))).await.unwrap();
     }

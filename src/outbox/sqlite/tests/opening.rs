@@ -1,4 +1,4 @@
-//! What is refused at the start, and what is made.
+//! Tests of opening: what is created, and what is refused.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,7 +10,7 @@ use super::{open, settings};
 use crate::outbox::suite::{append, call, everybody, plain, waiting};
 use crate::outbox::{Contents, Outbox};
 
-/// Why it could not be opened.
+/// The error of opening this path.
 fn refusal(path: &Path) -> String {
     format!("{:#}", open(&settings(path)).err().expect("it was opened"))
 }
@@ -23,7 +23,7 @@ fn refuses(path: &Path, why: &str) {
 }
 
 #[tokio::test]
-async fn files_and_directories_are_made_for_their_owner_alone() {
+async fn only_the_owner_can_read_new_files_and_directories() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a/b/outbox.db");
     let (store, _fresh) = open(&settings(&path)).unwrap();
@@ -37,12 +37,12 @@ async fn files_and_directories_are_made_for_their_owner_alone() {
 }
 
 #[tokio::test]
-async fn a_second_process_is_refused_until_the_first_is_done() {
+async fn a_second_process_is_refused_until_the_first_ends() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("outbox.db");
     let (store, _fresh) = open(&settings(&path)).unwrap();
     refuses(&path, "another process uses this outbox");
-    // Nor by another name of the same file.
+    // Links to the same file are refused too.
     let (link, hard_link) = (directory.path().join("link.db"), directory.path().join("hard_link.db"));
     std::os::unix::fs::symlink(&path, &link).unwrap();
     fs::hard_link(&path, &hard_link).unwrap();
@@ -54,7 +54,7 @@ async fn a_second_process_is_refused_until_the_first_is_done() {
 }
 
 #[tokio::test]
-async fn what_is_not_an_outbox_is_refused_and_left_as_it_is() {
+async fn a_file_that_is_no_outbox_is_refused_and_not_changed() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("outbox.db");
     let text = "id,name\n1,Ada\n".repeat(100);
@@ -73,8 +73,8 @@ async fn what_is_not_an_outbox_is_refused_and_left_as_it_is() {
     assert!(fs::read(&path).unwrap() == before);
 }
 
-/// A file that was an outbox, after something was done to it.
-async fn meddled(path: &Path, sql: &str) {
+/// Creates an outbox and changes it with this SQL.
+async fn make_changed_outbox(path: &Path, sql: &str) {
     let (store, _fresh) = open(&settings(path)).unwrap();
     append(&*store, plain(call("u", "m"))).await.unwrap();
     store.close().await;
@@ -91,13 +91,13 @@ async fn a_newer_or_changed_outbox_is_refused() {
         ("DELETE FROM counters", "lost its counters"),
     ] {
         let path = directory.path().join(why).join("outbox.db");
-        meddled(&path, sql).await;
+        make_changed_outbox(&path, sql).await;
         refuses(&path, why);
     }
 }
 
 #[tokio::test]
-async fn damage_that_is_found_later_is_the_end_and_is_not_written_to() {
+async fn damage_found_by_a_read_ends_the_store_and_the_file_is_not_written() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("outbox.db");
     let (store, _fresh) = open(&settings(&path)).unwrap();
@@ -107,7 +107,7 @@ async fn damage_that_is_found_later_is_the_end_and_is_not_written_to() {
     store.close().await;
     let mut bytes = fs::read(&path).unwrap();
     let length = bytes.len();
-    // The header, the list of tables and the counters are sound; the last pages, which hold calls, are not.
+    // The header, the list of tables and the counters stay intact. The last pages, which hold calls, are damaged.
     bytes[length - 20 * 16_384..].fill(0x5a);
     fs::write(&path, &bytes).unwrap();
     match open(&settings(&path)) {
@@ -127,17 +127,17 @@ async fn damage_that_is_found_later_is_the_end_and_is_not_written_to() {
             store.close().await;
         }
     }
-    assert!(fs::read(&path).unwrap() == bytes, "it was written to");
+    assert!(fs::read(&path).unwrap() == bytes, "the file was changed");
 }
 
 #[test]
-fn a_place_that_cannot_be_used_is_refused() {
+fn an_unusable_path_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     refuses(directory.path(), "not a file");
     let file = directory.path().join("file");
     fs::write(&file, "").unwrap();
     refuses(&file.join("outbox.db"), "cannot create the directory");
-    // Where even root may not write.
+    // A directory in which not even root may write.
     refuses(Path::new("/proc/outbox.db"), "cannot create the file");
 }
 

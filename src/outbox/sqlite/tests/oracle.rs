@@ -1,5 +1,5 @@
-//! What must be true of a store whose disk failed: everything that was confirmed is there, nothing that was refused is,
-//! what was left unsaid may be either, and nothing is there twice.
+//! What must be true of a store after its disk failed: every confirmed change is there, no refused change is there, an
+//! unconfirmed change may be there or not, and nothing is there twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,37 +9,38 @@ use crate::outbox::{DeadLetters, Outbox, OutboxError};
 
 /// Where a call can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Place {
+pub(super) enum Location {
     Waiting,
-    Letter,
-    /// It was never stored, or was accepted.
-    Nowhere,
+    DeadLetter,
+    /// Never stored, or accepted.
+    Absent,
 }
 
 #[derive(Clone, Debug, Default)]
-struct Call {
+struct ExpectedCall {
     /// Where it may be.
-    places: BTreeSet<Place>,
-    /// Whether its key is known, if that is certain.
-    known: Option<bool>,
+    locations: BTreeSet<Location>,
+    /// Whether its key must be known; `None` if that is uncertain.
+    is_key_known: Option<bool>,
 }
 
-/// Calls by their number, which is their key as well.
+/// The expected calls by number, which is their key too.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Oracle {
-    calls: BTreeMap<u8, Call>,
-    /// Whether anything was left unsaid: the store must have ended then.
-    pub(super) unsaid: bool,
+    calls: BTreeMap<u8, ExpectedCall>,
+    /// Whether any change was unconfirmed: the store must have ended then.
+    pub(super) has_unconfirmed: bool,
 }
 
 impl Oracle {
-    fn heard<T>(&mut self, n: u8, place: Place, result: &Result<T, OutboxError>) {
+    /// Notes the answer to a change that moves a call to `location`.
+    fn answered<T>(&mut self, n: u8, location: Location, result: &Result<T, OutboxError>) {
         let call = self.calls.entry(n).or_default();
         match result {
-            Ok(_) => call.places = [place].into(),
+            Ok(_) => call.locations = [location].into(),
             Err(OutboxError::Unconfirmed) => {
-                call.places.insert(place);
-                self.unsaid = true;
+                call.locations.insert(location);
+                self.has_unconfirmed = true;
             }
             Err(OutboxError::Full | OutboxError::Closed) => {}
             Err(error) => panic!("{error:?} for call {n}"),
@@ -47,20 +48,21 @@ impl Oracle {
     }
 
     pub(super) fn appended<T>(&mut self, n: u8, result: &Result<T, OutboxError>) {
-        self.calls.insert(n, Call { places: [Place::Nowhere].into(), known: Some(false) });
-        self.heard(n, Place::Waiting, result);
-        let unsaid = matches!(result, Err(OutboxError::Unconfirmed));
-        self.calls.entry(n).or_default().known = (!unsaid).then_some(result.is_ok());
+        self.calls.insert(n, ExpectedCall { locations: [Location::Absent].into(), is_key_known: Some(false) });
+        self.answered(n, Location::Waiting, result);
+        let is_unconfirmed = matches!(result, Err(OutboxError::Unconfirmed));
+        self.calls.entry(n).or_default().is_key_known = (!is_unconfirmed).then_some(result.is_ok());
     }
 
-    /// A call was handed over, and nobody was told yet what became of it.
-    pub(super) fn asked(&mut self, n: u8) {
-        self.calls.insert(n, Call { places: [Place::Nowhere, Place::Waiting].into(), known: None });
+    /// An append was requested and not answered yet.
+    pub(super) fn appending(&mut self, n: u8) {
+        self.calls
+            .insert(n, ExpectedCall { locations: [Location::Absent, Location::Waiting].into(), is_key_known: None });
     }
 
-    /// A call that waits is being settled.
+    /// A settlement of a waiting call was requested and not answered yet.
     pub(super) fn settling(&mut self, n: u8) {
-        self.calls.entry(n).or_default().places.extend([Place::Nowhere, Place::Letter]);
+        self.calls.entry(n).or_default().locations.extend([Location::Absent, Location::DeadLetter]);
     }
 
     pub(super) async fn append(&mut self, store: &SqliteOutbox, n: u8, size: usize) {
@@ -69,62 +71,62 @@ impl Oracle {
         self.appended(n, &result);
     }
 
-    /// Settles a call that waits; nothing if it cannot be found.
+    /// Settles a waiting call; does nothing if it cannot be found.
     pub(super) async fn settle(&mut self, store: &SqliteOutbox, n: u8, accept: bool) {
         let Ok(page) = store.page(0, everybody(), usize::MAX).await else { return };
         let Some(stored) = page.calls.iter().find(|stored| number(stored.call.json()) == n) else { return };
         let delivered = if accept { accepted(stored.id) } else { refused(stored.id, "words") };
         let result = store.settle(vec![delivered].into()).await;
-        self.heard(n, if accept { Place::Nowhere } else { Place::Letter }, &result);
+        self.answered(n, if accept { Location::Absent } else { Location::DeadLetter }, &result);
     }
 
     pub(super) async fn replay(&mut self, store: &SqliteOutbox, n: u8) {
         let Ok(letters) = store.list(1000, None).await else { return };
         let Some(letter) = letters.iter().find(|letter| letter.message_id == n.to_string()) else { return };
         let result = store.replay(letter.id).await;
-        self.heard(n, Place::Waiting, &result);
+        self.answered(n, Location::Waiting, &result);
     }
 
     pub(super) async fn replay_all(&mut self, store: &SqliteOutbox) {
         let Ok(letters) = store.list(1000, None).await else { return };
         let result = store.replay_all().await;
         for letter in letters {
-            self.heard(letter.message_id.parse().unwrap(), Place::Waiting, &result);
+            self.answered(letter.message_id.parse().unwrap(), Location::Waiting, &result);
         }
     }
 
-    /// Holds a store, opened on a sound disk, against what was said.
+    /// Compares a store, opened on a disk that works, with what is expected.
     ///
     /// # Errors
-    /// What is wrong.
+    /// The first difference.
     pub(super) async fn check(&self, store: &SqliteOutbox) -> Result<(), String> {
-        let mut found: BTreeMap<u8, Place> = BTreeMap::new();
-        // Few enough for one page.
+        let mut found: BTreeMap<u8, Location> = BTreeMap::new();
+        // The tests store few enough for one page.
         let all = store.page(0, everybody(), usize::MAX).await.map_err(|error| error.to_string())?.calls;
         if store.contents().waiting != all.len() as u64 {
             return Err("the count of waiting calls is wrong".to_owned());
         }
-        let all = all.into_iter().map(|stored| (number(stored.call.json()), Place::Waiting));
+        let all = all.into_iter().map(|stored| (number(stored.call.json()), Location::Waiting));
         let letters = store.list(1000, None).await.map_err(|error| error.to_string())?;
         if store.contents().dead_letters != letters.len() as u64 {
             return Err("the count of dead letters is wrong".to_owned());
         }
-        let letters = letters.into_iter().map(|letter| (letter.message_id.parse().unwrap(), Place::Letter));
-        for (n, place) in all.chain(letters) {
-            if !self.calls.contains_key(&n) || found.insert(n, place).is_some() {
-                return Err(format!("call {n} was made up, or is there twice"));
+        let letters = letters.into_iter().map(|letter| (letter.message_id.parse().unwrap(), Location::DeadLetter));
+        for (n, location) in all.chain(letters) {
+            if !self.calls.contains_key(&n) || found.insert(n, location).is_some() {
+                return Err(format!("call {n} was never appended, or is there twice"));
             }
         }
         for (n, call) in &self.calls {
-            let place = found.get(n).unwrap_or(&Place::Nowhere);
-            if !call.places.contains(place) {
-                return Err(format!("call {n} is {place:?}, and may be {:?}", call.places));
+            let location = found.get(n).unwrap_or(&Location::Absent);
+            if !call.locations.contains(location) {
+                return Err(format!("call {n} is {location:?}, and may be {:?}", call.locations));
             }
         }
         for (n, call_) in &self.calls {
             let replayed = append(store, keyed(call("u", &n.to_string()), *n, *n)).await;
             let replayed = replayed.map_err(|error| error.to_string())?.replayed;
-            if call_.known.is_some_and(|known| known != replayed) {
+            if call_.is_key_known.is_some_and(|known| known != replayed) {
                 return Err(format!("the key of call {n} is known: {replayed}"));
             }
         }
@@ -132,7 +134,7 @@ impl Oracle {
     }
 }
 
-/// A call's number, from its JSON.
+/// Reads a call's number from its JSON.
 fn number(json: &[u8]) -> u8 {
     serde_json::from_slice::<serde_json::Value>(json).unwrap()["messageId"].as_str().unwrap().parse().unwrap()
 }

@@ -1,10 +1,9 @@
-//! A disk that does what a test tells it: fails at the n-th operation, or keeps a record from which a power cut can be
-//! played.
+//! A fake disk: it fails at the n-th operation, or records all changes so that power cuts can be simulated.
 //!
-//! It is SQLite's own way to the files (the default VFS), with four functions replaced: open, write, truncate and sync.
-//! Locks and the shared memory of the log go on as they are. This is the one file with unsafe code: SQLite calls it as C.
-//! A file's methods are replaced after SQLite's own open has filled it in, in a copy of the table that says which they
-//! are; which disk a file is on, and what its own methods were, stands in [`FILES`] under the address SQLite gave it.
+//! It is SQLite's default file system layer (VFS) with four functions replaced: open, write, truncate and sync. Locks
+//! and the log's shared memory are unchanged. This is the only file with unsafe code, because SQLite calls it as C. A
+//! file's methods are replaced after SQLite's own open, in a copy of the method table. [`FILES`] keeps the disk and the
+//! original methods of each file, by the file's address.
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
@@ -14,62 +13,61 @@ use std::sync::{Arc, LazyLock};
 use parking_lot::Mutex;
 use rusqlite::ffi;
 
-/// Files that are open, by address.
-static FILES: LazyLock<Mutex<HashMap<usize, Opened>>> = LazyLock::new(Mutex::default);
+/// Open files by address.
+static FILES: LazyLock<Mutex<HashMap<usize, OpenFile>>> = LazyLock::new(Mutex::default);
 
-/// Disks, by the address of their VFS. They stay for the life of the test process.
-static DISKS: LazyLock<Mutex<HashMap<usize, Arc<Disk>>>> = LazyLock::new(Mutex::default);
+/// Disks by the address of their VFS. They exist until the test process ends.
+static DISKS: LazyLock<Mutex<HashMap<usize, Arc<FakeDisk>>>> = LazyLock::new(Mutex::default);
 
 #[derive(Clone)]
-struct Opened {
-    disk: Arc<Disk>,
+struct OpenFile {
+    disk: Arc<FakeDisk>,
     path: Arc<str>,
     own: &'static ffi::sqlite3_io_methods,
 }
 
-/// How an operation fails.
+/// How an operation fails. Half of a failed write is on the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Failure {
-    /// The disk says that it could not: half of a write is there.
-    Broken,
-    /// There is no room: the same, and only writes say so.
+pub(super) enum DiskFailure {
+    IoError,
+    /// The disk is full. Only writes fail.
     Full,
 }
 
-/// What was done to a file.
+/// A change to a file.
 #[derive(Clone, Debug)]
 pub(super) enum Change {
     Write(usize, Vec<u8>),
     Truncate(usize),
-    /// What stands in the record before this place is on the disk for good.
+    /// The changes before this index of the record are durable.
     Sync(usize),
 }
 
 #[derive(Default)]
-struct State {
+struct DiskState {
     operations: usize,
-    /// Which operation fails and how, and whether all after it do.
-    fails: Option<(usize, Failure, bool)>,
+    /// Which operation fails and how, and whether all later ones fail too.
+    fails: Option<(usize, DiskFailure, bool)>,
     record: Vec<(Arc<str>, Change)>,
-    records: bool,
-    /// A sync says that it is done, and does nothing.
-    lies: bool,
+    is_recording: bool,
+    /// Syncs report success and do nothing.
+    ignores_syncs: bool,
 }
 
 #[derive(Default)]
-pub(super) struct Disk {
-    state: Mutex<State>,
+pub(super) struct FakeDisk {
+    state: Mutex<DiskState>,
 }
 
-impl Disk {
-    /// A disk, and the name by which SQLite knows it.
+impl FakeDisk {
+    /// A disk and the name of its VFS.
     pub(super) fn new() -> (Arc<Self>, &'static str) {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("disk-{}", COUNT.fetch_add(1, Ordering::Relaxed));
         let disk = Arc::<Self>::default();
         let c_name = CString::new(name.clone()).unwrap().into_raw();
-        // SAFETY: the default VFS is there for the life of the process and is only read; the copy, and its name, are never
-        // freed, as registering asks for.
+        // SAFETY: the default VFS exists until the process ends and is only read. The copy and its name are never
+        // freed, as registering requires.
         unsafe {
             let mut vfs = *ffi::sqlite3_vfs_find(std::ptr::null());
             vfs.zName = c_name;
@@ -82,52 +80,52 @@ impl Disk {
         (disk, Box::leak(name.into_boxed_str()))
     }
 
-    /// The n-th operation from now fails, and all after it if it is `for_good`.
-    pub(super) fn fail(&self, nth: usize, failure: Failure, for_good: bool) {
-        *self.state.lock() = State { fails: Some((nth, failure, for_good)), ..State::default() };
+    /// Makes the n-th operation from now fail, and all later ones if `is_permanent`.
+    pub(super) fn fail(&self, nth: usize, failure: DiskFailure, is_permanent: bool) {
+        *self.state.lock() = DiskState { fails: Some((nth, failure, is_permanent)), ..DiskState::default() };
     }
 
-    /// Nothing fails any more. Whether something did.
+    /// Ends the failures. Returns whether one happened.
     pub(super) fn heal(&self) -> bool {
         let mut state = self.state.lock();
         state.fails.take().is_some_and(|(nth, _, _)| state.operations >= nth)
     }
 
-    /// Everything is kept from now on; if it `lies`, no sync is among it.
-    pub(super) fn record(&self, lies: bool) {
-        *self.state.lock() = State { records: true, lies, ..State::default() };
+    /// Starts recording. If it `ignores_syncs`, syncs are not recorded.
+    pub(super) fn record(&self, ignores_syncs: bool) {
+        *self.state.lock() = DiskState { is_recording: true, ignores_syncs, ..DiskState::default() };
     }
 
-    /// How much is in the record.
+    /// Length of the record.
     pub(super) fn recorded(&self) -> usize {
         self.state.lock().record.len()
     }
 
-    /// The record, which ends.
+    /// Ends the recording.
     pub(super) fn take_record(&self) -> Vec<(Arc<str>, Change)> {
         std::mem::take(&mut *self.state.lock()).record
     }
 
-    /// Counts an operation, and says whether it fails.
-    fn next(&self) -> Option<Failure> {
+    /// Counts an operation. Returns how it fails, if it does.
+    fn next(&self) -> Option<DiskFailure> {
         let mut state = self.state.lock();
         state.operations += 1;
-        let (nth, failure, for_good) = state.fails?;
-        (state.operations == nth || (for_good && state.operations > nth)).then_some(failure)
+        let (nth, failure, is_permanent) = state.fails?;
+        (state.operations == nth || (is_permanent && state.operations > nth)).then_some(failure)
     }
 
-    fn keep(&self, path: &Arc<str>, change: impl FnOnce() -> Change) {
+    fn record_change(&self, path: &Arc<str>, change: impl FnOnce() -> Change) {
         let mut state = self.state.lock();
-        if state.records {
+        if state.is_recording {
             let change = change();
-            if !(state.lies && matches!(change, Change::Sync(_))) {
+            if !(state.ignores_syncs && matches!(change, Change::Sync(_))) {
                 state.record.push((path.clone(), change));
             }
         }
     }
 }
 
-fn opened(file: *mut ffi::sqlite3_file) -> Opened {
+fn opened(file: *mut ffi::sqlite3_file) -> OpenFile {
     FILES.lock()[&(file as usize)].clone()
 }
 
@@ -139,10 +137,10 @@ unsafe extern "C" fn open(
     out: *mut c_int,
 ) -> c_int {
     let disk = DISKS.lock()[&(vfs as usize)].clone();
-    // SAFETY: SQLite calls with its own arguments, which are handed on as they are; the default VFS is there. Once a file
-    // is open its methods are a static table of the default VFS.
+    // SAFETY: SQLite's arguments are passed on unchanged, and the default VFS exists. After the open the file's methods
+    // are a static table of the default VFS.
     unsafe {
-        if disk.next() == Some(Failure::Broken) {
+        if disk.next() == Some(DiskFailure::IoError) {
             (*file).pMethods = std::ptr::null();
             return ffi::SQLITE_CANTOPEN;
         }
@@ -159,7 +157,7 @@ unsafe extern "C" fn open(
             };
             (*file).pMethods = Box::into_raw(Box::new(methods));
             let path = if path.is_null() { Arc::from("") } else { Arc::from(CStr::from_ptr(path).to_str().unwrap()) };
-            FILES.lock().insert(file as usize, Opened { disk, path, own });
+            FILES.lock().insert(file as usize, OpenFile { disk, path, own });
         }
         result
     }
@@ -167,7 +165,7 @@ unsafe extern "C" fn open(
 
 unsafe extern "C" fn close(file: *mut ffi::sqlite3_file) -> c_int {
     let own = FILES.lock().remove(&(file as usize)).unwrap().own;
-    // SAFETY: the file's own method is called on it; the table that `open` made is not used after it.
+    // SAFETY: the file's original method is called on it. The table that `open` made is not used afterwards.
     unsafe {
         drop(Box::from_raw((*file).pMethods.cast_mut()));
         (*file).pMethods = own;
@@ -176,38 +174,38 @@ unsafe extern "C" fn close(file: *mut ffi::sqlite3_file) -> c_int {
 }
 
 unsafe extern "C" fn write(file: *mut ffi::sqlite3_file, from: *const c_void, amount: c_int, offset: i64) -> c_int {
-    let Opened { disk, path, own } = opened(file);
+    let OpenFile { disk, path, own } = opened(file);
     let length = usize::try_from(amount).unwrap();
-    // SAFETY: SQLite hands over `amount` bytes; a part of them is within.
+    // SAFETY: SQLite passes `amount` bytes, and half of them are within.
     unsafe {
         if let Some(failure) = disk.next() {
             own.xWrite.unwrap()(file, from, amount / 2, offset);
-            return if failure == Failure::Full { ffi::SQLITE_FULL } else { ffi::SQLITE_IOERR_WRITE };
+            return if failure == DiskFailure::Full { ffi::SQLITE_FULL } else { ffi::SQLITE_IOERR_WRITE };
         }
         let bytes = std::slice::from_raw_parts(from.cast::<u8>(), length);
-        disk.keep(&path, || Change::Write(usize::try_from(offset).unwrap(), bytes.to_vec()));
+        disk.record_change(&path, || Change::Write(usize::try_from(offset).unwrap(), bytes.to_vec()));
         own.xWrite.unwrap()(file, from, amount, offset)
     }
 }
 
 unsafe extern "C" fn truncate(file: *mut ffi::sqlite3_file, size: i64) -> c_int {
-    let Opened { disk, path, own } = opened(file);
-    if disk.next() == Some(Failure::Broken) {
+    let OpenFile { disk, path, own } = opened(file);
+    if disk.next() == Some(DiskFailure::IoError) {
         return ffi::SQLITE_IOERR_TRUNCATE;
     }
-    disk.keep(&path, || Change::Truncate(usize::try_from(size).unwrap()));
-    // SAFETY: the file's own method is called on it.
+    disk.record_change(&path, || Change::Truncate(usize::try_from(size).unwrap()));
+    // SAFETY: the file's original method is called on it.
     unsafe { own.xTruncate.unwrap()(file, size) }
 }
 
 unsafe extern "C" fn sync(file: *mut ffi::sqlite3_file, _flags: c_int) -> c_int {
-    let Opened { disk, path, .. } = opened(file);
-    if disk.next() == Some(Failure::Broken) {
+    let OpenFile { disk, path, .. } = opened(file);
+    if disk.next() == Some(DiskFailure::IoError) {
         return ffi::SQLITE_IOERR_FSYNC;
     }
-    // What comes while it works is not promised.
+    // A sync does not cover changes that are made while it runs.
     let recorded = disk.recorded();
-    disk.keep(&path, || Change::Sync(recorded));
-    // The record is what counts: the real disk need not be waited for.
+    disk.record_change(&path, || Change::Sync(recorded));
+    // The tests use the record only, so a real sync is not needed.
     ffi::SQLITE_OK
 }

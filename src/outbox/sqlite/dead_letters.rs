@@ -1,0 +1,116 @@
+//! Replaying and discarding dead letters.
+
+use rusqlite::{Result, Row, params};
+
+use super::append::call_from_row;
+use super::transaction::{MAX_TRANSACTION_BYTES, ROW_OVERHEAD, Transaction};
+use crate::outbox::store::KeyRecord;
+use crate::segment::Call;
+
+/// Dead letters that one transaction replays: other commands wait for it meanwhile.
+const MAX_LETTERS: usize = 256;
+
+/// Progress of the replay of all dead letters. It takes several transactions, and other commands run between them.
+#[derive(Default)]
+pub(super) struct ReplayAll {
+    /// The greatest id when the replay began.
+    last: Option<i64>,
+    /// The id that was replayed last.
+    after: i64,
+    replayed: u64,
+    pub(super) is_finished: bool,
+}
+
+/// The columns of a dead letter that a replay needs.
+struct ReplayRow {
+    id: i64,
+    call: Call,
+    stored_at: i64,
+    key: Option<KeyRecord>,
+}
+
+impl Transaction<'_> {
+    /// Puts one dead letter back behind the waiting calls. False if there is none with this id.
+    pub(super) fn replay(&mut self, id: i64) -> Result<bool> {
+        let sql = "SELECT id, user_id, call, stored_at, key, body FROM dead_letters WHERE id = ?1";
+        let row = self.first(sql, [id], ReplayRow::read)?;
+        row.map_or(Ok(false), |row| self.put_back(&row).map(|()| true))
+    }
+
+    /// Puts back the next dead letters of those that existed when the replay began, and returns the number so far.
+    pub(super) fn replay_next(&mut self, all: &mut ReplayAll) -> Result<u64> {
+        let last = match all.last {
+            Some(last) => last,
+            None => *all.last.insert(self.newest_dead_letter()?),
+        };
+        let (mut letters, mut bytes) = (0, 0);
+        while letters < MAX_LETTERS && bytes < MAX_TRANSACTION_BYTES {
+            let row = self.first(
+                "SELECT id, user_id, call, stored_at, key, body FROM dead_letters
+                 WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT 1",
+                [all.after, last],
+                ReplayRow::read,
+            )?;
+            let Some(row) = row else {
+                all.is_finished = true;
+                break;
+            };
+            self.put_back(&row)?;
+            letters += 1;
+            bytes += ROW_OVERHEAD + row.call.json().len();
+            all.after = row.id;
+            all.replayed += 1;
+        }
+        Ok(all.replayed)
+    }
+
+    /// Deletes a dead letter. Its key keeps the outcome "refused" until its window ends.
+    pub(super) fn discard(&mut self, id: i64) -> Result<bool> {
+        let is_deleted = self.delete_dead_letter(id)?;
+        self.effects.discarded += u64::from(is_deleted);
+        Ok(is_deleted)
+    }
+
+    fn newest_dead_letter(&self) -> Result<i64> {
+        self.conn.query_row("SELECT ifnull(max(id), 0) FROM dead_letters", [], |row| row.get(0))
+    }
+
+    /// The call keeps the time at which it was first stored, so that the age of the oldest call stays true.
+    fn put_back(&mut self, row: &ReplayRow) -> Result<()> {
+        let id = self.counters.last_id + 1;
+        let key = match &row.key {
+            Some(key) if self.reclaim_key(key, row.id, id)? => Some(key.key.as_slice()),
+            _ => None,
+        };
+        self.insert_call(&row.call, key, row.stored_at)?;
+        self.delete_dead_letter(row.id)?;
+        // The call was counted when it was first stored.
+        self.effects.stored -= 1;
+        self.effects.replayed += 1;
+        Ok(())
+    }
+
+    /// Assigns a dead letter's key to the new call `id`. A key that was forgotten is stored again. False if the key
+    /// belongs to another call by now.
+    fn reclaim_key(&mut self, key: &KeyRecord, dead_letter: i64, id: i64) -> Result<bool> {
+        let sql = "UPDATE keys SET call_id = ?3, dead_letter_id = NULL WHERE key = ?1 AND dead_letter_id = ?2";
+        let updated = self.execute(sql, params![key.key, dead_letter, id])?;
+        Ok(updated > 0 || self.insert_key(key, id)?)
+    }
+
+    fn delete_dead_letter(&mut self, id: i64) -> Result<bool> {
+        let deleted = self.execute("DELETE FROM dead_letters WHERE id = ?1", [id])? as u64;
+        self.counters.dead_letters = self.counters.dead_letters.saturating_sub(deleted);
+        Ok(deleted > 0)
+    }
+}
+
+impl ReplayRow {
+    fn read(row: &Row<'_>) -> Result<Self> {
+        let key = match (row.get(4)?, row.get(5)?) {
+            (Some(key), Some(body)) => Some(KeyRecord { key, body }),
+            _ => None,
+        };
+        Ok(Self { id: row.get(0)?, call: call_from_row(row.get(1)?, row.get(2)?), stored_at: row.get(3)?, key })
+    }
+}

@@ -1,0 +1,78 @@
+//! State that the store's threads share: the statistics, whether the store has failed, and the metrics.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+use rusqlite::Error;
+
+use super::fault::{StoreFault, without_values};
+use super::transaction::{Counters, Measurements};
+use crate::metrics::Metrics;
+use crate::outbox::store::Contents;
+use crate::supervisor::Supervisor;
+
+pub(super) struct StoreState {
+    contents: Mutex<Contents>,
+    has_failed: AtomicBool,
+    pub(super) metrics: Arc<Metrics>,
+    supervisor: Supervisor,
+}
+
+impl StoreState {
+    pub(super) fn new(max_bytes: u64, metrics: Arc<Metrics>, supervisor: Supervisor) -> Self {
+        let contents = Mutex::new(Contents { max_bytes, ..Contents::default() });
+        Self { contents, has_failed: AtomicBool::new(false), metrics, supervisor }
+    }
+
+    pub(super) fn contents(&self) -> Contents {
+        self.contents.lock().clone()
+    }
+
+    /// Publishes the statistics after a commit, and the trouble that remains.
+    pub(super) fn update(&self, counters: &Counters, measurements: &Measurements, trouble: Option<&'static str>) {
+        let trouble = trouble.or_else(|| (measurements.room == 0).then_some("the outbox is full"));
+        let mut contents = self.contents.lock();
+        // A failure that another thread found stays.
+        let trouble = if self.has_failed() { contents.trouble } else { trouble };
+        *contents = Contents {
+            waiting: counters.waiting,
+            last_id: counters.last_id,
+            oldest_stored_at: measurements.oldest_stored_at,
+            dead_letters: counters.dead_letters,
+            keys: counters.keys,
+            bytes: measurements.bytes,
+            max_bytes: contents.max_bytes,
+            trouble,
+        };
+        drop(contents);
+        let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        self.metrics.outbox_calls.set(gauge(counters.waiting));
+        self.metrics.outbox_bytes.set(gauge(measurements.bytes));
+        self.metrics.dead_letters.set(gauge(counters.dead_letters));
+    }
+
+    /// Publishes why calls cannot be stored at the moment.
+    pub(super) fn set_trouble(&self, trouble: &'static str) {
+        self.contents.lock().trouble = Some(trouble);
+    }
+
+    /// Whether the store has failed: nothing may be written any more.
+    pub(super) fn has_failed(&self) -> bool {
+        self.has_failed.load(Ordering::Acquire)
+    }
+
+    /// Ends the store, because the content of the disk is unknown or unreadable. The process drains, and the next start
+    /// reads what is on the disk.
+    pub(super) fn fail(&self, what: &'static str, error: &Error) {
+        let error_text = without_values(error);
+        tracing::error!(error = error_text, "the outbox failed: {what}; nothing more is stored until the next start");
+        {
+            // Under the lock, so that a concurrent `update` cannot clear the trouble.
+            let mut contents = self.contents.lock();
+            self.has_failed.store(true, Ordering::Release);
+            contents.trouble = Some(StoreFault::Fatal.trouble());
+        }
+        self.supervisor.fail("outbox", what);
+    }
+}

@@ -1,0 +1,207 @@
+//! [`SqliteOutbox`]: opens the file, starts the threads, and sends commands to the writer.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use async_trait::async_trait;
+use rusqlite::MAIN_DB;
+use rusqlite::wal::CheckpointMode;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout_at};
+
+use super::checkpoint::CheckpointHandle;
+use super::command::{Command, Reply};
+use super::command_queue::{CommandQueue, QUEUE_CAPACITY};
+use super::dead_letters::ReplayAll;
+use super::fault::{StoreFault, explain_corruption};
+use super::file::{self, DatabaseFile};
+use super::prune::Pruner;
+use super::read::{self, ReadConnection};
+use super::reserve::Reserve;
+use super::schema;
+use super::state::StoreState;
+use super::transaction::{Counters, Measurements};
+use super::watchers::Watchers;
+use super::writer::Writer;
+use crate::metrics::Metrics;
+use crate::outbox::dead_letter::{DeadLetter, DeadLetters};
+use crate::outbox::error::OutboxError;
+use crate::outbox::store::{Append, Appended, CallId, Contents, Outbox, Page, Stored, UserFilter};
+use crate::segment::Delivered;
+use crate::supervisor::Supervisor;
+
+/// Groups in the feed of new calls. A group is what one transaction stored, about 1 MiB at most. Delivery that falls
+/// further behind reads from the file.
+const FEED_GROUPS: usize = 4;
+
+/// Where the outbox is, and its limits.
+#[derive(Clone, Debug)]
+pub struct SqliteSettings {
+    pub path: PathBuf,
+    /// Limit of the bytes on disk of calls, keys and dead letters.
+    pub max_bytes: u64,
+    /// How long a key is remembered after its call was settled.
+    pub window: Duration,
+}
+
+/// The outbox in an SQLite file.
+pub struct SqliteOutbox {
+    commands: mpsc::Sender<Command>,
+    state: Arc<StoreState>,
+    /// Two connections, so that a long list of dead letters does not delay delivery.
+    pages: Arc<ReadConnection>,
+    dead_letters: Arc<ReadConnection>,
+    ended: watch::Receiver<bool>,
+}
+
+type Opened = (Arc<SqliteOutbox>, mpsc::Receiver<Vec<Stored>>);
+
+impl SqliteOutbox {
+    /// Opens the outbox, or creates a new one, and starts its threads.
+    ///
+    /// The receiver is the feed of new calls: what each transaction stored, ordered by id, so that delivery need not
+    /// read back what was just written. The ids in it are consecutive, unless the feed was full and a group was left
+    /// out: that group is on disk, as [`Contents::last_id`] shows.
+    ///
+    /// # Errors
+    /// If the file cannot be used. The error is for the operator, and names the path. A file that is damaged, or not
+    /// this program's, is not changed.
+    pub fn open(settings: &SqliteSettings, metrics: Arc<Metrics>, supervisor: &Supervisor) -> anyhow::Result<Opened> {
+        Self::open_file(&DatabaseFile::new(&settings.path), settings, metrics, supervisor)
+    }
+
+    pub(super) fn open_file(
+        file: &DatabaseFile,
+        settings: &SqliteSettings,
+        metrics: Arc<Metrics>,
+        supervisor: &Supervisor,
+    ) -> anyhow::Result<Opened> {
+        Self::start(file, settings, metrics, supervisor)
+            .map_err(explain_corruption)
+            .with_context(|| format!("the outbox {} cannot be used", file.path.display()))
+    }
+
+    fn start(
+        file: &DatabaseFile,
+        settings: &SqliteSettings,
+        metrics: Arc<Metrics>,
+        supervisor: &Supervisor,
+    ) -> anyhow::Result<Opened> {
+        let lock = file.create_and_lock()?;
+        let mut conn = file.open_writer()?;
+        schema::check(&conn)?;
+        file.enable_wal(&conn)?;
+        schema::migrate(&mut conn)?;
+        let mut reserve = Reserve::open(&file.path);
+        // The log may rest on a sync that failed in an earlier process: its content is written and synced once more.
+        let checkpoint = || conn.wal_checkpoint_v2(Some(MAIN_DB), CheckpointMode::TRUNCATE);
+        let copied = match checkpoint() {
+            Err(error) if StoreFault::from_error(&error) == StoreFault::DiskFull => {
+                reserve.release();
+                checkpoint()
+            }
+            copied => copied,
+        };
+        copied.context("cannot copy its log into the file")?;
+        // The log exists by now: this makes the entries of all files in the directory durable.
+        file.sync_directory()?;
+        let counters = Counters::read(&conn)?;
+        let measurements = Measurements::read(&conn, settings.max_bytes)?;
+
+        let state = Arc::new(StoreState::new(settings.max_bytes, metrics, supervisor.clone()));
+        state.update(&counters, &measurements, None);
+        let pages = ReadConnection::new(file.open_reader()?, &state);
+        let dead_letters = ReadConnection::new(file.open_reader()?, &state);
+        let (commands, received) = mpsc::channel(QUEUE_CAPACITY);
+        let (new_calls, feed) = mpsc::channel(FEED_GROUPS);
+        let (ended, has_ended) = watch::channel(false);
+        let wal_pages = file.wal_pages.min(file::pages(reserve.wal_bytes()));
+        let checkpoints =
+            CheckpointHandle::start(file.open_writer()?, wal_pages, commands.downgrade(), &state, supervisor)?;
+        let writer = Writer {
+            conn,
+            lock,
+            queue: CommandQueue::new(received),
+            state: state.clone(),
+            new_calls,
+            counters,
+            measurements,
+            max_bytes: settings.max_bytes,
+            pruner: Pruner::new(settings.window),
+            watchers: Watchers::default(),
+            checkpoints,
+            reserve,
+            fault: None,
+            logged_trouble: None,
+            ended,
+        };
+        supervisor.thread("outbox", move || writer.run())?;
+        Ok((Arc::new(Self { commands, state, pages, dead_letters, ended: has_ended }), feed))
+    }
+
+    /// Sends the writer a command, and waits for the answer without a deadline.
+    async fn request<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, OutboxError> {
+        let (reply, answer) = Reply::channel();
+        self.commands.send(command(reply)).await.map_err(|_closed| OutboxError::Closed)?;
+        answer.await.unwrap_or(Err(OutboxError::Unconfirmed))
+    }
+}
+
+#[async_trait]
+impl Outbox for SqliteOutbox {
+    async fn append(&self, append: Append, deadline: Instant) -> Result<Appended, OutboxError> {
+        if deadline <= Instant::now() {
+            return Err(OutboxError::Busy);
+        }
+        // Permits are granted in the order of the requests, so calls are stored in that order.
+        let permit = timeout_at(deadline, self.commands.reserve()).await.map_err(|_late| OutboxError::Busy)?;
+        let (reply, answer) = Reply::channel();
+        permit.map_err(|_closed| OutboxError::Closed)?.send(Command::Append(append, reply));
+        match timeout_at(deadline, answer).await {
+            Ok(Ok(appended)) => appended,
+            Ok(Err(_)) | Err(_) => Err(OutboxError::Unconfirmed),
+        }
+    }
+
+    async fn settle(&self, delivered: Arc<[Delivered]>) -> Result<(), OutboxError> {
+        self.request(|reply| Command::Settle(delivered, reply)).await
+    }
+
+    async fn page(&self, from: CallId, users: UserFilter, limit: usize) -> Result<Page, OutboxError> {
+        let last_id = self.state.contents().last_id;
+        self.pages.read(move |conn| read::page(conn, from, &users, limit, last_id)).await
+    }
+
+    fn contents(&self) -> Contents {
+        self.state.contents()
+    }
+
+    async fn close(&self) {
+        self.pages.close().await;
+        self.dead_letters.close().await;
+        // An error means that the store is closing already.
+        let _ = self.commands.send(Command::Close).await;
+        let _ = self.ended.clone().wait_for(|ended| *ended).await;
+    }
+}
+
+#[async_trait]
+impl DeadLetters for SqliteOutbox {
+    async fn list(&self, limit: usize, before: Option<i64>) -> Result<Vec<DeadLetter>, OutboxError> {
+        self.dead_letters.read(move |conn| read::list(conn, limit, before)).await
+    }
+
+    async fn replay(&self, id: i64) -> Result<bool, OutboxError> {
+        self.request(|reply| Command::Replay(id, reply)).await
+    }
+
+    async fn replay_all(&self) -> Result<u64, OutboxError> {
+        self.request(|reply| Command::ReplayAll(ReplayAll::default(), reply)).await
+    }
+
+    async fn discard(&self, id: i64) -> Result<bool, OutboxError> {
+        self.request(|reply| Command::Discard(id, reply)).await
+    }
+}

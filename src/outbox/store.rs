@@ -1,0 +1,155 @@
+//! The store's interface: the [`Outbox`] trait, and what goes in and comes out.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::error::OutboxError;
+use crate::segment::{Call, Delivered};
+
+/// The id of a stored call. A later call has a greater id, and no id is used twice while calls of the same user wait.
+pub type CallId = i64;
+
+/// A store of calls. Every method that writes returns after the sync.
+#[async_trait]
+pub trait Outbox: Send + Sync {
+    /// Stores a call, and the record of its key if it has one. A call whose key is known already is not stored again.
+    ///
+    /// Calls are stored in the order in which the returned futures were first polled.
+    ///
+    /// # Errors
+    /// [`OutboxError::Full`] and [`OutboxError::Busy`]: the call is not stored. [`OutboxError::Unconfirmed`]: the call
+    /// may be stored. [`OutboxError::KeyReused`]: the key was used with another body.
+    async fn append(&self, append: Append, deadline: Instant) -> Result<Appended, OutboxError>;
+
+    /// Settles calls in one transaction: accepted calls are deleted, refused calls become dead letters, and their keys
+    /// keep the outcome. Ids that are not in the outbox are ignored. Watchers of the calls are notified after the
+    /// commit.
+    ///
+    /// # Errors
+    /// [`OutboxError::Full`]: nothing was settled; a later attempt may work. Any other error: the result is unknown.
+    async fn settle(&self, delivered: Arc<[Delivered]>) -> Result<(), OutboxError>;
+
+    /// Reads at most `limit` waiting calls of the users in the filter, ordered by id, starting with the id `from`. The
+    /// page is bounded in bytes and in rows too, so an empty page is not always the last one. No transaction stays open
+    /// between pages.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    async fn page(&self, from: CallId, users: UserFilter, limit: usize) -> Result<Page, OutboxError>;
+
+    /// The store's statistics, from memory.
+    fn contents(&self) -> Contents;
+
+    /// Closes the store: commands in progress are finished, later calls of any method fail.
+    async fn close(&self);
+}
+
+/// A call to store.
+#[derive(Clone, Debug)]
+pub struct Append {
+    pub call: Call,
+    /// Identifies a repeated request, if the request has a key.
+    pub key: Option<KeyRecord>,
+    /// Whether the caller waits for the outcome of the delivery.
+    pub watch: bool,
+}
+
+/// What is stored of an idempotency key: digests (the first 16 bytes of a SHA-256), so that its size is fixed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyRecord {
+    /// Digest of the `messageId`, which is the key itself, or is derived from the key and the user.
+    pub key: [u8; 16],
+    /// Digest of the request's body. The same key with another body is an error.
+    pub body: [u8; 16],
+}
+
+/// The result of storing a call.
+#[derive(Debug)]
+pub struct Appended {
+    /// The key's call was stored before, and nothing was added.
+    pub replayed: bool,
+    /// Receives the outcome, if the caller asked for it. An outcome that is known already is there at once.
+    pub outcome: Option<oneshot::Receiver<DeliveryOutcome>>,
+}
+
+/// Segment's verdict on a stored call.
+#[derive(Clone, PartialEq, Eq)]
+pub enum DeliveryOutcome {
+    Accepted,
+    /// Segment's message. The call became a dead letter.
+    Refused(String),
+}
+
+/// The users whose calls are read.
+#[derive(Clone, PartialEq, Eq)]
+pub enum UserFilter {
+    AllBut(HashSet<Arc<str>>),
+    Only(HashSet<Arc<str>>),
+}
+
+impl UserFilter {
+    pub fn is(&self, user_id: &str) -> bool {
+        match self {
+            Self::AllBut(users) => !users.contains(user_id),
+            Self::Only(users) => users.contains(user_id),
+        }
+    }
+}
+
+impl fmt::Debug for DeliveryOutcome {
+    /// Leaves out Segment's message.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if *self == Self::Accepted { "Accepted" } else { "Refused" })
+    }
+}
+
+impl fmt::Debug for UserFilter {
+    /// Leaves out the users' ids.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AllBut(users) => write!(f, "AllBut({} users)", users.len()),
+            Self::Only(users) => write!(f, "Only({} users)", users.len()),
+        }
+    }
+}
+
+/// A page of waiting calls.
+#[derive(Debug)]
+pub struct Page {
+    /// Ordered by id.
+    pub calls: Vec<Stored>,
+    /// The id at which the next page starts: greater than every id that this page looked at.
+    pub next: CallId,
+}
+
+/// A waiting call.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    pub id: CallId,
+    pub call: Call,
+}
+
+/// The store's statistics.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contents {
+    /// Number of waiting calls.
+    pub waiting: u64,
+    /// The last id that was given to a call; 0 before the first one.
+    pub last_id: CallId,
+    /// When the oldest waiting call was stored, in milliseconds since 1970.
+    pub oldest_stored_at: Option<i64>,
+    pub dead_letters: u64,
+    /// Number of remembered keys.
+    pub keys: u64,
+    /// Bytes on disk of calls, keys and dead letters.
+    pub bytes: u64,
+    /// The limit of `bytes`.
+    pub max_bytes: u64,
+    /// Why calls cannot be stored at the moment, for `/readyz`.
+    pub trouble: Option<&'static str>,
+}
