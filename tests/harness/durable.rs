@@ -1,6 +1,7 @@
-//! A relay with an outbox, which can be killed, stopped and started again on the same file; its sandbox stays.
+//! A relay with an outbox that can be killed, stopped and started again on the same file, while its sandbox keeps
+//! running.
 //!
-//! The outbox is in a directory of its own. The relay's port changes with every start.
+//! The outbox has a directory of its own. The relay's port changes with every start.
 
 use std::path::{Path, PathBuf};
 
@@ -13,10 +14,10 @@ use super::process::Process;
 use super::relay::{Relay, WRITE_KEY};
 use super::segment::Segment;
 
-/// The operator's token of every such relay.
+/// The admin token of every such relay.
 pub const TOKEN: &str = "t0ken-of-the-operator";
 
-/// A relay with an outbox, and a sandbox.
+/// A relay with an outbox, and its sandbox.
 pub struct Durable {
     relay: Option<Relay>,
     segment: Segment,
@@ -25,19 +26,19 @@ pub struct Durable {
 }
 
 impl Durable {
-    /// With defaults, and serving.
+    /// Starts a relay with the default settings, and waits until it serves.
     pub async fn start() -> Self {
         Self::with(&[]).await
     }
 
-    /// With these settings, and serving.
+    /// Starts a relay with these settings, and waits until it serves.
     pub async fn with(settings: &[(&str, &str)]) -> Self {
         let mut durable = Self::prepared(settings).await;
         durable.start_relay().await;
         durable
     }
 
-    /// With these settings; the relay is yet to be started.
+    /// Prepares a relay with these settings, without starting it.
     pub async fn prepared(settings: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let segment = Segment::start().await;
@@ -51,35 +52,35 @@ impl Durable {
         durable
     }
 
-    /// From the next start on.
+    /// Sets a setting, from the next start on.
     pub fn set(&mut self, name: &str, value: &str) {
         self.unset(name);
         self.settings.push((name.to_owned(), value.to_owned()));
     }
 
-    /// From the next start on.
+    /// Removes a setting, from the next start on.
     pub fn unset(&mut self, name: &str) {
         self.settings.retain(|(set, _)| set != name);
     }
 
-    /// Where the outbox is.
+    /// Path of the outbox.
     pub fn file(&self) -> PathBuf {
         self.directory.path().join("outbox.db")
     }
 
-    /// The directory that holds nothing but the outbox, unless a test puts more into it.
+    /// The outbox's directory. It holds no other files, unless a test creates them.
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
 
     /// Starts the relay and waits until it serves.
     pub async fn start_relay(&mut self) {
-        assert!(self.relay.is_none(), "it was not ended");
+        assert!(self.relay.is_none(), "the relay is still running");
         let relay = Relay::start(&self.shown()).await;
         self.relay = Some(relay);
     }
 
-    /// Starts another process with the same settings, and waits for nothing.
+    /// Starts another process with the same settings, without waiting.
     pub fn spawn(&self) -> Process {
         let settings = [("SEGMENT_WRITE_KEY", WRITE_KEY), ("RELAY_LISTEN", "127.0.0.1:0")];
         Process::start(&["serve"], &[&settings[..], &self.shown()].concat())
@@ -89,32 +90,32 @@ impl Durable {
         self.settings.iter().map(|(name, value)| (&**name, &**value)).collect()
     }
 
-    /// SIGKILL, and waits until it is dead.
+    /// Sends SIGKILL, and waits for the end of the process.
     pub async fn kill(&mut self) {
         let mut relay = self.relay.take().expect("a relay");
         relay.process().signal("KILL");
-        assert_eq!(relay.process_mut().exit_code().await, None, "it ended before it was killed");
+        assert_eq!(relay.process_mut().exit_code().await, None, "the relay ended before it was killed");
     }
 
-    /// SIGTERM; the exit code.
+    /// Sends SIGTERM, and returns the exit code.
     pub async fn stop(&mut self) -> Option<i32> {
         self.relay().process().signal("TERM");
         self.ended().await
     }
 
-    /// Waits for the relay's end; the exit code.
+    /// Waits for the end of the relay, and returns the exit code.
     pub async fn ended(&mut self) -> Option<i32> {
         let code = self.relay.as_mut().expect("a relay").process_mut().exit_code().await;
         self.relay = None;
         code
     }
 
-    /// The relay that runs.
+    /// The running relay.
     pub fn relay(&self) -> &Relay {
         self.relay.as_ref().expect("a relay")
     }
 
-    /// The relay that runs.
+    /// The running relay.
     pub fn relay_mut(&mut self) -> &mut Relay {
         self.relay.as_mut().expect("a relay")
     }
@@ -139,7 +140,7 @@ impl Durable {
         self.relay().get(path).await
     }
 
-    /// Any request, with the operator's token.
+    /// Any request, with the admin token.
     pub async fn operate(&self, method: Method, path: &str) -> Answer {
         let request = self.relay().request(method, path).bearer_auth(TOKEN);
         Answer::of(request.send().await.expect("an answer")).await.expect("a whole answer")

@@ -1,22 +1,22 @@
-//! What a relay asked of the disk and when it answered 202, in order, as `tests/shim/disk.rs` noted it.
+//! A trace of a relay's disk operations and its 202 answers, in order, as `tests/shim/disk.rs` recorded them.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-/// One thing that happened.
+/// One event.
 #[derive(Clone, Debug)]
 pub struct Record {
     pub kind: String,
-    /// Of a write, the offset; of a sync, its number in the process; of a cut, the length that was left.
+    /// A write's offset, a sync's number in the process, or the remaining length of a truncation (`cut`).
     pub number: u64,
     /// What the system call returned.
     pub result: i64,
     pub path: PathBuf,
-    /// Of a write or an answer.
+    /// The bytes of a write or of an answer.
     pub bytes: Vec<u8>,
 }
 
-/// All that happened, in order.
+/// All events, in order.
 #[derive(Clone, Debug)]
 pub struct Trace {
     pub records: Vec<Record>,
@@ -29,8 +29,7 @@ impl Record {
 }
 
 impl Trace {
-    /// Reads what the library wrote. A last record of which only a part is there, because the process was killed, is left
-    /// out.
+    /// Parses the library's output. An incomplete last record, which a killed process leaves, is ignored.
     pub fn parse(mut rest: &[u8]) -> Self {
         let mut records = Vec::new();
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
@@ -47,12 +46,12 @@ impl Trace {
         Self { records }
     }
 
-    /// The syncs that were begun.
+    /// The number of syncs that began.
     pub fn syncs(&self) -> u64 {
         self.records.iter().filter(|record| record.kind == "sync-begin").map(|record| record.number).max().unwrap_or(0)
     }
 
-    /// Where the answers 202 are, each with its messageId.
+    /// The index and the messageId of each 202 answer.
     pub fn answers(&self) -> Vec<(usize, String)> {
         let id = |record: &Record| {
             let text = String::from_utf8_lossy(&record.bytes).into_owned();
@@ -63,9 +62,9 @@ impl Trace {
         answers.map(|(at, record)| (at, id(record))).collect()
     }
 
-    /// Every 202 that left before what it says was on disk: for each there must be a write of its messageId, and after
-    /// that write the begin of a sync of the same file which ended well before the answer; and the directory must have
-    /// been synced before, or the file itself might be gone.
+    /// Describes every 202 that was sent before its call was on disk. For each 202 there must be a write of its
+    /// messageId, and after that write a sync of the same file that began, and succeeded before the answer. The
+    /// directory must be synced before the answer too, or the file itself may be lost.
     pub fn too_early(&self, directory: &Path) -> Vec<String> {
         let mut writes: HashMap<String, Vec<usize>> = HashMap::new();
         for (at, record) in self.records.iter().enumerate().filter(|(_, record)| record.kind == "wrote") {
@@ -86,26 +85,26 @@ impl Trace {
         found
     }
 
-    /// Where the sync begins that first covers the call of this messageId. Others may end between it and the call's
-    /// answer.
+    /// The index at which the first sync begins that covers the call with this messageId. Other syncs may end between
+    /// it and the call's answer.
     pub fn first_sync_after_writing(&self, id: &str) -> Option<usize> {
         let written = self.records.iter().position(|one| one.kind == "wrote" && marks(&one.bytes).contains(id))?;
         let path = &self.records[written].path;
         self.records[written..].iter().position(|one| one.is("sync-begin", path)).map(|after| written + after)
     }
 
-    /// Whether a sync of this file began after `from` and ended well before `until`.
+    /// Whether a sync of this file began after `from` and succeeded before `until`.
     fn is_synced(&self, from: usize, until: usize, path: &Path) -> bool {
         let between = &self.records[from..until];
         let begun: Vec<u64> = between.iter().filter(|one| one.is("sync-begin", path)).map(|one| one.number).collect();
         between.iter().any(|one| one.is("sync-end", path) && one.result == 0 && begun.contains(&one.number))
     }
 
-    /// The files as a power cut after the first `until` records may leave them: all that was synced is there, and of what
-    /// was not, `keep` decides about each sector.
+    /// The files as a power cut after the first `until` records may leave them: synced bytes are there, and `keep`
+    /// decides for each sector that was not synced.
     ///
-    /// A file's length is synced with it, and that it was deleted with its directory. What is not simulated: a directory
-    /// that forgets a new file, which [`too_early`](Self::too_early) rules out.
+    /// A sync of a file covers its length, and a sync of a directory covers deletions in it. The loss of a new file's
+    /// directory entry is not simulated, because [`too_early`](Self::too_early) rules it out.
     pub fn after_power_cut(&self, until: usize, mut keep: impl FnMut() -> bool) -> HashMap<PathBuf, Vec<u8>> {
         let mut files: HashMap<PathBuf, Vec<u8>> = HashMap::new();
         for (at, record) in self.records[..until].iter().enumerate() {
@@ -135,10 +134,10 @@ impl Trace {
     }
 }
 
-/// What the messageIds of calls in a trace begin with; six digits follow.
+/// The prefix of the messageIds in a trace. Six digits follow.
 const MARK: &str = "mark-";
 
-/// A messageId that is found in a trace.
+/// A messageId that can be found in a trace.
 pub fn mark(number: usize) -> String {
     format!("{MARK}{number:06}")
 }
@@ -148,10 +147,10 @@ fn marks(bytes: &[u8]) -> HashSet<String> {
     text.match_indices(MARK).filter_map(|(at, _)| text.get(at..at + MARK.len() + 6)).map(str::to_owned).collect()
 }
 
-/// What a disk writes whole or not at all.
+/// The bytes that a disk writes completely or not at all.
 const SECTOR: usize = 512;
 
-/// The parts of a write by sectors of the disk, each with its offset.
+/// Splits a write into the sectors of the disk, each with its offset.
 fn sectors(offset: usize, bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     let first = (SECTOR - offset % SECTOR).min(bytes.len());
     let (head, tail) = bytes.split_at(first);

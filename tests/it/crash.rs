@@ -1,6 +1,6 @@
-//! `kill -9` at random moments, again and again: every 202 arrives, in order, under one messageId, and nothing else does.
+//! `kill -9` at random moments: every call answered 202 arrives, in order, with one messageId, and no other call does.
 //!
-//! The moments come from a seed that is printed when a test fails; `CRASH_SEED=N` takes another one. The long soak:
+//! The moments come from a seed that is printed when a test fails; `CRASH_SEED=N` sets another one. The long soak:
 //! `SOAK_KILLS=1000 cargo test --test it crash -- --ignored --nocapture`.
 
 use std::time::Duration;
@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 use crate::callers::Callers;
 use crate::harness::{Durable, eventually};
 
-/// Callers at once: enough that commits are shared and kills hit calls in every state.
+/// Concurrent callers: enough that they share commits and kills hit calls in every state.
 const CALLERS: usize = 8;
 
-/// One user of each of two callers.
+/// Users whose calls Segment refuses: one each of two callers.
 const POISONED: [&str; 2] = ["user-1", "user-10"];
 
 fn seed(default: u64) -> u64 {
@@ -23,7 +23,7 @@ fn seed(default: u64) -> u64 {
     seed
 }
 
-/// What Segment does in a round: mostly it is well.
+/// Segment's faults in a round: mostly none.
 fn faults(random: &mut Rng) -> Value {
     let mut faults = match random.u8(..8) {
         0 => json!({"status": 503, "rate": 0.5}),
@@ -37,7 +37,7 @@ fn faults(random: &mut Rng) -> Value {
     faults
 }
 
-/// So many rounds of load, each ended by a kill; then all must be there.
+/// Runs `kills` rounds of load, each ended by a kill. Then every answered call must arrive.
 async fn survive(kills: usize, seed: u64, faults: impl Fn(&mut Rng) -> Value) {
     let mut random = Rng::with_seed(seed);
     let mut durable = Durable::prepared(&[]).await;
@@ -45,7 +45,7 @@ async fn survive(kills: usize, seed: u64, faults: impl Fn(&mut Rng) -> Value) {
     for kill in 0..kills {
         durable.segment().fail(faults(&mut random)).await;
         durable.start_relay().await;
-        // The moment of the kill, not a wait for anything.
+        // The random moment of the kill; it waits for no condition.
         let moment = Duration::from_micros(random.u64(1_000..200_000));
         callers
             .post_during(&mut durable, async |durable, _| {
@@ -60,7 +60,7 @@ async fn survive(kills: usize, seed: u64, faults: impl Fn(&mut Rng) -> Value) {
     durable.segment().fail(json!({"poisonUserIds": POISONED})).await;
     durable.start_relay().await;
     let ledger = callers.post_last(&durable).await;
-    // Or the kills came before anything happened. A busy machine answers few.
+    // Fewer answers mean that the kills came before any load. A busy machine answers few calls.
     assert!(ledger.owed() > kills, "only {} calls were answered", ledger.owed());
     ledger.settle(&durable).await;
     let letters = durable.dead_letters().await;
@@ -69,24 +69,24 @@ async fn survive(kills: usize, seed: u64, faults: impl Fn(&mut Rng) -> Value) {
 }
 
 #[tokio::test]
-async fn every_202_outlives_kills_while_segment_is_well() {
+async fn every_202_survives_kills_while_segment_works() {
     survive(40, seed(1), |_| json!({"poisonUserIds": POISONED})).await;
 }
 
 #[tokio::test]
-async fn every_202_outlives_kills_while_segment_is_in_all_kinds_of_trouble() {
+async fn every_202_survives_kills_while_segment_fails_in_all_ways() {
     survive(40, seed(2), faults).await;
 }
 
 #[tokio::test]
 #[ignore = "a soak, by command: SOAK_KILLS=1000 cargo test --test it crash -- --ignored --nocapture"]
-async fn every_202_outlives_a_soak_of_kills() {
+async fn every_202_survives_a_soak_of_kills() {
     let kills = std::env::var("SOAK_KILLS").map_or(1_000, |kills| kills.parse().expect("SOAK_KILLS is a number"));
     survive(kills, seed(3), faults).await;
 }
 
 #[tokio::test]
-async fn a_relay_killed_again_and_again_while_it_starts_loses_nothing() {
+async fn a_relay_killed_repeatedly_while_it_starts_loses_no_call() {
     let mut random = Rng::with_seed(seed(4));
     let mut durable = Durable::prepared(&[]).await;
     durable.segment().fail(json!({"status": 503})).await;
@@ -101,7 +101,7 @@ async fn a_relay_killed_again_and_again_while_it_starts_loses_nothing() {
     durable.segment().heal().await;
     for _ in 0..25 {
         let mut starting = durable.spawn();
-        // From before it opened the file to well into its first deliveries.
+        // From before it opens the file until after its first deliveries.
         tokio::time::sleep(Duration::from_micros(random.u64(500..150_000))).await;
         starting.signal("KILL");
         assert_eq!(starting.exit_code().await, None, "{:?}", starting.stderr());
@@ -111,8 +111,8 @@ async fn a_relay_killed_again_and_again_while_it_starts_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_relay_killed_right_after_its_first_answers_has_them_on_disk() {
-    // An outbox of its own each time: the first commit of a file's life is a case of its own.
+async fn a_relay_killed_right_after_its_first_answers_has_their_calls_on_disk() {
+    // A new outbox each time, because the first commit of a file is a special case.
     for seed in 0..8 {
         let mut durable = Durable::start().await;
         durable.segment().fail(json!({"status": 503})).await;

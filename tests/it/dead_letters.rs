@@ -1,4 +1,4 @@
-//! Calls that Segment refused: read, replayed and discarded by an operator, over HTTP and on the command line.
+//! Dead letters: operators read, replay and discard them over HTTP and on the command line.
 
 use std::collections::HashSet;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Answer, App, Durable, Process, TOKEN, at_last, eventually};
 
-/// A relay with these users' calls refused, one after the other, under `Prefer: wait`.
+/// A relay to which one call of each of these users was posted in order, and refused by Segment.
 async fn with_refused(users: &[&str]) -> Durable {
     let durable = Durable::start().await;
     refuse(&durable, users).await;
@@ -38,7 +38,7 @@ fn keys(value: &Value) -> HashSet<&str> {
 }
 
 #[tokio::test]
-async fn a_dead_letter_says_all_there_is_to_know() {
+async fn a_dead_letter_has_every_field_of_the_contract() {
     let durable = with_refused(&["c-1"]).await;
     let page = page(&durable, "").await;
     assert_eq!(keys(&page), HashSet::from(["deadLetters", "next"]));
@@ -60,7 +60,7 @@ async fn a_dead_letter_says_all_there_is_to_know() {
 }
 
 #[tokio::test]
-async fn they_are_listed_newest_first_a_page_at_a_time() {
+async fn dead_letters_are_listed_newest_first_in_pages() {
     let names: Vec<String> = (0..7).map(|number| format!("c-{number}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let durable = with_refused(&names).await;
@@ -76,7 +76,7 @@ async fn they_are_listed_newest_first_a_page_at_a_time() {
         assert_eq!(page["next"] == Value::Null, length == 1, "{page}");
     }
     assert_eq!(listed, newest_first);
-    // A page that is just full has nothing behind it.
+    // A page that ends with the last dead letter has no next page.
     assert_eq!(page(&durable, "?limit=7").await["next"], Value::Null);
     for wrong in ["?limit=0", "?limit=1001", "?limit=many", "?before=x"] {
         let answer = durable.operate(Method::GET, &format!("/dead-letters{wrong}")).await;
@@ -86,7 +86,7 @@ async fn they_are_listed_newest_first_a_page_at_a_time() {
 }
 
 #[tokio::test]
-async fn only_the_operator_sees_them() {
+async fn only_operators_can_use_dead_letters_and_status() {
     let durable = with_refused(&["c-1"]).await;
     let paths = ["/dead-letters", "/status"];
     for path in paths {
@@ -110,7 +110,7 @@ async fn only_the_operator_sees_them() {
         assert_eq!(answer.status(), 401, "{path}");
     }
     assert_eq!(durable.dead_letters().await.len(), 1);
-    // Without a token there is nothing to see at all.
+    // Without a token in the settings the routes do not exist.
     let mut closed = Durable::prepared(&[]).await;
     closed.unset("RELAY_ADMIN_TOKEN");
     closed.start_relay().await;
@@ -121,7 +121,7 @@ async fn only_the_operator_sees_them() {
 }
 
 #[tokio::test]
-async fn without_an_outbox_there_are_none_and_the_status_is_shown() {
+async fn without_an_outbox_there_are_no_dead_letters_and_the_status_works() {
     let app = App::with(&[("RELAY_ADMIN_TOKEN", TOKEN)]).await;
     let status = app.relay().request(Method::GET, "/status").bearer_auth(TOKEN).send().await.unwrap();
     assert_eq!(status.status(), 200);
@@ -130,14 +130,14 @@ async fn without_an_outbox_there_are_none_and_the_status_is_shown() {
 }
 
 #[tokio::test]
-async fn a_replayed_one_is_delivered_under_its_own_message_id() {
+async fn a_replayed_dead_letter_is_delivered_with_its_message_id() {
     let durable = with_refused(&["c-1", "c-2"]).await;
     durable.segment().heal().await;
     let letters = durable.dead_letters().await;
     let answer = durable.operate(Method::POST, &format!("/dead-letters/{}/replay", letters[1]["id"])).await;
     assert_eq!((answer.status, &answer.body), (202, &json!({"replayed": 1})), "{answer:?}");
     eventually(async || durable.segment().received().await.len() == 1).await;
-    // The very call: the same bytes, timestamp and all.
+    // The call is unchanged, including its timestamp.
     assert_eq!(durable.segment().received().await[0], letters[1]["call"]);
     assert_eq!(users(&page(&durable, "").await), ["c-2"]);
     for path in [format!("/dead-letters/{}/replay", letters[1]["id"]), "/dead-letters/987654/replay".into()] {
@@ -148,7 +148,7 @@ async fn a_replayed_one_is_delivered_under_its_own_message_id() {
 }
 
 #[tokio::test]
-async fn all_are_replayed_oldest_first_while_calls_come_in() {
+async fn all_dead_letters_are_replayed_while_new_calls_arrive() {
     let names: Vec<String> = (0..20).map(|number| format!("c-{number}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let durable = with_refused(&names).await;
@@ -168,7 +168,7 @@ async fn all_are_replayed_oldest_first_while_calls_come_in() {
 }
 
 #[tokio::test]
-async fn a_replayed_one_arrives_behind_its_users_waiting_calls() {
+async fn a_replayed_dead_letter_arrives_behind_its_users_waiting_calls() {
     let durable = with_refused(&["c-1"]).await;
     durable.segment().fail(json!({"status": 503, "retryAfter": "2", "count": 1})).await;
     for number in 0..5 {
@@ -186,7 +186,7 @@ async fn a_replayed_one_arrives_behind_its_users_waiting_calls() {
 }
 
 #[tokio::test]
-async fn one_that_is_refused_again_is_a_new_dead_letter() {
+async fn a_call_that_is_refused_again_is_a_new_dead_letter() {
     let durable = with_refused(&["c-1"]).await;
     let first = durable.dead_letters().await[0].clone();
     assert_eq!(durable.operate(Method::POST, "/dead-letters/replay").await.body, json!({"replayed": 1}));
@@ -198,7 +198,7 @@ async fn one_that_is_refused_again_is_a_new_dead_letter() {
 }
 
 #[tokio::test]
-async fn a_replayed_one_outlives_a_kill() {
+async fn a_replayed_dead_letter_survives_a_kill() {
     let mut durable = with_refused(&["c-1", "c-2"]).await;
     durable.segment().fail(json!({"status": 503})).await;
     assert_eq!(durable.operate(Method::POST, "/dead-letters/replay").await.body, json!({"replayed": 2}));
@@ -210,7 +210,7 @@ async fn a_replayed_one_outlives_a_kill() {
 }
 
 #[tokio::test]
-async fn a_discarded_one_is_gone_for_good() {
+async fn a_discarded_dead_letter_stays_deleted() {
     let mut durable = with_refused(&["c-1", "c-2"]).await;
     durable.segment().heal().await;
     let letters = durable.dead_letters().await;
@@ -227,7 +227,7 @@ async fn a_discarded_one_is_gone_for_good() {
 }
 
 #[tokio::test]
-async fn a_refused_call_lets_its_users_later_ones_and_its_neighbours_go_on() {
+async fn a_refused_call_does_not_stop_later_calls_of_its_user_or_its_neighbours() {
     let durable = Durable::start().await;
     let faults = json!({"status": 503, "retryAfter": "1", "count": 1, "poisonUserIds": ["c-2"]});
     durable.segment().fail(faults).await;
@@ -246,7 +246,7 @@ async fn a_refused_call_lets_its_users_later_ones_and_its_neighbours_go_on() {
     assert_eq!(ids, ["c-2/0", "c-2/1", "c-2/2", "c-2/3"]);
 }
 
-/// Runs `dead-letters` against this relay; its exit code and output.
+/// Runs `dead-letters` against this relay. Returns the exit code, stdout and stderr.
 async fn command(durable: &Durable, arguments: &[&str]) -> (Option<i32>, Vec<String>, Vec<String>) {
     let address = durable.relay().address().to_string();
     let settings = [("RELAY_LISTEN", &*address), ("RELAY_ADMIN_TOKEN", TOKEN)];
@@ -286,7 +286,7 @@ async fn the_command_line_lists_replays_and_discards() {
 }
 
 #[tokio::test]
-async fn the_command_line_says_when_it_may_not_or_nobody_is_there() {
+async fn the_command_line_reports_a_wrong_token_and_an_unreachable_relay() {
     let mut durable = with_refused(&["c-1"]).await;
     let address = durable.relay().address().to_string();
     let run = async |token: &str| {

@@ -1,6 +1,7 @@
-//! A disk without room, an outbox at its limit, and files that are none: nothing stored is harmed, nobody is told a lie.
+//! A full disk, an outbox at its limit, and files that cannot be used: no stored call is lost, and every answer is
+//! true.
 //!
-//! The full disk is the library put before the relay (`tests/shim/disk.rs`); Linux only.
+//! A preloaded library (`tests/shim/disk.rs`) simulates the full disk. Linux only.
 
 use std::fs;
 use std::path::Path;
@@ -10,38 +11,38 @@ use serde_json::json;
 use crate::harness::{Answer, Durable, LONG_PATIENCE, Process, Shim, at_last, eventually};
 use crate::ledger::{Ledger, body, heavy_body};
 
-/// More calls than there is room for in any of these.
+/// More calls than any of these outboxes has room for.
 const MANY: u64 = 1_000;
 
-/// Posts of one user until one is not stored, which must be 503 for want of room.
+/// Posts calls of one user until one is not stored. Its answer must be a 503. Returns its number.
 async fn post_until_full(durable: &Durable, ledger: &mut Ledger, from: u64) -> u64 {
     for number in from..from + MANY {
         ledger.posting("c-1", number);
         let answer = durable.post(&heavy_body("c-1", number)).await;
         if !answer.is_stored() {
-            refused_for_want_of_room(&answer);
+            assert_overloaded(&answer);
             return number;
         }
         ledger.promised("c-1", number, &answer);
     }
-    panic!("{MANY} calls were stored and it is not full")
+    panic!("{MANY} calls were stored and the outbox is not full")
 }
 
 #[track_caller]
-fn refused_for_want_of_room(answer: &Answer) {
+fn assert_overloaded(answer: &Answer) {
     answer.assert_failed(503, "overloaded");
     assert!(answer.retry_after() >= Some(1), "{answer:?}");
 }
 
-async fn not_ready_and_says_why(durable: &Durable) {
+async fn assert_not_ready_with_reasons(durable: &Durable) {
     eventually(async || durable.get("/readyz").await.status == 503).await;
     let answer = durable.get("/readyz").await;
     assert!(answer.body["reasons"].as_array().is_some_and(|reasons| !reasons.is_empty()), "{answer:?}");
     assert_eq!(durable.get("/healthz").await.status, 200);
 }
 
-/// Waits until a new call is stored, and the relay says so.
-async fn resumes(durable: &Durable, ledger: &mut Ledger, mut number: u64) {
+/// Waits until a new call is stored and the relay is ready.
+async fn wait_until_stored_again(durable: &Durable, ledger: &mut Ledger, mut number: u64) {
     let begin = std::time::Instant::now();
     loop {
         ledger.posting("c-1", number);
@@ -50,8 +51,8 @@ async fn resumes(durable: &Durable, ledger: &mut Ledger, mut number: u64) {
             ledger.promised("c-1", number, &answer);
             break;
         }
-        refused_for_want_of_room(&answer);
-        assert!(begin.elapsed() < LONG_PATIENCE, "it stays full: {answer:?}");
+        assert_overloaded(&answer);
+        assert!(begin.elapsed() < LONG_PATIENCE, "the outbox stays full: {answer:?}");
         number += 1;
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
@@ -59,27 +60,27 @@ async fn resumes(durable: &Durable, ledger: &mut Ledger, mut number: u64) {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_503_and_service_resumes_by_itself_when_there_is_room() {
+async fn a_full_disk_is_503_and_the_relay_recovers_by_itself_when_there_is_space() {
     let mut durable = Durable::prepared(&[]).await;
     let shim = Shim::before(&mut durable);
-    // Enough for the file and some hundred commits; where in a transaction it ends is left to chance.
+    // Room for the file and some hundred commits. The transaction in which it ends is not chosen.
     shim.fail("room 2500003");
     durable.segment().fail(json!({"status": 503})).await;
     durable.start_relay().await;
     let mut ledger = Ledger::default();
     let number = post_until_full(&durable, &mut ledger, 0).await;
     assert!(ledger.owed() > 10, "{}", ledger.owed());
-    not_ready_and_says_why(&durable).await;
-    refused_for_want_of_room(&durable.post(&body("c-1", number + 1)).await);
+    assert_not_ready_with_reasons(&durable).await;
+    assert_overloaded(&durable.post(&body("c-1", number + 1)).await);
     ledger.posting("c-1", number + 1);
     shim.heal();
-    resumes(&durable, &mut ledger, number + 2).await;
+    wait_until_stored_again(&durable, &mut ledger, number + 2).await;
     durable.segment().heal().await;
     ledger.settle_without_refusals(&durable).await;
 }
 
 #[tokio::test]
-async fn a_disk_that_is_full_while_calls_are_delivered_harms_none_of_them() {
+async fn a_disk_that_is_full_during_delivery_loses_no_call() {
     let mut durable = Durable::prepared(&[]).await;
     let shim = Shim::before(&mut durable);
     durable.segment().fail(json!({"status": 503})).await;
@@ -91,12 +92,12 @@ async fn a_disk_that_is_full_while_calls_are_delivered_harms_none_of_them() {
     shim.fail("room 0");
     durable.segment().heal().await;
     ledger.posting("c-1", 100);
-    refused_for_want_of_room(&durable.post(&body("c-1", 100)).await);
-    not_ready_and_says_why(&durable).await;
+    assert_overloaded(&durable.post(&body("c-1", 100)).await);
+    assert_not_ready_with_reasons(&durable).await;
     shim.heal();
-    resumes(&durable, &mut ledger, 101).await;
+    wait_until_stored_again(&durable, &mut ledger, 101).await;
     ledger.settle_without_refusals(&durable).await;
-    // What was stored when the disk was full outlives the process, too.
+    // The calls that were stored before the disk was full survive a kill too.
     durable.kill().await;
     shim.removed(&mut durable);
     durable.start_relay().await;
@@ -109,20 +110,20 @@ async fn an_outbox_at_its_limit_is_503_until_deliveries_make_room() {
     durable.segment().fail(json!({"status": 503})).await;
     let mut ledger = Ledger::default();
     let number = post_until_full(&durable, &mut ledger, 0).await;
-    // Some ten thousand bytes a call.
+    // About ten thousand bytes per call.
     assert!((50..=105).contains(&ledger.owed()), "{}", ledger.owed());
-    not_ready_and_says_why(&durable).await;
+    assert_not_ready_with_reasons(&durable).await;
     durable.segment().heal().await;
-    resumes(&durable, &mut ledger, number + 1).await;
+    wait_until_stored_again(&durable, &mut ledger, number + 1).await;
     ledger.settle_without_refusals(&durable).await;
 }
 
 #[tokio::test]
-async fn the_limit_is_of_what_is_there_not_of_what_ever_was() {
+async fn the_size_limit_counts_only_what_is_stored_now() {
     let settings = [("RELAY_OUTBOX_MAX_SIZE", "1MiB"), ("RELAY_IDEMPOTENCY_WINDOW", "1s")];
     let durable = Durable::with(&settings).await;
     let mut ledger = Ledger::default();
-    // Several times the limit, a part at a time.
+    // Several times the limit in all, a part at a time.
     for part in 0..8 {
         for number in part * 50..(part + 1) * 50 {
             ledger.posting("c-1", number);
@@ -134,8 +135,8 @@ async fn the_limit_is_of_what_is_there_not_of_what_ever_was() {
     assert!(size < 3 << 20, "the file has {size} bytes");
 }
 
-/// Everything in a directory, and its bytes.
-fn everything(directory: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+/// The files of a directory, with their bytes.
+fn files(directory: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     let mut all: Vec<_> = fs::read_dir(directory)
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -145,8 +146,8 @@ fn everything(directory: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     all
 }
 
-/// Waits for the end of a relay that must not start: not a success, and one line for a person.
-async fn refused(mut process: Process) -> String {
+/// Waits for the end of a relay that must not start: it fails, and prints one line.
+async fn startup_error(mut process: Process) -> String {
     let code = process.exit_code().await;
     assert!(code.is_some_and(|code| code != 0), "{code:?}");
     let lines = process.stderr();
@@ -157,23 +158,23 @@ async fn refused(mut process: Process) -> String {
 
 #[tokio::test]
 async fn a_damaged_file_is_refused_and_not_touched() {
-    let mut sound = Durable::start().await;
-    sound.segment().fail(json!({"status": 503})).await;
+    let mut intact = Durable::start().await;
+    intact.segment().fail(json!({"status": 503})).await;
     for number in 0..200 {
-        assert!(sound.post(&body("c-1", number)).await.is_stored());
+        assert!(intact.post(&body("c-1", number)).await.is_stored());
     }
-    assert_eq!(sound.stop().await, Some(0));
-    let sound = fs::read(sound.file()).unwrap();
-    assert!(sound.len() > 8_192, "{}", sound.len());
+    assert_eq!(intact.stop().await, Some(0));
+    let intact = fs::read(intact.file()).unwrap();
+    assert!(intact.len() > 8_192, "{}", intact.len());
     let with = |from: usize, bytes: &[u8]| {
-        let mut file = sound.clone();
+        let mut file = intact.clone();
         file[from..from + bytes.len()].copy_from_slice(bytes);
         file
     };
     let damaged = [
         ("garbage", b"this is no database, but somebody's diary\n".repeat(500)),
-        ("the first half of one", sound[..sound.len() / 2].to_vec()),
-        ("a few bytes", sound[..50].to_vec()),
+        ("the first half of one", intact[..intact.len() / 2].to_vec()),
+        ("a few bytes", intact[..50].to_vec()),
         ("zeros in the header", with(16, &[0; 64])),
         ("zeros instead of the schema", with(100, &[0; 3_000])),
         ("a schema of the future", with(60, &[0x7f, 0xff, 0xff, 0xff])),
@@ -181,35 +182,35 @@ async fn a_damaged_file_is_refused_and_not_touched() {
     for (how, bytes) in damaged {
         let durable = Durable::prepared(&[]).await;
         fs::write(durable.file(), &bytes).unwrap();
-        let line = refused(durable.spawn()).await;
+        let line = startup_error(durable.spawn()).await;
         assert!(line.contains("outbox"), "{how}: {line}");
         assert!(fs::read(durable.file()).unwrap() == bytes, "{how}: the file was changed");
     }
 }
 
 #[tokio::test]
-async fn a_place_that_cannot_hold_an_outbox_is_said_and_left_alone() {
+async fn an_unusable_path_is_reported_and_not_changed() {
     let mut durable = Durable::prepared(&[]).await;
     let file = durable.directory().join("file");
     fs::write(&file, "somebody's").unwrap();
-    let before = everything(durable.directory());
+    let before = files(durable.directory());
     durable.set("RELAY_OUTBOX_URL", &format!("sqlite://{}/outbox.db", file.display()));
-    let line = refused(durable.spawn()).await;
+    let line = startup_error(durable.spawn()).await;
     assert!(line.contains("outbox"), "{line}");
     durable.set("RELAY_OUTBOX_URL", &format!("sqlite://{}", durable.directory().display()));
-    refused(durable.spawn()).await;
-    assert_eq!(everything(durable.directory()), before);
+    startup_error(durable.spawn()).await;
+    assert_eq!(files(durable.directory()), before);
 }
 
 #[tokio::test]
-async fn a_second_process_on_the_same_file_is_refused_and_the_first_goes_on() {
+async fn a_second_process_on_the_same_file_is_refused_and_the_first_continues() {
     let durable = Durable::start().await;
     durable.segment().fail(json!({"status": 503})).await;
     let mut ledger = Ledger::default();
     for number in 0..20 {
         ledger.post(&durable, "c-1", number).await;
     }
-    let line = refused(durable.spawn()).await;
+    let line = startup_error(durable.spawn()).await;
     assert!(line.contains("outbox"), "{line}");
     ledger.post(&durable, "c-1", 20).await;
     durable.segment().heal().await;
@@ -217,7 +218,7 @@ async fn a_second_process_on_the_same_file_is_refused_and_the_first_goes_on() {
 }
 
 #[tokio::test]
-async fn a_new_outbox_has_its_directory_made_and_is_for_its_owner_alone() {
+async fn the_directory_of_a_new_outbox_is_created_and_only_the_owner_can_read_its_files() {
     use std::os::unix::fs::PermissionsExt;
     let mut durable = Durable::prepared(&[]).await;
     let file = durable.directory().join("var/lib/relay/outbox.db");

@@ -1,4 +1,4 @@
-//! `Prefer: wait=N` in all its outcomes: who waits hears the truth, and who does not loses nothing.
+//! `Prefer: wait=N` in all its outcomes: a waiting caller gets the true outcome, and other callers lose nothing.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use crate::harness::{Answer, App, Durable, at_last, eventually};
 
 const BODY: &str = r#"{"userId":"c-1","traits":{"plan":"pro"}}"#;
 
-/// Posts under `Prefer: wait=N`, with a key if there is one.
+/// Posts with `Prefer: wait=N`, and with a key if one is given.
 async fn post(durable: &Durable, wait: &str, key: Option<&str>) -> Answer {
     let prefer = format!("wait={wait}");
     let mut headers = vec![("prefer", &*prefer)];
@@ -15,90 +15,90 @@ async fn post(durable: &Durable, wait: &str, key: Option<&str>) -> Answer {
 }
 
 #[track_caller]
-fn applied(answer: &Answer, wait: &str) {
+fn assert_applied(answer: &Answer, wait: &str) {
     assert_eq!(answer.header("preference-applied"), Some(&*format!("wait={wait}")), "{answer:?}");
 }
 
 #[tokio::test]
-async fn who_waits_hears_that_segment_accepted_the_call() {
+async fn a_waiting_caller_is_told_that_segment_accepted_the_call() {
     let durable = Durable::start().await;
     let answer = post(&durable, "10", None).await;
     assert!(answer.is_accepted(), "{answer:?}");
     assert_eq!(answer.body, json!({"success": true, "messageId": answer.message_id()}));
-    applied(&answer, "10");
-    // It has arrived by now.
+    assert_applied(&answer, "10");
+    // The call has arrived before the answer.
     let received = durable.segment().received().await;
     assert_eq!(received.len(), 1);
     assert_eq!(received[0]["messageId"], answer.message_id());
 }
 
 #[tokio::test]
-async fn who_waits_hears_segments_refusal_and_the_call_is_a_dead_letter() {
+async fn a_waiting_caller_gets_segments_refusal_and_the_call_is_a_dead_letter() {
     let durable = Durable::start().await;
     durable.segment().fail(json!({"status": 400, "body": r#"{"success":false,"message":"traits are wrong"}"#})).await;
     let answer = post(&durable, "10", None).await;
     answer.assert_failed(422, "segment_rejected");
     assert!(answer.message().contains("traits are wrong"), "{answer:?}");
-    applied(&answer, "10");
+    assert_applied(&answer, "10");
     let letters = durable.dead_letters().await;
     assert_eq!(letters.len(), 1);
     assert!(letters[0]["reason"].as_str().is_some_and(|reason| reason.contains("traits are wrong")), "{letters:?}");
 }
 
 #[tokio::test]
-async fn who_waits_for_a_segment_that_is_down_or_slow_hears_that_the_call_is_stored() {
+async fn a_wait_that_times_out_is_answered_stored() {
     for faults in [json!({"status": 503}), json!({"latency": "3s"}), json!({"hang": true}), json!({"status": 401})] {
         let durable = Durable::start().await;
         durable.segment().fail(faults.clone()).await;
         let answer = post(&durable, "1", None).await;
         assert!(answer.is_stored(), "{faults}: {answer:?}");
-        applied(&answer, "1");
+        assert_applied(&answer, "1");
     }
 }
 
 #[tokio::test]
-async fn who_waits_for_nothing_is_answered_when_the_call_is_stored() {
+async fn a_wait_of_zero_is_answered_when_the_call_is_stored() {
     let durable = Durable::start().await;
     durable.segment().fail(json!({"hang": true})).await;
     let answer = post(&durable, "0", None).await;
     assert!(answer.is_stored(), "{answer:?}");
-    applied(&answer, "0");
+    assert_applied(&answer, "0");
     let answer = durable.post_with(&[], BODY).await;
     assert!(answer.is_stored() && answer.header("preference-applied").is_none(), "{answer:?}");
 }
 
 #[tokio::test]
-async fn nobody_waits_longer_than_a_request_may_take() {
+async fn a_wait_is_limited_by_the_request_timeout() {
     let durable = Durable::with(&[("RELAY_REQUEST_TIMEOUT", "1s")]).await;
     durable.segment().fail(json!({"hang": true})).await;
-    // Longer than the harness has patience for.
+    // Longer than the harness waits for an answer.
     let answer = post(&durable, "3600", None).await;
     assert!(answer.is_stored(), "{answer:?}");
-    applied(&answer, "3600");
+    assert_applied(&answer, "3600");
 }
 
 #[tokio::test]
-async fn who_repeats_a_key_and_waits_hears_the_outcome_that_is_known_by_now() {
+async fn a_repeat_that_waits_gets_the_known_outcome() {
     let durable = Durable::start().await;
     let first = post(&durable, "10", Some("k-1")).await;
     assert!(first.is_accepted(), "{first:?}");
     let again = post(&durable, "10", Some("k-1")).await;
     assert!(again.is_accepted(), "{again:?}");
     assert_eq!(again.message_id(), first.message_id());
-    applied(&again, "10");
+    assert_applied(&again, "10");
 
     durable.segment().fail(json!({"status": 400, "count": 1})).await;
     post(&durable, "10", Some("k-2")).await.assert_failed(422, "segment_rejected");
     post(&durable, "10", Some("k-2")).await.assert_failed(422, "segment_rejected");
     assert_eq!(durable.segment().received().await.len(), 1);
     assert_eq!(durable.dead_letters().await.len(), 1);
-    // Who does not wait hears that it is stored, as it is.
+    // A caller that does not wait gets the answer "stored".
     let unhurried = durable.post_with(&[("idempotency-key", "k-2")], BODY).await;
     assert!(unhurried.is_stored() && unhurried.is_replayed(), "{unhurried:?}");
 }
 
 #[tokio::test]
-async fn who_repeats_the_key_of_a_call_that_waits_hears_its_outcome_with_the_first() {
+async fn repeats_of_a_waiting_call_get_its_outcome_together() {
     let durable = Durable::start().await;
     durable.segment().fail(json!({"status": 503, "retryAfter": "1", "count": 1})).await;
     let stored = durable.post_with(&[("idempotency-key", "k-1")], BODY).await;
@@ -120,7 +120,7 @@ async fn an_outcome_is_known_after_a_restart() {
     post(&durable, "10", Some("k-2")).await.assert_failed(422, "segment_rejected");
     durable.kill().await;
     durable.start_relay().await;
-    // Had it forgotten the refusal, Segment would accept the call now.
+    // If the refusal were forgotten, Segment would accept the call now.
     durable.segment().heal().await;
     assert!(post(&durable, "10", Some("k-1")).await.is_accepted());
     let refused = post(&durable, "10", Some("k-2")).await;
@@ -128,7 +128,7 @@ async fn an_outcome_is_known_after_a_restart() {
 }
 
 #[tokio::test]
-async fn a_caller_who_leaves_while_it_waits_has_its_call_delivered_all_the_same() {
+async fn the_call_of_a_caller_that_disconnects_while_waiting_is_delivered() {
     let durable = Durable::start().await;
     durable.segment().fail(json!({"status": 503, "retryAfter": "1", "count": 1})).await;
     let mut caller = durable.relay().connect().await;
@@ -141,7 +141,7 @@ async fn a_caller_who_leaves_while_it_waits_has_its_call_delivered_all_the_same(
 }
 
 #[tokio::test]
-async fn what_is_no_wait_is_passed_over() {
+async fn an_invalid_wait_is_ignored() {
     let durable = Durable::start().await;
     durable.segment().fail(json!({"hang": true})).await;
     for prefer in ["respond-async", "wait", "wait=", "wait=soon", "wait=-1", "wait=1.5", ""] {
@@ -158,7 +158,7 @@ async fn a_wait_among_other_preferences_is_found() {
         assert!(answer.is_accepted(), "{prefer}: {answer:?}");
         assert!(answer.header("preference-applied").is_some(), "{prefer}: {answer:?}");
     }
-    // Two headers are one list.
+    // Two headers count as one list.
     let answer = durable.post_with(&[("prefer", "respond-async"), ("prefer", "wait=10")], BODY).await;
     assert!(answer.is_accepted(), "{answer:?}");
 }

@@ -1,7 +1,7 @@
-//! No 202 before its sync: proved from a trace of the relay's own system calls, and tried by cutting the power at random
-//! moments of that trace.
+//! No 202 is sent before the sync of its call. A trace of the relay's system calls proves it, and power cuts at random
+//! moments of the trace test it.
 //!
-//! The trace is made by a library put before the relay (`tests/shim/disk.rs`); Linux only.
+//! A preloaded library (`tests/shim/disk.rs`) writes the trace. Linux only.
 
 use std::collections::HashSet;
 use std::fs;
@@ -12,23 +12,23 @@ use tokio::task::JoinSet;
 
 use crate::harness::{Answer, Durable, Process, Record, Shim, Trace, at_last, client, eventually, mark};
 
-/// Calls in a trace: enough for many commits, with and without company.
+/// Calls in a trace: enough for many commits of one call and of several.
 const CALLS: usize = 400;
 
-/// Callers at once.
+/// Concurrent callers.
 const CALLERS: usize = 8;
 
 /// Users of these calls.
 const USERS: usize = 40;
 
-/// A call whose bytes show where they are, more than once, should a page end within one of them.
+/// A call whose mark is found in the file. The mark occurs more than once, because a page may end within one of them.
 fn marked(number: usize) -> Value {
     let id = mark(number);
     json!({"userId": format!("user-{}", number % USERS), "messageId": id,
            "traits": {"n": number, "a": id, "b": id, "filling": "x".repeat(number % 9 * 100)}})
 }
 
-/// Posts marked calls, of which all must be stored, and returns when all were answered.
+/// Posts marked calls, all of which must be stored. Returns after all answers.
 async fn post_marked(durable: &Durable, numbers: std::ops::Range<usize>) {
     let mut posting = JoinSet::new();
     for caller in 0..CALLERS {
@@ -45,14 +45,14 @@ async fn post_marked(durable: &Durable, numbers: std::ops::Range<usize>) {
     posting.join_all().await;
 }
 
-/// A relay that took all calls, delivered what it could, and was killed; and its trace.
+/// A relay that stored all calls, delivered those that are not `stuck`, and was killed; and its trace.
 async fn traced(stuck: &[String]) -> (Durable, Trace) {
     let mut durable = Durable::prepared(&[]).await;
     let shim = Shim::before(&mut durable);
     durable.segment().fail(json!({"poisonUserIds": stuck, "poisonStatus": 503})).await;
     durable.start_relay().await;
     post_marked(&durable, 0..CALLS).await;
-    // That some calls were settled belongs into the trace.
+    // The trace must contain settlements too.
     eventually(async || durable.segment().received().await.len() >= CALLERS).await;
     durable.kill().await;
     let trace = shim.trace();
@@ -61,18 +61,18 @@ async fn traced(stuck: &[String]) -> (Durable, Trace) {
 }
 
 #[tokio::test]
-async fn no_202_leaves_before_its_call_is_synced() {
+async fn no_202_is_sent_before_its_call_is_synced() {
     let (durable, trace) = traced(&[]).await;
     assert_eq!(trace.too_early(durable.directory()), Vec::<String>::new());
-    finds_what_is_wrong(&durable, &trace);
+    finds_every_lie(&durable, &trace);
 }
 
-/// The same trace with a lie in it, in every way there is: each must be found.
-fn finds_what_is_wrong(durable: &Durable, trace: &Trace) {
-    let found = |doctor: &dyn Fn(&mut Vec<Record>)| {
-        let mut doctored = trace.clone();
-        doctor(&mut doctored.records);
-        doctored.too_early(durable.directory()).len()
+/// Falsifies the trace in every way: each must be found.
+fn finds_every_lie(durable: &Durable, trace: &Trace) {
+    let found = |falsify: &dyn Fn(&mut Vec<Record>)| {
+        let mut falsified = trace.clone();
+        falsify(&mut falsified.records);
+        falsified.too_early(durable.directory()).len()
     };
     let is_sync = |record: &Record, kind: &str| record.kind == kind && record.path != durable.directory();
     let (answer, id) = &trace.answers()[CALLS / 2];
@@ -80,7 +80,7 @@ fn finds_what_is_wrong(durable: &Durable, trace: &Trace) {
     let ended = |records: &mut Vec<Record>, change: fn(&mut Record)| {
         records.iter_mut().filter(|record| record.kind == "sync-end").for_each(change);
     };
-    // One answer between its own sync's begin and end; then all: no sync succeeded, there was none, and so on.
+    // First one answer is moved between the begin and the end of its sync. The other changes affect every answer.
     let moved = found(&|records| {
         let early = records.remove(*answer);
         records.insert(begun + 1, early);
@@ -93,8 +93,8 @@ fn finds_what_is_wrong(durable: &Durable, trace: &Trace) {
 }
 
 #[tokio::test]
-async fn what_was_answered_before_a_power_cut_is_there_after_it() {
-    // Half of the users are stuck: none of their calls was delivered, all that were answered are owed.
+async fn calls_answered_before_a_power_cut_arrive_after_it() {
+    // Half of the users are stuck: none of their calls was delivered, so all that were answered must arrive.
     let is_stuck = |number: usize| number % USERS < USERS / 2;
     let stuck: Vec<String> = (0..USERS / 2).map(|user| format!("user-{user}")).collect();
     let (_, trace) = traced(&stuck).await;
@@ -103,7 +103,7 @@ async fn what_was_answered_before_a_power_cut_is_there_after_it() {
     let mut random = Rng::with_seed(seed);
     for cut in 0..12 {
         let until = random.usize(..=trace.records.len());
-        // Of what was not synced a third of the sectors is there, or all of them, or none.
+        // Of the sectors that were not synced, a third is there, or all are, or none.
         let kept = [0.3, 1.0, 0.0][cut % 3];
         let mut durable = after_power_cut(&trace, until, || random.f64() < kept).await;
         let owed = (0..CALLS).filter(|number| is_stuck(*number)).map(mark);
@@ -116,33 +116,33 @@ async fn what_was_answered_before_a_power_cut_is_there_after_it() {
 }
 
 #[tokio::test]
-async fn a_sync_that_fails_ends_the_process_and_nothing_it_did_not_sync_was_answered_202() {
+async fn a_failed_sync_ends_the_process_and_no_unsynced_call_was_answered_202() {
     for more in [1, 2, 3, 5, 8, 13] {
         let mut durable = Durable::prepared(&[]).await;
         let shim = Shim::before(&mut durable);
         durable.segment().fail(json!({"status": 503})).await;
         let answered = post_until_it_ends(&mut durable, &shim, |so_far| so_far + more).await.expect("it serves");
-        all_true_after(durable, shim, &answered).await;
+        every_answer_holds(durable, shim, &answered).await;
     }
 }
 
 #[tokio::test]
-async fn a_sync_that_fails_while_the_relay_starts_keeps_it_from_serving_or_is_made_up_for() {
+async fn a_failed_sync_during_the_start_prevents_serving_or_is_repeated() {
     for number in 1..=14 {
         let mut durable = Durable::prepared(&[]).await;
         let shim = Shim::before(&mut durable);
         shim.fail(&format!("fail-sync {number}"));
         durable.segment().fail(json!({"status": 503})).await;
-        // Another one ends it after it has served for a while.
+        // If the relay serves all the same, a later sync ends it.
         let answered = post_until_it_ends(&mut durable, &shim, |so_far| so_far + 5).await;
         println!("sync {number} failed; answered 202: {answered:?}");
-        all_true_after(durable, shim, &answered.unwrap_or_default()).await;
+        every_answer_holds(durable, shim, &answered.unwrap_or_default()).await;
     }
 }
 
-/// A sync failed and the process ended: nothing was answered too early, and on a sound disk all that was answered arrives,
-/// even if the power was cut as well and nothing is left but what was synced.
-async fn all_true_after(mut durable: Durable, shim: Shim, answered: &[String]) {
+/// After a sync failed and the process ended: no call was answered too early, and on a disk that works all answered
+/// calls arrive, even if the power was cut as well and only synced bytes are left.
+async fn every_answer_holds(mut durable: Durable, shim: Shim, answered: &[String]) {
     let trace = shim.trace();
     assert!(trace.records.iter().any(|record| record.kind == "sync-end" && record.result == -1));
     assert_eq!(trace.too_early(durable.directory()), Vec::<String>::new());
@@ -155,13 +155,13 @@ async fn all_true_after(mut durable: Durable, shim: Shim, answered: &[String]) {
     assert!(durable.post(&marked(CALLS)).await.is_stored());
 }
 
-/// A relay on what a power cut leaves, which `keep` decides for each sector that was not synced; and a sandbox that knows
-/// nothing of what was before.
+/// A relay on the files that a power cut leaves, with a new sandbox. `keep` decides for each sector that was not
+/// synced.
 async fn after_power_cut(trace: &Trace, until: usize, keep: impl FnMut() -> bool) -> Durable {
     let mut durable = Durable::prepared(&[]).await;
     for (path, bytes) in trace.after_power_cut(until, keep) {
         let name = path.file_name().expect("a name").to_str().expect("text");
-        // What readers and writers share in memory is made anew at every start.
+        // The shared memory of readers and writers is created again at every start.
         if !name.ends_with("-shm") {
             fs::write(durable.directory().join(name), bytes).unwrap();
         }
@@ -180,8 +180,9 @@ async fn arrive(durable: &Durable, ids: &[String]) {
     .await;
 }
 
-/// Starts the relay, which may not come to serve; then lets a sync fail, whose number is made from the last one's, and
-/// posts one call after another until the relay has ended, with an error. What was answered 202, if it served.
+/// Starts the relay, which may fail to start. Then makes a later sync fail, whose number is computed from the last
+/// one's, and posts calls one after the other until the relay ends with an error. Returns the calls answered 202, if it
+/// served.
 async fn post_until_it_ends(durable: &mut Durable, shim: &Shim, number: impl Fn(u64) -> u64) -> Option<Vec<String>> {
     let mut process = durable.spawn();
     let mut address = None;

@@ -1,18 +1,18 @@
-//! A library to preload (`LD_PRELOAD`) into a relay under test: it notes what the process asks of the disk, and when it
-//! says 202, and lets the disk fail on request.
+//! A library that is preloaded (`LD_PRELOAD`) into a relay under test. It records the process's disk operations and its
+//! 202 answers, and makes the disk fail on request.
 //!
-//! Built by `tests/harness/shim.rs` with `rustc` alone, so it uses std and libc's symbols, no crate. Settings:
-//! `SHIM_OUTBOX`, what the paths of the outbox's files begin with; `SHIM_DIRECTORY`, what the paths of everything whose
-//! syncs matter begin with; `SHIM_LOG`, the file to append the trace to; `SHIM_CONTROL`, a file with the faults of now.
+//! `tests/harness/shim.rs` builds it with `rustc` alone, so it uses std and libc's symbols, and no crate. Settings:
+//! `SHIM_OUTBOX`, the prefix of the paths of the outbox's files; `SHIM_DIRECTORY`, the prefix of the paths whose syncs
+//! are recorded; `SHIM_LOG`, the file to which the trace is appended; `SHIM_CONTROL`, a file with the current faults.
 //!
-//! The trace: records of a line `kind number length result path`, then `length` bytes, then a line break. Each is appended
-//! by one `write` with `O_APPEND`, so their order in the file is an order in time: `wrote` is noted after the write,
-//! `sync-begin` before and `sync-end` after the sync, `answer` before the first byte of a 202 leaves. What the order
-//! proves is true then, whatever the threads do between a system call and its note.
+//! A record of the trace is a line `kind number length result path`, then `length` bytes, then a line break. Each
+//! record is appended by one `write` with `O_APPEND`, so their order in the file is an order in time: `wrote` is
+//! recorded after the write, `sync-begin` before and `sync-end` after the sync, `answer` before the first byte of a 202
+//! is sent. So what the order proves is true, whatever the threads do between a system call and its record.
 //!
-//! The faults: `fail-sync N` lets the N-th sync under `SHIM_DIRECTORY` since the start of the process fail with EIO and do
-//! nothing; `room N` lets the outbox's files take N bytes of writes since the start of the process, then ENOSPC. In-place
-//! writes count too, as they need room on a file system that copies on write.
+//! Faults: `fail-sync N` makes the N-th sync under `SHIM_DIRECTORY` since the start of the process do nothing and fail
+//! with EIO. `room N` allows N bytes of writes to the outbox's files since the start of the process; later writes fail
+//! with ENOSPC. In-place writes count too, because they need space on a file system that copies on write.
 
 use std::ffi::{c_char, c_int, c_void};
 use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
@@ -55,7 +55,7 @@ static WRITTEN: AtomicU64 = AtomicU64::new(0);
 
 type Write = unsafe extern "C" fn(c_int, *const c_void, usize) -> isize;
 
-/// The function that this library stands before.
+/// The real function, which this library's function of the same name replaces.
 macro_rules! real {
     ($name:literal as $type:ty) => {{
         static REAL: AtomicUsize = AtomicUsize::new(0);
@@ -76,7 +76,7 @@ fn set_errno(value: c_int) {
     unsafe { *__errno_location() = value }
 }
 
-/// A setting, without its name being looked for in a copy of the environment.
+/// A setting, read without a copy of the environment.
 fn setting(name: &'static str) -> Option<&'static [u8]> {
     let value = unsafe { getenv(name.as_ptr().cast()) };
     (!value.is_null()).then(|| unsafe { std::ffi::CStr::from_ptr(value) }.to_bytes())
@@ -98,28 +98,28 @@ fn is_outbox(path: &[u8]) -> bool {
     is_under(path, "SHIM_OUTBOX\0")
 }
 
-fn note(kind: &str, number: i64, result: i64, path: &[u8], bytes: &[u8]) {
+fn record(kind: &str, number: i64, result: i64, path: &[u8], bytes: &[u8]) {
     static LOG: AtomicI32 = AtomicI32::new(-1);
     let Some(name) = setting("SHIM_LOG\0") else { return };
     let before = errno();
     if LOG.load(Ordering::Relaxed) < 0 {
-        // Two threads may both open it: one descriptor is lost then, no record is.
+        // Two threads may both open it. Then one descriptor leaks, and no record is lost.
         LOG.store(unsafe { open(name.as_ptr().cast(), O_LOG, 0o600) }, Ordering::Relaxed);
     }
-    let mut record = format!("{kind} {number} {} {result} ", bytes.len()).into_bytes();
+    let mut text = format!("{kind} {number} {} {result} ", bytes.len()).into_bytes();
     for part in [path, b"\n", bytes, b"\n"] {
-        record.extend_from_slice(part);
+        text.extend_from_slice(part);
     }
     let write = real!("write" as Write);
-    let written = unsafe { write(LOG.load(Ordering::Relaxed), record.as_ptr().cast(), record.len()) };
-    if usize::try_from(written).ok() != Some(record.len()) {
-        // Half a trace proves nothing.
+    let written = unsafe { write(LOG.load(Ordering::Relaxed), text.as_ptr().cast(), text.len()) };
+    if usize::try_from(written).ok() != Some(text.len()) {
+        // An incomplete trace proves nothing.
         std::process::abort();
     }
     set_errno(before);
 }
 
-/// The value of a fault that is set now.
+/// The value of a current fault.
 fn fault(name: &str) -> Option<u64> {
     let control = setting("SHIM_CONTROL\0")?;
     let before = errno();
@@ -132,7 +132,7 @@ fn fault(name: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
 }
 
-/// How many of these bytes there is room for.
+/// How many of these bytes may be written.
 fn room_for(length: usize) -> usize {
     let so_far = WRITTEN.load(Ordering::Relaxed);
     let room = fault("room ").map_or(length as u64, |room| room.saturating_sub(so_far).min(length as u64));
@@ -140,8 +140,9 @@ fn room_for(length: usize) -> usize {
     room as usize
 }
 
-/// A write to a file: `real` writes so many bytes of it, from where the second number says.
-fn written(
+/// Performs a write to a file and records it: `real` writes the given number of bytes. Without an `offset` it writes at
+/// the file's position.
+fn write_recorded(
     file: c_int,
     buffer: *const c_void,
     length: usize,
@@ -154,21 +155,21 @@ fn written(
     }
     let room = room_for(length);
     if room == 0 && length > 0 {
-        note("full", 0, -1, &path, b"");
+        record("full", 0, -1, &path, b"");
         set_errno(ENOSPC);
         return -1;
     }
     let offset = offset.unwrap_or_else(|| unsafe { lseek(file, 0, SEEK_CUR) });
     let result = real(room);
     let count = usize::try_from(result).unwrap_or(0);
-    note("wrote", offset, result as i64, &path, unsafe { std::slice::from_raw_parts(buffer.cast(), count) });
+    record("wrote", offset, result as i64, &path, unsafe { std::slice::from_raw_parts(buffer.cast(), count) });
     result
 }
 
-/// Bytes that are about to leave through a socket.
-fn leaving(file: c_int, bytes: &[u8]) {
+/// Records bytes that are about to be sent through a socket, if they hold a 202.
+fn record_answer(file: c_int, bytes: &[u8]) {
     if bytes.windows(12).any(|part| part == b"HTTP/1.1 202") {
-        note("answer", 0, 0, &path_of(file), bytes);
+        record("answer", 0, 0, &path_of(file), bytes);
     }
 }
 
@@ -184,10 +185,10 @@ fn sync(file: c_int, real: impl Fn() -> c_int) -> c_int {
         return real();
     }
     let number = SYNCS.fetch_add(1, Ordering::Relaxed) + 1;
-    note("sync-begin", number as i64, 0, &path, b"");
+    record("sync-begin", number as i64, 0, &path, b"");
     let fails = fault("fail-sync ") == Some(number);
     let result = if fails { -1 } else { real() };
-    note("sync-end", number as i64, result.into(), &path, b"");
+    record("sync-end", number as i64, result.into(), &path, b"");
     if fails {
         set_errno(EIO);
     }
@@ -198,21 +199,21 @@ fn sync(file: c_int, real: impl Fn() -> c_int) -> c_int {
 pub unsafe extern "C" fn write(file: c_int, buffer: *const c_void, length: usize) -> isize {
     let real = real!("write" as Write);
     if length > 0 {
-        leaving(file, unsafe { std::slice::from_raw_parts(buffer.cast(), length) });
+        record_answer(file, unsafe { std::slice::from_raw_parts(buffer.cast(), length) });
     }
-    written(file, buffer, length, None, |length| unsafe { real(file, buffer, length) })
+    write_recorded(file, buffer, length, None, |length| unsafe { real(file, buffer, length) })
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pwrite(file: c_int, buffer: *const c_void, length: usize, offset: i64) -> isize {
     let real = real!("pwrite" as unsafe extern "C" fn(c_int, *const c_void, usize, i64) -> isize);
-    written(file, buffer, length, Some(offset), |length| unsafe { real(file, buffer, length, offset) })
+    write_recorded(file, buffer, length, Some(offset), |length| unsafe { real(file, buffer, length, offset) })
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pwrite64(file: c_int, buffer: *const c_void, length: usize, offset: i64) -> isize {
     let real = real!("pwrite64" as unsafe extern "C" fn(c_int, *const c_void, usize, i64) -> isize);
-    written(file, buffer, length, Some(offset), |length| unsafe { real(file, buffer, length, offset) })
+    write_recorded(file, buffer, length, Some(offset), |length| unsafe { real(file, buffer, length, offset) })
 }
 
 #[unsafe(no_mangle)]
@@ -221,7 +222,7 @@ pub unsafe extern "C" fn ftruncate(file: c_int, length: i64) -> c_int {
     let result = unsafe { real(file, length) };
     let path = path_of(file);
     if is_outbox(&path) {
-        note("cut", length, result.into(), &path, b"");
+        record("cut", length, result.into(), &path, b"");
     }
     result
 }
@@ -237,7 +238,7 @@ pub unsafe extern "C" fn unlink(name: *const c_char) -> c_int {
     let result = unsafe { real(name) };
     let path = unsafe { std::ffi::CStr::from_ptr(name) }.to_bytes();
     if is_outbox(path) {
-        note("gone", 0, result.into(), path, b"");
+        record("gone", 0, result.into(), path, b"");
     }
     result
 }
@@ -257,9 +258,9 @@ pub unsafe extern "C" fn fdatasync(file: c_int) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn writev(file: c_int, pieces: *const Piece, count: c_int) -> isize {
     let bytes = unsafe { joined(pieces, usize::try_from(count).unwrap_or(0)) };
-    leaving(file, &bytes);
+    record_answer(file, &bytes);
     if is_outbox(&path_of(file)) {
-        // As one write: the same to whoever reads the file.
+        // One write has the same effect on the file.
         return unsafe { write(file, bytes.as_ptr().cast(), bytes.len()) };
     }
     let real = real!("writev" as unsafe extern "C" fn(c_int, *const Piece, c_int) -> isize);
@@ -269,7 +270,7 @@ pub unsafe extern "C" fn writev(file: c_int, pieces: *const Piece, count: c_int)
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn send(socket: c_int, buffer: *const c_void, length: usize, flags: c_int) -> isize {
     if length > 0 {
-        leaving(socket, unsafe { std::slice::from_raw_parts(buffer.cast(), length) });
+        record_answer(socket, unsafe { std::slice::from_raw_parts(buffer.cast(), length) });
     }
     let real = real!("send" as unsafe extern "C" fn(c_int, *const c_void, usize, c_int) -> isize);
     unsafe { real(socket, buffer, length, flags) }
@@ -285,7 +286,7 @@ pub unsafe extern "C" fn sendto(
     to_length: u32,
 ) -> isize {
     if length > 0 {
-        leaving(socket, unsafe { std::slice::from_raw_parts(buffer.cast(), length) });
+        record_answer(socket, unsafe { std::slice::from_raw_parts(buffer.cast(), length) });
     }
     type SendTo = unsafe extern "C" fn(c_int, *const c_void, usize, c_int, *const c_void, u32) -> isize;
     let real = real!("sendto" as SendTo);
@@ -295,7 +296,7 @@ pub unsafe extern "C" fn sendto(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendmsg(socket: c_int, message: *const Message, flags: c_int) -> isize {
     if let Some(message) = unsafe { message.as_ref() } {
-        leaving(socket, &unsafe { joined(message.pieces, message.count) });
+        record_answer(socket, &unsafe { joined(message.pieces, message.count) });
     }
     let real = real!("sendmsg" as unsafe extern "C" fn(c_int, *const Message, c_int) -> isize);
     unsafe { real(socket, message, flags) }
