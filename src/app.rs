@@ -111,7 +111,7 @@ fn gauges(
 ) -> impl Fn() + Send + Sync + 'static {
     let (metrics, live, outbox) = (metrics.clone(), live.clone(), outbox.cloned());
     move || {
-        live.measure(&metrics);
+        live.update_gauges(&metrics);
         let oldest = outbox.as_ref().and_then(|outbox| age_of_oldest(&outbox.contents()));
         metrics.outbox_oldest_seconds.set(oldest.map_or(0, |age| age.as_secs().cast_signed()));
     }
@@ -128,7 +128,7 @@ fn admin(
     let (live, metrics, endpoint) = (live.clone(), metrics.clone(), settings.segment.endpoint.to_string());
     let (stored, dead_letters) = (outbox.cloned(), outbox.cloned().map(|outbox| outbox as Arc<dyn DeadLetters>));
     let segment = move || {
-        let shut = live.shut();
+        let shut = live.gate_shut_until();
         SegmentReport {
             endpoint: endpoint.clone(),
             failed_in_a_row: live.failed_in_a_row(),

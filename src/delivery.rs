@@ -1,14 +1,14 @@
-//! Empties the outbox: reads in order, sends through the dispatcher, settles.
+//! Delivery: sends the calls of the outbox to Segment, and settles them in the outbox.
 //!
-//! What was just stored comes straight from the store; only what there was no room for, or what an earlier start left, is
-//! read back from disk. What waits goes on waiting for as long as Segment's trouble lasts: retries, pauses and the search
-//! for culprits are the dispatcher's business. A call leaves the hand when its settlement is synced, not before, so that
-//! none is read and sent a second time while this process lives.
+//! A call that was just stored arrives through a channel. Calls that did not fit into the prefetch window, and calls that
+//! an earlier start left behind, are read back from disk. Retries, pauses and the splitting of batches are the publisher's
+//! business: a prefetched call waits there for as long as Segment fails. A call leaves the prefetch window only when its
+//! settlement is synced, so that no call is read and sent a second time while this process lives.
 //!
-//! One loop: it waits for the next step, and applies it. When the process drains it takes nothing more, and ends when all
-//! that is under way is settled.
+//! One loop waits for the next event and applies it. While the process drains, the loop takes no new calls; it ends when
+//! all calls in requests are settled.
 
-mod hand;
+mod prefetch_window;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,55 +21,55 @@ use crate::outbox::{Outbox, OutboxError, Stored};
 use crate::publisher::LiveClients;
 use crate::segment::Delivered;
 use crate::supervisor::Supervisor;
-use hand::{Hand, Offer, Reading};
+use prefetch_window::{PageRequest, PrefetchOutcome, PrefetchWindow};
 
-/// How many settlements go into one transaction at most: as many as one full request to Segment can bring.
-const MAX_SETTLED: usize = 2_500;
+/// Settlements in one transaction, at most: as many as one full request to Segment can bring.
+const MAX_SETTLEMENTS: usize = 2_500;
 
-/// How long to wait before the store is asked again for what it could not do.
-const STORE_PAUSE: Duration = Duration::from_secs(1);
+/// Pause before the store is asked again after it failed.
+const STORE_RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// How often it is looked whether the outbox holds more than what was heard of: what is stored in a great hurry may not be
-/// heard.
-const LOOK: Duration = Duration::from_secs(1);
+/// Interval at which the outbox is checked for calls that were not announced: under high load an announcement may be
+/// lost.
+const OUTBOX_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A settlement that is being synced.
-type Settling = Pin<Box<dyn Future<Output = (Arc<[Delivered]>, Result<(), OutboxError>)> + Send>>;
+type PendingSettlement = Pin<Box<dyn Future<Output = (Arc<[Delivered]>, Result<(), OutboxError>)> + Send>>;
 
-/// The way from the outbox to Segment.
+/// The delivery loop.
 pub struct Delivery {
     outbox: Arc<dyn Outbox>,
     clients: Arc<LiveClients>,
-    hand: Hand,
-    /// What becomes of what was handed over comes back here. As many as are in hand at most.
+    window: PrefetchWindow,
+    /// Outcomes of prefetched calls come back through this channel. It never holds more than the prefetched calls.
     delivered: mpsc::UnboundedSender<Delivered>,
-    /// When the outbox may be read again.
+    /// Earliest time of the next read from the outbox.
     read_at: Instant,
     supervisor: Supervisor,
 }
 
 /// What happened.
-enum Step {
-    /// These were stored just now.
+enum DeliveryEvent {
+    /// Calls were stored just now.
     Fresh(Vec<Stored>),
-    /// It is time to read from the outbox, if there is anything.
+    /// It is time to read a page, if there is anything to read.
     Read,
-    /// These came back from Segment.
+    /// Calls were accepted or refused by Segment.
     Delivered(Vec<Delivered>),
-    /// These settlements are synced, or not.
+    /// A settlement is synced, or failed.
     Settled(Arc<[Delivered]>, Result<(), OutboxError>),
     Draining,
 }
 
-/// What delivery hears from.
-struct Ears {
+/// The sources of events.
+struct DeliveryInputs {
     fresh: mpsc::Receiver<Vec<Stored>>,
     delivered: mpsc::UnboundedReceiver<Delivered>,
-    settling: Option<Settling>,
+    settlement: Option<PendingSettlement>,
 }
 
 impl Delivery {
-    /// Starts emptying `outbox` through `clients`; `fresh` brings what was just stored.
+    /// Starts sending the calls of `outbox` through `clients`. `fresh` announces the calls that were just stored.
     pub fn start(
         outbox: Arc<dyn Outbox>,
         fresh: mpsc::Receiver<Vec<Stored>>,
@@ -77,121 +77,134 @@ impl Delivery {
         supervisor: &Supervisor,
     ) {
         let (sender, delivered) = mpsc::unbounded_channel();
-        let (hand, read_at) = (Hand::default(), Instant::now());
-        let delivery = Self { outbox, clients, hand, delivered: sender, read_at, supervisor: supervisor.clone() };
-        let ears = Ears { fresh, delivered, settling: None };
-        supervisor.supervise_until_drained("delivery", delivery.run(ears));
+        let (window, read_at) = (PrefetchWindow::default(), Instant::now());
+        let delivery = Self { outbox, clients, window, delivered: sender, read_at, supervisor: supervisor.clone() };
+        let inputs = DeliveryInputs { fresh, delivered, settlement: None };
+        supervisor.supervise_until_drained("delivery", delivery.run(inputs));
     }
 
-    async fn run(mut self, mut ears: Ears) {
+    async fn run(mut self, mut inputs: DeliveryInputs) {
         loop {
-            match self.next_step(&mut ears).await {
-                Step::Fresh(calls) => self.take_fresh(&calls),
-                Step::Read if self.wants_to_read() => self.read().await,
-                Step::Read => {}
-                Step::Delivered(delivered) => {
-                    ears.settling = Some(settle(self.outbox.clone(), delivered.into(), Duration::ZERO))
+            match self.next_event(&mut inputs).await {
+                DeliveryEvent::Fresh(calls) => self.prefetch_fresh(&calls),
+                DeliveryEvent::Read if self.wants_to_read() => self.read_page().await,
+                DeliveryEvent::Read => {}
+                DeliveryEvent::Delivered(delivered) => {
+                    inputs.settlement = Some(settle_after(Duration::ZERO, self.outbox.clone(), delivered.into()));
                 }
-                Step::Settled(delivered, Ok(())) => self.hand.settled(delivered.iter().map(|call| call.id)),
-                Step::Settled(delivered, Err(OutboxError::Full)) => {
-                    ears.settling = Some(settle(self.outbox.clone(), delivered, STORE_PAUSE));
+                DeliveryEvent::Settled(delivered, Ok(())) => {
+                    self.window.remove_settled(delivered.iter().map(|call| call.id));
+                    let refused = || delivered.iter().filter(|call| call.outcome.is_err()).count();
+                    tracing::debug!(calls = delivered.len(), refused = refused(), "settlement synced");
                 }
-                // The store has said why, and ends the process.
-                Step::Settled(_, Err(_)) => return,
-                Step::Draining => break,
+                DeliveryEvent::Settled(delivered, Err(OutboxError::Full)) => {
+                    let seconds = STORE_RETRY_PAUSE.as_secs_f64();
+                    tracing::debug!(calls = delivered.len(), seconds, "settlement retried: the outbox is full");
+                    inputs.settlement = Some(settle_after(STORE_RETRY_PAUSE, self.outbox.clone(), delivered));
+                }
+                // The store has logged the reason, and ends the process.
+                DeliveryEvent::Settled(_, Err(_)) => return,
+                DeliveryEvent::Draining => break,
             }
         }
         let supervisor = self.supervisor.clone();
         tokio::select! {
-            () = self.finish(ears) => {}
+            () = self.drain(inputs) => {}
             () = supervisor.cancelled() => {}
         }
     }
 
-    async fn next_step(&self, ears: &mut Ears) -> Step {
+    async fn next_event(&self, inputs: &mut DeliveryInputs) -> DeliveryEvent {
         let mut delivered = Vec::new();
-        let is_settling = ears.settling.is_some();
-        let read_at = if self.wants_to_read() { self.read_at } else { Instant::now() + LOOK };
+        let is_settling = inputs.settlement.is_some();
+        let read_at = if self.wants_to_read() { self.read_at } else { Instant::now() + OUTBOX_CHECK_INTERVAL };
         tokio::select! {
             biased;
-            () = self.supervisor.draining() => Step::Draining,
-            (delivered, result) = settled(&mut ears.settling), if is_settling => Step::Settled(delivered, result),
-            _ = ears.delivered.recv_many(&mut delivered, MAX_SETTLED), if !is_settling => Step::Delivered(delivered),
-            Some(calls) = ears.fresh.recv() => Step::Fresh(calls),
-            () = tokio::time::sleep_until(read_at) => Step::Read,
+            () = self.supervisor.draining() => DeliveryEvent::Draining,
+            (delivered, result) = finish_settlement(&mut inputs.settlement), if is_settling => {
+                DeliveryEvent::Settled(delivered, result)
+            }
+            _ = inputs.delivered.recv_many(&mut delivered, MAX_SETTLEMENTS), if !is_settling => {
+                DeliveryEvent::Delivered(delivered)
+            }
+            Some(calls) = inputs.fresh.recv() => DeliveryEvent::Fresh(calls),
+            () = tokio::time::sleep_until(read_at) => DeliveryEvent::Read,
         }
     }
 
     fn wants_to_read(&self) -> bool {
-        self.hand.wants_to_read(self.outbox.contents().last_id)
+        self.window.wants_to_read(self.outbox.contents().last_id)
     }
 
-    /// Takes what was just stored, unless something before it is unread: then it is read in its turn.
-    fn take_fresh(&mut self, calls: &[Stored]) {
+    /// Prefetches calls that were stored just now. A call with unread calls before it is left for a later read.
+    fn prefetch_fresh(&mut self, calls: &[Stored]) {
         for stored in calls {
-            let offer = self.hand.offer_fresh(stored);
-            if !self.hand_over(stored, offer) {
+            let outcome = self.window.offer_fresh(stored);
+            if !self.hand_over(stored, outcome) {
                 return;
             }
         }
     }
 
-    /// Reads a page. Nothing is settled meanwhile: a call that was settled after it was read would be sent again.
-    async fn read(&mut self) {
-        let Reading { cursor, from, whose, limit } = self.hand.reading(self.outbox.contents().last_id);
-        match self.outbox.page(from, whose, limit).await {
+    /// Reads a page. No settlement is applied meanwhile: a call settled after the read would be sent again.
+    async fn read_page(&mut self) {
+        let PageRequest { cursor, from, users, limit } = self.window.next_page(self.outbox.contents().last_id);
+        match self.outbox.page(from, users, limit).await {
             Ok(page) => {
-                for stored in &page.calls {
-                    let offer = self.hand.offer(cursor, stored);
-                    if !self.hand_over(stored, offer) {
-                        return;
-                    }
+                let has_room = page.calls.iter().all(|stored| {
+                    let outcome = self.window.offer(cursor, stored);
+                    self.hand_over(stored, outcome)
+                });
+                tracing::debug!(?cursor, read = page.calls.len(), prefetched = self.window.len(), "outbox page read");
+                if has_room {
+                    self.window.finish_page(cursor, page.next);
                 }
-                self.hand.page_is_done(cursor, page.next);
             }
             Err(error) => {
                 tracing::warn!(%error, "could not read the outbox");
-                self.read_at = Instant::now() + STORE_PAUSE;
+                self.read_at = Instant::now() + STORE_RETRY_PAUSE;
             }
         }
     }
 
-    /// False if there is no room for more.
-    fn hand_over(&self, stored: &Stored, offer: Offer) -> bool {
-        if offer == Offer::Taken
+    /// Hands a prefetched call to the publisher. False if the window has no room for more calls.
+    fn hand_over(&self, stored: &Stored, outcome: PrefetchOutcome) -> bool {
+        if outcome == PrefetchOutcome::Prefetched
             && let Err(error) = self.clients.deliver(stored.id, stored.call.clone(), &self.delivered)
         {
-            // The hand is smaller than the dispatcher's room, so this cannot be. If it is, the next start sets it right.
-            tracing::error!(code = error.code.as_str(), "a stored call found no room");
-            self.supervisor.fail("delivery", "lost its place");
+            // The window is smaller than the publisher's queue, so this cannot happen. If it does, the process ends, and the
+            // next start reads the call again.
+            tracing::error!(code = error.code.as_str(), "the publisher's queue had no room for a stored call");
+            self.supervisor.fail("delivery", "the publisher's queue was full");
         }
-        offer != Offer::NoRoom
+        outcome != PrefetchOutcome::NoRoom
     }
 
-    /// Settles what is under way. The dispatcher drops what it has not sent, and with the last of it the channel ends.
-    async fn finish(self, mut ears: Ears) {
+    /// Settles the calls that are in requests. The publisher drops the stored calls that it has not sent; when the last
+    /// call is gone, the channel closes.
+    async fn drain(self, mut inputs: DeliveryInputs) {
         let Self { outbox, delivered, .. } = self;
         drop(delivered);
         loop {
-            if let Some(under_way) = ears.settling.take() {
-                // What could not be settled now is sent again after the next start, which is allowed.
-                let _ = under_way.await;
+            if let Some(settlement) = inputs.settlement.take() {
+                // A call whose settlement fails here is sent again after the next start, which is allowed.
+                let _ = settlement.await;
             }
             let mut delivered = Vec::new();
-            if ears.delivered.recv_many(&mut delivered, MAX_SETTLED).await == 0 {
+            if inputs.delivered.recv_many(&mut delivered, MAX_SETTLEMENTS).await == 0 {
                 break;
             }
-            ears.settling = Some(settle(outbox.clone(), delivered.into(), Duration::ZERO));
+            inputs.settlement = Some(settle_after(Duration::ZERO, outbox.clone(), delivered.into()));
         }
         let calls = outbox.contents().waiting;
         if calls > 0 {
-            tracing::info!(calls, "what is in the outbox waits for the next start");
+            tracing::info!(calls, "calls remain in the outbox until the next start");
         }
     }
 }
 
-/// Settles after a pause.
-fn settle(outbox: Arc<dyn Outbox>, delivered: Arc<[Delivered]>, pause: Duration) -> Settling {
+/// Settles calls in the outbox after a pause.
+fn settle_after(pause: Duration, outbox: Arc<dyn Outbox>, delivered: Arc<[Delivered]>) -> PendingSettlement {
     Box::pin(async move {
         if !pause.is_zero() {
             tokio::time::sleep(pause).await;
@@ -201,10 +214,10 @@ fn settle(outbox: Arc<dyn Outbox>, delivered: Arc<[Delivered]>, pause: Duration)
     })
 }
 
-/// The settlement that is being synced, once it is; waits for ever if there is none.
-async fn settled(settling: &mut Option<Settling>) -> (Arc<[Delivered]>, Result<(), OutboxError>) {
-    let Some(under_way) = settling else { return std::future::pending().await };
-    let settled = under_way.await;
-    *settling = None;
+/// Waits for the pending settlement; for ever if there is none.
+async fn finish_settlement(pending: &mut Option<PendingSettlement>) -> (Arc<[Delivered]>, Result<(), OutboxError>) {
+    let Some(settlement) = pending else { return std::future::pending().await };
+    let settled = settlement.await;
+    *pending = None;
     settled
 }

@@ -1,27 +1,29 @@
-//! The publisher: calls in memory become requests to Segment, at the pace of the rate limit.
+//! The publisher: sends calls from memory to Segment, in batches, at the pace of the rate limit.
 //!
-//! [`LiveClients`] is the injected seam's direct side: a client whose `flush` returns Segment's own answer to its call.
-//! Many clients share one queue and a fixed number of slots, so that a thousand overlapping pairs of `identify` and
-//! `flush` travel in a few requests.
+//! [`LiveClients`] makes clients whose `flush` returns Segment's own answer to their call. Many clients share one queue and
+//! a fixed number of slots, so that a thousand overlapping pairs of `identify` and `flush` need only a few requests.
 //!
-//! The flow below: `live` (the handle) -> `dispatch` (who goes when, over `queue`, `slots` and `gate`) ->
-//! `send` (the life of one batch, with `apply` and `part`) -> `transport` (HTTPS). `batch` and `retry` are pure.
+//! The files in the order of the flow: `live` (one caller's client) -> `dispatch` (starts batches; `dispatch_state` holds
+//! the `queue`, the `slots` and the `gate`) -> `send` (sends a batch until it is settled; `apply` decides what an answer
+//! leads to, `attempt` is a batch with its history) -> `transport` (HTTPS). `completion` tells callers the outcome. `batch`
+//! and `retry` are pure.
 
 mod apply;
+mod attempt;
 mod batch;
+mod completion;
+mod connectivity;
 mod dispatch;
+mod dispatch_state;
 mod gate;
 mod live;
-mod part;
 mod queue;
-mod reach;
 mod retry;
 mod send;
 mod slots;
 #[cfg(test)]
 mod test_calls;
-mod ticket;
 mod transport;
 
+pub use connectivity::check_connectivity;
 pub use live::LiveClients;
-pub use reach::reach;

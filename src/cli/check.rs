@@ -11,7 +11,7 @@ pub(super) fn run() -> anyhow::Result<ExitCode> {
     println!("settings: right");
     println!("callers:  RELAY_AUTH is {}", settings.auth.name());
     fd_limit::max_connections(server::MAX_CONNECTIONS, settings.segment.max_concurrency.get())?;
-    match runtime()?.block_on(publisher::reach(&settings.segment))? {
+    match runtime()?.block_on(publisher::check_connectivity(&settings.segment))? {
         Ok(answer) => {
             println!("segment:  reached at {} ({answer})", settings.segment.endpoint);
             println!("Segment answers before it looks at the write key: whether that is right shows in its debugger.");

@@ -1,146 +1,161 @@
-//! What the answer to a request means to the part it held: settled, tried again, or split. Nothing here waits.
+//! Applies the answer to a request: the batch is settled, retried or split. Nothing here waits.
 //!
-//! Invariants: a call leaves by being settled or given up, never by being dropped; whoever cannot wait for the next
-//! attempt is told now.
+//! Invariants: a call leaves only by being settled or given up, never by being dropped. A caller who cannot wait for the next
+//! attempt is told at once.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::batch::{Batch, Taken};
-use super::dispatch::Dispatch;
-use super::part::{Part, Parts};
-use super::retry::{self, Verdict};
+use super::attempt::{BatchAttempt, SplitBatch};
+use super::batch::{Batch, PendingCall};
+use super::completion::RefusedCall;
+use super::dispatch_state::DispatchState;
+use super::retry::{self, ResponseClass};
 use super::slots::Slot;
-use super::ticket::Refused;
 use crate::segment::{MIN_RETRY_AFTER, SegmentError};
 
-/// A batch that failed this often is split even if nothing else succeeded meanwhile, but only once, or an outage would end
-/// in single calls: in a quiet relay there may be nothing else, and one call must not take its neighbours down. Whichever
-/// half is sound is the evidence from then on.
-const FAILURES_BEFORE_A_BLIND_SPLIT: u32 = 3;
+/// Failures after which a batch is split even if no other request was accepted meanwhile: a quiet relay may have no other
+/// requests, and one call must not make the others fail. This happens once per batch; otherwise an outage would split every
+/// batch into single calls. A half that succeeds is the evidence against the other one.
+const FAILURES_BEFORE_SPLIT_WITHOUT_EVIDENCE: u32 = 3;
 
-/// A batch that failed this often while other requests were accepted is split: the trouble is its own.
-const FAILURES_BEFORE_A_SPLIT: u32 = 2;
+/// Failures after which a batch is split if other requests were accepted meanwhile: then the batch itself is at fault.
+const FAILURES_BEFORE_SPLIT: u32 = 2;
 
-/// What is left to be done.
-pub(super) enum Next {
+/// What happens to the batch next.
+pub(super) enum NextStep {
     Settled,
-    Again(Part),
-    Split(Parts),
+    Retry(BatchAttempt),
+    Split(SplitBatch),
 }
 
-/// Applies a verdict, and lets the gate know.
-pub(super) fn apply(dispatch: &Dispatch, part: Part, verdict: Verdict, slot: Slot) -> Next {
-    match verdict {
-        Verdict::Accepted => {
-            slot.pass.went_through();
+/// Applies an answer to the batch and to the gate.
+pub(super) fn apply_response(
+    dispatch: &DispatchState,
+    attempt: BatchAttempt,
+    class: ResponseClass,
+    slot: Slot,
+) -> NextStep {
+    match class {
+        ResponseClass::Accepted => {
+            slot.gate_permit.open();
             dispatch.count_accepted();
-            dispatch.metrics.calls_accepted.inc_by(part.batch.len() as u64);
-            settle(dispatch, part.batch, &Ok(()));
-            Next::Settled
+            dispatch.metrics.calls_accepted.inc_by(attempt.batch.len() as u64);
+            settle(dispatch, attempt.batch, &Ok(()));
+            NextStep::Settled
         }
-        Verdict::Refused { why, status } => {
-            slot.pass.went_through();
-            refused(dispatch, part, why, status)
+        ResponseClass::Refused { error, status } => {
+            slot.gate_permit.open();
+            split_or_refuse(dispatch, attempt, error, status)
         }
-        Verdict::Passing { why, retry_after, unknown } => {
-            slot.pass.went_through();
-            failed(dispatch, part, &why, retry_after, unknown)
+        ResponseClass::Retryable { error, retry_after, outcome_unknown } => {
+            slot.gate_permit.open();
+            retry_or_split(dispatch, attempt, &error, retry_after, outcome_unknown)
         }
-        Verdict::Exhausted { why, pause } => {
-            slot.pass.went_through();
-            failed(dispatch, Part { retries: 0, ..part }, &why, Some(pause), false)
+        ResponseClass::RetriesExhausted { error, pause } => {
+            slot.gate_permit.open();
+            retry_or_split(dispatch, BatchAttempt { retry_count: 0, ..attempt }, &error, Some(pause), false)
         }
-        Verdict::RateLimited { why, retry_after } => {
-            part.batch.not_accepted();
-            let until = slot.pass.shut(&why, retry_after);
-            let why = why.retry_after(until.saturating_duration_since(Instant::now()));
-            dispatch.give_up_before(until, &why);
-            again(dispatch, Part { may_hurry: false, ..part }, &why, until)
+        ResponseClass::RateLimited { error, retry_after } => {
+            attempt.batch.mark_not_accepted();
+            let until = slot.gate_permit.shut(&error, retry_after);
+            let error = error.retry_after(until.saturating_duration_since(Instant::now()));
+            dispatch.give_up_expiring(until, &error);
+            retry_at(dispatch, BatchAttempt { resumes_on_recovery: false, ..attempt }, &error, until)
         }
-        Verdict::AboutUs(why) => {
-            part.batch.not_accepted();
-            let until = slot.pass.shut(&why, None);
-            dispatch.give_up_before(until, &why);
-            let mut part = Part { may_hurry: false, ..part };
-            // Callers are told at once, however long they could wait; what is stored waits for the operator.
-            give_up(dispatch, part.batch.extract(|taken| !taken.ticket.is_stored()), &why);
-            again(dispatch, part, &why, until)
+        ResponseClass::ConfigurationError(error) => {
+            attempt.batch.mark_not_accepted();
+            let until = slot.gate_permit.shut(&error, None);
+            dispatch.give_up_expiring(until, &error);
+            let mut attempt = BatchAttempt { resumes_on_recovery: false, ..attempt };
+            // Callers are told at once, whatever their deadline. Stored calls wait for the operator.
+            give_up(dispatch, attempt.batch.extract_if(|pending| !pending.completion.is_stored()), &error);
+            retry_at(dispatch, attempt, &error, until)
         }
     }
 }
 
-/// Refused for good: a call alone is the culprit, others are searched for it.
-fn refused(dispatch: &Dispatch, part: Part, why: SegmentError, status: u16) -> Next {
-    part.batch.not_accepted();
-    // The parts are requests of their own: nothing about them was tried before.
-    match (Part { retries: 0, failures: 0, ..part }).split() {
-        Ok(parts) => Next::Split(parts),
-        Err(alone) => {
+/// Refuses a single call; splits a larger batch to find the call at fault.
+fn split_or_refuse(dispatch: &DispatchState, attempt: BatchAttempt, error: SegmentError, status: u16) -> NextStep {
+    attempt.batch.mark_not_accepted();
+    // The halves are new requests, so their retry counts start at 0.
+    match (BatchAttempt { retry_count: 0, failures: 0, ..attempt }).split() {
+        Ok(split) => NextStep::Split(split),
+        Err(single) => {
             dispatch.metrics.calls_refused.inc();
-            settle(dispatch, alone.batch, &Err(Refused { why, status, attempts: alone.attempts }));
-            Next::Settled
+            settle(dispatch, single.batch, &Err(RefusedCall { error, status, attempts: single.attempts }));
+            NextStep::Settled
         }
     }
 }
 
-/// Passing trouble: another attempt after a pause, in two parts if the trouble seems to be this part's own.
-fn failed(
-    dispatch: &Dispatch,
-    mut part: Part,
-    why: &SegmentError,
+/// Retries a batch after a pause, in halves if the batch itself seems to be at fault.
+fn retry_or_split(
+    dispatch: &DispatchState,
+    mut attempt: BatchAttempt,
+    error: &SegmentError,
     retry_after: Option<Duration>,
-    unknown: bool,
-) -> Next {
-    if unknown {
-        part.batch.unknown()
+    outcome_unknown: bool,
+) -> NextStep {
+    if outcome_unknown {
+        attempt.batch.mark_unknown()
     } else {
-        part.batch.not_accepted()
+        attempt.batch.mark_not_accepted()
     }
-    if part.failures == 0 {
-        part.accepted_before = dispatch.accepted();
+    if attempt.failures == 0 {
+        attempt.accepted_before = dispatch.accepted();
     }
-    part.failures = part.failures.saturating_add(1);
-    let is_suspect = part.failures >= FAILURES_BEFORE_A_SPLIT && dispatch.accepted() > part.accepted_before;
-    let may_be = part.failures >= FAILURES_BEFORE_A_BLIND_SPLIT && !part.split_blindly;
-    let is_split = part.batch.len() > 1 && (is_suspect || may_be);
+    attempt.failures = attempt.failures.saturating_add(1);
+    let has_evidence = attempt.failures >= FAILURES_BEFORE_SPLIT && dispatch.accepted() > attempt.accepted_before;
+    let may_split_without =
+        attempt.failures >= FAILURES_BEFORE_SPLIT_WITHOUT_EVIDENCE && !attempt.was_split_without_evidence;
+    let is_split = attempt.batch.len() > 1 && (has_evidence || may_split_without);
     if is_split {
-        // One more failure of a part, while others succeed, splits it again: the other part may be that other.
-        part.failures = FAILURES_BEFORE_A_SPLIT - 1;
-        part.accepted_before = dispatch.accepted();
-        part.split_blindly |= !is_suspect;
+        // A half is split again after one more failure if another request, such as the other half, was accepted.
+        attempt.failures = FAILURES_BEFORE_SPLIT - 1;
+        attempt.accepted_before = dispatch.accepted();
+        attempt.was_split_without_evidence |= !has_evidence;
     }
-    dispatch.count_failed(why);
-    let named = retry::a_pause(retry_after);
-    part.may_hurry = named.is_none();
-    let left = part.batch.patience(Instant::now());
-    let Some(pause) = named.or_else(|| retry::backoff(part.failures, left, fastrand::f64())) else {
-        give_up(dispatch, part.batch.into_calls(), &why.clone().retry_after(MIN_RETRY_AFTER));
-        return Next::Settled;
+    dispatch.count_failed(error);
+    let named = retry::usable_retry_after(retry_after);
+    attempt.resumes_on_recovery = named.is_none();
+    let time_left = attempt.batch.time_left(Instant::now());
+    let Some(pause) = named.or_else(|| retry::backoff(attempt.failures, time_left, fastrand::f64())) else {
+        give_up(dispatch, attempt.batch.into_calls(), &error.clone().retry_after(MIN_RETRY_AFTER));
+        return NextStep::Settled;
     };
-    match again(dispatch, part, why, Instant::now() + pause) {
-        Next::Again(part) if is_split => part.split().map_or_else(Next::Again, Next::Split),
+    match retry_at(dispatch, attempt, error, Instant::now() + pause) {
+        NextStep::Retry(attempt) if is_split => attempt.split().map_or_else(NextStep::Retry, NextStep::Split),
         next => next,
     }
 }
 
-/// The part once more, not before `until`; those who cannot wait so long are told now.
-fn again(dispatch: &Dispatch, mut part: Part, why: &SegmentError, until: Instant) -> Next {
-    let hurried = part.batch.extract(|taken| taken.ticket.is_over_by(until));
-    give_up(dispatch, hurried, &why.clone().retry_after(until.saturating_duration_since(Instant::now())));
-    part.not_before = until;
-    if part.batch.is_empty() { Next::Settled } else { Next::Again(part) }
+/// Retries the batch at `until`. Calls whose deadline is earlier are given up now.
+fn retry_at(dispatch: &DispatchState, mut attempt: BatchAttempt, error: &SegmentError, until: Instant) -> NextStep {
+    let expiring = attempt.batch.extract_if(|pending| pending.completion.expires_by(until));
+    let pause = until.saturating_duration_since(Instant::now());
+    give_up(dispatch, expiring, &error.clone().retry_after(pause));
+    attempt.not_before = until;
+    if attempt.batch.is_empty() {
+        return NextStep::Settled;
+    }
+    let (calls, code) = (attempt.batch.len(), error.code.as_str());
+    tracing::debug!(calls, code, seconds = pause.as_secs_f64(), "batch paused");
+    NextStep::Retry(attempt)
 }
 
-/// Tells first and frees the users then: the outbox must hear of a user's calls in their order.
-fn settle(dispatch: &Dispatch, mut batch: Batch, outcome: &Result<(), Refused>) {
+/// Reports the outcomes before it releases the users: delivery must see a user's outcomes in the order of the calls.
+fn settle(dispatch: &DispatchState, mut batch: Batch, outcome: &Result<(), RefusedCall>) {
     batch.settle(outcome);
-    dispatch.settled(batch.iter());
+    dispatch.mark_settled(batch.iter());
 }
 
-/// Tells the callers `why`, or that the outcome is unknown where it is.
-pub(super) fn give_up(dispatch: &Dispatch, calls: Vec<Taken>, why: &SegmentError) {
-    dispatch.settled(calls.iter());
-    dispatch.tell_failure(calls, why);
+/// Gives calls up. Each caller hears `error`, or that the outcome is unknown.
+pub(super) fn give_up(dispatch: &DispatchState, calls: Vec<PendingCall>, error: &SegmentError) {
+    if !calls.is_empty() {
+        tracing::debug!(calls = calls.len(), code = error.code.as_str(), "calls given up");
+    }
+    dispatch.mark_settled(calls.iter());
+    dispatch.report_failure(calls, error);
 }

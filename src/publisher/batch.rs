@@ -1,6 +1,6 @@
-//! What fits into one request to Segment, and how a failed one is split. Pure.
+//! The calls of one request to Segment, within its limits, and how a failed batch is split. Pure.
 //!
-//! A [`Batch`] cannot exceed Segment's limits, and keeps its calls in the order in which they were taken.
+//! A [`Batch`] cannot exceed Segment's limits, and keeps the order of its calls.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,45 +8,47 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::ticket::{Refused, Ticket};
+use super::completion::{Completion, RefusedCall};
 use crate::segment::{Call, rfc3339_milliseconds, write_json_string};
 
-/// Segment's limit for one request, in calls. More are dropped in silence after a 200.
+/// Segment's limit for one request, in calls. Segment answers 200 to a larger request, and silently drops calls.
 pub(super) const MAX_CALLS: usize = 2_500;
 
-/// What we put into one request, in bytes of uncompressed JSON. Segment's limit is 500 KB; its own SDKs stop at 475 to 480.
+/// Largest request, in bytes of uncompressed JSON. Segment's limit is 500 KB; its own SDKs stop at 475 to 480.
 pub(super) const MAX_BYTES: usize = 480_000;
 
-/// Room for all of a request that is not calls: the keys, `sentAt`, and the write key (settings allow 256 bytes of it).
+/// Room for the parts of a request that are not calls: the keys, `sentAt`, and the write key (at most 256 bytes in the
+/// settings).
 const ENVELOPE_BYTES: usize = 1_024;
 
-/// A call in hand, and the way to tell its caller.
+/// A call in memory that is not settled, and the way to tell its caller.
 #[derive(Debug)]
-pub(super) struct Taken {
+pub(super) struct PendingCall {
     pub(super) call: Call,
-    pub(super) ticket: Ticket,
+    pub(super) completion: Completion,
 }
 
-impl Taken {
+impl PendingCall {
     pub(super) fn user_id(&self) -> &Arc<str> {
         self.call.user_id()
     }
 }
 
-/// Calls for one request, within Segment's limits.
+/// The calls of one request, within Segment's limits.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    calls: Vec<Taken>,
+    calls: Vec<PendingCall>,
+    /// The calls' JSON, with a comma each.
     bytes: usize,
 }
 
-/// How two parts of a split batch stand to each other.
+/// The two halves of a split batch.
 #[derive(Debug)]
-pub(super) enum Split {
-    /// They share no user: each may go its own way.
-    Strangers(Batch, Batch),
-    /// One user's calls: the left part must be settled before the right one is sent.
-    InOrder(Batch, Batch),
+pub(super) enum BatchSplit {
+    /// The halves have no user in common, so they may be sent independently.
+    DifferentUsers(Batch, Batch),
+    /// Both halves hold the same user's calls: the left one must be settled before the right one is sent.
+    SameUser(Batch, Batch),
 }
 
 impl Batch {
@@ -55,7 +57,6 @@ impl Batch {
         self.calls.len() < MAX_CALLS && self.bytes + call.json().len() + 1 + ENVELOPE_BYTES <= MAX_BYTES
     }
 
-    /// Whether half of the room is used up.
     pub(super) fn is_half_full(&self) -> bool {
         self.calls.len() >= MAX_CALLS / 2 || self.bytes >= MAX_BYTES / 2
     }
@@ -64,12 +65,12 @@ impl Batch {
     ///
     /// # Errors
     /// Gives the call back if it does not fit.
-    pub(super) fn try_push(&mut self, taken: Taken) -> Result<(), Taken> {
-        if !self.fits(&taken.call) {
-            return Err(taken);
+    pub(super) fn try_push(&mut self, pending: PendingCall) -> Result<(), PendingCall> {
+        if !self.fits(&pending.call) {
+            return Err(pending);
         }
-        self.bytes += taken.call.json().len() + 1;
-        self.calls.push(taken);
+        self.bytes += pending.call.json().len() + 1;
+        self.calls.push(pending);
         Ok(())
     }
 
@@ -81,63 +82,66 @@ impl Batch {
         self.calls.len()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Taken> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &PendingCall> {
         self.calls.iter()
     }
 
-    /// How much longer somebody waits for one of these calls: `None`, if it may take as long as it takes.
-    pub(super) fn patience(&self, now: Instant) -> Option<Duration> {
-        let mut deadlines = self.calls.iter().map(|taken| taken.ticket.deadline());
-        // One without a deadline is `None`, and so is the whole then.
+    /// The time until the last deadline. `None` if a call has no deadline.
+    pub(super) fn time_left(&self, now: Instant) -> Option<Duration> {
+        let mut deadlines = self.calls.iter().map(|pending| pending.completion.deadline());
         let last = deadlines.try_fold(now, |last, deadline| Some(last.max(deadline?)))?;
         Some(last - now)
     }
 
-    pub(super) fn into_calls(self) -> Vec<Taken> {
+    pub(super) fn into_calls(self) -> Vec<PendingCall> {
         self.calls
     }
 
-    /// Removes and returns the calls for which `leaves` is true; the others stay in order.
-    pub(super) fn extract(&mut self, leaves: impl Fn(&Taken) -> bool) -> Vec<Taken> {
-        let left: Vec<Taken> = self.calls.extract_if(.., |taken| leaves(taken)).collect();
-        self.bytes -= left.iter().map(|taken| taken.call.json().len() + 1).sum::<usize>();
-        left
+    /// Removes and returns the calls for which `predicate` is true. The other calls stay in order.
+    pub(super) fn extract_if(&mut self, predicate: impl Fn(&PendingCall) -> bool) -> Vec<PendingCall> {
+        let extracted: Vec<PendingCall> = self.calls.extract_if(.., |pending| predicate(pending)).collect();
+        self.bytes -= json_bytes(&extracted);
+        extracted
     }
 
-    /// Two parts with about the same number of users, neither empty; a batch of fewer than two calls comes back whole. Users are kept
-    /// together, so that the parts are strangers; only one user's own calls are cut in the middle.
-    pub(super) fn split(mut self) -> Result<Split, Self> {
+    /// Splits the batch into halves with about the same number of users, neither of them empty. A user's calls stay in one
+    /// half. If all calls are one user's, they are cut in the middle.
+    ///
+    /// # Errors
+    /// Gives the batch back if it holds fewer than two calls.
+    pub(super) fn split(mut self) -> Result<BatchSplit, Self> {
         if self.calls.len() < 2 {
             return Err(self);
         }
         let first = self.calls[0].user_id().clone();
-        if self.calls.iter().all(|taken| *taken.user_id() == first) {
+        if self.calls.iter().all(|pending| *pending.user_id() == first) {
             let right = self.calls.split_off(self.calls.len() / 2);
-            return Ok(Split::InOrder(Self::of(self.calls), Self::of(right)));
+            return Ok(BatchSplit::SameUser(Self::from_calls(self.calls), Self::from_calls(right)));
         }
-        let mut users: Vec<Arc<str>> = self.calls.iter().map(|taken| taken.user_id().clone()).collect();
+        let mut users: Vec<Arc<str>> = self.calls.iter().map(|pending| pending.user_id().clone()).collect();
         users.sort_unstable();
         users.dedup();
         let right_users = users.split_off(users.len() / 2);
         let (left, right) =
-            self.calls.into_iter().partition(|taken| right_users.binary_search(taken.user_id()).is_err());
-        Ok(Split::Strangers(Self::of(left), Self::of(right)))
+            self.calls.into_iter().partition(|pending| right_users.binary_search(pending.user_id()).is_err());
+        Ok(BatchSplit::DifferentUsers(Self::from_calls(left), Self::from_calls(right)))
     }
 
-    fn of(calls: Vec<Taken>) -> Self {
-        let bytes = calls.iter().map(|taken| taken.call.json().len() + 1).sum();
+    fn from_calls(calls: Vec<PendingCall>) -> Self {
+        let bytes = json_bytes(&calls);
         Self { calls, bytes }
     }
 
-    /// The body of a request in the official shape, keys in the official order: the stored bytes joined, nothing parsed.
-    pub(super) fn body(&self, write_key: &str, sent_at: Timestamp) -> Vec<u8> {
+    /// The body of a request in the official shape, with the keys in the official order. The serialized calls are joined;
+    /// nothing is parsed.
+    pub(super) fn request_body(&self, write_key: &str, sent_at: Timestamp) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.bytes + ENVELOPE_BYTES);
         out.extend_from_slice(br#"{"batch":["#);
-        for (index, taken) in self.calls.iter().enumerate() {
+        for (index, pending) in self.calls.iter().enumerate() {
             if index > 0 {
                 out.push(b',');
             }
-            out.extend_from_slice(taken.call.json());
+            out.extend_from_slice(pending.call.json());
         }
         out.extend_from_slice(br#"],"writeKey":"#);
         write_json_string(&mut out, write_key);
@@ -147,34 +151,39 @@ impl Batch {
         out
     }
 
-    /// The request came back, and these calls were certainly not accepted by it.
-    pub(super) fn not_accepted(&self) {
-        self.calls.iter().for_each(|taken| taken.ticket.not_accepted());
+    /// The request has an answer, and these calls were certainly not accepted.
+    pub(super) fn mark_not_accepted(&self) {
+        self.calls.iter().for_each(|pending| pending.completion.mark_not_accepted());
     }
 
     /// The request ended without an answer.
-    pub(super) fn unknown(&self) {
-        self.calls.iter().for_each(|taken| taken.ticket.unknown());
+    pub(super) fn mark_unknown(&self) {
+        self.calls.iter().for_each(|pending| pending.completion.mark_unknown());
     }
 
-    /// Tells everybody the same.
-    pub(super) fn settle(&mut self, outcome: &Result<(), Refused>) {
-        self.calls.iter_mut().for_each(|taken| taken.ticket.settle(outcome));
+    /// Settles all calls with the same outcome.
+    pub(super) fn settle(&mut self, outcome: &Result<(), RefusedCall>) {
+        self.calls.iter_mut().for_each(|pending| pending.completion.settle(outcome));
     }
+}
+
+/// The size of the calls in a request, with a comma each.
+fn json_bytes(calls: &[PendingCall]) -> usize {
+    calls.iter().map(|pending| pending.call.json().len() + 1).sum()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Batch, MAX_BYTES, MAX_CALLS, Split, Taken};
-    use crate::publisher::test_calls::taken;
+    use super::{Batch, BatchSplit, MAX_BYTES, MAX_CALLS, PendingCall};
+    use crate::publisher::test_calls::pending_call;
     use jiff::Timestamp;
     use proptest::prelude::{Strategy, prop, proptest};
     use proptest::{prop_assert, prop_assert_eq};
 
-    fn of(users: &[u8]) -> Batch {
+    fn batch_of(users: &[u8]) -> Batch {
         let mut batch = Batch::default();
         for (index, user) in users.iter().enumerate() {
-            batch.try_push(taken(&format!("u-{user}"), &format!("m-{index}"), 0)).unwrap();
+            batch.try_push(pending_call(&format!("u-{user}"), &format!("m-{index}"), 0)).unwrap();
         }
         batch
     }
@@ -189,30 +198,30 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_split_loses_nothing_and_keeps_each_users_order(users in users()) {
-            let whole = of(&users);
+        fn a_split_loses_no_call_and_keeps_each_users_order(users in users()) {
+            let whole = batch_of(&users);
             let before: Vec<_> = users.iter().map(|user| ids(&whole, &format!("u-{user}"))).collect();
-            let (left, right, strangers) = match whole.split().unwrap() {
-                Split::Strangers(left, right) => (left, right, true),
-                Split::InOrder(left, right) => (left, right, false),
+            let (left, right, is_disjoint) = match whole.split().unwrap() {
+                BatchSplit::DifferentUsers(left, right) => (left, right, true),
+                BatchSplit::SameUser(left, right) => (left, right, false),
             };
             prop_assert!(!left.is_empty() && !right.is_empty());
             for (user, before) in users.iter().zip(before) {
                 let user = format!("u-{user}");
                 let (in_left, in_right) = (ids(&left, &user), ids(&right, &user));
-                prop_assert!(!strangers || in_left.is_empty() || in_right.is_empty());
+                prop_assert!(!is_disjoint || in_left.is_empty() || in_right.is_empty());
                 prop_assert_eq!([in_left, in_right].concat(), before);
             }
         }
 
         #[test]
-        fn a_body_is_json_and_never_over_the_limits(sizes in prop::collection::vec(0_usize..32_000, 1..60)) {
+        fn a_request_body_is_json_within_the_limits(sizes in prop::collection::vec(0_usize..32_000, 1..60)) {
             let mut batch = Batch::default();
             let mut pushed = 0;
             for size in sizes {
-                pushed += usize::from(batch.try_push(taken("u", "m", size)).is_ok());
+                pushed += usize::from(batch.try_push(pending_call("u", "m", size)).is_ok());
             }
-            let body = batch.body("a\"key", Timestamp::UNIX_EPOCH);
+            let body = batch.request_body("a\"key", Timestamp::UNIX_EPOCH);
             prop_assert!(body.len() <= MAX_BYTES);
             let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
             prop_assert_eq!(json["batch"].as_array().unwrap().len(), pushed);
@@ -224,21 +233,21 @@ mod tests {
     #[test]
     fn a_batch_holds_at_most_segments_limit_of_calls() {
         let mut batch = Batch::default();
-        while batch.try_push(taken("u", "m", 0)).is_ok() {}
+        while batch.try_push(pending_call("u", "m", 0)).is_ok() {}
         assert_eq!(batch.len(), MAX_CALLS);
     }
 
     #[test]
-    fn a_call_alone_cannot_be_split() {
-        assert_eq!(of(&[1]).split().unwrap_err().len(), 1);
+    fn a_single_call_cannot_be_split() {
+        assert_eq!(batch_of(&[1]).split().unwrap_err().len(), 1);
     }
 
     #[test]
-    fn what_is_extracted_makes_room_again() {
-        let mut batch = of(&[1, 2, 1, 3]);
-        let left: Vec<Taken> = batch.extract(|taken| &**taken.user_id() == "u-1");
+    fn extracted_calls_free_their_bytes() {
+        let mut batch = batch_of(&[1, 2, 1, 3]);
+        let left: Vec<PendingCall> = batch.extract_if(|pending| &**pending.user_id() == "u-1");
         assert_eq!((left.len(), batch.len()), (2, 2));
         let bytes = batch.bytes;
-        assert_eq!(bytes, Batch::of(batch.into_calls()).bytes);
+        assert_eq!(bytes, Batch::from_calls(batch.into_calls()).bytes);
     }
 }

@@ -1,8 +1,9 @@
-//! The one gate that stops everything: shut while Segment tells us to wait (429) or does not know us (credentials,
-//! endpoint).
+//! The gate that stops all sending: shut while Segment asks the relay to wait (429), or while the credentials or the
+//! endpoint are wrong.
 //!
-//! When its time has come, one request goes through as a probe; the others follow when the probe's answer is neither. The
-//! gate decides how long it stays shut: as long as Segment says, else longer each time in a row.
+//! When the gate's time is over, one request goes through as a probe. The others follow unless the probe's answer shuts the
+//! gate again. The gate stays shut for as long as Segment says; if Segment names no time, for a pause that doubles with each
+//! failed probe.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,31 +15,30 @@ use tokio::time::Instant;
 use super::retry::{self, MAX_RETRY_AFTER};
 use crate::segment::SegmentError;
 
-/// How long it stays shut at most when Segment names no time: an operator who has mended the credentials should not have
-/// to wait longer to see it.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Longest pause when Segment names no time. An operator who has corrected the credentials should see the effect soon.
+const MAX_PAUSE: Duration = Duration::from_secs(30);
 
-/// The gate. All who wait at it are told of every change.
+/// The gate. All waiting tasks are told of every change.
 pub(super) struct Gate {
-    state: Mutex<State>,
+    state: Mutex<GateState>,
     changes: watch::Sender<()>,
 }
 
 #[derive(Default)]
-struct State {
-    shut: Option<Shut>,
-    /// How often in a row it was shut, without a request that went through.
-    times: u32,
+struct GateState {
+    shut: Option<ShutGate>,
+    /// How often the gate was shut in a row, without a request that went through.
+    times_shut: u32,
 }
 
-struct Shut {
+struct ShutGate {
     until: Instant,
-    why: SegmentError,
-    probing: bool,
+    error: SegmentError,
+    is_probing: bool,
 }
 
-/// The right to send one request. Dropping it without a word means that it was not used.
-pub(super) struct Pass {
+/// The permit to send one request. A permit that is dropped counts as not used.
+pub(super) struct GatePermit {
     gate: Arc<Gate>,
     is_probe: bool,
 }
@@ -48,34 +48,33 @@ impl Gate {
         Arc::new(Self { state: Mutex::default(), changes: watch::Sender::new(()) })
     }
 
-    /// Why a call that must be settled by `deadline` need not wait: the gate opens after it.
-    pub(super) fn refusal(&self, deadline: Instant) -> Option<SegmentError> {
-        self.shut_until().filter(|(until, _)| *until >= deadline).map(|(_, why)| why)
+    /// The error of a call that cannot be sent before `deadline`, because the gate opens later.
+    pub(super) fn error_before(&self, deadline: Instant) -> Option<SegmentError> {
+        self.shut_until().filter(|(until, _)| *until >= deadline).map(|(_, error)| error)
     }
 
-    /// When the gate opens, and what to tell those who cannot wait for it; none if it is not shut.
+    /// When the gate opens, and the error of calls that cannot wait for it. None if the gate is open.
     pub(super) fn shut_until(&self) -> Option<(Instant, SegmentError)> {
         let state = self.state.lock();
         let shut = state.shut.as_ref()?;
-        Some((shut.until, shut.why.clone().retry_after(shut.until.saturating_duration_since(Instant::now()))))
+        Some((shut.until, shut.error.clone().retry_after(shut.until.saturating_duration_since(Instant::now()))))
     }
 
-    /// Whether nothing is sent at the moment.
     pub(super) fn is_shut(&self) -> bool {
         self.state.lock().shut.is_some()
     }
 
-    /// Tells of every change.
+    /// Reports every change.
     pub(super) fn changes(&self) -> watch::Receiver<()> {
         self.changes.subscribe()
     }
 
     /// Waits until a request may be sent.
-    pub(super) async fn pass(self: &Arc<Self>) -> Pass {
+    pub(super) async fn acquire(self: &Arc<Self>) -> GatePermit {
         let mut changes = self.changes.subscribe();
         loop {
-            let until = match self.try_pass() {
-                Ok(pass) => return pass,
+            let until = match self.try_acquire() {
+                Ok(permit) => return permit,
                 Err(until) => until,
             };
             let opens = async {
@@ -86,54 +85,54 @@ impl Gate {
             };
             tokio::select! {
                 () = opens => {}
-                // The sender lives as long as the gate: this cannot fail.
+                // The sender lives as long as the gate, so this cannot fail.
                 _ = changes.changed() => {}
             }
         }
     }
 
-    /// A pass, or when to ask again (`None`: when the probe's answer is there).
-    fn try_pass(self: &Arc<Self>) -> Result<Pass, Option<Instant>> {
+    /// A permit, or the time of the next try. `Err(None)`: after the probe's answer.
+    fn try_acquire(self: &Arc<Self>) -> Result<GatePermit, Option<Instant>> {
         let mut state = self.state.lock();
         match &mut state.shut {
-            None => Ok(Pass { gate: self.clone(), is_probe: false }),
-            Some(shut) if shut.probing => Err(None),
+            None => Ok(GatePermit { gate: self.clone(), is_probe: false }),
+            Some(shut) if shut.is_probing => Err(None),
             Some(shut) if shut.until > Instant::now() => Err(Some(shut.until)),
             Some(shut) => {
-                shut.probing = true;
-                Ok(Pass { gate: self.clone(), is_probe: true })
+                shut.is_probing = true;
+                Ok(GatePermit { gate: self.clone(), is_probe: true })
             }
         }
     }
 }
 
-impl Pass {
-    /// The answer was of no interest to the gate. If this was the probe, the gate opens.
-    pub(super) fn went_through(mut self) {
+impl GatePermit {
+    /// The answer does not shut the gate. If the request was the probe, the gate opens.
+    pub(super) fn open(mut self) {
         if std::mem::take(&mut self.is_probe) {
-            *self.gate.state.lock() = State::default();
-            tracing::info!("sending to Segment again");
+            *self.gate.state.lock() = GateState::default();
+            tracing::info!("requests to Segment resume");
             self.gate.changes.send_replace(());
         }
     }
 
-    /// Segment asks everyone to wait, or does not know us: shuts the gate, and says until when.
-    pub(super) fn shut(mut self, why: &SegmentError, retry_after: Option<Duration>) -> Instant {
+    /// Segment asks the relay to wait, or the credentials or the endpoint are wrong. Shuts the gate, and returns until when.
+    pub(super) fn shut(mut self, error: &SegmentError, retry_after: Option<Duration>) -> Instant {
         let mut state = self.gate.state.lock();
         let now = Instant::now();
-        let already = state.shut.as_ref().map(|shut| shut.until).filter(|_| !self.is_probe);
-        if already.is_none() {
-            state.times = state.times.saturating_add(1);
-            // One line a change, not one a probe.
-            if state.shut.as_ref().is_none_or(|shut| shut.why.code != why.code) {
-                tracing::warn!(code = why.code.as_str(), "Segment takes nothing; waiting");
+        let already_until = state.shut.as_ref().map(|shut| shut.until).filter(|_| !self.is_probe);
+        if already_until.is_none() {
+            state.times_shut = state.times_shut.saturating_add(1);
+            // One log line per change, not per probe.
+            if state.shut.as_ref().is_none_or(|shut| shut.error.code != error.code) {
+                tracing::warn!(code = error.code.as_str(), "requests to Segment are paused");
             }
         }
-        let pause = retry::a_pause(retry_after)
-            .map_or_else(|| retry::doubled(state.times, LONGEST_PAUSE), |pause| pause.min(MAX_RETRY_AFTER));
-        let until = already.map_or(now + pause, |already| already.max(now + pause));
-        let probing = !self.is_probe && state.shut.as_ref().is_some_and(|shut| shut.probing);
-        state.shut = Some(Shut { until, why: why.clone(), probing });
+        let pause = retry::usable_retry_after(retry_after)
+            .map_or_else(|| retry::exponential_pause(state.times_shut, MAX_PAUSE), |pause| pause.min(MAX_RETRY_AFTER));
+        let until = already_until.map_or(now + pause, |already_until| already_until.max(now + pause));
+        let is_probing = !self.is_probe && state.shut.as_ref().is_some_and(|shut| shut.is_probing);
+        state.shut = Some(ShutGate { until, error: error.clone(), is_probing });
         self.is_probe = false;
         drop(state);
         self.gate.changes.send_replace(());
@@ -141,11 +140,11 @@ impl Pass {
     }
 }
 
-impl Drop for Pass {
+impl Drop for GatePermit {
     fn drop(&mut self) {
         if self.is_probe {
             if let Some(shut) = &mut self.gate.state.lock().shut {
-                shut.probing = false;
+                shut.is_probing = false;
             }
             self.gate.changes.send_replace(());
         }
@@ -154,13 +153,13 @@ impl Drop for Pass {
 
 #[cfg(test)]
 mod tests {
-    use super::{Gate, LONGEST_PAUSE};
-    use crate::publisher::retry::doubled;
+    use super::{Gate, MAX_PAUSE};
+    use crate::publisher::retry::exponential_pause;
     use crate::segment::{ErrorCode, SegmentError};
     use std::time::Duration;
     use tokio::time::Instant;
 
-    fn limited() -> SegmentError {
+    fn rate_limited() -> SegmentError {
         SegmentError::new(ErrorCode::RateLimited, "wait")
     }
 
@@ -169,58 +168,58 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_shut_gate_opens_when_segment_said() {
+    async fn a_shut_gate_opens_at_the_time_that_segment_named() {
         let gate = Gate::new();
-        let shut = Instant::now();
-        gate.pass().await.shut(&limited(), seconds(7));
-        gate.pass().await.went_through();
-        assert_eq!(shut.elapsed().as_secs(), 7);
+        let shut_at = Instant::now();
+        gate.acquire().await.shut(&rate_limited(), seconds(7));
+        gate.acquire().await.open();
+        assert_eq!(shut_at.elapsed().as_secs(), 7);
         assert!(!gate.is_shut());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_probe_goes_first_and_the_others_wait_for_its_answer() {
+    async fn one_probe_is_sent_and_the_other_requests_wait_for_its_answer() {
         let gate = Gate::new();
-        gate.pass().await.shut(&limited(), seconds(1));
-        let probe = gate.pass().await;
-        assert!(gate.try_pass().is_err());
-        probe.went_through();
-        assert!(gate.try_pass().is_ok());
+        gate.acquire().await.shut(&rate_limited(), seconds(1));
+        let probe = gate.acquire().await;
+        assert!(gate.try_acquire().is_err());
+        probe.open();
+        assert!(gate.try_acquire().is_ok());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_probe_that_was_not_used_lets_the_next_one_through() {
+    async fn an_unused_probe_allows_another_probe() {
         let gate = Gate::new();
-        gate.pass().await.shut(&limited(), seconds(1));
-        drop(gate.pass().await);
-        assert!(gate.try_pass().is_ok());
+        gate.acquire().await.shut(&rate_limited(), seconds(1));
+        drop(gate.acquire().await);
+        assert!(gate.try_acquire().is_ok());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_pause_grows_with_each_probe_that_fails_but_not_with_stragglers() {
+    async fn the_pause_grows_with_each_failed_probe_but_not_with_late_answers() {
         let gate = Gate::new();
-        let (first, straggler) = (gate.pass().await, gate.pass().await);
-        let until = first.shut(&limited(), None);
-        assert_eq!(straggler.shut(&limited(), None), until);
-        let probe = gate.pass().await;
-        let again = Instant::now();
-        assert_eq!(probe.shut(&limited(), None) - again, doubled(2, LONGEST_PAUSE));
-        assert_eq!(doubled(u32::MAX, LONGEST_PAUSE), LONGEST_PAUSE);
+        let (first, late) = (gate.acquire().await, gate.acquire().await);
+        let until = first.shut(&rate_limited(), None);
+        assert_eq!(late.shut(&rate_limited(), None), until);
+        let probe = gate.acquire().await;
+        let probed_at = Instant::now();
+        assert_eq!(probe.shut(&rate_limited(), None) - probed_at, exponential_pause(2, MAX_PAUSE));
+        assert_eq!(exponential_pause(u32::MAX, MAX_PAUSE), MAX_PAUSE);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn only_a_call_that_must_be_settled_before_the_gate_opens_is_refused() {
+    async fn only_a_call_whose_deadline_is_before_the_gate_opens_gets_an_error() {
         let gate = Gate::new();
-        gate.pass().await.shut(&limited(), seconds(7));
+        gate.acquire().await.shut(&rate_limited(), seconds(7));
         let in_seconds = |seconds| Instant::now() + Duration::from_secs(seconds);
-        assert_eq!(gate.refusal(in_seconds(5)).unwrap().retry_after, seconds(7));
-        assert_eq!(gate.refusal(in_seconds(8)), None);
+        assert_eq!(gate.error_before(in_seconds(5)).unwrap().retry_after, seconds(7));
+        assert_eq!(gate.error_before(in_seconds(8)), None);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn segment_cannot_shut_it_for_longer_than_five_minutes() {
+    async fn segment_cannot_shut_the_gate_for_longer_than_five_minutes() {
         let gate = Gate::new();
-        let until = gate.pass().await.shut(&limited(), seconds(1_000_000));
+        let until = gate.acquire().await.shut(&rate_limited(), seconds(1_000_000));
         assert_eq!((until - Instant::now()).as_secs(), 300);
     }
 }

@@ -1,4 +1,4 @@
-//! The client whose flush is Segment's own answer to this very call.
+//! The client whose flush returns Segment's own answer to its call.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,9 +9,10 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::batch::Taken;
-use super::dispatch::Dispatch;
-use super::ticket::{Claim, Ticket, ticket};
+use super::batch::PendingCall;
+use super::completion::{Completion, CompletionHandle, completion};
+use super::dispatch::start_dispatch;
+use super::dispatch_state::DispatchState;
 use crate::config::SegmentSettings;
 use crate::customer::SegmentIdentifyPayload;
 use crate::metrics::Metrics;
@@ -21,80 +22,81 @@ use crate::segment::{ErrorCode, SegmentError};
 use crate::segment::{IdempotencyKey, MessageIds};
 use crate::supervisor::Supervisor;
 
-/// Makes clients that send straight to Segment, over shared slots.
+/// Makes clients that send directly to Segment, over shared slots.
 pub struct LiveClients {
-    dispatch: Arc<Dispatch>,
+    dispatch: Arc<DispatchState>,
     message_ids: Arc<MessageIds>,
 }
 
-/// One caller's handle.
+/// One caller's client.
 struct LiveClient {
-    dispatch: Arc<Dispatch>,
+    dispatch: Arc<DispatchState>,
     message_ids: Arc<MessageIds>,
     deadline: Instant,
     key: Option<IdempotencyKey>,
-    /// What was handed over and not yet flushed.
-    handed_over: VecDeque<(Receipt, Claim)>,
-    /// What this flush heard so far: the first error, else the last receipt.
+    /// The calls that are not flushed yet.
+    unflushed: VecDeque<(Receipt, CompletionHandle)>,
+    /// The outcome of this flush so far: the first error, otherwise the last receipt.
     outcome: Option<Result<Receipt, SegmentError>>,
 }
 
 impl LiveClients {
-    /// Starts the shared machinery, which runs until `life` is cut.
+    /// Starts the dispatch loop, which runs until the supervisor cuts it off.
     ///
     /// # Errors
     /// If HTTPS cannot be set up.
     pub fn start(settings: SegmentSettings, metrics: Arc<Metrics>, supervisor: &Supervisor) -> anyhow::Result<Self> {
         let message_ids = Arc::new(MessageIds::new(&settings.write_key)?);
-        Ok(Self { dispatch: Dispatch::start(settings, metrics, supervisor)?, message_ids })
+        Ok(Self { dispatch: start_dispatch(settings, metrics, supervisor)?, message_ids })
     }
 
-    /// Sends a call that is in the outbox under `id`. When Segment accepted it or refused it for good, `delivered` hears;
-    /// until then it is tried for as long as it takes, or until the process drains. Calls of one user are sent in the order
-    /// in which they were handed over.
+    /// Sends a call that is in the outbox under `id`, and reports to `delivered` when Segment accepts it or refuses it for
+    /// good. Until then the call is retried without limit, or until the process drains. Calls of one user are sent in the
+    /// order of the calls of this function.
     ///
     /// # Errors
-    /// If there is no room: more is in hand than the outbox's delivery ever lets be.
+    /// If the queue has no room. The prefetch window is smaller than the queue, so delivery never sees this.
     pub fn deliver(
         &self,
         id: i64,
         call: Call,
         delivered: &mpsc::UnboundedSender<Delivered>,
     ) -> Result<(), SegmentError> {
-        self.dispatch.hand_over(Taken { call, ticket: Ticket::Stored { id, delivered: delivered.clone() } })
+        let completion = Completion::Stored { id, delivered: delivered.clone() };
+        self.dispatch.enqueue(PendingCall { call, completion })
     }
 
-    /// What makes ids for calls to this source.
+    /// The generator of message ids for this source.
     pub fn message_ids(&self) -> MessageIds {
         MessageIds::clone(&self.message_ids)
     }
 
-    /// When something is sent again, and why nothing is now; `None` while it is.
-    pub fn shut(&self) -> Option<(Instant, ErrorCode)> {
-        self.dispatch.gate.shut_until().map(|(until, why)| (until, why.code))
+    /// When the gate opens, and why it is shut. `None` while it is open.
+    pub fn gate_shut_until(&self) -> Option<(Instant, ErrorCode)> {
+        self.dispatch.gate.shut_until().map(|(until, error)| (until, error.code))
     }
 
-    /// How many requests failed in a way that passes since one was accepted.
+    /// Number of requests that failed since the last accepted one. Refused requests do not count.
     pub fn failed_in_a_row(&self) -> u32 {
         self.dispatch.failed_in_a_row()
     }
 
-    /// Brings the gauges that nobody counts along the way up to date.
-    pub fn measure(&self, metrics: &Metrics) {
+    /// Sets the gauges whose values are read only when metrics are collected.
+    pub fn update_gauges(&self, metrics: &Metrics) {
         metrics.calls_waiting.set(self.dispatch.waiting().try_into().unwrap_or(i64::MAX));
         metrics.gate_shut.set(self.dispatch.gate.is_shut().into());
     }
 }
 
 impl SegmentClients for LiveClients {
-    /// Here every flush waits for Segment's answer: `wait` changes nothing.
+    /// `wait` has no effect: every flush waits for Segment's answer.
     fn open(&self, deadline: Instant, key: Option<IdempotencyKey>, _wait: Option<Duration>) -> Box<dyn SegmentClient> {
         Box::new(LiveClient {
             dispatch: self.dispatch.clone(),
             message_ids: self.message_ids.clone(),
             deadline,
             key,
-            handed_over: VecDeque::new(),
+            unflushed: VecDeque::new(),
             outcome: None,
         })
     }
@@ -109,18 +111,18 @@ impl SegmentClient for LiveClient {
     fn identify(&mut self, payload: &SegmentIdentifyPayload<'_>) -> Result<(), SegmentError> {
         let (message_id, _has_key) = self.message_ids.id_for(payload, self.key.as_ref());
         let call = Call::new(payload, &message_id, Timestamp::now())?;
-        let (ticket, claim) = ticket(self.deadline);
-        self.dispatch.hand_over(Taken { call, ticket })?;
-        self.handed_over.push_back((Receipt::accepted(message_id), claim));
+        let (completion, handle) = completion(self.deadline);
+        self.dispatch.enqueue(PendingCall { call, completion })?;
+        self.unflushed.push_back((Receipt::accepted(message_id), handle));
         Ok(())
     }
 
     async fn flush(&mut self) -> Result<Receipt, SegmentError> {
         let nothing = SegmentError::new(ErrorCode::InvalidPayload, "there is nothing to flush");
-        // A call stays in the list until its outcome is there: a flush that is broken off can be called again.
-        while let Some((receipt, claim)) = self.handed_over.front_mut() {
-            let settled = claim.outcome().await.map(|()| receipt.clone());
-            self.handed_over.pop_front();
+        // A call stays in the list until its outcome is known, so that a flush that was dropped can be called again.
+        while let Some((receipt, handle)) = self.unflushed.front_mut() {
+            let settled = handle.outcome().await.map(|()| receipt.clone());
+            self.unflushed.pop_front();
             self.outcome = match self.outcome.take() {
                 Some(Err(first)) => Some(Err(first)),
                 _ => Some(settled),
@@ -130,10 +132,6 @@ impl SegmentClient for LiveClient {
     }
 
     async fn close_and_flush(mut self: Box<Self>) -> Result<(), SegmentError> {
-        if self.handed_over.is_empty() && self.outcome.is_none() {
-            Ok(())
-        } else {
-            self.flush().await.map(|_receipt| ())
-        }
+        if self.unflushed.is_empty() && self.outcome.is_none() { Ok(()) } else { self.flush().await.map(|_receipt| ()) }
     }
 }

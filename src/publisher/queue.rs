@@ -1,117 +1,118 @@
-//! Who goes when: the calls in hand, and the rule that no user is in two requests at once. Pure.
+//! The queue of pending calls, and the rule that no user is in two requests at once. Pure.
 //!
-//! Calls wait with their user, users wait in line. Invariants: a user's calls leave in the order in which they came; a
-//! user with unsettled calls in a request is in no line; one who comes back from a request with calls left goes before
-//! those who come fresh, but all who come back get at most half of a request together, so that users who are always in a
-//! hurry never keep strangers out; what is in hand, until it is settled, is bounded in bytes.
+//! Calls wait per user, and users wait in line. Invariants: a user's calls leave in the order in which they came. A user with
+//! unsettled calls in a request is in no line. Users who return from a request with more calls go before new users, but
+//! returning users together get at most half of a request, so that users who always have more calls do not keep the others
+//! out. The memory of all unsettled calls is bounded.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::batch::{Batch, Taken};
+use super::batch::{Batch, PendingCall};
 
-/// How much may be in hand, in bytes. The default of 2,048 requests in flight can bring 64 MiB; twice that leaves room for
-/// calls whose callers have left but which nobody has come to yet.
+/// Memory of all unsettled calls, in bytes. The default of 2,048 requests in flight can bring 64 MiB. Twice that leaves room
+/// for calls whose callers have left and that are still in the queue.
 const MAX_BYTES: usize = 128 * 1024 * 1024;
 
-/// What a waiting call costs beside its JSON, in bytes, roughly: ticket, claim, map entry.
+/// Memory of a waiting call beside its JSON, in bytes, roughly: completion, handle, map entry.
 const CALL_OVERHEAD: usize = 512;
 
-/// The calls in hand.
+/// The pending calls.
 #[derive(Default)]
 pub(super) struct Queue {
-    /// Every user with a call waiting or in a request.
-    users: HashMap<Arc<str>, User>,
-    /// Users who came back from a request and have calls waiting.
-    returned: VecDeque<Arc<str>>,
-    /// Users who came while they were in no request.
-    fresh: VecDeque<Arc<str>>,
-    /// How many calls wait.
-    calls: usize,
-    /// What all calls in hand cost, waiting or not, until they are settled.
+    /// Every user with a call that waits or is in a request.
+    users: HashMap<Arc<str>, UserCalls>,
+    /// Users who returned from a request and have calls waiting.
+    returning: VecDeque<Arc<str>>,
+    /// Users whose first call came while they were in no request.
+    new: VecDeque<Arc<str>>,
+    /// Number of waiting calls.
+    waiting: usize,
+    /// Memory of all calls, waiting or in a request, until they are settled.
     bytes: usize,
 }
 
 #[derive(Default)]
-struct User {
-    waiting: VecDeque<Taken>,
-    /// Unsettled calls that left in a batch.
+struct UserCalls {
+    waiting: VecDeque<PendingCall>,
+    /// Number of unsettled calls in a request.
     in_request: usize,
 }
 
-/// A batch to be sent, and how many calls fell out because their callers had left.
+/// The batch to send next, and the number of calls that were dropped because their callers had left.
 #[derive(Default)]
-pub(super) struct Departure {
+pub(super) struct NextBatch {
     pub(super) batch: Batch,
     pub(super) withdrawn: usize,
 }
 
 impl Queue {
-    /// Takes a call in.
+    /// Adds a call.
     ///
     /// # Errors
-    /// Gives it back if there is no room.
-    pub(super) fn push(&mut self, taken: Taken) -> Result<(), Taken> {
-        let bytes = cost(&taken);
+    /// Gives the call back if there is no room.
+    pub(super) fn push(&mut self, pending: PendingCall) -> Result<(), PendingCall> {
+        let bytes = memory_of(&pending);
         if self.bytes + bytes > MAX_BYTES {
-            return Err(taken);
+            return Err(pending);
         }
         self.bytes += bytes;
-        self.calls += 1;
-        match self.users.entry(taken.user_id().clone()) {
-            Entry::Occupied(user) => user.into_mut().waiting.push_back(taken),
+        self.waiting += 1;
+        match self.users.entry(pending.user_id().clone()) {
+            Entry::Occupied(user) => user.into_mut().waiting.push_back(pending),
             Entry::Vacant(user) => {
-                self.fresh.push_back(user.key().clone());
-                user.insert(User::default()).waiting.push_back(taken);
+                self.new.push_back(user.key().clone());
+                user.insert(UserCalls::default()).waiting.push_back(pending);
             }
         }
         Ok(())
     }
 
-    /// Whether a call could go now.
+    /// Whether a call can be sent now.
     pub(super) fn is_ready(&self) -> bool {
-        !self.returned.is_empty() || !self.fresh.is_empty()
+        !self.returning.is_empty() || !self.new.is_empty()
     }
 
-    /// How many calls wait.
+    /// Number of waiting calls.
     pub(super) fn len(&self) -> usize {
-        self.calls
+        self.waiting
     }
 
-    /// All that may go now and fits. Its users are in a request until each of its calls is [`settled`](Self::settled).
-    pub(super) fn take(&mut self) -> Departure {
-        let mut departure = Departure::default();
-        while !departure.batch.is_half_full()
-            && let Some(user_id) = self.returned.pop_front()
+    /// Takes all calls that can be sent now and that fit. Their users stay in the request until each call is
+    /// [`settled`](Self::mark_settled).
+    pub(super) fn take_batch(&mut self) -> NextBatch {
+        let mut next = NextBatch::default();
+        while !next.batch.is_half_full()
+            && let Some(user_id) = self.returning.pop_front()
         {
-            if !self.board(&user_id, &mut departure, Batch::is_half_full) {
-                self.returned.push_front(user_id);
+            if !self.fill_from_user(&user_id, &mut next, Batch::is_half_full) {
+                self.returning.push_front(user_id);
                 break;
             }
         }
-        while let Some(user_id) = self.fresh.pop_front() {
-            if !self.board(&user_id, &mut departure, |_| false) {
-                self.fresh.push_front(user_id);
+        while let Some(user_id) = self.new.pop_front() {
+            if !self.fill_from_user(&user_id, &mut next, |_| false) {
+                self.new.push_front(user_id);
                 break;
             }
         }
-        departure
+        next
     }
 
-    /// Puts a user's calls into the batch while they fit; false if not one of them did.
-    fn board(&mut self, user_id: &Arc<str>, departure: &mut Departure, enough: impl Fn(&Batch) -> bool) -> bool {
+    /// Moves a user's calls into the batch while they fit. False if none of them fits.
+    fn fill_from_user(&mut self, user_id: &Arc<str>, next: &mut NextBatch, is_enough: impl Fn(&Batch) -> bool) -> bool {
         let Some(user) = self.users.get_mut(user_id) else { return true };
-        while let Some(taken) = user.waiting.pop_front_if(|taken| departure.batch.fits(&taken.call)) {
-            self.calls -= 1;
-            let cost = cost(&taken);
-            if taken.ticket.put_in_request() && departure.batch.try_push(taken).is_ok() {
+        while let Some(pending) = user.waiting.pop_front_if(|pending| next.batch.fits(&pending.call)) {
+            self.waiting -= 1;
+            let bytes = memory_of(&pending);
+            if pending.completion.mark_in_request() && next.batch.try_push(pending).is_ok() {
                 user.in_request += 1;
             } else {
-                self.bytes -= cost;
-                departure.withdrawn += 1;
+                self.bytes -= bytes;
+                next.withdrawn += 1;
             }
-            if enough(&departure.batch) {
+            if is_enough(&next.batch) {
                 break;
             }
         }
@@ -123,12 +124,12 @@ impl Queue {
         is_in_request || !has_calls
     }
 
-    /// These calls, which had left in a batch, are settled. A user who has none left in a request is free again.
-    pub(super) fn settled<'a>(&mut self, calls: impl Iterator<Item = &'a Taken>) {
-        for taken in calls {
-            // What is settled after everything was dropped, when the grace is over, is not counted any more.
-            self.bytes = self.bytes.saturating_sub(cost(taken));
-            let Entry::Occupied(mut entry) = self.users.entry(taken.user_id().clone()) else { continue };
+    /// Settles calls that were in a request. A user without unsettled calls in a request gets back in line.
+    pub(super) fn mark_settled<'a>(&mut self, calls: impl Iterator<Item = &'a PendingCall>) {
+        for pending in calls {
+            // After the grace period the queue is dropped, and a call that is settled later is not counted any more.
+            self.bytes = self.bytes.saturating_sub(memory_of(pending));
+            let Entry::Occupied(mut entry) = self.users.entry(pending.user_id().clone()) else { continue };
             let user = entry.get_mut();
             user.in_request = user.in_request.saturating_sub(1);
             if user.in_request > 0 {
@@ -137,191 +138,194 @@ impl Queue {
             if user.waiting.is_empty() {
                 entry.remove();
             } else {
-                self.returned.push_back(entry.key().clone());
+                self.returning.push_back(entry.key().clone());
             }
         }
     }
 
-    /// Removes and returns the waiting calls for which `leaves` is true.
-    pub(super) fn extract(&mut self, leaves: impl Fn(&Taken) -> bool) -> Vec<Taken> {
-        let mut left: Vec<Taken> = Vec::new();
+    /// Removes and returns the waiting calls for which `predicate` is true.
+    pub(super) fn extract_if(&mut self, predicate: impl Fn(&PendingCall) -> bool) -> Vec<PendingCall> {
+        let mut extracted: Vec<PendingCall> = Vec::new();
         self.users.retain(|_, user| {
-            // `extract_if` is not stable for a VecDeque; this runs only when the gate shuts.
-            for taken in std::mem::take(&mut user.waiting) {
-                if leaves(&taken) { left.push(taken) } else { user.waiting.push_back(taken) }
+            // `VecDeque::extract_if` is not stable. This runs only when the gate shuts.
+            for pending in std::mem::take(&mut user.waiting) {
+                if predicate(&pending) { extracted.push(pending) } else { user.waiting.push_back(pending) }
             }
             user.in_request > 0 || !user.waiting.is_empty()
         });
-        for line in [&mut self.returned, &mut self.fresh] {
+        for line in [&mut self.returning, &mut self.new] {
             line.retain(|user_id| self.users.contains_key(user_id));
         }
-        self.calls -= left.len();
-        self.bytes -= left.iter().map(cost).sum::<usize>();
-        left
+        self.waiting -= extracted.len();
+        self.bytes -= extracted.iter().map(memory_of).sum::<usize>();
+        extracted
     }
 }
 
-fn cost(taken: &Taken) -> usize {
-    taken.call.json().len() + CALL_OVERHEAD
+fn memory_of(pending: &PendingCall) -> usize {
+    pending.call.json().len() + CALL_OVERHEAD
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Departure, MAX_BYTES, Queue};
-    use crate::publisher::test_calls::{claimed, taken};
+    use super::{MAX_BYTES, NextBatch, Queue};
+    use crate::publisher::test_calls::{pending_call, pending_call_with_handle};
     use proptest::prelude::{Strategy, prop, prop_oneof, proptest};
     use proptest::{prop_assert, prop_assert_eq};
     use std::collections::{HashMap, HashSet};
     use std::sync::Arc;
 
-    /// The message ids of a departure, with their users.
-    fn aboard(departure: &Departure) -> Vec<(String, Arc<str>)> {
+    /// The message ids of a batch, with their users.
+    fn ids_and_users(next: &NextBatch) -> Vec<(String, Arc<str>)> {
         let id = |json: &[u8]| serde_json::from_slice::<serde_json::Value>(json).unwrap()["messageId"].clone();
-        let calls = departure.batch.iter();
+        let calls = next.batch.iter();
         calls.map(|t| (id(t.call.json()).as_str().unwrap().to_owned(), t.user_id().clone())).collect()
     }
 
-    fn ids(departure: &Departure) -> Vec<String> {
-        aboard(departure).into_iter().map(|(id, _)| id).collect()
+    fn ids(next: &NextBatch) -> Vec<String> {
+        ids_and_users(next).into_iter().map(|(id, _)| id).collect()
     }
 
-    fn settle(queue: &mut Queue, departure: Departure) {
-        queue.settled(departure.batch.iter());
+    fn settle(queue: &mut Queue, next: NextBatch) {
+        queue.mark_settled(next.batch.iter());
     }
 
     #[test]
-    fn all_that_waits_leaves_together() {
+    fn all_waiting_calls_leave_in_one_batch() {
         let mut queue = Queue::default();
         for (user, id) in [("a", "1"), ("b", "2"), ("a", "3")] {
-            queue.push(taken(user, id, 0)).unwrap();
+            queue.push(pending_call(user, id, 0)).unwrap();
         }
-        let mut together = ids(&queue.take());
+        let mut together = ids(&queue.take_batch());
         together.sort();
         assert_eq!(together, ["1", "2", "3"]);
         assert!(!queue.is_ready() && queue.len() == 0);
     }
 
     #[test]
-    fn a_user_in_a_request_is_parked_and_comes_first_when_free() {
+    fn a_user_in_a_request_waits_and_is_first_when_the_request_is_settled() {
         let mut queue = Queue::default();
-        queue.push(taken("a", "1", 0)).unwrap();
-        let first = queue.take();
-        queue.push(taken("a", "2", 0)).unwrap();
+        queue.push(pending_call("a", "1", 0)).unwrap();
+        let first = queue.take_batch();
+        queue.push(pending_call("a", "2", 0)).unwrap();
         assert!(!queue.is_ready());
-        queue.push(taken("b", "3", 0)).unwrap();
-        assert_eq!(ids(&queue.take()), ["3"]);
-        queue.push(taken("c", "4", 0)).unwrap();
+        queue.push(pending_call("b", "3", 0)).unwrap();
+        assert_eq!(ids(&queue.take_batch()), ["3"]);
+        queue.push(pending_call("c", "4", 0)).unwrap();
         settle(&mut queue, first);
-        assert_eq!(ids(&queue.take()), ["2", "4"]);
+        assert_eq!(ids(&queue.take_batch()), ["2", "4"]);
     }
 
     #[test]
-    fn a_call_whose_caller_left_is_not_sent_and_the_users_next_is() {
+    fn a_call_whose_caller_left_is_not_sent_but_the_users_next_call_is() {
         let mut queue = Queue::default();
-        let (left, claim) = claimed("a", "1", 0);
+        let (left, handle) = pending_call_with_handle("a", "1", 0);
         queue.push(left).unwrap();
-        queue.push(taken("a", "2", 0)).unwrap();
-        drop(claim);
-        let departure = queue.take();
-        assert_eq!((ids(&departure), departure.withdrawn), (vec!["2".to_owned()], 1));
+        queue.push(pending_call("a", "2", 0)).unwrap();
+        drop(handle);
+        let next = queue.take_batch();
+        assert_eq!((ids(&next), next.withdrawn), (vec!["2".to_owned()], 1));
     }
 
     #[test]
-    fn a_user_whose_callers_all_left_leaves_nothing_behind() {
+    fn a_user_whose_callers_all_left_is_removed() {
         let mut queue = Queue::default();
-        let (left, claim) = claimed("a", "1", 0);
+        let (left, handle) = pending_call_with_handle("a", "1", 0);
         queue.push(left).unwrap();
-        drop(claim);
-        assert!(queue.take().batch.is_empty());
+        drop(handle);
+        assert!(queue.take_batch().batch.is_empty());
         assert!(queue.users.is_empty() && queue.bytes == 0 && !queue.is_ready());
     }
 
     #[test]
-    fn a_user_with_a_thousand_calls_leaves_room_for_strangers() {
+    fn a_user_with_thousands_of_calls_leaves_room_for_other_users() {
         let mut queue = Queue::default();
-        queue.push(taken("hot", "0", 0)).unwrap();
-        let first = queue.take();
+        queue.push(pending_call("hot", "0", 0)).unwrap();
+        let first = queue.take_batch();
         for id in 0..5_000 {
-            queue.push(taken("hot", &id.to_string(), 0)).unwrap();
+            queue.push(pending_call("hot", &id.to_string(), 0)).unwrap();
         }
         settle(&mut queue, first);
-        queue.push(taken("stranger", "s", 0)).unwrap();
-        let next = ids(&queue.take());
+        queue.push(pending_call("other", "s", 0)).unwrap();
+        let next = ids(&queue.take_batch());
         assert!(next.contains(&"s".to_owned()) && next.len() > 1_000, "{}", next.len());
     }
 
     #[test]
-    fn what_is_in_hand_is_bounded_in_requests_too() {
+    fn the_memory_bound_includes_calls_in_requests() {
         let mut queue = Queue::default();
         let mut calls = 0;
-        while queue.push(taken(&format!("u-{calls}"), "1", 32_000)).is_ok() {
+        while queue.push(pending_call(&format!("u-{calls}"), "1", 32_000)).is_ok() {
             calls += 1;
             if calls % 2 == 0 {
-                // Under way, and not settled.
-                std::mem::forget(queue.take());
+                // The batch stays in a request: it is not settled.
+                std::mem::forget(queue.take_batch());
             }
         }
         assert!(calls * 32_000 < MAX_BYTES && queue.bytes <= MAX_BYTES, "{calls}");
     }
 
     #[test]
-    fn what_is_extracted_is_gone_and_the_rest_still_goes() {
+    fn extracted_calls_are_removed_and_the_others_are_sent() {
         let mut queue = Queue::default();
         for (user, id) in [("a", "1"), ("b", "2"), ("c", "3")] {
-            queue.push(taken(user, id, 0)).unwrap();
+            queue.push(pending_call(user, id, 0)).unwrap();
         }
-        assert_eq!(queue.extract(|taken| &**taken.user_id() != "b").len(), 2);
-        let rest = queue.take();
+        assert_eq!(queue.extract_if(|pending| &**pending.user_id() != "b").len(), 2);
+        let rest = queue.take_batch();
         assert_eq!(ids(&rest), ["2"]);
         settle(&mut queue, rest);
         assert_eq!(queue.bytes, 0);
     }
 
     #[derive(Clone, Debug)]
-    enum Step {
+    enum QueueStep {
         Push { user: u8, size: usize },
-        Take,
+        TakeBatch,
         Settle { batch: usize },
     }
 
-    fn steps() -> impl Strategy<Value = Vec<Step>> {
+    fn steps() -> impl Strategy<Value = Vec<QueueStep>> {
         let push = (0_u8..5, prop_oneof![9 => 0_usize..100, 1 => 20_000_usize..32_000])
-            .prop_map(|(user, size)| Step::Push { user, size });
-        let settle = (0_usize..4).prop_map(|batch| Step::Settle { batch });
-        prop::collection::vec(prop_oneof![6 => push, 2 => proptest::strategy::Just(Step::Take), 2 => settle], 1..120)
+            .prop_map(|(user, size)| QueueStep::Push { user, size });
+        let settle = (0_usize..4).prop_map(|batch| QueueStep::Settle { batch });
+        prop::collection::vec(
+            prop_oneof![6 => push, 2 => proptest::strategy::Just(QueueStep::TakeBatch), 2 => settle],
+            1..120,
+        )
     }
 
     proptest! {
         #[test]
-        fn order_holds_nothing_is_lost_and_no_user_is_in_two_requests(steps in steps()) {
+        fn each_users_order_holds_no_call_is_lost_and_no_user_is_in_two_requests(steps in steps()) {
             let mut queue = Queue::default();
             let mut pushed = 0_usize;
-            let mut under_way: Vec<Departure> = Vec::new();
+            let mut in_flight: Vec<NextBatch> = Vec::new();
             let mut last: HashMap<Arc<str>, usize> = HashMap::new();
             let mut sent = 0;
-            let drain = std::iter::repeat_n([Step::Settle { batch: 0 }, Step::Take], 200).flatten();
+            let drain = std::iter::repeat_n([QueueStep::Settle { batch: 0 }, QueueStep::TakeBatch], 200).flatten();
             for step in steps.into_iter().chain(drain) {
                 match step {
-                    Step::Push { user, size } => {
-                        queue.push(taken(&format!("u-{user}"), &pushed.to_string(), size)).unwrap();
+                    QueueStep::Push { user, size } => {
+                        queue.push(pending_call(&format!("u-{user}"), &pushed.to_string(), size)).unwrap();
                         pushed += 1;
                     }
-                    Step::Take => {
-                        let departure = queue.take();
+                    QueueStep::TakeBatch => {
+                        let next = queue.take_batch();
                         let busy: HashSet<_> =
-                            under_way.iter().flat_map(|d| d.batch.iter().map(|t| t.user_id().clone())).collect();
-                        for (id, user) in aboard(&departure) {
+                            in_flight.iter().flat_map(|d| d.batch.iter().map(|t| t.user_id().clone())).collect();
+                        for (id, user) in ids_and_users(&next) {
                             prop_assert!(!busy.contains(&user), "{user} is in two requests");
                             let id: usize = id.parse().unwrap();
                             prop_assert!(last.insert(user, id).is_none_or(|before| before < id));
                             sent += 1;
                         }
-                        under_way.push(departure);
+                        in_flight.push(next);
                     }
-                    Step::Settle { batch } if batch < under_way.len() => {
-                        settle(&mut queue, under_way.remove(batch));
+                    QueueStep::Settle { batch } if batch < in_flight.len() => {
+                        settle(&mut queue, in_flight.remove(batch));
                     }
-                    Step::Settle { .. } => {}
+                    QueueStep::Settle { .. } => {}
                 }
             }
             prop_assert_eq!(sent, pushed);

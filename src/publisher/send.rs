@@ -1,8 +1,8 @@
-//! The life of one batch: attempts and pauses, in parts where it was split.
+//! Sends one batch until every call in it is settled: attempts, pauses, and halves if the batch is split.
 //!
-//! Each turn sends one request; [`apply`] says what its answer leaves to be done, and that is put on a stack. Invariants:
-//! every call is settled exactly once, and its user stays parked until then; a slot is held only while a request is under
-//! way; the parts of one user's calls go in order, strangers go their own ways at once.
+//! Each attempt sends one request, and [`super::apply`] decides what its answer leads to. Invariants: every call is settled
+//! exactly once, and no other call of its user is sent until then. A slot is held only during a request. Halves that hold
+//! the same user's calls are sent in order; other halves are sent independently.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,139 +10,156 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::apply::{Next, apply, give_up};
-use super::batch::{Batch, Taken};
-use super::dispatch::Dispatch;
-use super::part::Part;
+use super::apply::{NextStep, apply_response, give_up};
+use super::attempt::{BatchAttempt, SplitBatch};
+use super::batch::{Batch, PendingCall};
+use super::dispatch_state::DispatchState;
 use super::retry;
 use super::slots::Slot;
 
-/// How often a pause is interrupted to see whose callers have left, so that their users' next calls may go.
-const LOOK: Duration = Duration::from_millis(250);
+/// Interval at which a pausing batch drops the calls whose callers have left, so that their users' next calls can be sent.
+const ABANDONED_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// When an outage is over, those who pause come back within this time, not all at once.
-const RETURN: Duration = Duration::from_secs(1);
+/// After an outage the pausing batches resume at random times within this period, not all at once.
+const RECOVERY_SPREAD: Duration = Duration::from_secs(1);
 
-/// A new batch, which has its slot already.
-pub(super) async fn first(dispatch: Arc<Dispatch>, batch: Batch, slot: Slot) {
-    let part = Part::new(batch, dispatch.recoveries());
-    live(dispatch, part, Some(slot)).await;
+/// Sends a new batch in a slot that is already acquired.
+pub(super) async fn send_new_batch(dispatch: Arc<DispatchState>, batch: Batch, slot: Slot) {
+    let attempt = BatchAttempt::new(batch, dispatch.recoveries());
+    send_until_settled(dispatch, attempt, Some(slot)).await;
 }
 
-/// Lives until every call of the part is settled, or the relay is cut off: then those that are left are dropped, which
-/// tells their callers. Boxed, because a life may start another one.
-fn live(dispatch: Arc<Dispatch>, part: Part, slot: Option<Slot>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+/// Ends when every call is settled, or when the supervisor cuts the relay off. Then the remaining calls are dropped, which
+/// tells their callers. The future is boxed because it may spawn another one of its kind.
+fn send_until_settled(
+    dispatch: Arc<DispatchState>,
+    attempt: BatchAttempt,
+    slot: Option<Slot>,
+) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     Box::pin(async move {
         let supervisor = dispatch.supervisor.clone();
         tokio::select! {
-            () = turns(dispatch, part, slot) => {}
+            () = run_attempts(dispatch, attempt, slot) => {}
             () = supervisor.cancelled() => {}
         }
     })
 }
 
-async fn turns(dispatch: Arc<Dispatch>, part: Part, mut slot: Option<Slot>) {
-    let mut parts = vec![part];
-    while let Some(mut part) = parts.pop() {
+async fn run_attempts(dispatch: Arc<DispatchState>, attempt: BatchAttempt, mut slot: Option<Slot>) {
+    let mut stack = vec![attempt];
+    while let Some(mut attempt) = stack.pop() {
         let slot = match slot.take() {
             Some(slot) => slot,
-            None => match slot_for(&dispatch, &mut part).await {
+            None => match wait_for_slot(&dispatch, &mut attempt).await {
                 Some(slot) => slot,
                 None => continue,
             },
         };
-        match turn(&dispatch, part, slot).await {
-            Next::Settled => {}
-            Next::Again(part) => parts.push(part),
-            Next::Split(split) if split.in_order => parts.extend([split.right, split.left]),
-            Next::Split(split) => {
-                dispatch.supervisor.spawn("batch", live(dispatch.clone(), split.right, None));
-                parts.push(split.left);
+        match send_request(&dispatch, attempt, slot).await {
+            NextStep::Settled => {}
+            NextStep::Retry(attempt) => stack.push(attempt),
+            NextStep::Split(SplitBatch { left, right, in_order }) => {
+                tracing::debug!(left = left.batch.len(), right = right.batch.len(), in_order, "batch split");
+                if in_order {
+                    stack.push(right);
+                } else {
+                    dispatch.supervisor.spawn("batch", send_until_settled(dispatch.clone(), right, None));
+                }
+                stack.push(left);
             }
         }
     }
 }
 
-/// Sends one request.
-async fn turn(dispatch: &Dispatch, mut part: Part, slot: Slot) -> Next {
+async fn send_request(dispatch: &DispatchState, mut attempt: BatchAttempt, slot: Slot) -> NextStep {
     let metrics = &dispatch.metrics;
+    attempt.attempts = attempt.attempts.saturating_add(1);
+    tracing::debug!(calls = attempt.batch.len(), attempt = attempt.attempts, "batch attempt started");
     metrics.slots_busy.inc();
-    metrics.batch_calls.observe(part.batch.len() as f64);
+    metrics.batch_calls.observe(attempt.batch.len() as f64);
     let timer = metrics.attempt_seconds.start_timer();
-    let answer = dispatch.transport.attempt(&part.batch, part.retries).await;
-    timer.observe_duration();
+    let result = dispatch.transport.send_batch(&attempt.batch, attempt.retry_count).await;
+    let seconds = timer.stop_and_record();
     metrics.slots_busy.dec();
-    let verdict = retry::judge(&answer, SystemTime::now());
-    metrics.attempted(verdict.as_str());
-    part.retries = part.retries.saturating_add(1);
-    part.attempts = part.attempts.saturating_add(1);
-    apply(dispatch, part, verdict, slot)
+    let class = retry::classify(&result, SystemTime::now());
+    metrics.attempted(class.as_str());
+    tracing::debug!(
+        calls = attempt.batch.len(),
+        attempt = attempt.attempts,
+        result = class.as_str(),
+        seconds,
+        "batch attempt ended"
+    );
+    attempt.retry_count = attempt.retry_count.saturating_add(1);
+    apply_response(dispatch, attempt, class, slot)
 }
 
-/// A slot for another attempt once its time has come, and the calls put into its request. None if nobody waits for them
-/// any more.
-async fn slot_for(dispatch: &Dispatch, part: &mut Part) -> Option<Slot> {
-    pause(dispatch, part).await;
+/// Waits until the next attempt is due, acquires a slot, and marks the calls as in a request. None if no call is left.
+async fn wait_for_slot(dispatch: &DispatchState, attempt: &mut BatchAttempt) -> Option<Slot> {
+    wait_until_due(dispatch, attempt).await;
     let mut gate = dispatch.gate.changes();
     let slot = loop {
-        if let Some((until, why)) = dispatch.gate.shut_until() {
-            give_up(dispatch, part.batch.extract(|taken| taken.ticket.is_over_by(until)), &why);
+        if let Some((until, error)) = dispatch.gate.shut_until() {
+            let expiring = attempt.batch.extract_if(|pending| pending.completion.expires_by(until));
+            give_up(dispatch, expiring, &error);
         }
         let is_draining = dispatch.supervisor.is_draining();
         if is_draining {
-            leave_stored(part);
+            drop_stored(attempt);
         }
-        if part.batch.is_empty() {
+        if attempt.batch.is_empty() {
             return None;
         }
         tokio::select! {
-            // First, so that no slot is asked for and let go of when the gate changes.
+            // First, so that a change of the gate is seen before a slot is requested.
             biased;
-            // The gate lives as long as the dispatch: this cannot fail.
+            // The gate lives as long as the dispatch state, so this cannot fail.
             _ = gate.changed() => {}
             () = dispatch.supervisor.draining(), if !is_draining => {}
             slot = dispatch.slots.acquire() => break slot,
         }
     };
-    leave_behind(dispatch, part, |taken| !taken.ticket.put_in_request());
-    (!part.batch.is_empty()).then_some(slot)
+    drop_withdrawn(dispatch, attempt, |pending| !pending.completion.mark_in_request());
+    (!attempt.batch.is_empty()).then_some(slot)
 }
 
-/// Waits until the part's time has come, or nobody waits for its calls any more.
-async fn pause(dispatch: &Dispatch, part: &mut Part) {
-    // Called back once, a part waits out its next backoff: one that fails for good would else be called back for ever.
-    let may_hurry = part.may_hurry && !std::mem::take(&mut part.was_hurried);
+/// Waits until the next attempt is due, or no call is left.
+async fn wait_until_due(dispatch: &DispatchState, attempt: &mut BatchAttempt) {
+    // After an early retry the next pause is waited out. Otherwise a batch that always fails would always retry early.
+    let may_resume = attempt.resumes_on_recovery && !std::mem::take(&mut attempt.was_resumed_early);
     let mut is_draining = false;
-    while !part.batch.is_empty() && Instant::now() < part.not_before {
-        // Only callers can leave.
-        let look = part.batch.patience(Instant::now()).map(|_| Instant::now() + LOOK);
+    while !attempt.batch.is_empty() && Instant::now() < attempt.not_before {
+        // Only calls with a deadline have callers who can leave.
+        let check_at = attempt.batch.time_left(Instant::now()).map(|_| Instant::now() + ABANDONED_CHECK_INTERVAL);
+        let wake_at = check_at.map_or(attempt.not_before, |check_at| check_at.min(attempt.not_before));
         tokio::select! {
-            () = tokio::time::sleep_until(look.map_or(part.not_before, |look| look.min(part.not_before))) => {}
-            // The sender lives as long as the dispatch: this cannot fail.
-            _ = part.recoveries.changed(), if may_hurry && !part.was_hurried => {
-                part.was_hurried = true;
-                part.not_before = part.not_before.min(Instant::now() + RETURN.mul_f64(fastrand::f64()));
+            () = tokio::time::sleep_until(wake_at) => {}
+            // The sender lives as long as the dispatch state, so this cannot fail.
+            _ = attempt.recoveries.changed(), if may_resume && !attempt.was_resumed_early => {
+                attempt.was_resumed_early = true;
+                let resume_at = Instant::now() + RECOVERY_SPREAD.mul_f64(fastrand::f64());
+                attempt.not_before = attempt.not_before.min(resume_at);
             }
             () = dispatch.supervisor.draining(), if !is_draining => {
                 is_draining = true;
-                leave_stored(part);
+                drop_stored(attempt);
             }
         }
-        leave_behind(dispatch, part, |taken| taken.ticket.is_abandoned());
+        drop_withdrawn(dispatch, attempt, |pending| pending.completion.is_abandoned());
     }
 }
 
-/// Lets go of what is in the outbox: it is for the next start. Its users stay parked, or a later call of theirs could
-/// still go.
-fn leave_stored(part: &mut Part) {
-    drop(part.batch.extract(|taken| taken.ticket.is_stored()));
+/// Drops stored calls: they stay in the outbox for the next start. Their users stay marked as in a request; otherwise a
+/// later call of theirs could be sent first.
+fn drop_stored(attempt: &mut BatchAttempt) {
+    drop(attempt.batch.extract_if(|pending| pending.completion.is_stored()));
 }
 
-/// Lets go of calls whose callers have left.
-fn leave_behind(dispatch: &Dispatch, part: &mut Part, has_left: impl Fn(&Taken) -> bool) {
-    let left = part.batch.extract(has_left);
-    if !left.is_empty() {
-        dispatch.metrics.calls_withdrawn.inc_by(left.len() as u64);
-        dispatch.settled(left.iter());
+/// Drops calls whose callers have left.
+fn drop_withdrawn(dispatch: &DispatchState, attempt: &mut BatchAttempt, has_left: impl Fn(&PendingCall) -> bool) {
+    let withdrawn = attempt.batch.extract_if(has_left);
+    if !withdrawn.is_empty() {
+        dispatch.metrics.calls_withdrawn.inc_by(withdrawn.len() as u64);
+        dispatch.mark_settled(withdrawn.iter());
     }
 }

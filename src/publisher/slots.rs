@@ -1,7 +1,7 @@
-//! The right to send one request to Segment: a free slot, an open gate, and the pace.
+//! The permit to send one request to Segment: a free slot, an open gate, and the pace.
 //!
-//! The pace is the rate limit and the batching in one: the next request may start a fixed time after the last one, and
-//! takes all that waits by then. There is no linger: a request that comes when nothing went out lately goes at once.
+//! The pace is both the rate limit and the batching: a request may start a fixed interval after the last one, and takes all
+//! calls that wait by then. There is no linger: if no request went out lately, the next one starts at once.
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
@@ -11,19 +11,21 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use super::gate::{Gate, Pass};
+use super::gate::{Gate, GatePermit};
 
-/// All slots, and the pace they share.
+/// All slots, and the pace that they share.
 pub(super) struct Slots {
     free: Arc<Semaphore>,
     gate: Arc<Gate>,
+    /// Minimum time between the starts of two requests.
     interval: Duration,
-    next: Mutex<Instant>,
+    /// Earliest start of the next request.
+    next_start: Mutex<Instant>,
 }
 
-/// One request's right to be sent. The slot is free again when this is dropped.
+/// The permit to send one request. Dropping it frees the slot.
 pub(super) struct Slot {
-    pub(super) pass: Pass,
+    pub(super) gate_permit: GatePermit,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -33,25 +35,25 @@ impl Slots {
             free: Arc::new(Semaphore::new(count.get())),
             gate,
             interval: Duration::from_secs(1) / requests_per_second.get(),
-            next: Mutex::new(Instant::now()),
+            next_start: Mutex::new(Instant::now()),
         }
     }
 
-    /// Waits until a request may be sent. Who asks first, goes first.
+    /// Waits until a request may be sent. Slots are granted in the order of the requests.
     pub(super) async fn acquire(&self) -> Slot {
-        // The semaphore is never closed; if it were, waiting is the safe answer.
+        // The semaphore is never closed. If it were, waiting would be the safe answer.
         let Ok(permit) = self.free.clone().acquire_owned().await else { return std::future::pending().await };
-        let pass = self.gate.pass().await;
-        tokio::time::sleep_until(self.reserve()).await;
-        Slot { pass, _permit: permit }
+        let gate_permit = self.gate.acquire().await;
+        tokio::time::sleep_until(self.reserve_start()).await;
+        Slot { gate_permit, _permit: permit }
     }
 
-    /// The next free point in time, which is taken by this.
-    fn reserve(&self) -> Instant {
-        let mut next = self.next.lock();
-        let mine = (*next).max(Instant::now());
-        *next = mine + self.interval;
-        mine
+    /// Reserves the earliest free start time.
+    fn reserve_start(&self) -> Instant {
+        let mut next_start = self.next_start.lock();
+        let start = (*next_start).max(Instant::now());
+        *next_start = start + self.interval;
+        start
     }
 }
 
@@ -68,7 +70,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_first_goes_at_once_and_the_rest_at_the_pace() {
+    async fn the_first_request_starts_at_once_and_the_others_at_the_pace() {
         let (slots, start) = (slots(256, 100), Instant::now());
         let mut starts = Vec::new();
         for _ in 0..4 {
@@ -79,7 +81,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_more_requests_are_under_way_than_there_are_slots() {
+    async fn at_most_one_request_per_slot_is_in_flight() {
         let slots = slots(1, 100);
         let held = slots.acquire().await;
         let waited = tokio::time::timeout(Duration::from_secs(60), slots.acquire()).await;
@@ -89,7 +91,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_pause_is_not_made_up_for_by_a_burst() {
+    async fn a_pause_is_not_followed_by_a_burst() {
         let (slots, start) = (slots(256, 100), Instant::now());
         tokio::time::sleep(Duration::from_secs(1)).await;
         for _ in 0..3 {

@@ -1,4 +1,4 @@
-//! Calls for the unit tests of this module.
+//! Pending calls for the unit tests of this module.
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -6,28 +6,32 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::batch::Taken;
-use super::ticket::{Claim, ticket};
+use super::batch::PendingCall;
+use super::completion::{CompletionHandle, completion};
 use crate::customer::{SegmentIdentifyPayload, UserTraits};
 use crate::segment::Call;
 
 thread_local! {
-    /// Claims of callers who stay until the test ends.
-    static PATIENT: RefCell<Vec<Claim>> = const { RefCell::new(Vec::new()) };
+    /// Handles of callers who wait until the test ends.
+    static HANDLES: RefCell<Vec<CompletionHandle>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A call of about `size` bytes more than the smallest, whose caller waits.
-pub(super) fn taken(user_id: &str, message_id: &str, size: usize) -> Taken {
-    let (taken, claim) = claimed(user_id, message_id, size);
-    PATIENT.with_borrow_mut(|patient| patient.push(claim));
-    taken
+/// A call whose traits hold `size` bytes, and whose caller waits.
+pub(super) fn pending_call(user_id: &str, message_id: &str, size: usize) -> PendingCall {
+    let (pending, handle) = pending_call_with_handle(user_id, message_id, size);
+    HANDLES.with_borrow_mut(|handles| handles.push(handle));
+    pending
 }
 
-/// A call and its caller's claim.
-pub(super) fn claimed(user_id: &str, message_id: &str, size: usize) -> (Taken, Claim) {
+/// A call and its caller's handle.
+pub(super) fn pending_call_with_handle(
+    user_id: &str,
+    message_id: &str,
+    size: usize,
+) -> (PendingCall, CompletionHandle) {
     let traits = UserTraits::from_serialize(&serde_json::json!({ "a": "x".repeat(size) })).unwrap();
     let payload = SegmentIdentifyPayload::new(user_id, traits);
     let call = Call::new(&payload, message_id, Timestamp::UNIX_EPOCH).unwrap();
-    let (ticket, claim) = ticket(Instant::now() + Duration::from_secs(10));
-    (Taken { call, ticket }, claim)
+    let (completion, handle) = completion(Instant::now() + Duration::from_secs(10));
+    (PendingCall { call, completion }, handle)
 }

@@ -1,8 +1,8 @@
-//! HTTPS to `/v1/batch`: one attempt, from bytes to [`Answer`].
+//! HTTPS to `/v1/batch`: sends one request and returns its [`SendResult`].
 //!
-//! The client is renewed now and then, because Segment's addresses are not static and a busy connection would pin one for
-//! ever. It never retries and never follows a redirect: both are decided in [`super::retry`] alone. Segment's answers are
-//! read up to a bound and not assumed to be JSON.
+//! The HTTP client is renewed regularly, because Segment's addresses change and a busy connection would keep using the old
+//! one. The client never retries and never follows a redirect: [`super::retry`] alone decides what a result means. Answers
+//! are read up to a bound, and are not assumed to be JSON.
 
 use std::error::Error;
 use std::io::Write;
@@ -17,58 +17,59 @@ use tokio::time::{Instant, timeout_at};
 use url::{Host, Url};
 
 use super::batch::Batch;
-use super::retry::Answer;
+use super::retry::SendResult;
 use crate::config::SegmentSettings;
 
-/// How long a resolved address is used at most.
-const CLIENT_LIFE: Duration = Duration::from_secs(300);
+/// Age at which the client is renewed: the longest time for which a resolved address is used.
+const MAX_CLIENT_AGE: Duration = Duration::from_secs(300);
 
-/// How long an unused connection is kept: less than the minute after which load balancers commonly close them.
-const IDLE: Duration = Duration::from_secs(30);
+/// Time after which an idle connection is closed: less than the minute after which load balancers commonly close it.
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The share of an attempt's time that connecting may take.
-const CONNECT_SHARE: f64 = 0.8;
+/// Share of the request's timeout that connecting may take.
+const CONNECT_TIMEOUT_SHARE: f64 = 0.8;
 
-/// How much of an answer is read, in bytes. Segment's are under a hundred.
-const MAX_ANSWER: usize = 16 * 1024;
+/// How much of an answer's body is read, in bytes. Segment's bodies are under a hundred.
+const MAX_RESPONSE_BYTES: usize = 16 * 1024;
 
-/// Level 1 saves 80 % of the bytes for about 1 us a call; higher ones cost more than they save.
+/// Level 1 saves 80 % of the bytes for about 1 us a call. Higher levels cost more than they save.
 const GZIP_LEVEL: flate2::Compression = flate2::Compression::fast();
 
-/// The way to one endpoint.
+/// Sends requests to one endpoint.
 pub(super) struct Transport {
     settings: SegmentSettings,
     url: Url,
+    /// The client, and when it was created.
     client: Mutex<(Client, Instant)>,
 }
 
 impl Transport {
     /// # Errors
-    /// If there is no TLS to be had, or the endpoint cannot be a base URL.
+    /// If TLS cannot be set up.
     pub(super) fn new(settings: SegmentSettings) -> anyhow::Result<Self> {
-        let client = client(&settings).context("cannot set up HTTPS")?;
+        let client = build_client(&settings).context("cannot set up HTTPS")?;
         let url = batch_url(&settings.endpoint);
         Ok(Self { settings, url, client: Mutex::new((client, Instant::now())) })
     }
 
-    /// Sends a batch once. `retries` is how often its calls were sent before.
-    pub(super) async fn attempt(&self, batch: &Batch, retries: u32) -> Answer {
-        let body = batch.body(&self.settings.write_key, Timestamp::now());
+    /// Sends a batch once. `retry_count` is 0 for the first attempt.
+    pub(super) async fn send_batch(&self, batch: &Batch, retry_count: u32) -> SendResult {
+        let body = batch.request_body(&self.settings.write_key, Timestamp::now());
         let deadline = Instant::now() + self.settings.timeout;
-        let response = match timeout_at(deadline, self.send(body, retries)).await {
+        let response = match timeout_at(deadline, self.post(body, retry_count)).await {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) if error.is_connect() => return Answer::NotSent(cause(&error)),
-            Ok(Err(error)) => return Answer::Lost(cause(&error)),
-            Err(_elapsed) => return Answer::Lost("timeout".to_owned()),
+            Ok(Err(error)) if error.is_connect() => return SendResult::NotSent(root_cause(&error)),
+            Ok(Err(error)) => return SendResult::NoResponse(root_cause(&error)),
+            Err(_elapsed) => return SendResult::NoResponse("timeout".to_owned()),
         };
-        read(response, deadline).await
+        read_response(response, deadline).await
     }
 
-    async fn send(&self, body: Vec<u8>, retries: u32) -> reqwest::Result<Response> {
+    async fn post(&self, body: Vec<u8>, retry_count: u32) -> reqwest::Result<Response> {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if retries > 0 {
-            headers.insert(HeaderName::from_static("x-retry-count"), retries.into());
+        if retry_count > 0 {
+            headers.insert(HeaderName::from_static("x-retry-count"), retry_count.into());
         }
         let body = match self.settings.gzip.then(|| gzip(&body)).flatten() {
             Some(compressed) => {
@@ -77,34 +78,35 @@ impl Transport {
             }
             None => body,
         };
-        let request = self.client().post(self.url.clone()).headers(headers);
+        let request = self.current_client().post(self.url.clone()).headers(headers);
         request.basic_auth(&self.settings.write_key, Some("")).body(body).send().await
     }
 
-    /// The client, a new one if the old one has lived for long enough. Requests under way keep the old one.
-    fn client(&self) -> Client {
+    /// The client, renewed if it is too old. Requests in flight keep the old one.
+    fn current_client(&self) -> Client {
         let mut client = self.client.lock();
-        if client.1.elapsed() <= CLIENT_LIFE {
+        if client.1.elapsed() <= MAX_CLIENT_AGE {
             return client.0.clone();
         }
-        // Whoever sees it first renews it, while the others go on with the old one; a failure is not repeated at once.
+        // The first request that sees the age renews the client; the others use the old one meanwhile. The new time also keeps
+        // a failure from being repeated at once.
         client.1 = Instant::now();
         let old = client.0.clone();
         drop(client);
-        match self::client(&self.settings) {
+        match build_client(&self.settings) {
             Ok(new) => {
                 self.client.lock().0 = new.clone();
                 new
             }
             Err(error) => {
-                tracing::error!(%error, "could not renew the HTTP client; going on with the old one");
+                tracing::error!(%error, "could not renew the HTTP client; the old one stays in use");
                 old
             }
         }
     }
 }
 
-/// Where batches go.
+/// The URL that batches are posted to.
 fn batch_url(endpoint: &Url) -> Url {
     let mut url = endpoint.clone();
     let path = format!("{}/v1/batch", endpoint.path().trim_end_matches('/'));
@@ -112,21 +114,21 @@ fn batch_url(endpoint: &Url) -> Url {
     url
 }
 
-fn client(settings: &SegmentSettings) -> reqwest::Result<Client> {
-    // Whoever set a provider before us is welcome to it.
+fn build_client(settings: &SegmentSettings) -> reqwest::Result<Client> {
+    // This fails if a provider is installed already, which is fine.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let builder = Client::builder();
-    // A proxy is for the way out, and a sandbox on this machine is not out.
+    // A proxy is for connections that leave this machine. A sandbox on this machine is reached directly.
     let builder = if is_loopback(&settings.endpoint) { builder.no_proxy() } else { builder };
     builder
         .user_agent(concat!("segment-relay/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
         .retry(reqwest::retry::never())
-        // One connection a slot: a reset hurts one batch, and no batch waits behind another's bytes.
+        // One connection per slot: a reset affects one batch, and no batch waits for another one's bytes.
         .http1_only()
-        // Earlier than the whole attempt's end: a call that never left is then known never to have left.
-        .connect_timeout(settings.timeout.mul_f64(CONNECT_SHARE))
-        .pool_idle_timeout(IDLE)
+        // Shorter than the request's timeout, so that a failed connection is known as a request that was not sent.
+        .connect_timeout(settings.timeout.mul_f64(CONNECT_TIMEOUT_SHARE))
+        .pool_idle_timeout(POOL_IDLE_TIMEOUT)
         .pool_max_idle_per_host(settings.max_concurrency.get())
         .build()
 }
@@ -140,38 +142,38 @@ fn is_loopback(endpoint: &Url) -> bool {
     }
 }
 
-/// The answer with its body's first bytes. If they break off, a failure is still that failure; but a 2xx might have gone on
-/// to say that it was none.
-async fn read(mut response: Response, deadline: Instant) -> Answer {
+/// Reads the answer and the beginning of its body. If the body breaks off, the status of a failure still counts. A 2xx does
+/// not, because the rest of its body might have reported a failure.
+async fn read_response(mut response: Response, deadline: Instant) -> SendResult {
     let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let status = response.status();
     let mut body = Vec::new();
-    let is_whole = loop {
+    let is_complete = loop {
         match timeout_at(deadline, response.chunk()).await {
             Ok(Ok(Some(chunk))) => body.extend_from_slice(&chunk),
             Ok(Ok(None)) => break true,
             Ok(Err(_)) | Err(_) => break false,
         }
-        if body.len() >= MAX_ANSWER {
+        if body.len() >= MAX_RESPONSE_BYTES {
             break true;
         }
     };
-    if status.is_success() && !is_whole {
-        return Answer::Lost("the answer broke off".to_owned());
+    if status.is_success() && !is_complete {
+        return SendResult::NoResponse("the answer broke off".to_owned());
     }
-    body.truncate(MAX_ANSWER);
-    Answer::Status { status: status.as_u16(), retry_after, body }
+    body.truncate(MAX_RESPONSE_BYTES);
+    SendResult::Response { status: status.as_u16(), retry_after, body }
 }
 
 fn gzip(body: &[u8]) -> Option<Vec<u8>> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::with_capacity(body.len() / 4), GZIP_LEVEL);
-    // Writing into memory cannot fail; if it did, the request goes uncompressed.
+    // Writing into memory cannot fail. If it did, the request would be sent uncompressed.
     encoder.write_all(body).ok()?;
     encoder.finish().ok()
 }
 
-/// The innermost reason, without the URL that every layer above repeats.
-fn cause(error: &reqwest::Error) -> String {
+/// The innermost cause, without the URL that the outer errors repeat.
+fn root_cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn Error = error;
     while let Some(source) = cause.source() {
         cause = source;

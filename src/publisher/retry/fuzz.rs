@@ -1,18 +1,18 @@
-//! Fuzz target `answers`: any answer of Segment, or of something in its place.
+//! Fuzz target `answers`: any answer of Segment, or of another server in its place.
 //!
-//! An input is a line with a status and a `Retry-After`, then the body. hyper reads the bytes from the network, so they are
-//! not part of this target.
+//! An input is a line with a status and a `Retry-After`, then the body. The bytes on the network are parsed by hyper, which
+//! is not fuzzed here.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use reqwest::header::HeaderValue;
 use serde_json::Value;
 
-use super::{Answer, MAX_RETRY_AFTER, Verdict, a_pause, judge};
+use super::{MAX_RETRY_AFTER, ResponseClass, SendResult, classify, usable_retry_after};
 use crate::fuzz::hold;
 use crate::segment::SegmentError;
 
-/// Segment's words are at most 500 characters; the rest is an upper limit for our own before them.
+/// Upper bound of a message in characters: 500 of Segment's own, and the relay's words before them.
 const MAX_MESSAGE: usize = 600;
 
 const TOKENS: &[&str] = &[
@@ -65,13 +65,13 @@ const TOKENS: &[&str] = &[
     "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[",
 ];
 
-/// 2026: the tokens have dates before and after it.
+/// A time in 2026, so that the dates of the tokens are before and after it.
 fn now() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(1_767_225_600)
 }
 
-/// The answer, with `Retry-After` as the transport reads it.
-fn answer(input: &[u8]) -> (u16, Answer) {
+/// The answer of an input, with `Retry-After` as the transport reads it.
+fn response(input: &[u8]) -> (u16, SendResult) {
     let mut parts = input.splitn(2, |byte| *byte == b'\n');
     let head = parts.next().unwrap_or_default();
     let mut head = head.splitn(2, |byte| *byte == b' ');
@@ -79,17 +79,17 @@ fn answer(input: &[u8]) -> (u16, Answer) {
     let status = status.filter(|status| (100..1000).contains(status)).unwrap_or(200);
     let retry_after = head.next().and_then(|bytes| HeaderValue::from_bytes(bytes).ok());
     let retry_after = retry_after.and_then(|value| value.to_str().ok().map(str::to_owned));
-    (status, Answer::Status { status, retry_after, body: parts.next().unwrap_or_default().to_vec() })
+    (status, SendResult::Response { status, retry_after, body: parts.next().unwrap_or_default().to_vec() })
 }
 
-fn body(answer: &Answer) -> &[u8] {
-    match answer {
-        Answer::Status { body, .. } => body,
-        Answer::NotSent(_) | Answer::Lost(_) => unreachable!("it is an answer"),
+fn body(result: &SendResult) -> &[u8] {
+    match result {
+        SendResult::Response { body, .. } => body,
+        SendResult::NotSent(_) | SendResult::NoResponse(_) => unreachable!("the input is an answer"),
     }
 }
 
-/// Whether a body says that the call failed, or might say so if it is cut.
+/// Whether a body says that the request failed, or is cut off where it may have said so.
 fn says_failure(body: &[u8]) -> bool {
     match serde_json::from_slice::<Value>(body) {
         Ok(json) => json.get("success") == Some(&Value::Bool(false)),
@@ -100,56 +100,56 @@ fn says_failure(body: &[u8]) -> bool {
     }
 }
 
-fn assert_readable(why: &SegmentError) {
-    assert!(!why.message.is_empty() && why.message.chars().count() <= MAX_MESSAGE, "{}", why.message.len());
-    assert!(!why.message.chars().any(char::is_control), "{:?}", why.message);
+fn assert_readable(error: &SegmentError) {
+    assert!(!error.message.is_empty() && error.message.chars().count() <= MAX_MESSAGE, "{}", error.message.len());
+    assert!(!error.message.chars().any(char::is_control), "{:?}", error.message);
 }
 
 fn assert_bounded(pause: Option<Duration>) {
     assert!(pause.is_none_or(|pause| pause <= MAX_RETRY_AFTER), "{pause:?}");
-    assert!(a_pause(pause).is_none_or(|pause| pause >= Duration::from_millis(500)), "{pause:?}");
+    assert!(usable_retry_after(pause).is_none_or(|pause| pause >= Duration::from_millis(500)), "{pause:?}");
 }
 
 #[test]
-fn no_failure_counts_as_a_success_and_every_pause_and_message_has_a_limit() {
+fn no_failure_is_classified_as_accepted_and_pauses_and_messages_are_bounded() {
     hold("answers", TOKENS, |input| {
-        let (status, answer) = answer(input);
-        let verdict = judge(&answer, now());
-        assert_eq!(verdict, judge(&answer, now()));
+        let (status, result) = response(input);
+        let class = classify(&result, now());
+        assert_eq!(class, classify(&result, now()));
         let is_2xx = (200..300).contains(&status);
-        match &verdict {
-            Verdict::Accepted => {
-                assert!(is_2xx && !says_failure(body(&answer)), "{status}");
+        match &class {
+            ResponseClass::Accepted => {
+                assert!(is_2xx && !says_failure(body(&result)), "{status}");
                 return;
             }
-            Verdict::Refused { why, status: said } => {
-                assert_eq!(*said, status);
-                assert!(!is_2xx || says_failure(body(&answer)), "{status} was refused");
-                assert_readable(why);
+            ResponseClass::Refused { error, status: reported } => {
+                assert_eq!(*reported, status);
+                assert!(!is_2xx || says_failure(body(&result)), "{status} was refused");
+                assert_readable(error);
             }
-            Verdict::Passing { why, retry_after, unknown } => {
-                assert!(!unknown && !is_2xx, "{status}");
+            ResponseClass::Retryable { error, retry_after, outcome_unknown } => {
+                assert!(!outcome_unknown && !is_2xx, "{status}");
                 assert_bounded(*retry_after);
-                assert_readable(why);
+                assert_readable(error);
             }
-            Verdict::RateLimited { why, retry_after } => {
+            ResponseClass::RateLimited { error, retry_after } => {
                 assert_eq!(status, 429);
                 assert_bounded(*retry_after);
-                assert_readable(why);
+                assert_readable(error);
             }
-            Verdict::Exhausted { why, pause } => {
+            ResponseClass::RetriesExhausted { error, pause } => {
                 assert_eq!(status, 422);
                 assert_bounded(Some(*pause));
                 assert!(*pause >= Duration::from_millis(500), "{pause:?}");
-                assert_readable(why);
+                assert_readable(error);
             }
-            Verdict::AboutUs(why) => {
+            ResponseClass::ConfigurationError(error) => {
                 assert!(!is_2xx && !matches!(status, 400 | 413 | 422 | 429 | 500 | 503), "{status}");
-                assert_readable(why);
+                assert_readable(error);
             }
         }
-        // A verdict may be logged, Segment's words may not.
-        let words = String::from_utf8_lossy(body(&answer));
-        assert!(!words.contains("canary") || !format!("{verdict:?}").contains("canary"));
+        // A class may be logged, so its `Debug` must not show Segment's message.
+        let text = String::from_utf8_lossy(body(&result));
+        assert!(!text.contains("canary") || !format!("{class:?}").contains("canary"));
     });
 }

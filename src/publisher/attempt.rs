@@ -1,0 +1,70 @@
+//! A batch with the history of its attempts, and how it is split. Pure.
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::batch::{Batch, BatchSplit};
+
+/// A batch that is being sent, with its history.
+pub(super) struct BatchAttempt {
+    pub(super) batch: Batch,
+    /// Number of retries, as Segment is told.
+    pub(super) retry_count: u32,
+    /// Number of requests that held these calls.
+    pub(super) attempts: u32,
+    /// Consecutive failures.
+    pub(super) failures: u32,
+    /// Number of requests that Segment had accepted when this batch began to fail.
+    pub(super) accepted_before: u64,
+    /// Whether the batch was split although nothing else was accepted meanwhile.
+    pub(super) was_split_without_evidence: bool,
+    /// Earliest time of the next attempt.
+    pub(super) not_before: Instant,
+    /// Whether the end of an outage shortens the pause. False if Segment named the time.
+    pub(super) resumes_on_recovery: bool,
+    /// Whether the end of an outage shortened the last pause.
+    pub(super) was_resumed_early: bool,
+    /// Reports the end of every outage, also one that ends during an attempt.
+    pub(super) recoveries: watch::Receiver<()>,
+}
+
+/// The two halves of a split batch.
+pub(super) struct SplitBatch {
+    pub(super) left: BatchAttempt,
+    pub(super) right: BatchAttempt,
+    /// Whether both hold the same user's calls. Then the left half must be settled before the right half is sent.
+    pub(super) in_order: bool,
+}
+
+impl BatchAttempt {
+    /// A batch that was never sent.
+    pub(super) fn new(batch: Batch, recoveries: watch::Receiver<()>) -> Self {
+        Self {
+            batch,
+            retry_count: 0,
+            attempts: 0,
+            failures: 0,
+            accepted_before: 0,
+            was_split_without_evidence: false,
+            not_before: Instant::now(),
+            resumes_on_recovery: false,
+            was_resumed_early: false,
+            recoveries,
+        }
+    }
+
+    /// Two halves, each with the history of the whole.
+    ///
+    /// # Errors
+    /// Gives the batch back if it holds a single call.
+    pub(super) fn split(self) -> Result<SplitBatch, Self> {
+        let Self { batch, .. } = self;
+        let with_history = |batch| Self { batch, recoveries: self.recoveries.clone(), ..self };
+        let (left, right, in_order) = match batch.split() {
+            Ok(BatchSplit::SameUser(left, right)) => (left, right, true),
+            Ok(BatchSplit::DifferentUsers(left, right)) => (left, right, false),
+            Err(single) => return Err(with_history(single)),
+        };
+        Ok(SplitBatch { left: with_history(left), right: with_history(right), in_order })
+    }
+}

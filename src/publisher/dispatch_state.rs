@@ -1,0 +1,171 @@
+//! The state that the dispatch loop and all batches share: queue, gate, slots, transport and counters.
+//!
+//! Methods here start no task, and none but [`DispatchState::wait_until_ready`] waits.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use super::batch::PendingCall;
+use super::gate::Gate;
+use super::queue::{NextBatch, Queue};
+use super::slots::Slots;
+use super::transport::Transport;
+use crate::config::SegmentSettings;
+use crate::metrics::Metrics;
+use crate::segment::{ErrorCode, MIN_RETRY_AFTER, SegmentError};
+use crate::supervisor::Supervisor;
+
+/// Consecutive failed requests that count as an outage. Fewer failures may be the fault of one call. Only the end of an
+/// outage is reported to the batches that pause.
+const FAILURES_OF_AN_OUTAGE: u32 = 3;
+
+pub(super) struct DispatchState {
+    queue: Mutex<Queue>,
+    /// Notified when a call may have become ready to be sent.
+    ready: Notify,
+    pub(super) gate: Arc<Gate>,
+    pub(super) slots: Slots,
+    pub(super) transport: Transport,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) supervisor: Supervisor,
+    /// Number of requests that Segment accepted. Shows whether other requests succeed while one fails.
+    accepted: AtomicU64,
+    /// Number of requests that failed since the last accepted one.
+    failed_since: AtomicU32,
+    /// Reports the end of every outage.
+    recovery: watch::Sender<()>,
+}
+
+impl DispatchState {
+    /// # Errors
+    /// If HTTPS cannot be set up.
+    pub(super) fn new(
+        settings: SegmentSettings,
+        metrics: Arc<Metrics>,
+        supervisor: &Supervisor,
+    ) -> anyhow::Result<Arc<Self>> {
+        let gate = Gate::new();
+        let slots = Slots::new(settings.max_concurrency, settings.max_requests_per_second, gate.clone());
+        Ok(Arc::new(Self {
+            queue: Mutex::default(),
+            ready: Notify::new(),
+            gate,
+            slots,
+            transport: Transport::new(settings)?,
+            metrics,
+            supervisor: supervisor.clone(),
+            accepted: AtomicU64::new(0),
+            failed_since: AtomicU32::new(0),
+            recovery: watch::Sender::new(()),
+        }))
+    }
+
+    /// Adds a call to the queue.
+    ///
+    /// # Errors
+    /// If there is no room, or the gate opens only after the call's deadline.
+    pub(super) fn enqueue(&self, pending: PendingCall) -> Result<(), SegmentError> {
+        let deadline = pending.completion.deadline();
+        if let Some(error) = deadline.and_then(|deadline| self.gate.error_before(deadline)) {
+            return Err(error);
+        }
+        let is_stored = pending.completion.is_stored();
+        self.queue.lock().push(pending).map_err(|_pending| {
+            SegmentError::new(ErrorCode::Overloaded, "too many calls wait for Segment; this one was not sent")
+                .retry_after(MIN_RETRY_AFTER)
+        })?;
+        self.ready.notify_one();
+        if is_stored && self.supervisor.is_draining() {
+            self.drop_stored();
+        }
+        Ok(())
+    }
+
+    /// Waits until a call in the queue can be sent.
+    pub(super) async fn wait_until_ready(&self) {
+        while !self.queue.lock().is_ready() {
+            self.ready.notified().await;
+        }
+    }
+
+    /// Takes the next batch from the queue.
+    pub(super) fn take_batch(&self) -> NextBatch {
+        self.queue.lock().take_batch()
+    }
+
+    /// Drops all waiting calls.
+    pub(super) fn drop_queue(&self) {
+        drop(std::mem::take(&mut *self.queue.lock()));
+    }
+
+    /// Drops the waiting calls that are stored. They stay in the outbox for the next start.
+    pub(super) fn drop_stored(&self) {
+        drop(self.queue.lock().extract_if(|pending| pending.completion.is_stored()));
+    }
+
+    /// Settles calls that were in a request. Their users' next calls can be sent.
+    pub(super) fn mark_settled<'a>(&self, calls: impl Iterator<Item = &'a PendingCall>) {
+        let mut queue = self.queue.lock();
+        queue.mark_settled(calls);
+        let is_ready = queue.is_ready();
+        drop(queue);
+        if is_ready {
+            self.ready.notify_one();
+        }
+    }
+
+    /// Gives up the waiting calls whose deadline is not after `until`, the time at which the gate opens.
+    pub(super) fn give_up_expiring(&self, until: Instant, error: &SegmentError) {
+        let expiring = self.queue.lock().extract_if(|pending| pending.completion.expires_by(until));
+        self.report_failure(expiring, error);
+    }
+
+    /// Counts calls that are given up and tells each caller `error`, or that the outcome is unknown.
+    pub(super) fn report_failure(&self, calls: Vec<PendingCall>, error: &SegmentError) {
+        for mut pending in calls {
+            let is_unknown = pending.completion.is_unknown();
+            if is_unknown { &self.metrics.calls_unknown } else { &self.metrics.calls_failed }.inc();
+            pending.completion.give_up(error);
+        }
+    }
+
+    /// Counts an accepted request. If it ends an outage, the batches that pause are told.
+    pub(super) fn count_accepted(&self) {
+        self.accepted.fetch_add(1, Ordering::Relaxed);
+        if self.failed_since.swap(0, Ordering::Relaxed) >= FAILURES_OF_AN_OUTAGE {
+            tracing::info!("requests to Segment succeed again");
+            self.recovery.send_replace(());
+        }
+    }
+
+    /// Counts a request that failed and can be retried.
+    pub(super) fn count_failed(&self, error: &SegmentError) {
+        if self.failed_since.fetch_add(1, Ordering::Relaxed) + 1 == FAILURES_OF_AN_OUTAGE {
+            tracing::warn!(code = error.code.as_str(), "requests to Segment fail; they are retried");
+        }
+    }
+
+    /// Number of requests that failed since the last accepted one.
+    pub(super) fn failed_in_a_row(&self) -> u32 {
+        self.failed_since.load(Ordering::Relaxed)
+    }
+
+    /// Reports the end of every outage.
+    pub(super) fn recoveries(&self) -> watch::Receiver<()> {
+        self.recovery.subscribe()
+    }
+
+    /// Number of accepted requests.
+    pub(super) fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Number of waiting calls.
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.lock().len()
+    }
+}
