@@ -154,7 +154,7 @@ impl Faults {
 }
 
 fn latency(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
+    match text.parse().and_then(|latency: jiff::SignedDuration| Duration::try_from(latency)) {
         Ok(latency) if latency <= MAX_LATENCY => Ok(latency),
         Ok(_) => Err("latency must be at most 1h".to_owned()),
         Err(error) => Err(format!("latency must be a duration such as \"50ms\": {error}")),

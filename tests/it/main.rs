@@ -11,6 +11,7 @@ mod commands;
 mod crash;
 mod dead_letters;
 mod disk;
+mod documented_settings;
 mod examples;
 mod gate;
 mod hostile;

@@ -118,13 +118,3 @@ fn every_file_says_what_it_is_for() {
         }
     }
 }
-
-#[test]
-fn every_setting_is_in_the_environment_file() {
-    let checks = fs::read_to_string(root().join("src/config/checks.rs")).unwrap();
-    let list = checks.split("const SETTINGS").nth(1).unwrap().split("];").next().unwrap();
-    let file = fs::read_to_string(root().join("config/relay.env")).unwrap();
-    for setting in list.split('"').filter(|part| part.contains('_')) {
-        assert!(file.contains(&format!("{setting}=")), "{setting} is missing in config/relay.env");
-    }
-}

@@ -1,0 +1,99 @@
+//! The environment variables of the relay, and the problems found while they are read.
+
+use std::fmt::Display;
+
+use super::problems::Problems;
+use super::setting::{DefaultValue, Setting};
+use super::table::{SETTINGS, UNSUPPORTED};
+
+/// How similar a setting must be to an unknown name to be suggested, from 0 to 1.
+const MIN_SIMILARITY: f64 = 0.75;
+
+/// The prefixes of the variables that Kubernetes makes for a Service named `relay`: `RELAY_PORT`, `RELAY_SERVICE_HOST` ...
+const KUBERNETES_RELAY_PREFIXES: [&str; 2] = ["RELAY_PORT", "RELAY_SERVICE_"];
+
+/// Parts of the variables that Kubernetes makes for a Service of any other name, such as `segment-relay` or
+/// `relay-postgres`. No setting of the relay contains one.
+const KUBERNETES_PARTS: [&str; 3] = ["_SERVICE_HOST", "_SERVICE_PORT", "_PORT_"];
+
+/// The end of another variable of such a Service.
+const KUBERNETES_SUFFIX: &str = "_PORT";
+
+/// The variables meant for the relay that are not empty. All problems are collected, so that they are reported together.
+pub(super) struct Environment {
+    variables: Vec<(String, String)>,
+    problems: Problems,
+}
+
+impl Environment {
+    pub(super) fn new(variables: impl Iterator<Item = (String, String)>) -> Self {
+        let mut variables: Vec<_> = variables.filter(|(name, value)| is_ours(name) && !value.is_empty()).collect();
+        // The order of an environment varies. The order of the problems does not.
+        variables.sort();
+        Self { variables, problems: Problems::default() }
+    }
+
+    /// Notes the names that are no setting.
+    pub(super) fn check_names(&mut self) {
+        for (name, _) in &self.variables {
+            if *name != name.to_uppercase() {
+                self.problems.add(name, "no such setting; settings are in capital letters");
+            } else if UNSUPPORTED.contains(&name.as_str()) {
+                self.problems.add(name, "this version does not have that yet");
+            } else if SETTINGS.iter().all(|setting| setting.name != name) {
+                let known = SETTINGS.iter().map(|setting| setting.name);
+                let scored = known.map(|known| (strsim::normalized_damerau_levenshtein(name, known), known));
+                match scored.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score >= MIN_SIMILARITY) {
+                    Some((_, known)) => {
+                        self.problems.add(name, format_args!("no such setting; is it {known}?"));
+                    }
+                    None => self.problems.add(name, "no such setting"),
+                }
+            }
+        }
+    }
+
+    pub(super) fn is_set<T>(&self, setting: &Setting<T>) -> bool {
+        self.values(setting).next().is_some()
+    }
+
+    /// The value of a setting, or its default. `None` if there is neither, or if there is a problem, which is noted.
+    pub(super) fn read<T>(&mut self, setting: &Setting<T>) -> Option<T> {
+        let values: Vec<&str> = self.values(setting).collect();
+        let result = match (values.as_slice(), setting.declaration.default) {
+            ([text], _) => (setting.check)(text),
+            ([], DefaultValue::Value(text)) => (setting.check)(text),
+            ([], DefaultValue::Required) => Err(format!("required. {}", setting.declaration.meaning)),
+            ([], DefaultValue::Unset) => return None,
+            _ => Err("set more than once".to_owned()),
+        };
+        result.map_err(|problem| self.add_problem(setting, problem)).ok()
+    }
+
+    /// Notes a problem of a setting.
+    pub(super) fn add_problem<T>(&mut self, setting: &Setting<T>, problem: impl Display) {
+        self.problems.add(setting.declaration.name, problem);
+    }
+
+    /// The value, if there was no problem. A missing value must have a problem that says why.
+    pub(super) fn finish<T>(self, value: Option<T>) -> Result<T, Problems> {
+        value.filter(|_| self.problems.lines().is_empty()).ok_or(self.problems)
+    }
+
+    fn values<T>(&self, setting: &Setting<T>) -> impl Iterator<Item = &str> {
+        let name = setting.declaration.name;
+        self.variables.iter().filter(move |(set, _)| set == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// Whether a variable is meant for the relay. Its prefix may be in any case, but `PORT` must be in capitals, because that
+/// name is common.
+fn is_ours(name: &str) -> bool {
+    let is_port = name == "PORT";
+    let name = &*name.to_ascii_uppercase();
+    let has_prefix = name.starts_with("RELAY_") || name.starts_with("SEGMENT_");
+    let is_kubernetes = KUBERNETES_RELAY_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        || KUBERNETES_PARTS.iter().any(|part| name.contains(part))
+        || name.ends_with(KUBERNETES_SUFFIX);
+    has_prefix && !is_kubernetes || is_port || UNSUPPORTED.contains(&name)
+}

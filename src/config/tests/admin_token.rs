@@ -1,0 +1,18 @@
+//! Tests of RELAY_ADMIN_TOKEN.
+
+use super::read::{KEY, problem, settings};
+
+#[test]
+fn the_token_is_read_and_never_shown() {
+    assert!(settings(&[KEY]).unwrap().admin_token.is_none());
+    let settings = settings(&[KEY, ("RELAY_ADMIN_TOKEN", "s3cret,+/=~")]).unwrap();
+    assert_eq!(settings.admin_token.as_ref().unwrap().reveal(), "s3cret,+/=~");
+    assert!(!format!("{settings:?}").contains("s3cret"));
+}
+
+#[test]
+fn a_token_that_a_header_cannot_carry_is_refused_and_never_shown() {
+    for wrong in ["s3cret token", " s3cret", "s3cret\n", "s3crét", &"s3cret".repeat(200)] {
+        assert!(!problem("RELAY_ADMIN_TOKEN", wrong).contains("s3cr"));
+    }
+}

@@ -1,0 +1,159 @@
+//! Tests of names, defaults and values of the environment.
+
+use std::time::Duration;
+
+use super::read::{KEY, problem, settings};
+use crate::config::LogFormat;
+use crate::config::table::UNSUPPORTED;
+
+#[test]
+fn only_the_write_key_is_required_and_every_other_setting_has_its_default() {
+    let settings = settings(&[KEY]).unwrap();
+    assert_eq!(settings.segment.endpoint.as_str(), "https://api.segment.io/");
+    assert_eq!(settings.segment.timeout, Duration::from_secs(5));
+    assert_eq!(settings.segment.max_requests_per_second.get(), 900);
+    assert_eq!(settings.segment.max_concurrency.get(), 256);
+    assert!(!settings.segment.gzip);
+    assert_eq!(settings.listen.to_string(), "0.0.0.0:8080");
+    assert_eq!(settings.request_timeout, Duration::from_secs(10));
+    assert_eq!(settings.max_in_flight, 2048);
+    assert_eq!(settings.shutdown_delay, Duration::from_secs(1));
+    assert_eq!(settings.shutdown_grace, Duration::from_secs(25));
+    assert_eq!((settings.logs.filter.as_str(), settings.logs.format), ("info", None));
+}
+
+#[test]
+fn every_setting_is_read() {
+    let settings = settings(&[
+        KEY,
+        ("SEGMENT_ENDPOINT", "https://events.eu1.segmentapis.com"),
+        ("SEGMENT_TIMEOUT", "250ms"),
+        ("SEGMENT_MAX_REQUESTS_PER_SECOND", "10"),
+        ("SEGMENT_MAX_CONCURRENCY", "2"),
+        ("SEGMENT_GZIP", "true"),
+        ("RELAY_LISTEN", "[::1]:9000"),
+        ("RELAY_REQUEST_TIMEOUT", "2m"),
+        ("RELAY_MAX_IN_FLIGHT", "7"),
+        ("RELAY_SHUTDOWN_DELAY", "0s"),
+        ("RELAY_SHUTDOWN_GRACE", "5s"),
+        ("RELAY_LOG", "segment_relay=debug"),
+        ("RELAY_LOG_FORMAT", "text"),
+        ("RELAY_AUTH", "none"),
+    ])
+    .unwrap();
+    assert_eq!(settings.segment.endpoint.host_str(), Some("events.eu1.segmentapis.com"));
+    assert_eq!(settings.segment.timeout, Duration::from_millis(250));
+    assert_eq!(settings.segment.max_requests_per_second.get(), 10);
+    assert_eq!(settings.segment.max_concurrency.get(), 2);
+    assert!(settings.segment.gzip);
+    assert_eq!(settings.listen.to_string(), "[::1]:9000");
+    assert_eq!(settings.request_timeout, Duration::from_secs(120));
+    assert_eq!(settings.max_in_flight, 7);
+    assert_eq!(settings.shutdown_delay, Duration::ZERO);
+    assert_eq!(settings.logs.format, Some(LogFormat::Text));
+}
+
+#[test]
+fn port_is_used_unless_relay_listen_is_set() {
+    assert_eq!(settings(&[KEY, ("PORT", "5000")]).unwrap().listen.to_string(), "0.0.0.0:5000");
+    let both = settings(&[KEY, ("PORT", "5000"), ("RELAY_LISTEN", "127.0.0.1:1")]).unwrap();
+    assert_eq!(both.listen.to_string(), "127.0.0.1:1");
+}
+
+#[test]
+fn all_problems_are_reported_together_and_none_shows_a_secret() {
+    let problems = settings(&[
+        ("SEGMENT_WRITE_KEY", "secret with space"),
+        ("SEGMENT_ENDPOINT", "https://user:secret@example.com"),
+        ("SEGMENT_TIMEOUT", "5"),
+        ("RELAY_MAX_INFLIGHT", "10"),
+    ])
+    .unwrap_err();
+    assert_eq!(problems.len(), 4, "{problems:?}");
+    assert!(!problems.concat().contains("secret"), "{problems:?}");
+}
+
+#[test]
+fn a_missing_or_empty_write_key_is_reported() {
+    for variables in [&[][..], &[("SEGMENT_WRITE_KEY", "")]] {
+        let problems = settings(variables).unwrap_err();
+        assert!(problems[0].starts_with("SEGMENT_WRITE_KEY: required"), "{problems:?}");
+    }
+}
+
+#[test]
+fn a_misspelt_setting_is_refused_with_a_suggestion() {
+    assert!(problem("SEGMENT_WRITEKEY", "x").ends_with("is it SEGMENT_WRITE_KEY?"));
+    assert!(problem("RELAY_REQUEST_TIMEOUTS", "1s").ends_with("is it RELAY_REQUEST_TIMEOUT?"));
+    assert_eq!(problem("RELAY_ZZZ", "1"), "RELAY_ZZZ: no such setting");
+}
+
+#[test]
+fn variables_made_by_kubernetes_are_ignored() {
+    let kubernetes = [
+        "RELAY_PORT",
+        "RELAY_PORT_8080_TCP_ADDR",
+        "RELAY_SERVICE_HOST",
+        "SEGMENT_RELAY_SERVICE_PORT",
+        "SEGMENT_RELAY_PORT",
+        "RELAY_POSTGRES_PORT_5432_TCP_PROTO",
+    ];
+    let mut variables = vec![KEY];
+    variables.extend(kubernetes.map(|name| (name, "tcp://10.0.0.1:8080")));
+    settings(&variables).unwrap();
+}
+
+#[test]
+fn a_setting_of_an_unsupported_feature_is_refused() {
+    for name in UNSUPPORTED {
+        assert!(problem(name, "x").contains("does not have that yet"));
+    }
+}
+
+#[test]
+fn wrong_values_are_refused() {
+    for (name, value) in [
+        ("SEGMENT_ENDPOINT", "api.segment.io"),
+        ("SEGMENT_ENDPOINT", "ftp://api.segment.io"),
+        ("SEGMENT_ENDPOINT", "https://api.segment.io/?a=b"),
+        ("SEGMENT_TIMEOUT", "0s"),
+        ("SEGMENT_TIMEOUT", "25h"),
+        ("SEGMENT_TIMEOUT", "-1s"),
+        ("SEGMENT_MAX_REQUESTS_PER_SECOND", "0"),
+        ("SEGMENT_MAX_REQUESTS_PER_SECOND", "1.5"),
+        ("SEGMENT_MAX_CONCURRENCY", "10001"),
+        ("SEGMENT_GZIP", "yes"),
+        ("PORT", "70000"),
+        ("RELAY_LISTEN", "8080"),
+        ("RELAY_MAX_IN_FLIGHT", "0"),
+        ("RELAY_SHUTDOWN_GRACE", "soon"),
+        ("RELAY_LOG", "segment_relay=loud"),
+        ("RELAY_LOG", "warning"),
+        ("RELAY_LOG", "segment_relay=debug,inf"),
+        ("RELAY_LOG_FORMAT", "xml"),
+        ("RELAY_AUTH", "magic"),
+    ] {
+        problem(name, value);
+    }
+}
+
+#[test]
+fn a_setting_that_is_not_in_capitals_is_refused() {
+    let problems = settings(&[KEY, ("SEGMENT_Write_Key", "another-secret")]).unwrap_err();
+    assert_eq!(problems, ["SEGMENT_Write_Key: no such setting; settings are in capital letters"]);
+    let problems = settings(&[KEY, ("relay_auth", "bearer")]).unwrap_err();
+    assert_eq!(problems, ["relay_auth: no such setting; settings are in capital letters"]);
+    settings(&[KEY, ("port", "nobody's")]).unwrap();
+}
+
+#[test]
+fn misspelt_names_and_wrong_values_are_reported_together() {
+    let problems = settings(&[("RELAY_ZZZ", "1"), ("relay_auth", "bearer"), ("SEGMENT_GZIP", "yes")]).unwrap_err();
+    assert_eq!(problems.len(), 4, "{problems:?}");
+}
+
+#[test]
+fn a_setting_that_is_set_twice_is_refused() {
+    let problems = settings(&[KEY, ("RELAY_LOG", "info"), ("RELAY_LOG", "warn")]).unwrap_err();
+    assert_eq!(problems, ["RELAY_LOG: set more than once"]);
+}
