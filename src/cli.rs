@@ -1,27 +1,28 @@
 //! The command line: `segment-relay [serve|dev|sandbox|check|healthcheck|dead-letters]`.
 //!
-//! Exit codes: 0 all is well, 1 something failed, 2 the settings or the arguments are wrong.
+//! Exit codes: 0 for success, 1 for a failure, 2 for wrong settings or arguments.
 
+mod address;
 mod check;
 mod dead_letters;
 mod dev;
 mod healthcheck;
+mod runtime;
 mod sandbox;
 mod serve;
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{self, Problems, Settings};
+use crate::config::Problems;
 
-/// What the settings or arguments being wrong ends with, as clap does for the latter.
+/// The exit code of wrong settings. clap has the same for wrong arguments.
 const EXIT_USAGE: u8 = 2;
 
-/// Takes customers from webhooks, passes them to Segment, and answers with the truth about what happened.
+/// Receives customers from webhooks, sends them to Segment, and answers with the real outcome.
 ///
-/// Settings come from the environment (SEGMENT_WRITE_KEY is the one that must be there); config/relay.env lists them all.
+/// Settings come from the environment. SEGMENT_WRITE_KEY is required. config/relay.env lists all settings.
 #[derive(Parser)]
 #[command(name = "segment-relay", version)]
 struct Arguments {
@@ -31,21 +32,21 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// The service (the default)
+    /// Run the service (the default)
     Serve,
-    /// Everything on one machine without an account: the relay on 8080, a local stand-in for Segment on 8090
+    /// Run everything on one machine without an account: the relay on 8080, a sandbox that replaces Segment on 8090
     Dev(dev::Arguments),
-    /// The local stand-in for Segment's API alone, with faults on demand
+    /// Run only the sandbox that replaces Segment's API, with faults on demand
     Sandbox(sandbox::Arguments),
-    /// Is this configuration right, can Segment be reached?
+    /// Check the settings and whether Segment can be reached
     Check,
-    /// Exit 0 if the local service is healthy (for containers without curl)
+    /// Exit with 0 if the local service is healthy (for containers without curl)
     Healthcheck(healthcheck::Arguments),
-    /// The calls that Segment refused: see them, send them again, delete them (needs RELAY_ADMIN_TOKEN)
+    /// List the calls that Segment refused, send them again or delete them (needs RELAY_ADMIN_TOKEN)
     DeadLetters(dead_letters::Arguments),
 }
 
-/// Runs the command line of this process.
+/// Runs the command of this process's arguments.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.command.unwrap_or(Command::Serve) {
@@ -67,20 +68,4 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// The settings of the environment, or every problem with them.
-fn settings() -> anyhow::Result<Settings> {
-    Ok(config::from_environment()?)
-}
-
-/// An address to connect to, for one that is listened on.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
-    if address.ip().is_unspecified() {
-        address.set_ip(match address {
-            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-        });
-    }
-    address
 }

@@ -1,8 +1,8 @@
-//! Logs: JSON lines, or text on a terminal, written aside so that a reader who is slow never stops the service.
+//! Logs: JSON lines, or text on a terminal. A thread of its own writes them, so that a slow reader never stops the service.
 //!
-//! What may be in a line is the callers' business: never a trait, a user id, a secret or Segment's words. A panic is logged
-//! with its place and not its message, which might hold any of these. Dependencies say no more than `info`, whatever the
-//! filter asks for: below that h2 writes down what callers sent, and nobody promises what others will.
+//! The code that logs a line must keep traits, user ids, secrets and Segment's messages out of it. A panic is logged with its
+//! place but without its message, which might hold any of these. Dependencies log at `info` at most, whatever the filter
+//! says: below that level h2 logs what callers sent, and other dependencies may do so too.
 
 use std::io::IsTerminal;
 
@@ -16,10 +16,10 @@ use tracing_subscriber::{EnvFilter, fmt, registry};
 
 use crate::config::{LogFormat, LogSettings};
 
-/// Lines that may wait to be written, some tens of MiB at the most; more are dropped.
+/// The maximum number of lines that wait to be written, at most some tens of MiB. Further lines are dropped.
 const MAX_LINES: usize = 65_536;
 
-/// Starts logging to standard output. What is logged is written until the guard is dropped.
+/// Starts logging to standard output. Dropping the guard writes the waiting lines and ends the thread.
 ///
 /// # Errors
 /// If the filter is wrong or logging was started before.
@@ -29,7 +29,7 @@ pub fn start(settings: &LogSettings) -> anyhow::Result<WorkerGuard> {
     let terminal = std::io::stdout().is_terminal();
     let format = settings.format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
     let ours = filter_fn(|line| line.target().starts_with(env!("CARGO_CRATE_NAME")) || *line.level() <= Level::INFO)
-        // Without it every line of every dependency would be looked at, instead of those that the filter lets be.
+        // Without the hint every line of every dependency would be checked, even if the filter excludes its level.
         .with_max_level_hint(LevelFilter::TRACE);
     let filter = EnvFilter::try_new(&settings.filter)?.and(ours);
     let lines = fmt::layer().with_writer(writer).with_ansi(terminal);

@@ -1,19 +1,18 @@
-//! `segment-relay dead-letters`: the calls that Segment refused, seen to by asking the running relay.
+//! `segment-relay dead-letters`: lists, replays and discards the calls that Segment refused, through the running relay.
 
 mod relay;
 mod table;
+mod terminal;
 
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use reqwest::Method;
 
-use super::serve::runtime;
-use relay::Relay;
+use super::runtime::runtime;
+use relay::{NotFound, Relay};
 
-/// What everybody has to know who has a call sent again.
 const OLD_VALUES: &str = "A replayed call carries the values of its time. It keeps its messageId and goes behind the calls \
                           of the same user that wait now, so it may put old values over newer ones.";
 
@@ -28,7 +27,7 @@ pub(super) struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Shows them, newest first
+    /// Lists dead letters, newest first
     #[command(after_help = OLD_VALUES)]
     List {
         /// How many, at most 1000
@@ -37,31 +36,32 @@ enum Command {
         /// Only those with smaller ids: the next page
         #[arg(long, value_name = "ID")]
         before: Option<i64>,
-        /// The relay's answer as it is, one JSON document with the calls in it (jq -c '.deadLetters[]' makes lines of it)
+        /// Print each dead letter as the relay's JSON object, calls included, one on each line
         #[arg(long)]
         json: bool,
     },
-    /// Sends them again
+    /// Sends dead letters again
     #[command(after_help = OLD_VALUES)]
     Replay {
-        /// Which, by the ids that `list` shows
+        /// The ids that `list` shows
         #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
         ids: Vec<i64>,
-        /// All that are there now
+        /// All dead letters that are there now
         #[arg(long)]
         all: bool,
     },
-    /// Deletes them for good
+    /// Deletes dead letters for good
     Discard {
-        /// Which, by the ids that `list` shows
+        /// The ids that `list` shows
         #[arg(value_name = "ID", required = true)]
         ids: Vec<i64>,
     },
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    match ask(arguments) {
-        // Whoever reads what is printed has seen enough.
+    let relay = Relay::new(arguments.url.as_deref())?;
+    match runtime()?.block_on(execute(&relay, &arguments.command)) {
+        // The reader of the output, such as `head`, needs no more of it.
         Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
         result => result,
     }
@@ -71,71 +71,60 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// Prints a line.
-fn say(line: impl Display) -> io::Result<()> {
+/// Prints a line. `println!` would panic if the output is closed.
+fn print(line: impl Display) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{line}")
 }
 
-fn ask(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let relay = Relay::of(arguments.url.as_deref())?;
-    runtime()?.block_on(async {
-        match &arguments.command {
-            Command::List { limit, before, json } => list(&relay, *limit, *before, *json).await,
-            Command::Replay { all: true, .. } => {
-                let answer = relay.ask(Method::POST, "/dead-letters/replay").await?;
-                say(format_args!("replayed {}", count(table::replayed(&answer)?)))?;
-                Ok(ExitCode::SUCCESS)
-            }
-            Command::Replay { ids, .. } => {
-                each(&relay, ids, "replayed", |id| (Method::POST, format!("/dead-letters/{id}/replay"))).await
-            }
-            Command::Discard { ids } => {
-                each(&relay, ids, "discarded", |id| (Method::DELETE, format!("/dead-letters/{id}"))).await
-            }
+async fn execute(relay: &Relay, command: &Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::List { limit, before, json } => list(relay, *limit, *before, *json).await,
+        Command::Replay { all: true, .. } => {
+            let calls = relay.replay_all().await?;
+            print(format_args!("replayed {calls} {}", if calls == 1 { "call" } else { "calls" }))?;
+            Ok(ExitCode::SUCCESS)
         }
-    })
+        Command::Replay { ids, .. } => for_each(ids, "replayed", async |id| relay.replay(id).await).await,
+        Command::Discard { ids } => for_each(ids, "discarded", async |id| relay.discard(id).await).await,
+    }
 }
 
 async fn list(relay: &Relay, limit: usize, before: Option<i64>, json: bool) -> anyhow::Result<ExitCode> {
-    let before = before.map(|id| format!("&before={id}")).unwrap_or_default();
-    let answer = relay.ask(Method::GET, &format!("/dead-letters?limit={limit}{before}")).await?;
+    let page = relay.list(limit, before).await?;
+    let more = |next| format!("There are more: segment-relay dead-letters list --limit {limit} --before {next}");
+    let more = page.next.map(more);
     if json {
-        say(table::harmless_json(&answer))?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let page = table::page(&answer)?;
-    say(table::of(&page).trim_end())?;
-    if let Some(next) = page.next {
-        say(format_args!("\nThere are more: segment-relay dead-letters list --limit {limit} --before {next}"))?;
-    }
-    if !page.dead_letters.is_empty() {
-        say(format_args!("\n{OLD_VALUES}"))?;
+        for letter in &page.dead_letters {
+            print(terminal::escape_json(letter.get()))?;
+        }
+        // Standard output has nothing but JSON.
+        more.iter().for_each(|more| eprintln!("{more}"));
+    } else {
+        print(table::render(&page.dead_letters)?)?;
+        let warning = (!page.dead_letters.is_empty()).then_some(OLD_VALUES);
+        for note in more.as_deref().into_iter().chain(warning) {
+            print(format_args!("\n{note}"))?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Does one thing to each. One that is not there does not keep the others from being done; any other trouble ends it.
-async fn each(
-    relay: &Relay,
+/// Does something to each dead letter. A missing dead letter does not stop the others; any other error does.
+async fn for_each(
     ids: &[i64],
     done: &str,
-    request: impl Fn(i64) -> (Method, String),
+    action: impl AsyncFn(i64) -> anyhow::Result<()>,
 ) -> anyhow::Result<ExitCode> {
     let mut code = ExitCode::SUCCESS;
     for id in ids {
-        let (method, path) = request(*id);
-        match relay.ask(method, &path).await {
-            Ok(_) => say(format_args!("{done} {id}"))?,
-            Err(refused) if refused.is::<relay::NotFound>() => {
-                eprintln!("segment-relay: {id}: {refused}");
+        match action(*id).await {
+            Ok(()) => print(format_args!("{done} {id}"))?,
+            Err(error) if error.is::<NotFound>() => {
+                eprintln!("segment-relay: {id}: {error}");
                 code = ExitCode::FAILURE;
             }
             Err(error) => return Err(error),
         }
     }
     Ok(code)
-}
-
-fn count(calls: u64) -> String {
-    if calls == 1 { "1 call".to_owned() } else { format!("{calls} calls") }
 }

@@ -1,7 +1,7 @@
-//! `segment-relay dev`: the relay and the sandbox in one process, to try things without an account.
+//! `segment-relay dev`: the relay and the sandbox in one process, for trials without an account.
 //!
-//! Settings come from the environment. The endpoint and the write key are always those of the sandbox, and the
-//! outbox and the admin token have defaults.
+//! The environment's settings apply, except that calls always go to the sandbox. The outbox and the admin token have
+//! defaults here.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -11,8 +11,8 @@ use std::process::ExitCode;
 use anyhow::Context;
 use url::Url;
 
-use super::reachable;
-use super::serve::{listen, runtime_with_signals};
+use super::address::{listen, reachable};
+use super::runtime::runtime_with_signals;
 use crate::app::App;
 use crate::config::{self, Settings};
 use crate::supervisor::Supervisor;
@@ -20,28 +20,28 @@ use crate::{sandbox, telemetry};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
-    /// Where the sandbox listens; port 0 takes a free one
-    #[arg(long, value_name = "ADDRESS", default_value_t = super::sandbox::LISTEN)]
+    /// The address of the sandbox; port 0 takes a free port
+    #[arg(long, value_name = "ADDRESS", default_value_t = super::sandbox::DEFAULT_LISTEN)]
     sandbox_listen: SocketAddr,
-    /// Where the outbox is, unless RELAY_OUTBOX_URL says so; it outlives this process
+    /// The directory of the outbox, if RELAY_OUTBOX_URL is not set; it stays when this process ends
     #[arg(long, value_name = "DIRECTORY", default_value = ".segment-relay")]
     data: PathBuf,
 }
 
-/// A public token is enough for a relay without real data.
-const ADMIN_TOKEN: &str = "dev";
+/// The default admin token. Such a relay has nobody's data.
+const DEFAULT_ADMIN_TOKEN: &str = "dev";
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let (runtime, signals) = runtime_with_signals()?;
-    let data = std::path::absolute(&arguments.data).context("cannot tell where --data is")?;
+    let data = std::path::absolute(&arguments.data).context("cannot resolve the path of --data")?;
     let outbox = format!("sqlite://{}", data.join("outbox.db").display());
-    let own = [("SEGMENT_WRITE_KEY", "dev"), ("SEGMENT_ENDPOINT", "")];
-    let defaults = [("RELAY_OUTBOX_URL", outbox.as_str()), ("RELAY_ADMIN_TOKEN", ADMIN_TOKEN)];
+    let overrides = [("SEGMENT_WRITE_KEY", "dev"), ("SEGMENT_ENDPOINT", "")];
+    let defaults = [("RELAY_OUTBOX_URL", outbox.as_str()), ("RELAY_ADMIN_TOKEN", DEFAULT_ADMIN_TOKEN)];
     let mut variables: BTreeMap<_, _> = defaults.into_iter().map(owned).collect();
     variables.extend(config::variables().filter(|(_, value)| !value.is_empty()));
-    variables.extend(own.into_iter().map(owned));
+    variables.extend(overrides.into_iter().map(owned));
     let mut settings = config::from_variables(variables.into_iter())?;
-    let _flushed_on_drop = telemetry::start(&settings.logs)?;
+    let _flush_on_drop = telemetry::start(&settings.logs)?;
     runtime.block_on(async {
         let supervisor = Supervisor::new();
         let segment = listen(arguments.sandbox_listen).await?;
@@ -67,18 +67,18 @@ fn owned((name, value): (&str, &str)) -> (String, String) {
 
 fn print_how_to_try(relay: &str, sandbox: &str, settings: &Settings) {
     let outbox = settings.outbox.as_ref().map(|outbox| outbox.path.display().to_string()).unwrap_or_default();
-    let is_ours = settings.admin_token.as_ref().is_some_and(|token| token.reveal() == ADMIN_TOKEN);
-    let token = if is_ours { ADMIN_TOKEN } else { "$RELAY_ADMIN_TOKEN" };
+    let is_default = settings.admin_token.as_ref().is_some_and(|token| token.reveal() == DEFAULT_ADMIN_TOKEN);
+    let token = if is_default { DEFAULT_ADMIN_TOKEN } else { "$RELAY_ADMIN_TOKEN" };
     let auth = &settings.auth;
-    let asked =
-        if auth.is_none() { String::new() } else { format!(" (with what RELAY_AUTH={} asks for)", auth.name()) };
+    let auth_hint =
+        if auth.is_none() { String::new() } else { format!(" (with the credentials of RELAY_AUTH={})", auth.name()) };
     println!(
-        "relay   {relay}\nsandbox {sandbox} (stands in for Segment)\noutbox  {outbox}\n\nSend a customer{asked}:\n\n  \
+        "relay   {relay}\nsandbox {sandbox} (replaces Segment)\noutbox  {outbox}\n\nSend a customer{auth_hint}:\n\n  \
          curl -i {relay}/customers -H 'content-type: application/json' \\\n    \
          -d '{{\"userId\":\"c-1042\",\"traits\":{{\"email\":\"ada@example.com\",\"name\":\"Ada Lovelace\"}}}}'\n\n\
-         Hear what Segment says to it: add -H 'prefer: wait=5'\n\n\
-         See what Segment got:\n\n  curl {sandbox}/events\n\n\
-         Let Segment fail, see what waits, then heal it:\n\n  curl {sandbox}/faults -d '{{\"status\":503}}'\n  \
+         To wait for the answer of Segment, add -H 'prefer: wait=5'\n\n\
+         Show what Segment received:\n\n  curl {sandbox}/events\n\n\
+         Make Segment fail, show what waits, then end the failure:\n\n  curl {sandbox}/faults -d '{{\"status\":503}}'\n  \
          curl {relay}/status -H \"authorization: Bearer {token}\"\n  \
          curl {sandbox}/faults -d '{{}}'\n",
     );

@@ -1,18 +1,19 @@
-//! `segment-relay sandbox`: the local stand-in for Segment's API.
+//! `segment-relay sandbox`: a local replacement of Segment's API.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 
-use super::serve::{listen, runtime_with_signals};
+use super::address::listen;
+use super::runtime::runtime_with_signals;
 use crate::sandbox;
 
-/// Where the sandbox listens by default.
-pub(super) const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8090);
+/// The default address of the sandbox.
+pub(super) const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8090);
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
-    /// Where to listen; port 0 takes a free one
-    #[arg(long, value_name = "ADDRESS", default_value_t = LISTEN)]
+    /// The address to listen on; port 0 takes a free port
+    #[arg(long, value_name = "ADDRESS", default_value_t = DEFAULT_LISTEN)]
     listen: SocketAddr,
 }
 

@@ -1,4 +1,4 @@
-//! The command line: settings that are wrong, and the commands beside `serve`.
+//! The command line: wrong settings, and the commands other than `serve`.
 
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ fn closed_port() -> String {
 }
 
 #[tokio::test]
-async fn every_wrong_setting_has_its_line_and_no_secret_is_shown() {
+async fn each_wrong_setting_is_reported_on_a_line_and_no_secret_is_shown() {
     let settings = [
         ("SEGMENT_WRITE_KEY", "s3cret key"),
         ("SEGMENT_ENDPOINT", "https://user:s3cret@example.com"),
@@ -43,7 +43,7 @@ async fn every_wrong_setting_has_its_line_and_no_secret_is_shown() {
 }
 
 #[tokio::test]
-async fn a_missing_write_key_is_named_and_what_this_version_lacks_is_not_ignored() {
+async fn a_missing_write_key_is_reported_and_an_unknown_setting_is_refused() {
     let (code, _, stderr) = run(&[], &[]).await;
     assert_eq!(code, Some(2));
     assert!(stderr.len() == 1 && stderr[0].starts_with("SEGMENT_WRITE_KEY: "), "{stderr:?}");
@@ -56,19 +56,19 @@ async fn a_missing_write_key_is_named_and_what_this_version_lacks_is_not_ignored
 }
 
 #[tokio::test]
-async fn what_kubernetes_makes_up_is_no_misspelt_setting() {
-    let made_up = [
+async fn variables_made_by_kubernetes_are_ignored() {
+    let kubernetes = [
         ("RELAY_PORT", "tcp://10.0.0.1:80"),
         ("RELAY_PORT_80_TCP_ADDR", "10.0.0.1"),
         ("RELAY_SERVICE_HOST", "10.0.0.1"),
         ("RELAY_SERVICE_PORT_HTTP", "80"),
     ];
-    let relay = Relay::start(&made_up).await;
+    let relay = Relay::start(&kubernetes).await;
     assert_eq!(relay.get("/healthz").await.status, 200);
 }
 
 #[tokio::test]
-async fn an_address_in_use_is_said_and_ends_the_program() {
+async fn an_address_in_use_is_reported_and_ends_the_program() {
     let app = App::start().await;
     let address = app.relay().address().to_string();
     let (code, _, stderr) = run(&["serve"], &[("SEGMENT_WRITE_KEY", WRITE_KEY), ("RELAY_LISTEN", &address)]).await;
@@ -77,7 +77,7 @@ async fn an_address_in_use_is_said_and_ends_the_program() {
 }
 
 #[tokio::test]
-async fn healthcheck_says_whether_the_local_service_is_healthy() {
+async fn healthcheck_reports_whether_the_local_service_is_healthy() {
     let app = App::start().await;
     let address = app.relay().address().to_string();
     assert_eq!(run(&["healthcheck"], &[("RELAY_LISTEN", &address)]).await.0, Some(0));
@@ -90,7 +90,7 @@ async fn healthcheck_says_whether_the_local_service_is_healthy() {
 }
 
 #[tokio::test]
-async fn check_says_whether_segment_can_be_reached_and_leaves_nothing_there() {
+async fn check_reports_whether_segment_can_be_reached_and_sends_it_nothing() {
     let segment = Segment::start().await;
     let key = ("SEGMENT_WRITE_KEY", WRITE_KEY);
     let (code, stdout, stderr) = run(&["check"], &[key, ("SEGMENT_ENDPOINT", segment.url())]).await;
@@ -105,7 +105,7 @@ async fn check_says_whether_segment_can_be_reached_and_leaves_nothing_there() {
 }
 
 #[tokio::test]
-async fn an_unknown_command_is_an_error_of_usage() {
+async fn an_unknown_command_is_a_usage_error() {
     assert_eq!(run(&["relay-all"], &[]).await.0, Some(2));
     assert_eq!(run(&["--help"], &[]).await.0, Some(0));
     let (code, stdout, _) = run(&["--version"], &[]).await;
@@ -113,7 +113,7 @@ async fn an_unknown_command_is_an_error_of_usage() {
 }
 
 #[tokio::test]
-async fn dev_prints_a_line_that_works() {
+async fn the_curl_line_that_dev_prints_works() {
     let data = tempfile::tempdir().unwrap();
     let arguments = ["dev", "--sandbox-listen", "127.0.0.1:0", "--data", data.path().to_str().unwrap()];
     let mut dev = Process::start(&arguments, &[("RELAY_LISTEN", "127.0.0.1:0")]);

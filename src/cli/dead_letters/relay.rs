@@ -1,4 +1,4 @@
-//! The running relay, asked with the admin token.
+//! A client of the running relay's admin routes.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,26 +7,35 @@ use anyhow::Context;
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, StatusCode};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
-use super::table::harmless;
+use super::terminal::escape;
 use crate::api::NO_ROUTE;
-use crate::cli::reachable;
+use crate::cli::address::reachable;
 use crate::config::{self, AdminToken};
 
-/// A relay that lives takes a connection at once.
-const CONNECT: Duration = Duration::from_secs(5);
+/// A running relay accepts a connection at once.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Replaying a million calls takes minutes, and the relay says how many these were when it is done.
-const PATIENCE: Duration = Duration::from_secs(10 * 60);
+/// A replay of a million calls takes minutes, and the relay answers at its end with their number.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
-/// Where to ask, and as whom.
 pub(super) struct Relay {
     base: String,
     token: AdminToken,
     client: Client,
 }
 
-/// There is no dead letter with this id: the others may be there. The relay's own words.
+/// A page of dead letters, each of which is the relay's JSON object.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Page {
+    pub(super) dead_letters: Vec<Box<RawValue>>,
+    pub(super) next: Option<i64>,
+}
+
+/// There is no dead letter with the given id. Holds the relay's message.
 #[derive(Debug)]
 pub(super) struct NotFound(String);
 
@@ -38,78 +47,110 @@ impl fmt::Display for NotFound {
 
 impl std::error::Error for NotFound {}
 
-/// What the relay says when it does not do something.
-#[derive(Deserialize)]
-struct Failed {
-    error: Failure,
-}
-
-#[derive(Deserialize)]
-struct Failure {
-    message: String,
-    code: String,
-}
-
 impl Relay {
-    /// The relay at `base`, else the one on this machine.
-    pub(super) fn of(base: Option<&str>) -> anyhow::Result<Self> {
+    /// The relay at `base`, or else the relay on this machine.
+    pub(super) fn new(base: Option<&str>) -> anyhow::Result<Self> {
         let token = config::admin_token_from_environment()?;
         let base = match base {
             Some(base) => base.trim_end_matches('/').to_owned(),
             None => format!("http://{}", reachable(config::listen_from_environment()?)),
         };
         let _ = rustls::crypto::ring::default_provider().install_default();
-        // The token is for this address alone: no proxy and no redirect gets to see it.
-        let builder = Client::builder().no_proxy().redirect(Policy::none()).connect_timeout(CONNECT).timeout(PATIENCE);
-        Ok(Self { base, token, client: builder.build().context("cannot set up HTTP")? })
+        // No proxy and no redirect receives the token.
+        let builder = Client::builder().no_proxy().redirect(Policy::none());
+        let client = builder.connect_timeout(CONNECT_TIMEOUT).timeout(REQUEST_TIMEOUT).build();
+        Ok(Self { base, token, client: client.context("cannot set up HTTP")? })
     }
 
-    /// The body of the answer, if it is a success.
-    pub(super) async fn ask(&self, method: Method, path: &str) -> anyhow::Result<String> {
+    pub(super) async fn list(&self, limit: usize, before: Option<i64>) -> anyhow::Result<Page> {
+        let before = before.map(|id| format!("&before={id}")).unwrap_or_default();
+        parse(&self.request(Method::GET, &format!("?limit={limit}{before}")).await?)
+    }
+
+    pub(super) async fn replay(&self, id: i64) -> anyhow::Result<()> {
+        self.request(Method::POST, &format!("/{id}/replay")).await.map(drop)
+    }
+
+    /// The number of replayed calls.
+    pub(super) async fn replay_all(&self) -> anyhow::Result<u64> {
+        let answer: Replayed = parse(&self.request(Method::POST, "/replay").await?)?;
+        Ok(answer.replayed)
+    }
+
+    pub(super) async fn discard(&self, id: i64) -> anyhow::Result<()> {
+        self.request(Method::DELETE, &format!("/{id}")).await.map(drop)
+    }
+
+    /// The body of a successful answer.
+    async fn request(&self, method: Method, path: &str) -> anyhow::Result<String> {
         let Self { base, token, client } = self;
-        let request = client.request(method, format!("{base}{path}")).bearer_auth(token.reveal());
+        let request = client.request(method, format!("{base}/dead-letters{path}")).bearer_auth(token.reveal());
         let answer = request.send().await.with_context(|| format!("{base} does not answer"))?;
         let status = answer.status();
         let body = answer.text().await.with_context(|| format!("the answer of {base} broke off"))?;
-        if status.is_success() { Ok(body) } else { Err(refusal(status, &body, base)) }
+        if status.is_success() { Ok(body) } else { Err(failure(status, &body, base)) }
     }
 }
 
-/// The relay's own words, if it is the relay that answers.
-fn refusal(status: StatusCode, body: &str, base: &str) -> anyhow::Error {
-    let Ok(Failed { error: Failure { message, code } }) = serde_json::from_str(body) else {
-        return anyhow::anyhow!("{base} answers {status}, and not as a relay does");
+#[derive(Deserialize)]
+struct Replayed {
+    replayed: u64,
+}
+
+fn parse<T: DeserializeOwned>(answer: &str) -> anyhow::Result<T> {
+    serde_json::from_str(answer).context("the answer is not that of a relay")
+}
+
+/// The relay's own message, if a relay answers.
+fn failure(status: StatusCode, body: &str, base: &str) -> anyhow::Error {
+    #[derive(Deserialize)]
+    struct Failure {
+        error: Details,
+    }
+    #[derive(Deserialize)]
+    struct Details {
+        message: String,
+        code: String,
+    }
+    let Ok(Failure { error: Details { message, code } }) = serde_json::from_str(body) else {
+        return anyhow::anyhow!("{base} answers {status}, and is not a relay");
     };
     if message == NO_ROUTE {
         return anyhow::anyhow!("{message}: was the relay at {base} started with RELAY_ADMIN_TOKEN?");
     }
-    let words = format!("{} ({})", harmless(&message), harmless(&code));
-    if status == StatusCode::NOT_FOUND { NotFound(words).into() } else { anyhow::anyhow!(words) }
+    let message = format!("{} ({})", escape(&message), escape(&code));
+    if status == StatusCode::NOT_FOUND { NotFound(message).into() } else { anyhow::anyhow!(message) }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{NotFound, StatusCode, refusal};
+    use super::{NotFound, Page, Replayed, StatusCode, failure, parse};
 
     #[test]
-    fn the_relays_own_words_are_told_harmlessly() {
+    fn the_relays_message_is_escaped() {
         let body = r#"{"success":false,"error":{"message":"no \u001b[31mroom","code":"overloaded"}}"#;
-        let error = refusal(StatusCode::SERVICE_UNAVAILABLE, body, "http://relay");
+        let error = failure(StatusCode::SERVICE_UNAVAILABLE, body, "http://relay");
         assert_eq!(error.to_string(), r"no \u{1b}[31mroom (overloaded)");
         assert!(!error.is::<NotFound>());
     }
 
     #[test]
-    fn a_letter_that_is_not_there_is_told_from_a_relay_without_operators() {
+    fn a_missing_dead_letter_differs_from_a_relay_without_admin_routes() {
         let body = |message| format!(r#"{{"success":false,"error":{{"message":"{message}","code":"not_found"}}}}"#);
-        assert!(refusal(StatusCode::NOT_FOUND, &body("no such letter"), "http://relay").is::<NotFound>());
-        let off = refusal(StatusCode::NOT_FOUND, &body(crate::api::NO_ROUTE), "http://relay");
+        assert!(failure(StatusCode::NOT_FOUND, &body("no such letter"), "http://relay").is::<NotFound>());
+        let off = failure(StatusCode::NOT_FOUND, &body(crate::api::NO_ROUTE), "http://relay");
         assert!(off.to_string().contains("RELAY_ADMIN_TOKEN") && !off.is::<NotFound>());
     }
 
     #[test]
-    fn what_is_no_relay_is_said_to_be_none() {
-        let error = refusal(StatusCode::BAD_GATEWAY, "<html>", "http://relay");
+    fn an_answer_of_another_program_is_reported() {
+        let error = failure(StatusCode::BAD_GATEWAY, "<html>", "http://relay");
         assert!(error.to_string().contains("502 Bad Gateway"), "{error}");
+    }
+
+    #[test]
+    fn an_answer_of_another_shape_is_an_error() {
+        assert!(parse::<Page>("<html>").is_err() && parse::<Replayed>("{}").is_err());
+        assert_eq!(parse::<Replayed>(r#"{"replayed":7}"#).unwrap().replayed, 7);
     }
 }
