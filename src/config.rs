@@ -4,7 +4,7 @@
 //! whose feature this version does not have, are problems too. An empty variable counts as not set, because compose files
 //! pass a missing variable on as an empty one.
 //!
-//! [`table`] declares each setting once: its name, its default, its meaning and its check.
+//! `table.rs` declares each setting once: its name, its default, its meaning and its check.
 
 mod admin_token;
 mod auth;

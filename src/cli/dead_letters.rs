@@ -8,10 +8,15 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Args, Subcommand};
+use reqwest::Method;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::runtime::runtime;
-use relay::{NotFound, Relay};
+use relay::Relay;
+use table::Page;
 
 const OLD_VALUES: &str = "A replayed call carries the values of its time. It keeps its messageId and goes behind the calls \
                           of the same user that wait now, so it may put old values over newer ones.";
@@ -62,13 +67,13 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let relay = Relay::new(arguments.url.as_deref())?;
     match runtime()?.block_on(execute(&relay, &arguments.command)) {
         // The reader of the output, such as `head`, needs no more of it.
-        Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
+        Err(error) if is_io(&error, io::ErrorKind::BrokenPipe) => Ok(ExitCode::SUCCESS),
         result => result,
     }
 }
 
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+fn is_io(error: &anyhow::Error, kind: io::ErrorKind) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == kind)
 }
 
 /// Prints a line. `println!` would panic if the output is closed.
@@ -76,21 +81,26 @@ fn print(line: impl Display) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{line}")
 }
 
+fn parse<T: DeserializeOwned>(answer: &str) -> anyhow::Result<T> {
+    serde_json::from_str(answer).context("the answer is not that of a relay")
+}
+
 async fn execute(relay: &Relay, command: &Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::List { limit, before, json } => list(relay, *limit, *before, *json).await,
         Command::Replay { all: true, .. } => {
-            let calls = relay.replay_all().await?;
-            print(format_args!("replayed {calls} {}", if calls == 1 { "call" } else { "calls" }))?;
+            let Replayed { replayed } = parse(&relay.request(Method::POST, "/replay").await?)?;
+            print(format_args!("replayed {replayed} {}", if replayed == 1 { "call" } else { "calls" }))?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Replay { ids, .. } => for_each(ids, "replayed", async |id| relay.replay(id).await).await,
-        Command::Discard { ids } => for_each(ids, "discarded", async |id| relay.discard(id).await).await,
+        Command::Replay { ids, .. } => for_each(relay, ids, "replayed", Method::POST, "/replay").await,
+        Command::Discard { ids } => for_each(relay, ids, "discarded", Method::DELETE, "").await,
     }
 }
 
 async fn list(relay: &Relay, limit: usize, before: Option<i64>, json: bool) -> anyhow::Result<ExitCode> {
-    let page = relay.list(limit, before).await?;
+    let before = before.map(|id| format!("&before={id}")).unwrap_or_default();
+    let page: Page = parse(&relay.request(Method::GET, &format!("?limit={limit}{before}")).await?)?;
     let more = |next| format!("There are more: segment-relay dead-letters list --limit {limit} --before {next}");
     let more = page.next.map(more);
     if json {
@@ -109,17 +119,13 @@ async fn list(relay: &Relay, limit: usize, before: Option<i64>, json: bool) -> a
     Ok(ExitCode::SUCCESS)
 }
 
-/// Does something to each dead letter. A missing dead letter does not stop the others; any other error does.
-async fn for_each(
-    ids: &[i64],
-    done: &str,
-    action: impl AsyncFn(i64) -> anyhow::Result<()>,
-) -> anyhow::Result<ExitCode> {
+/// Sends a request for each dead letter. A missing dead letter does not stop the others; any other error does.
+async fn for_each(relay: &Relay, ids: &[i64], done: &str, method: Method, path: &str) -> anyhow::Result<ExitCode> {
     let mut code = ExitCode::SUCCESS;
     for id in ids {
-        match action(*id).await {
-            Ok(()) => print(format_args!("{done} {id}"))?,
-            Err(error) if error.is::<NotFound>() => {
+        match relay.request(method.clone(), &format!("/{id}{path}")).await {
+            Ok(_) => print(format_args!("{done} {id}"))?,
+            Err(error) if is_io(&error, io::ErrorKind::NotFound) => {
                 eprintln!("segment-relay: {id}: {error}");
                 code = ExitCode::FAILURE;
             }
@@ -127,4 +133,20 @@ async fn for_each(
         }
     }
     Ok(code)
+}
+
+#[derive(Deserialize)]
+struct Replayed {
+    replayed: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Page, Replayed, parse};
+
+    #[test]
+    fn an_answer_of_another_shape_is_an_error() {
+        assert!(parse::<Page>("<html>").is_err() && parse::<Replayed>("{}").is_err());
+        assert_eq!(parse::<Replayed>(r#"{"replayed":7}"#).unwrap().replayed, 7);
+    }
 }

@@ -1,6 +1,6 @@
 //! Fuzz target `settings`: any environment, one variable on each line.
 
-use super::from_variables;
+use super::settings::from_variables;
 use crate::fuzz::hold;
 
 /// The text in the corpus that stands for a secret.

@@ -13,6 +13,14 @@ const MAX_ID_LENGTH: usize = 48;
 /// The maximum length of a reason, in characters.
 const MAX_REASON_LENGTH: usize = 60;
 
+/// A page of dead letters, each of which is the relay's JSON object.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Page {
+    pub(super) dead_letters: Vec<Box<RawValue>>,
+    pub(super) next: Option<i64>,
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct DeadLetter {
@@ -62,8 +70,7 @@ fn cut(text: &str, max: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::relay::Page;
-    use super::{cut, render};
+    use super::{Page, cut, render};
 
     const PAGE: &str = r#"{"deadLetters":[
         {"id":12,"messageId":"m-12","userId":"c-1042","call":{"traits":{"age":1e999}},"status":400,"reason":"no such user",

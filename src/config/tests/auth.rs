@@ -1,7 +1,7 @@
 //! Tests of RELAY_AUTH and the settings that belong to it.
 
 use super::read::{KEY, settings};
-use crate::config::AuthSettings;
+use crate::config::auth::AuthSettings;
 
 const SCHEMES: [(&str, &str); 4] = [
     ("standard-webhooks", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),

@@ -1,6 +1,6 @@
 //! Reads settings from variables that a test gives.
 
-use crate::config::{Settings, from_variables};
+use crate::config::settings::{Settings, from_variables};
 
 pub(super) const KEY: (&str, &str) = ("SEGMENT_WRITE_KEY", "wk-secret-1");
 
