@@ -42,7 +42,7 @@ async fn what_is_not_json_is_400_and_the_message_says_where() {
 #[tokio::test]
 async fn an_unknown_path_is_404() {
     let app = App::start().await;
-    for path in ["/nothing", "/customers/", "/customers/c-1", "/", "/status", "/dead-letters"] {
+    for path in ["/nothing", "/nothing/", "/customers/c-1", "/", "/status", "/dead-letters"] {
         app.get(path).await.assert_failed(404, "not_found");
     }
 }
@@ -52,6 +52,7 @@ async fn a_wrong_method_is_405_and_names_the_right_one() {
     let app = App::start().await;
     for (method, path, allowed) in [
         (Method::GET, "/customers", "POST"),
+        (Method::GET, "/customers/", "POST"),
         (Method::PUT, "/customers", "POST"),
         (Method::POST, "/healthz", "GET"),
         (Method::DELETE, "/metrics", "GET"),
