@@ -129,12 +129,8 @@ fn admin(
     let (stored, dead_letters) = (outbox.cloned(), outbox.cloned().map(|outbox| outbox as Arc<dyn DeadLetters>));
     let segment = move || {
         let shut = live.gate_shut_until();
-        SegmentReport {
-            endpoint: endpoint.clone(),
-            failed_in_a_row: live.failed_in_a_row(),
-            gate_code: shut.map(|(_, code)| code.as_str()),
-            gate_opens_in: shut.map(|(until, _)| until.saturating_duration_since(Instant::now())),
-        }
+        let shut = shut.map(|(until, code)| (until.saturating_duration_since(Instant::now()), code.as_str()));
+        SegmentReport::new(endpoint.clone(), live.failed_in_a_row(), shut)
     };
     let outbox = move || stored.as_ref().map(|outbox| outbox_report(outbox.contents(), &metrics));
     AdminState::new(token, dead_letters).with_reports(segment, outbox)

@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use jiff::Timestamp;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use super::state::Admin;
 use crate::api::state::AppState;
@@ -35,18 +35,36 @@ pub(super) struct StatusReport {
     slots_busy: i64,
 }
 
-/// The way to Segment. Its JSON:
-/// `{"endpoint":"...","sending":true,"failedInARow":0,"gate":{"shut":false,"code":null,"until":null}}`.
-#[derive(Clone, Debug, Default)]
+/// The way to Segment.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct SegmentReport {
     /// The endpoint, without a secret.
     pub endpoint: String,
+    /// Whether calls are sent now.
+    pub sending: bool,
     /// Requests that failed in a temporary way since one was accepted. More than a few are an outage.
     pub failed_in_a_row: u32,
-    /// Why nothing is sent, as the `code` of an error. `None` while calls are sent.
-    pub gate_code: Option<&'static str>,
-    /// Time until the next attempt, if nothing is sent.
-    pub gate_opens_in: Option<Duration>,
+    pub gate: GateReport,
+}
+
+/// The gate stops all requests: at a rate limit, or when the credentials or the endpoint are wrong.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct GateReport {
+    pub shut: bool,
+    /// Why it is shut, as the `code` of an error. `null` while it is open.
+    pub code: Option<&'static str>,
+    /// The time of the next attempt, RFC 3339. `null` while it is open.
+    pub until: Option<String>,
+}
+
+impl SegmentReport {
+    /// `shut`: the time until the next attempt and the code of the reason, while nothing is sent.
+    pub fn new(endpoint: String, failed_in_a_row: u32, shut: Option<(Duration, &'static str)>) -> Self {
+        let until = shut.and_then(|(opens_in, _)| Timestamp::now().checked_add(opens_in).ok()).map(rfc3339);
+        let gate = GateReport { shut: shut.is_some(), code: shut.map(|(_, code)| code), until };
+        Self { endpoint, sending: shut.is_none(), failed_in_a_row, gate }
+    }
 }
 
 /// The outbox.
@@ -91,38 +109,6 @@ impl DurationSummary {
         // Rounded to a microsecond: more digits would only look exact.
         let ms = |seconds: f64| (seconds * 1e6).round() / 1e3;
         Self { count, mean: ms(mean), p50: ms(p50), p99: ms(p99) }
-    }
-}
-
-/// The JSON of a [`SegmentReport`].
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct SegmentJson<'a> {
-    endpoint: &'a str,
-    /// Whether calls are sent now.
-    sending: bool,
-    failed_in_a_row: u32,
-    gate: GateJson,
-}
-
-/// The gate stops all requests: at a rate limit, or when the credentials or the endpoint are wrong.
-#[derive(Serialize)]
-struct GateJson {
-    shut: bool,
-    /// Why it is shut, as the `code` of an error. `null` while it is open.
-    code: Option<&'static str>,
-    /// The time of the next attempt, RFC 3339. `null` while it is open.
-    until: Option<String>,
-}
-
-impl Serialize for SegmentReport {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let shut = self.gate_code.is_some();
-        let until =
-            self.gate_opens_in.filter(|_| shut).and_then(|opens_in| Timestamp::now().checked_add(opens_in).ok());
-        let gate = GateJson { shut, code: self.gate_code, until: until.map(rfc3339) };
-        let failed_in_a_row = self.failed_in_a_row;
-        SegmentJson { endpoint: &self.endpoint, sending: !shut, failed_in_a_row, gate }.serialize(serializer)
     }
 }
 

@@ -86,8 +86,8 @@ fn letter(id: i64) -> DeadLetter {
 /// A relay with these dead letters.
 fn with_letters(ids: impl IntoIterator<Item = i64>) -> (Relay, Arc<FakeLetters>) {
     let letters = Arc::new(FakeLetters { ids: Mutex::new(ids.into_iter().collect()), ..FakeLetters::default() });
-    let operator = AdminState::new(TOKEN, Some(letters.clone()));
-    (Relay::with(1, |state| state.with_admin(operator)), letters)
+    let admin = AdminState::new(TOKEN, Some(letters.clone()));
+    (Relay::with(1, |state| state.with_admin(admin)), letters)
 }
 
 async fn ask_as(relay: &Relay, method: &str, path: &str, authorization: Option<&str>) -> Answer {
@@ -277,14 +277,10 @@ async fn without_an_outbox_there_are_no_dead_letters_but_a_status() {
 async fn the_status_says_how_the_relay_is() {
     let outbox =
         || OutboxReport { waiting: 7, max_bytes: 9, commit_ms: DurationSummary::default(), ..OutboxReport::default() };
-    let segment = || SegmentReport {
-        failed_in_a_row: 4,
-        endpoint: "https://api.segment.io/".to_owned(),
-        gate_code: Some("segment_unauthorized"),
-        gate_opens_in: Some(Duration::from_secs(5)),
-    };
-    let operator = AdminState::new(TOKEN, None).with_reports(segment, move || Some(outbox()));
-    let relay = Relay::with(1, |state| state.with_admin(operator));
+    let shut = Some((Duration::from_secs(5), "segment_unauthorized"));
+    let segment = move || SegmentReport::new("https://api.segment.io/".to_owned(), 4, shut);
+    let admin = AdminState::new(TOKEN, None).with_reports(segment, move || Some(outbox()));
+    let relay = Relay::with(1, |state| state.with_admin(admin));
     relay.post(super::ADA).await;
     let status = ask(&relay, "GET", "/status").await.json();
     assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
