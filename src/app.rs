@@ -13,7 +13,7 @@ use crate::config::{OutboxSettings, Settings};
 use crate::delivery::Delivery;
 use crate::metrics::{Metrics, Summary};
 use crate::outbox::sqlite::{SqliteOutbox, SqliteSettings};
-use crate::outbox::{Contents, DeadLetters, Outbox, OutboxClients};
+use crate::outbox::{DeadLetters, Outbox, OutboxClients, OutboxStats};
 use crate::publisher::LiveClients;
 use crate::segment::SegmentClients;
 use crate::server::{self, Limits, fd_limit};
@@ -54,7 +54,7 @@ impl App {
         .with_auth(Auth::new(&settings.auth))
         .with_metrics_hook(gauges(&metrics, &live, outbox.as_ref()));
         if let Some(outbox) = outbox.clone() {
-            state = state.with_readiness(move || outbox.contents().trouble);
+            state = state.with_readiness(move || outbox.stats().trouble);
         }
         if let Some(token) = &settings.admin_token {
             state = state.with_admin(admin(token.reveal(), settings, &live, outbox.as_ref(), &metrics));
@@ -98,7 +98,7 @@ fn open_outbox(
 ) -> anyhow::Result<Arc<SqliteOutbox>> {
     let OutboxSettings { path, max_bytes, window } = settings.clone();
     let (outbox, fresh) = SqliteOutbox::open(&SqliteSettings { path, max_bytes, window }, metrics.clone(), supervisor)?;
-    tracing::info!(path = %settings.path.display(), calls = outbox.contents().waiting, "the outbox is open");
+    tracing::info!(path = %settings.path.display(), calls = outbox.stats().waiting, "the outbox is open");
     Delivery::start(outbox.clone(), fresh, live.clone(), supervisor);
     Ok(outbox)
 }
@@ -112,7 +112,7 @@ fn gauges(
     let (metrics, live, outbox) = (metrics.clone(), live.clone(), outbox.cloned());
     move || {
         live.update_gauges(&metrics);
-        let oldest = outbox.as_ref().and_then(|outbox| age_of_oldest(&outbox.contents()));
+        let oldest = outbox.as_ref().and_then(|outbox| age_of_oldest(&outbox.stats()));
         metrics.outbox_oldest_seconds.set(oldest.map_or(0, |age| age.as_secs().cast_signed()));
     }
 }
@@ -132,30 +132,30 @@ fn admin(
         let shut = shut.map(|(until, code)| (until.saturating_duration_since(Instant::now()), code.as_str()));
         SegmentReport::new(endpoint.clone(), live.failed_in_a_row(), shut)
     };
-    let outbox = move || stored.as_ref().map(|outbox| outbox_report(outbox.contents(), &metrics));
+    let outbox = move || stored.as_ref().map(|outbox| outbox_report(outbox.stats(), &metrics));
     AdminState::new(token, dead_letters).with_reports(segment, outbox)
 }
 
-fn outbox_report(contents: Contents, metrics: &Metrics) -> OutboxReport {
+fn outbox_report(stats: OutboxStats, metrics: &Metrics) -> OutboxReport {
     OutboxReport {
-        oldest_seconds: age_of_oldest(&contents).map(|age| age.as_secs()),
-        waiting: contents.waiting,
+        oldest_seconds: age_of_oldest(&stats).map(|age| age.as_secs()),
+        waiting: stats.waiting,
         stored_total: metrics.outbox_stored.get(),
         delivered_total: metrics.outbox_delivered.get(),
         refused_total: metrics.outbox_refused.get(),
-        dead_letters: contents.dead_letters,
-        keys: contents.keys,
-        bytes: contents.bytes,
-        max_bytes: contents.max_bytes,
-        trouble: contents.trouble,
+        dead_letters: stats.dead_letters,
+        keys: stats.keys,
+        bytes: stats.bytes,
+        max_bytes: stats.max_bytes,
+        trouble: stats.trouble,
         commit_ms: DurationSummary::from_seconds(&Summary::from_histogram(&metrics.outbox_commit_seconds)),
         sync_ms: DurationSummary::from_seconds(&Summary::from_histogram(&metrics.outbox_sync_seconds)),
     }
 }
 
 /// How long the oldest call has waited. Zero if the clock was set back since.
-fn age_of_oldest(contents: &Contents) -> Option<Duration> {
-    let stored_at = u64::try_from(contents.oldest_stored_at?).ok().map(Duration::from_millis)?;
+fn age_of_oldest(stats: &OutboxStats) -> Option<Duration> {
+    let stored_at = u64::try_from(stats.oldest_stored_at?).ok().map(Duration::from_millis)?;
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
     Some(now.saturating_sub(stored_at))
 }

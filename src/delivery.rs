@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::outbox::{Outbox, OutboxError, Stored};
+use crate::outbox::{Outbox, OutboxError, StoredCall};
 use crate::publisher::LiveClients;
 use crate::segment::Delivered;
 use crate::supervisor::Supervisor;
@@ -51,7 +51,7 @@ pub struct Delivery {
 /// What happened.
 enum DeliveryEvent {
     /// Calls were stored just now.
-    Fresh(Vec<Stored>),
+    Fresh(Vec<StoredCall>),
     /// It is time to read a page, if there is anything to read.
     Read,
     /// Calls were accepted or refused by Segment.
@@ -63,7 +63,7 @@ enum DeliveryEvent {
 
 /// The sources of events.
 struct DeliveryInputs {
-    fresh: mpsc::Receiver<Vec<Stored>>,
+    fresh: mpsc::Receiver<Vec<StoredCall>>,
     delivered: mpsc::UnboundedReceiver<Delivered>,
     settlement: Option<PendingSettlement>,
 }
@@ -72,7 +72,7 @@ impl Delivery {
     /// Starts sending the calls of `outbox` through `clients`. `fresh` announces the calls that were just stored.
     pub fn start(
         outbox: Arc<dyn Outbox>,
-        fresh: mpsc::Receiver<Vec<Stored>>,
+        fresh: mpsc::Receiver<Vec<StoredCall>>,
         clients: Arc<LiveClients>,
         supervisor: &Supervisor,
     ) {
@@ -133,11 +133,11 @@ impl Delivery {
     }
 
     fn wants_to_read(&self) -> bool {
-        self.window.wants_to_read(self.outbox.contents().last_id)
+        self.window.wants_to_read(self.outbox.stats().last_id)
     }
 
     /// Prefetches calls that were stored just now. A call with unread calls before it is left for a later read.
-    fn prefetch_fresh(&mut self, calls: &[Stored]) {
+    fn prefetch_fresh(&mut self, calls: &[StoredCall]) {
         for stored in calls {
             let outcome = self.window.offer_fresh(stored);
             if !self.hand_over(stored, outcome) {
@@ -148,7 +148,7 @@ impl Delivery {
 
     /// Reads a page. No settlement is applied meanwhile: a call settled after the read would be sent again.
     async fn read_page(&mut self) {
-        let PageRequest { cursor, from, users, limit } = self.window.next_page(self.outbox.contents().last_id);
+        let PageRequest { cursor, from, users, limit } = self.window.next_page(self.outbox.stats().last_id);
         match self.outbox.page(from, users, limit).await {
             Ok(page) => {
                 let has_room = page.calls.iter().all(|stored| {
@@ -168,7 +168,7 @@ impl Delivery {
     }
 
     /// Hands a prefetched call to the publisher. False if the window has no room for more calls.
-    fn hand_over(&self, stored: &Stored, outcome: PrefetchOutcome) -> bool {
+    fn hand_over(&self, stored: &StoredCall, outcome: PrefetchOutcome) -> bool {
         if outcome == PrefetchOutcome::Prefetched
             && let Err(error) = self.clients.deliver(stored.id, stored.call.clone(), &self.delivered)
         {
@@ -196,7 +196,7 @@ impl Delivery {
             }
             inputs.settlement = Some(settle_after(Duration::ZERO, outbox.clone(), delivered.into()));
         }
-        let calls = outbox.contents().waiting;
+        let calls = outbox.stats().waiting;
         if calls > 0 {
             tracing::info!(calls, "calls remain in the outbox until the next start");
         }

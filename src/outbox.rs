@@ -17,5 +17,7 @@ mod suite;
 
 pub use client::OutboxClients;
 pub use dead_letter::{DeadLetter, DeadLetters};
-pub use error::{LATER, OutboxError};
-pub use store::{Append, Appended, CallId, Contents, DeliveryOutcome, KeyRecord, Outbox, Page, Stored, UserFilter};
+pub use error::{OutboxError, STORE_RETRY_AFTER};
+pub use store::{
+    Append, Appended, CallId, DeliveryOutcome, KeyRecord, Outbox, OutboxStats, Page, StoredCall, UserFilter,
+};

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::body::{BodyError, MAX_BODY};
 use crate::auth::Unauthorized;
 use crate::customer::{BrokenRule, PayloadError};
-use crate::outbox::{LATER, OutboxError};
+use crate::outbox::{OutboxError, STORE_RETRY_AFTER};
 use crate::segment::{ErrorCode, MIN_RETRY_AFTER, SegmentError};
 
 /// The message of a 404 for a path without a route.
@@ -179,8 +179,10 @@ impl From<SegmentError> for ApiError {
 impl From<OutboxError> for ApiError {
     fn from(error: OutboxError) -> Self {
         let (code, message, pause) = match error {
-            OutboxError::Full => (ErrorCode::Overloaded, "the outbox is full or cannot be written; try again", LATER),
-            OutboxError::Unreadable => (ErrorCode::Overloaded, "the outbox could not be read", LATER),
+            OutboxError::Full => {
+                (ErrorCode::Overloaded, "the outbox is full or cannot be written; try again", STORE_RETRY_AFTER)
+            }
+            OutboxError::Unreadable => (ErrorCode::Overloaded, "the outbox could not be read", STORE_RETRY_AFTER),
             OutboxError::Busy | OutboxError::KeyReused => {
                 (ErrorCode::Overloaded, "the outbox had no time; try again", MIN_RETRY_AFTER)
             }

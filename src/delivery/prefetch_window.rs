@@ -12,7 +12,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::outbox::{CallId, Stored, UserFilter};
+use crate::outbox::{CallId, StoredCall, UserFilter};
 use crate::segment::MAX_CALL_BYTES;
 
 /// Size of the window, in bytes: about 5,500 calls of the usual 500 bytes. With Segment 50 ms away these are 80,000 calls a
@@ -133,8 +133,8 @@ impl PrefetchWindow {
     }
 
     /// Offers a call that was read. Calls must be offered in the order of their ids.
-    pub(super) fn offer(&mut self, cursor: Cursor, stored: &Stored) -> PrefetchOutcome {
-        let Stored { id, call } = stored;
+    pub(super) fn offer(&mut self, cursor: Cursor, stored: &StoredCall) -> PrefetchOutcome {
+        let StoredCall { id, call } = stored;
         let bytes = call.json().len() + CALL_OVERHEAD;
         if self.calls.contains_key(id) {
             return self.skip(cursor, *id);
@@ -163,7 +163,7 @@ impl PrefetchWindow {
     }
 
     /// Offers a call that was stored just now. It is skipped if the forward cursor has not reached it yet.
-    pub(super) fn offer_fresh(&mut self, stored: &Stored) -> PrefetchOutcome {
+    pub(super) fn offer_fresh(&mut self, stored: &StoredCall) -> PrefetchOutcome {
         if stored.id == self.forward { self.offer(Cursor::Forward, stored) } else { PrefetchOutcome::Skipped }
     }
 

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use super::error::{LATER, OutboxError};
+use super::error::{OutboxError, STORE_RETRY_AFTER};
 use super::store::{Append, DeliveryOutcome, KeyRecord, Outbox};
 use crate::customer::SegmentIdentifyPayload;
 use crate::segment::{
@@ -114,9 +114,11 @@ impl OutboxClient {
 
 fn to_segment_error(error: OutboxError) -> SegmentError {
     let (code, retry_after, message) = match error {
-        OutboxError::Full => {
-            (ErrorCode::Overloaded, LATER, "the outbox is full or cannot be written; the call was not stored")
-        }
+        OutboxError::Full => (
+            ErrorCode::Overloaded,
+            STORE_RETRY_AFTER,
+            "the outbox is full or cannot be written; the call was not stored",
+        ),
         OutboxError::Busy => {
             (ErrorCode::Overloaded, MIN_RETRY_AFTER, "the outbox had no time for the call; it was not stored")
         }

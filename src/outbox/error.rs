@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// `Retry-After` while there is no room: deliveries or an operator have to make room first.
-pub const LATER: Duration = Duration::from_secs(10);
+pub const STORE_RETRY_AFTER: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutboxError {

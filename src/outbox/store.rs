@@ -43,7 +43,7 @@ pub trait Outbox: Send + Sync {
     async fn page(&self, from: CallId, users: UserFilter, limit: usize) -> Result<Page, OutboxError>;
 
     /// The store's statistics, from memory.
-    fn contents(&self) -> Contents;
+    fn stats(&self) -> OutboxStats;
 
     /// Closes the store: commands in progress are finished, later calls of any method fail.
     async fn close(&self);
@@ -93,7 +93,7 @@ pub enum UserFilter {
 }
 
 impl UserFilter {
-    pub fn is(&self, user_id: &str) -> bool {
+    pub fn matches(&self, user_id: &str) -> bool {
         match self {
             Self::AllBut(users) => !users.contains(user_id),
             Self::Only(users) => users.contains(user_id),
@@ -122,21 +122,21 @@ impl fmt::Debug for UserFilter {
 #[derive(Debug)]
 pub struct Page {
     /// Ordered by id.
-    pub calls: Vec<Stored>,
+    pub calls: Vec<StoredCall>,
     /// The id at which the next page starts: greater than every id that this page looked at.
     pub next: CallId,
 }
 
 /// A waiting call.
 #[derive(Clone, Debug)]
-pub struct Stored {
+pub struct StoredCall {
     pub id: CallId,
     pub call: Call,
 }
 
 /// The store's statistics.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Contents {
+pub struct OutboxStats {
     /// Number of waiting calls.
     pub waiting: u64,
     /// The last id that was given to a call; 0 before the first one.

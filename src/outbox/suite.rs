@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::dead_letter::DeadLetters;
 use super::error::OutboxError;
-use super::store::{Append, Appended, CallId, DeliveryOutcome, KeyRecord, Outbox, Stored, UserFilter};
+use super::store::{Append, Appended, CallId, DeliveryOutcome, KeyRecord, Outbox, StoredCall, UserFilter};
 use crate::segment::{Call, Delivered, Refusal};
 
 /// Opens a store. Its content survives that the store is closed.
@@ -125,10 +125,10 @@ pub(super) async fn append(store: &impl Outbox, append: Append) -> Result<Append
 }
 
 /// Reads all waiting calls, page by page, except those of the skipped users.
-pub(super) async fn waiting_but(store: &impl Outbox, skip: &[&str]) -> Vec<Stored> {
+pub(super) async fn waiting_but(store: &impl Outbox, skip: &[&str]) -> Vec<StoredCall> {
     let users = UserFilter::AllBut(skip.iter().map(|user| Arc::from(*user)).collect());
     let (mut all, mut from) = (Vec::new(), 0);
-    while from <= store.contents().last_id {
+    while from <= store.stats().last_id {
         let page = store.page(from, users.clone(), usize::MAX).await.unwrap();
         assert!(page.next > from, "the page does not advance");
         assert!(page.calls.iter().all(|stored| (from..page.next).contains(&stored.id)));
@@ -139,14 +139,14 @@ pub(super) async fn waiting_but(store: &impl Outbox, skip: &[&str]) -> Vec<Store
     all
 }
 
-pub(super) async fn waiting(store: &impl Outbox) -> Vec<Stored> {
+pub(super) async fn waiting(store: &impl Outbox) -> Vec<StoredCall> {
     let all = waiting_but(store, &[]).await;
-    assert_eq!(store.contents().waiting, all.len() as u64);
+    assert_eq!(store.stats().waiting, all.len() as u64);
     all
 }
 
 /// The JSON of each call.
-pub(super) fn texts(stored: &[Stored]) -> Vec<String> {
+pub(super) fn texts(stored: &[StoredCall]) -> Vec<String> {
     stored.iter().map(|stored| String::from_utf8(stored.call.json().to_vec()).unwrap()).collect()
 }
 

@@ -9,7 +9,7 @@ use proptest::prelude::{Strategy, prop, prop_oneof, proptest};
 use proptest::{prop_assert, prop_assert_eq};
 
 use super::{CALL_OVERHEAD, PageRequest, PrefetchOutcome, PrefetchWindow};
-use crate::outbox::{CallId, Stored};
+use crate::outbox::{CallId, StoredCall};
 use crate::segment::{Call, MAX_CALL_BYTES};
 
 /// Room for about sixty small calls in each half, and for one of the largest: the window reads only if that fits.
@@ -18,8 +18,8 @@ const WINDOW_BYTES: usize = 2 * (MAX_CALL_BYTES + 30 * CALL_OVERHEAD);
 /// Calls in a page. Twice as many rows are looked at for it.
 const PAGE_CALLS: usize = 5;
 
-fn stored(id: CallId, user: u8) -> Stored {
-    Stored { id, call: Call::from_wire(Arc::from(format!("u-{user}")), Bytes::from_static(b"{}")) }
+fn stored(id: CallId, user: u8) -> StoredCall {
+    StoredCall { id, call: Call::from_wire(Arc::from(format!("u-{user}")), Bytes::from_static(b"{}")) }
 }
 
 /// An outbox in memory that is read through a window.
@@ -55,7 +55,7 @@ impl MemoryOutbox {
         }
     }
 
-    fn record(&mut self, outcome: PrefetchOutcome, stored: &Stored, user: u8) {
+    fn record(&mut self, outcome: PrefetchOutcome, stored: &StoredCall, user: u8) {
         if outcome == PrefetchOutcome::Prefetched {
             self.prefetched.push((stored.id, user));
             self.unsettled.push((stored.id, user));
@@ -69,7 +69,7 @@ impl MemoryOutbox {
         }
         let PageRequest { cursor, from, users, limit } = self.window.next_page(self.last);
         let rows: Vec<_> = self.waiting.range(from..).take(2 * PAGE_CALLS).map(|(id, user)| (*id, *user)).collect();
-        let wanted = rows.iter().filter(|(_, user)| users.is(&format!("u-{user}")));
+        let wanted = rows.iter().filter(|(_, user)| users.matches(&format!("u-{user}")));
         let page: Vec<_> = wanted.copied().take(PAGE_CALLS.min(limit)).collect();
         let is_cut = page.len() == PAGE_CALLS.min(limit);
         let next = if is_cut {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{OutboxClients, fingerprint};
 use crate::customer::SegmentIdentifyPayload;
-use crate::outbox::{Append, Appended, CallId, Contents, DeliveryOutcome, Outbox, OutboxError, Page, UserFilter};
+use crate::outbox::{Append, Appended, CallId, DeliveryOutcome, Outbox, OutboxError, OutboxStats, Page, UserFilter};
 use crate::segment::SegmentError;
 use crate::segment::{
     Delivered, DeliveryState, ErrorCode, IdempotencyKey, KeyKind, MessageIds, Receipt, SegmentClients,
@@ -52,8 +52,8 @@ impl Outbox for FakeStore {
         Err(OutboxError::Unreadable)
     }
 
-    fn contents(&self) -> Contents {
-        Contents::default()
+    fn stats(&self) -> OutboxStats {
+        OutboxStats::default()
     }
 
     async fn close(&self) {}

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::transaction::{ROW_OVERHEAD, Transaction};
 use crate::outbox::error::OutboxError;
-use crate::outbox::store::{Append, Appended, CallId, DeliveryOutcome, KeyRecord, Stored};
+use crate::outbox::store::{Append, Appended, CallId, DeliveryOutcome, KeyRecord, StoredCall};
 use crate::segment::Call;
 
 /// The reason of a refused call whose dead letter, which held Segment's message, was deleted.
@@ -52,7 +52,7 @@ impl Transaction<'_> {
         self.counters.last_id = id;
         self.counters.waiting += 1;
         self.effects.stored += 1;
-        self.effects.new_calls.push(Stored { id, call: call.clone() });
+        self.effects.new_calls.push(StoredCall { id, call: call.clone() });
         Ok(())
     }
 

@@ -17,7 +17,7 @@ use super::fault::{is_corruption, without_values};
 use super::state::StoreState;
 use crate::outbox::dead_letter::DeadLetter;
 use crate::outbox::error::OutboxError;
-use crate::outbox::store::{CallId, Page, Stored, UserFilter};
+use crate::outbox::store::{CallId, Page, StoredCall, UserFilter};
 
 /// Calls in one page: enough for a few requests to Segment.
 const PAGE_CALLS: usize = 1000;
@@ -82,12 +82,12 @@ pub(super) fn page(conn: &Connection, from: CallId, users: &UserFilter, limit: u
         let id: CallId = row.get(0)?;
         row_count += 1;
         page.next = id.saturating_add(1);
-        if !users.is(row.get_ref(1)?.as_str()?) {
+        if !users.matches(row.get_ref(1)?.as_str()?) {
             continue;
         }
         let call = call_from_row(row.get(1)?, fetch.query_row([id], |row| row.get(0))?);
         bytes += call.json().len();
-        page.calls.push(Stored { id, call });
+        page.calls.push(StoredCall { id, call });
         if page.calls.len() >= limit.min(PAGE_CALLS) || bytes >= PAGE_BYTES {
             return Ok(page);
         }

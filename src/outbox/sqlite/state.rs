@@ -9,11 +9,11 @@ use rusqlite::Error;
 use super::fault::{StoreFault, without_values};
 use super::transaction::{Counters, Measurements};
 use crate::metrics::Metrics;
-use crate::outbox::store::Contents;
+use crate::outbox::store::OutboxStats;
 use crate::supervisor::Supervisor;
 
 pub(super) struct StoreState {
-    contents: Mutex<Contents>,
+    stats: Mutex<OutboxStats>,
     has_failed: AtomicBool,
     pub(super) metrics: Arc<Metrics>,
     supervisor: Supervisor,
@@ -21,31 +21,31 @@ pub(super) struct StoreState {
 
 impl StoreState {
     pub(super) fn new(max_bytes: u64, metrics: Arc<Metrics>, supervisor: Supervisor) -> Self {
-        let contents = Mutex::new(Contents { max_bytes, ..Contents::default() });
-        Self { contents, has_failed: AtomicBool::new(false), metrics, supervisor }
+        let stats = Mutex::new(OutboxStats { max_bytes, ..OutboxStats::default() });
+        Self { stats, has_failed: AtomicBool::new(false), metrics, supervisor }
     }
 
-    pub(super) fn contents(&self) -> Contents {
-        self.contents.lock().clone()
+    pub(super) fn stats(&self) -> OutboxStats {
+        self.stats.lock().clone()
     }
 
     /// Publishes the statistics after a commit, and the trouble that remains.
     pub(super) fn update(&self, counters: &Counters, measurements: &Measurements, trouble: Option<&'static str>) {
         let trouble = trouble.or_else(|| (measurements.room == 0).then_some("the outbox is full"));
-        let mut contents = self.contents.lock();
+        let mut stats = self.stats.lock();
         // A failure that another thread found stays.
-        let trouble = if self.has_failed() { contents.trouble } else { trouble };
-        *contents = Contents {
+        let trouble = if self.has_failed() { stats.trouble } else { trouble };
+        *stats = OutboxStats {
             waiting: counters.waiting,
             last_id: counters.last_id,
             oldest_stored_at: measurements.oldest_stored_at,
             dead_letters: counters.dead_letters,
             keys: counters.keys,
             bytes: measurements.bytes,
-            max_bytes: contents.max_bytes,
+            max_bytes: stats.max_bytes,
             trouble,
         };
-        drop(contents);
+        drop(stats);
         let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         self.metrics.outbox_calls.set(gauge(counters.waiting));
         self.metrics.outbox_bytes.set(gauge(measurements.bytes));
@@ -54,7 +54,7 @@ impl StoreState {
 
     /// Publishes why calls cannot be stored at the moment.
     pub(super) fn set_trouble(&self, trouble: &'static str) {
-        self.contents.lock().trouble = Some(trouble);
+        self.stats.lock().trouble = Some(trouble);
     }
 
     /// Whether the store has failed: nothing may be written any more.
@@ -69,9 +69,9 @@ impl StoreState {
         tracing::error!(error = error_text, "the outbox failed: {what}; nothing more is stored until the next start");
         {
             // Under the lock, so that a concurrent `update` cannot clear the trouble.
-            let mut contents = self.contents.lock();
+            let mut stats = self.stats.lock();
             self.has_failed.store(true, Ordering::Release);
-            contents.trouble = Some(StoreFault::Fatal.trouble());
+            stats.trouble = Some(StoreFault::Fatal.trouble());
         }
         self.supervisor.fail("outbox", what);
     }

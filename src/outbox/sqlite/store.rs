@@ -28,7 +28,7 @@ use super::writer::Writer;
 use crate::metrics::Metrics;
 use crate::outbox::dead_letter::{DeadLetter, DeadLetters};
 use crate::outbox::error::OutboxError;
-use crate::outbox::store::{Append, Appended, CallId, Contents, Outbox, Page, Stored, UserFilter};
+use crate::outbox::store::{Append, Appended, CallId, Outbox, OutboxStats, Page, StoredCall, UserFilter};
 use crate::segment::Delivered;
 use crate::supervisor::Supervisor;
 
@@ -56,14 +56,14 @@ pub struct SqliteOutbox {
     ended: watch::Receiver<bool>,
 }
 
-type Opened = (Arc<SqliteOutbox>, mpsc::Receiver<Vec<Stored>>);
+type Opened = (Arc<SqliteOutbox>, mpsc::Receiver<Vec<StoredCall>>);
 
 impl SqliteOutbox {
     /// Opens the outbox, or creates a new one, and starts its threads.
     ///
     /// The receiver is the feed of new calls: what each transaction stored, ordered by id, so that delivery need not
     /// read back what was just written. The ids in it are consecutive, unless the feed was full and a group was left
-    /// out: that group is on disk, as [`Contents::last_id`] shows.
+    /// out: that group is on disk, as [`OutboxStats::last_id`] shows.
     ///
     /// # Errors
     /// If the file cannot be used. The error is for the operator, and names the path. A file that is damaged, or not
@@ -170,12 +170,12 @@ impl Outbox for SqliteOutbox {
     }
 
     async fn page(&self, from: CallId, users: UserFilter, limit: usize) -> Result<Page, OutboxError> {
-        let last_id = self.state.contents().last_id;
+        let last_id = self.state.stats().last_id;
         self.pages.read(move |conn| read::page(conn, from, &users, limit, last_id)).await
     }
 
-    fn contents(&self) -> Contents {
-        self.state.contents()
+    fn stats(&self) -> OutboxStats {
+        self.state.stats()
     }
 
     async fn close(&self) {

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 
 use super::{SqliteOutbox, SqliteSettings};
 use crate::metrics::Metrics;
-use crate::outbox::Stored;
+use crate::outbox::StoredCall;
 use crate::supervisor::Supervisor;
 
 /// A limit in bytes that no test reaches.
@@ -33,7 +33,7 @@ fn in_memory() -> TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
-type Opened = anyhow::Result<(Arc<SqliteOutbox>, mpsc::Receiver<Vec<Stored>>)>;
+type Opened = anyhow::Result<(Arc<SqliteOutbox>, mpsc::Receiver<Vec<StoredCall>>)>;
 
 fn open(settings: &SqliteSettings) -> Opened {
     SqliteOutbox::open(settings, Arc::new(Metrics::new()?), &Supervisor::new())

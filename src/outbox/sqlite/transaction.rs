@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, OptionalExtension, Params, Result, Row};
 use tokio::sync::oneshot;
 
-use crate::outbox::store::{CallId, DeliveryOutcome, Stored};
+use crate::outbox::store::{CallId, DeliveryOutcome, StoredCall};
 
 /// Bytes of one transaction, approximately: a disk writes that much in a few milliseconds, and no caller waits longer.
 pub(super) const MAX_TRANSACTION_BYTES: usize = 1024 * 1024;
@@ -33,7 +33,7 @@ pub(super) struct Counters {
 #[derive(Default)]
 pub(super) struct Effects {
     /// New calls, ordered by id.
-    pub(super) new_calls: Vec<Stored>,
+    pub(super) new_calls: Vec<StoredCall>,
     pub(super) watchers: Vec<(CallId, oneshot::Sender<DeliveryOutcome>)>,
     pub(super) outcomes: Vec<(CallId, DeliveryOutcome)>,
     /// Whether the window of any key began.

@@ -21,7 +21,7 @@ use super::reserve::Reserve;
 use super::state::StoreState;
 use super::transaction::{Committed, Counters, Measurements, Transaction};
 use super::watchers::Watchers;
-use crate::outbox::store::Stored;
+use crate::outbox::store::StoredCall;
 
 pub(super) struct Writer {
     pub(super) conn: Connection,
@@ -29,7 +29,7 @@ pub(super) struct Writer {
     pub(super) lock: File,
     pub(super) queue: CommandQueue,
     pub(super) state: Arc<StoreState>,
-    pub(super) new_calls: mpsc::Sender<Vec<Stored>>,
+    pub(super) new_calls: mpsc::Sender<Vec<StoredCall>>,
     pub(super) counters: Counters,
     pub(super) measurements: Measurements,
     pub(super) max_bytes: u64,
@@ -68,7 +68,7 @@ impl Writer {
                     self.checkpoints.checkpoint_now(&self.conn, &self.state);
                 }
             } else if is_tick && !self.reserve.is_held() && self.reserve.allocate() {
-                self.publish_contents();
+                self.publish_stats();
             }
             self.execute(group);
         }
@@ -127,7 +127,7 @@ impl Writer {
 
     /// Logs a change of the trouble, once a second at most: an outbox that is nearly full enters and leaves it often.
     fn log_trouble(&mut self) {
-        let trouble = self.state.contents().trouble;
+        let trouble = self.state.stats().trouble;
         match trouble {
             Some(why) if self.logged_trouble != trouble => tracing::warn!("calls cannot be stored: {why}"),
             None if self.logged_trouble.is_some() => tracing::info!("calls can be stored again"),
@@ -142,7 +142,7 @@ impl Writer {
     }
 
     /// Publishes the statistics, with the reason if there is no room.
-    fn publish_contents(&mut self) {
+    fn publish_stats(&mut self) {
         let is_disk_full = self.room() == 0 && !self.reserve.is_held();
         let fault = self.fault.or(is_disk_full.then_some(StoreFault::DiskFull));
         self.state.update(&self.counters, &self.measurements, fault.map(StoreFault::trouble));
@@ -181,7 +181,7 @@ impl Writer {
             // If the feed is full, delivery reads these calls from the disk.
             let _ = self.new_calls.try_send(effects.new_calls);
         }
-        self.publish_contents();
+        self.publish_stats();
         effects.watchers.into_iter().for_each(|(id, watcher)| self.watchers.add(id, watcher));
         effects.outcomes.iter().for_each(|(id, outcome)| self.watchers.notify(*id, outcome));
         for command in group {

@@ -14,7 +14,7 @@ pub(crate) async fn a_repeated_key_stores_no_second_call(stores: impl StoreFacto
     assert!(again.replayed && again.outcome.is_none());
     assert!(!append(&*store, keyed(call("u", "m1"), 2, 1)).await.unwrap().replayed);
     assert_eq!(texts(&waiting(&*store).await), [text("u", "m0"), text("u", "m1")]);
-    assert_eq!(store.contents().keys, 2);
+    assert_eq!(store.stats().keys, 2);
     store.close().await;
 }
 
@@ -85,13 +85,13 @@ pub(crate) async fn the_key_of_a_replayed_call_waits_again(stores: impl StoreFac
     assert_eq!(all.len(), 1);
     settle(&*store, vec![accepted(all[0].id)]).await;
     assert_eq!(outcome(again).await, DeliveryOutcome::Accepted);
-    assert_eq!(store.contents().keys, 1);
+    assert_eq!(store.stats().keys, 1);
     store.close().await;
 }
 
 /// Waits until at most `keys` keys are left.
 async fn until_keys(store: &impl Outbox, keys: u64) {
-    while store.contents().keys > keys {
+    while store.stats().keys > keys {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -149,7 +149,7 @@ pub(crate) async fn keys_survive_a_reopen(stores: impl StoreFactory) {
     store.close().await;
 
     let store = stores.open().await;
-    assert_eq!(store.contents().keys, 2);
+    assert_eq!(store.stats().keys, 2);
     let refused = append(&*store, watched(keyed(call("u", "m0"), 1, 1))).await.unwrap();
     assert_eq!(outcome(refused).await, DeliveryOutcome::Refused("words".to_owned()));
     let waits = append(&*store, watched(keyed(call("u", "m1"), 2, 1))).await.unwrap();

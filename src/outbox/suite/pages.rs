@@ -14,7 +14,7 @@ pub(crate) async fn calls_are_read_in_order(stores: impl StoreFactory) {
     assert_eq!(&**waiting(&*store).await[0].call.user_id(), "u");
     // The last page ends behind the last id.
     let next = store.page(0, everybody(), usize::MAX).await.unwrap().next;
-    assert!(next > store.contents().last_id);
+    assert!(next > store.stats().last_id);
     let empty = store.page(next, everybody(), usize::MAX).await.unwrap();
     assert!(empty.calls.is_empty() && empty.next >= next);
     store.close().await;
@@ -25,7 +25,7 @@ pub(crate) async fn calls_of_skipped_users_are_not_read(stores: impl StoreFactor
     for n in 0..6 {
         append(&*store, plain(sized(["a", "b", "c"][n % 3], &format!("m{n}"), 20_000))).await.unwrap();
     }
-    let users = |stored: Vec<crate::outbox::Stored>| -> Vec<String> {
+    let users = |stored: Vec<crate::outbox::StoredCall>| -> Vec<String> {
         stored.iter().map(|stored| stored.call.user_id().to_string()).collect()
     };
     assert_eq!(users(waiting_but(&*store, &["a", "x"]).await), ["b", "c", "b", "c"]);
@@ -67,7 +67,7 @@ pub(crate) async fn a_page_is_bounded_in_rows(stores: impl StoreFactory) {
     let skip = [std::sync::Arc::from("u")].into();
     let first = store.page(0, UserFilter::AllBut(skip), usize::MAX).await.unwrap();
     assert!(first.calls.is_empty(), "the page looked at more than 6,000 rows");
-    assert!(first.next <= store.contents().last_id);
+    assert!(first.next <= store.stats().last_id);
     assert_eq!(texts(&waiting_but(&*store, &["u"]).await), [text("other", "last")]);
     store.close().await;
 }
@@ -78,13 +78,13 @@ pub(crate) async fn calls_and_ids_survive_a_reopen(stores: impl StoreFactory) {
         append(&*store, plain(call("u", &format!("m{n}")))).await.unwrap();
     }
     let before = waiting(&*store).await;
-    let contents = store.contents();
+    let stats = store.stats();
     store.close().await;
 
     let store = stores.open().await;
-    assert_eq!(store.contents().waiting, 3);
-    assert_eq!(store.contents().last_id, contents.last_id);
-    assert_eq!(store.contents().oldest_stored_at, contents.oldest_stored_at);
+    assert_eq!(store.stats().waiting, 3);
+    assert_eq!(store.stats().last_id, stats.last_id);
+    assert_eq!(store.stats().oldest_stored_at, stats.oldest_stored_at);
     assert_eq!(texts(&waiting(&*store).await), texts(&before));
     settle(&*store, before.iter().map(|stored| accepted(stored.id)).collect()).await;
     store.close().await;

@@ -3,7 +3,7 @@
 use super::{
     StoreFactory, accepted, append, call, everybody, keyed, outcome, plain, refused, settle, texts, waiting, watched,
 };
-use crate::outbox::{Contents, DeadLetters, DeliveryOutcome, Outbox, OutboxError};
+use crate::outbox::{DeadLetters, DeliveryOutcome, Outbox, OutboxError, OutboxStats};
 
 pub(crate) async fn an_accepted_call_is_deleted(stores: impl StoreFactory) {
     let store = stores.open().await;
@@ -24,7 +24,7 @@ pub(crate) async fn a_refused_call_becomes_a_dead_letter(stores: impl StoreFacto
     let all = waiting(&*store).await;
     settle(&*store, vec![refused(all[0].id, "no such thing")]).await;
     assert!(waiting(&*store).await.is_empty());
-    assert_eq!(store.contents().dead_letters, 1);
+    assert_eq!(store.stats().dead_letters, 1);
     let letters = store.list(10, None).await.unwrap();
     let letter = &letters[0];
     assert_eq!((letters.len(), &*letter.message_id, &*letter.user_id), (1, "m0", "u"));
@@ -43,7 +43,7 @@ pub(crate) async fn unknown_ids_are_ignored(stores: impl StoreFactory) {
     settle(&*store, vec![accepted(id + 1), refused(id + 2, "x"), accepted(-1), refused(0, "x")]).await;
     assert_eq!(waiting(&*store).await.len(), 1);
     settle(&*store, vec![accepted(id), accepted(id), refused(id, "x")]).await;
-    let Contents { waiting, dead_letters, oldest_stored_at, .. } = store.contents();
+    let OutboxStats { waiting, dead_letters, oldest_stored_at, .. } = store.stats();
     assert_eq!((waiting, dead_letters, oldest_stored_at), (0, 0, None));
     settle(&*store, vec![]).await;
     store.close().await;
@@ -81,17 +81,17 @@ pub(crate) async fn a_closed_store_refuses_every_command(stores: impl StoreFacto
 
 pub(crate) async fn the_age_of_the_oldest_call_is_reported(stores: impl StoreFactory) {
     let store = stores.open().await;
-    assert_eq!(store.contents().oldest_stored_at, None);
+    assert_eq!(store.stats().oldest_stored_at, None);
     let before = jiff::Timestamp::now().as_millisecond();
     append(&*store, plain(call("u", "m0"))).await.unwrap();
     append(&*store, plain(call("u", "m1"))).await.unwrap();
-    let oldest = store.contents().oldest_stored_at.unwrap();
+    let oldest = store.stats().oldest_stored_at.unwrap();
     assert!(oldest >= before);
-    assert_eq!(store.contents().trouble, None);
+    assert_eq!(store.stats().trouble, None);
     let all = waiting(&*store).await;
     settle(&*store, vec![accepted(all[0].id)]).await;
-    assert!(store.contents().oldest_stored_at.unwrap() >= oldest);
+    assert!(store.stats().oldest_stored_at.unwrap() >= oldest);
     settle(&*store, vec![accepted(all[1].id)]).await;
-    assert_eq!(store.contents().oldest_stored_at, None);
+    assert_eq!(store.stats().oldest_stored_at, None);
     store.close().await;
 }

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use jiff::Timestamp;
 use segment_relay::config;
 use segment_relay::customer::{Address, PayloadError, SegmentIdentifyPayload};
-use segment_relay::outbox::{Append, DeadLetter, Stored};
+use segment_relay::outbox::{Append, DeadLetter, StoredCall};
 use segment_relay::segment::{Call, Delivered, ErrorCode, Refusal, SegmentError};
 use serde_json::value::RawValue;
 
@@ -44,7 +44,7 @@ fn nothing_public_shows_a_value_or_a_secret_by_accident() {
         &address,
         &call,
         &Append { call: call.clone(), key: None, watch: false },
-        &Stored { id: 1, call: call.clone() },
+        &StoredCall { id: 1, call: call.clone() },
         &Delivered { id: 1, outcome: Err(refusal.clone()) },
         &refusal,
         &error,

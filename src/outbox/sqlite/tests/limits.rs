@@ -24,8 +24,8 @@ async fn a_full_outbox_refuses_until_there_is_room() {
     }
     assert!(stored > 20);
     assert_eq!(append(&*store, plain(call("u", "m"))).await.unwrap_err(), OutboxError::Full);
-    assert_eq!(store.contents().trouble, Some("the outbox is full"));
-    assert!(store.contents().bytes <= store.contents().max_bytes);
+    assert_eq!(store.stats().trouble, Some("the outbox is full"));
+    assert!(store.stats().bytes <= store.stats().max_bytes);
     // A repeated call is still recognised, and another body is still refused.
     assert!(append(&*store, keyed(call("u", "first"), 1, 1)).await.unwrap().replayed);
     assert_eq!(append(&*store, keyed(call("u", "first"), 1, 2)).await.unwrap_err(), OutboxError::KeyReused);
@@ -33,13 +33,13 @@ async fn a_full_outbox_refuses_until_there_is_room() {
 
     // A full outbox reports that at once when it is opened again.
     let (store, _fresh) = open(&limit).unwrap();
-    assert_eq!(store.contents().trouble, Some("the outbox is full"));
+    assert_eq!(store.stats().trouble, Some("the outbox is full"));
     let all = waiting(&*store).await;
     settle(&*store, all[1..10].iter().map(|stored| refused(stored.id, "words")).collect()).await;
     for letter in store.list(1000, None).await.unwrap() {
         store.discard(letter.id).await.unwrap();
     }
-    assert_eq!(store.contents().trouble, None);
+    assert_eq!(store.stats().trouble, None);
     append(&*store, plain(sized("u", "m", 30_000))).await.unwrap();
     store.close().await;
 }
@@ -64,9 +64,9 @@ async fn a_full_disk_is_survived_and_recovers_without_traffic() {
     disk.fail(1, DiskFailure::Full, true);
     assert_eq!(append(&*store, plain(call("u", "m1"))).await.unwrap_err(), OutboxError::Full);
     assert_eq!(store.settle(vec![accepted(id)].into()).await.unwrap_err(), OutboxError::Full);
-    assert_eq!(store.contents().trouble, Some("the disk is full"));
+    assert_eq!(store.stats().trouble, Some("the disk is full"));
     disk.heal();
-    while store.contents().trouble.is_some() {
+    while store.stats().trouble.is_some() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     append(&*store, plain(call("u", "m2"))).await.unwrap();
@@ -85,7 +85,7 @@ async fn a_failed_sync_ends_the_store() {
     assert_eq!(append(&*store, plain(call("u", "m1"))).await.unwrap_err(), OutboxError::Unconfirmed);
     assert_eq!(append(&*store, plain(call("u", "m2"))).await.unwrap_err(), OutboxError::Closed);
     assert!(supervisor.is_stopping());
-    assert_eq!(store.contents().trouble, Some("the outbox failed"));
+    assert_eq!(store.stats().trouble, Some("the outbox failed"));
     store.close().await;
 }
 

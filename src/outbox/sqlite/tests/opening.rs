@@ -8,7 +8,7 @@ use rusqlite::Connection;
 
 use super::{open, settings};
 use crate::outbox::suite::{append, call, everybody, plain, waiting};
-use crate::outbox::{Contents, Outbox};
+use crate::outbox::{Outbox, OutboxStats};
 
 /// The error of opening this path.
 fn refusal(path: &Path) -> String {
@@ -115,14 +115,14 @@ async fn damage_found_by_a_read_ends_the_store_and_the_file_is_not_written() {
         Ok((store, _fresh)) => {
             let mut unreadable = false;
             let mut from = 0;
-            while !unreadable && from <= store.contents().last_id {
+            while !unreadable && from <= store.stats().last_id {
                 match store.page(from, everybody(), usize::MAX).await {
                     Ok(page) => from = page.next,
                     Err(_) => unreadable = true,
                 }
             }
             assert!(unreadable);
-            assert_eq!(store.contents().trouble, Some("the outbox failed"));
+            assert_eq!(store.stats().trouble, Some("the outbox failed"));
             assert!(append(&*store, plain(call("u", "m"))).await.is_err());
             store.close().await;
         }
@@ -147,7 +147,7 @@ async fn an_empty_file_becomes_an_outbox() {
     let path = directory.path().join("outbox.db");
     fs::write(&path, "").unwrap();
     let (store, mut fresh) = open(&settings(&path)).unwrap();
-    let Contents { waiting: none, last_id, trouble, .. } = store.contents();
+    let OutboxStats { waiting: none, last_id, trouble, .. } = store.stats();
     assert_eq!((none, last_id, trouble), (0, 0, None));
     append(&*store, plain(call("u", "m"))).await.unwrap();
     let group = fresh.recv().await.unwrap();

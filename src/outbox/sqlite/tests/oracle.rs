@@ -103,12 +103,12 @@ impl Oracle {
         let mut found: BTreeMap<u8, Location> = BTreeMap::new();
         // The tests store few enough for one page.
         let all = store.page(0, everybody(), usize::MAX).await.map_err(|error| error.to_string())?.calls;
-        if store.contents().waiting != all.len() as u64 {
+        if store.stats().waiting != all.len() as u64 {
             return Err("the count of waiting calls is wrong".to_owned());
         }
         let all = all.into_iter().map(|stored| (number(stored.call.json()), Location::Waiting));
         let letters = store.list(1000, None).await.map_err(|error| error.to_string())?;
-        if store.contents().dead_letters != letters.len() as u64 {
+        if store.stats().dead_letters != letters.len() as u64 {
             return Err("the count of dead letters is wrong".to_owned());
         }
         let letters = letters.into_iter().map(|letter| (letter.message_id.parse().unwrap(), Location::DeadLetter));
