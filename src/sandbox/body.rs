@@ -1,7 +1,7 @@
-//! Reads a request's body within Segment's limit, gunzipping it if needed.
+//! Reads a request's body within Segment's limit and decompresses gzip.
 //!
-//! Never holds more than the limit, before or after gunzipping. What exceeds it is read to its end and thrown away, so
-//! that the sender hears the refusal instead of a broken pipe; one who goes on for ever is cut off.
+//! It never holds more than the limit, before or after decompression. The rest of a larger body is read and discarded, so
+//! that the sender gets the refusal instead of a broken pipe. The connection is reset after 16 MiB.
 
 use std::io::Read;
 
@@ -11,64 +11,64 @@ use flate2::read::MultiGzDecoder;
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
 
-/// Segment says "500 KB" a batch of uncompressed JSON. Its "32 KB" a message is 32 x 1,024 bytes in its own SDKs, so the
-/// same kilobyte is taken here.
+/// Segment documents "500 KB" of uncompressed JSON for a batch. A kilobyte is 1,024 bytes here, because "32 KB" for a message
+/// is 32 x 1,024 bytes in Segment's SDKs.
 pub const MAX_BODY_BYTES: usize = 512_000;
 
-/// How much of an oversized body is thrown away before the sender is cut off: ten times the largest batch that an
-/// official SDK was seen to send by mistake (1.5 MB).
+/// Bytes of an oversized body that are read before the connection is reset: ten times the largest batch that an official
+/// SDK was seen to send by mistake (1.5 MB).
 const MAX_DISCARDED_BYTES: usize = 16 << 20;
 
-/// Why there is no body to look at. Where a length is given it is in bytes, and what was counted before giving up.
+/// Why a body cannot be read. `bytes` is the number of bytes counted until then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unreadable {
-    /// Over [`MAX_BODY_BYTES`], as sent or gunzipped.
+pub enum ReadBodyError {
+    /// Over [`MAX_BODY_BYTES`], as sent or decompressed.
     TooLarge { bytes: usize },
-    /// Still coming after 16 MiB.
+    /// Not at its end after 16 MiB.
     Endless { bytes: usize },
     /// The peer stopped in the middle.
-    CutShort,
-    /// Said to be gzip, and is not.
+    Incomplete,
+    /// `Content-Encoding` is gzip, the body is not.
     NotGzip,
     /// A `Content-Encoding` that Segment's SDKs do not use.
     UnknownEncoding,
 }
 
-/// Reads all of `body`, as `headers` say it is encoded.
-pub async fn read(headers: &HeaderMap, mut body: Body) -> Result<Vec<u8>, Unreadable> {
+/// Reads all of `body`, with the encoding that `headers` give.
+pub async fn read(headers: &HeaderMap, mut body: Body) -> Result<Vec<u8>, ReadBodyError> {
     let expected = usize::try_from(body.size_hint().lower()).unwrap_or(MAX_BODY_BYTES);
     let mut text = Vec::with_capacity(expected.min(MAX_BODY_BYTES));
     let mut bytes = 0;
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Unreadable::CutShort)?;
+        let frame = frame.map_err(|_| ReadBodyError::Incomplete)?;
         let Some(part) = frame.data_ref() else { continue };
         bytes += part.len();
         if bytes <= MAX_BODY_BYTES {
             text.extend_from_slice(part);
         } else if bytes > MAX_DISCARDED_BYTES {
-            return Err(Unreadable::Endless { bytes });
+            return Err(ReadBodyError::Endless { bytes });
         }
     }
     if bytes > MAX_BODY_BYTES {
-        return Err(Unreadable::TooLarge { bytes });
+        return Err(ReadBodyError::TooLarge { bytes });
     }
     match headers.get(header::CONTENT_ENCODING).map(|value| value.as_bytes()) {
         None => Ok(text),
         Some(name) if name.eq_ignore_ascii_case(b"identity") => Ok(text),
         Some(name) if name.eq_ignore_ascii_case(b"gzip") => gunzip(&text),
-        Some(_) => Err(Unreadable::UnknownEncoding),
+        Some(_) => Err(ReadBodyError::UnknownEncoding),
     }
 }
 
-fn gunzip(compressed: &[u8]) -> Result<Vec<u8>, Unreadable> {
+fn gunzip(compressed: &[u8]) -> Result<Vec<u8>, ReadBodyError> {
     let mut text = Vec::new();
-    // One byte more than allowed tells "just fits" from "too large".
+    // One byte over the limit tells a body of exactly the limit from a larger one.
     MultiGzDecoder::new(compressed)
         .take(MAX_BODY_BYTES as u64 + 1)
         .read_to_end(&mut text)
-        .map_err(|_| Unreadable::NotGzip)?;
+        .map_err(|_| ReadBodyError::NotGzip)?;
     if text.len() > MAX_BODY_BYTES {
-        return Err(Unreadable::TooLarge { bytes: text.len() });
+        return Err(ReadBodyError::TooLarge { bytes: text.len() });
     }
     Ok(text)
 }
@@ -82,7 +82,7 @@ mod tests {
     use flate2::Compression;
     use flate2::write::GzEncoder;
 
-    use super::{MAX_BODY_BYTES, MAX_DISCARDED_BYTES, Unreadable, read};
+    use super::{MAX_BODY_BYTES, MAX_DISCARDED_BYTES, ReadBodyError, read};
 
     fn gzip(text: &[u8]) -> Vec<u8> {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
@@ -95,34 +95,34 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_of_just_the_limit_is_read_and_one_byte_more_is_not() {
+    async fn a_body_of_exactly_the_limit_is_read_and_one_byte_more_is_refused() {
         let fits = read(&HeaderMap::new(), Body::from(vec![b' '; MAX_BODY_BYTES])).await;
         assert_eq!(fits.map(|text| text.len()), Ok(MAX_BODY_BYTES));
         let bytes = MAX_BODY_BYTES + 1;
         let over = read(&HeaderMap::new(), Body::from(vec![b' '; bytes])).await;
-        assert_eq!(over, Err(Unreadable::TooLarge { bytes }));
+        assert_eq!(over, Err(ReadBodyError::TooLarge { bytes }));
     }
 
     #[tokio::test]
-    async fn the_limit_holds_after_gunzipping() {
+    async fn the_limit_holds_after_decompression() {
         let fits = read(&encoded("gzip"), Body::from(gzip(&vec![b' '; MAX_BODY_BYTES]))).await;
         assert_eq!(fits.map(|text| text.len()), Ok(MAX_BODY_BYTES));
         let bomb = read(&encoded("GZIP"), Body::from(gzip(&vec![b' '; 50 * MAX_BODY_BYTES]))).await;
-        assert_eq!(bomb, Err(Unreadable::TooLarge { bytes: MAX_BODY_BYTES + 1 }));
+        assert_eq!(bomb, Err(ReadBodyError::TooLarge { bytes: MAX_BODY_BYTES + 1 }));
     }
 
     #[tokio::test]
-    async fn what_is_not_gzip_or_not_known_is_named() {
-        assert_eq!(read(&encoded("gzip"), Body::from("{}")).await, Err(Unreadable::NotGzip));
+    async fn invalid_gzip_and_unknown_encodings_are_different_errors() {
+        assert_eq!(read(&encoded("gzip"), Body::from("{}")).await, Err(ReadBodyError::NotGzip));
         let half = gzip(b"{}").into_iter().take(12).collect::<Vec<_>>();
-        assert_eq!(read(&encoded("gzip"), Body::from(half)).await, Err(Unreadable::NotGzip));
-        assert_eq!(read(&encoded("br"), Body::from("{}")).await, Err(Unreadable::UnknownEncoding));
+        assert_eq!(read(&encoded("gzip"), Body::from(half)).await, Err(ReadBodyError::NotGzip));
+        assert_eq!(read(&encoded("br"), Body::from("{}")).await, Err(ReadBodyError::UnknownEncoding));
     }
 
     #[tokio::test]
-    async fn who_goes_on_for_ever_is_not_read_to_the_end() {
+    async fn an_endless_body_is_not_read_to_the_end() {
         let bytes = MAX_DISCARDED_BYTES + 1;
         let read = read(&HeaderMap::new(), Body::from(vec![b' '; bytes])).await;
-        assert_eq!(read, Err(Unreadable::Endless { bytes }));
+        assert_eq!(read, Err(ReadBodyError::Endless { bytes }));
     }
 }

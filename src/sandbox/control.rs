@@ -1,7 +1,7 @@
-//! The endpoints by which a test or a person looks at the sandbox and directs it; Segment has none of them.
+//! The endpoints that show the sandbox's history and set its faults. Segment has none of them.
 //!
-//! `GET /events` shows what was there when it was asked, copied page by page, so that a long listing neither blocks the
-//! intake nor doubles the memory. Calls forgotten meanwhile are missing from it.
+//! `GET /events` lists the calls that are there when it is asked, and copies them page by page: a long listing neither
+//! blocks new requests nor doubles the memory. Calls that are removed meanwhile are missing from it.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -17,56 +17,56 @@ use bytes::Bytes;
 use hyper::body::Frame;
 use serde_json::json;
 
-use super::Sandbox;
 use super::faults::Faults;
+use super::state::SandboxState;
 
 const NDJSON: [(header::HeaderName, &str); 1] = [(header::CONTENT_TYPE, "application/x-ndjson")];
 const JSON: [(header::HeaderName, &str); 1] = [(header::CONTENT_TYPE, "application/json")];
 
 /// `GET /events`: the accepted calls in order of arrival, one a line, verbatim.
-pub async fn events(State(sandbox): State<Arc<Sandbox>>) -> Response {
-    let end = sandbox.record().events().end();
-    (NDJSON, Body::new(Listing { sandbox, next: 0, end })).into_response()
+pub async fn events(State(state): State<Arc<SandboxState>>) -> Response {
+    let end = state.history().events().end();
+    (NDJSON, Body::new(EventListing { state, next: 0, end })).into_response()
 }
 
 /// `GET /stats`: the counters.
-pub async fn stats(State(sandbox): State<Arc<Sandbox>>) -> Response {
-    match sandbox.record().stats() {
+pub async fn stats(State(state): State<Arc<SandboxState>>) -> Response {
+    match state.history().stats() {
         Ok(stats) => (JSON, stats).into_response(),
-        Err(error) => failure(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+        Err(cause) => error(StatusCode::INTERNAL_SERVER_ERROR, &cause.to_string()),
     }
 }
 
-/// `GET /requests`: the last requests, one a line, oldest first. Shows headers and write keys as they came.
-pub async fn requests(State(sandbox): State<Arc<Sandbox>>) -> Response {
-    let lines = sandbox.record().requests();
+/// `GET /requests`: the last requests, one a line, oldest first, with headers and write keys.
+pub async fn requests(State(state): State<Arc<SandboxState>>) -> Response {
+    let lines = state.history().requests();
     (NDJSON, lines.concat()).into_response()
 }
 
-/// `POST /reset`: forgets events, counters, requests and faults.
-pub async fn reset(State(sandbox): State<Arc<Sandbox>>) -> Json<serde_json::Value> {
-    *sandbox.faults() = Faults::default();
-    let forgotten = sandbox.record().clear();
-    drop(forgotten);
+/// `POST /reset`: removes events, counters, requests and faults.
+pub async fn reset(State(state): State<Arc<SandboxState>>) -> Json<serde_json::Value> {
+    *state.faults() = Faults::default();
+    let removed = state.history().clear();
+    drop(removed);
     Json(json!({"success": true}))
 }
 
-/// `GET /faults`: what is set now.
-pub async fn faults(State(sandbox): State<Arc<Sandbox>>) -> Response {
-    let present = sandbox.faults().present();
-    Json(present).into_response()
+/// `GET /faults`: the present faults.
+pub async fn faults(State(state): State<Arc<SandboxState>>) -> Response {
+    let current = state.faults().current();
+    Json(current).into_response()
 }
 
-/// `POST /faults`: replaces what was set, and answers what is set now; a mistake changes nothing. axum
-/// itself refuses bodies over 2 MB.
-pub async fn set_faults(State(sandbox): State<Arc<Sandbox>>, body: Bytes) -> Response {
+/// `POST /faults`: replaces the faults and answers with the new ones. A mistake changes nothing. axum refuses bodies over
+/// 2 MB.
+pub async fn set_faults(State(state): State<Arc<SandboxState>>, body: Bytes) -> Response {
     match Faults::parse(&body) {
         Ok(faults) => {
-            let present = faults.present();
-            *sandbox.faults() = faults;
-            Json(present).into_response()
+            let current = faults.current();
+            *state.faults() = faults;
+            Json(current).into_response()
         }
-        Err(message) => failure(StatusCode::BAD_REQUEST, &message),
+        Err(message) => error(StatusCode::BAD_REQUEST, &message),
     }
 }
 
@@ -75,7 +75,7 @@ pub async fn healthz() -> Json<serde_json::Value> {
     Json(json!({"status": "ok"}))
 }
 
-/// `GET /`: how to use it.
+/// `GET /`: instructions.
 pub async fn home(headers: HeaderMap) -> String {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost:8090");
     format!(
@@ -84,20 +84,20 @@ pub async fn home(headers: HeaderMap) -> String {
 Send a call:
   curl http://{host}/v1/identify -d '{{"userId":"c-1","traits":{{"plan":"pro"}},"writeKey":"any"}}'
   curl http://{host}/v1/batch -d '{{"batch":[{{"type":"identify","userId":"c-1"}}],"writeKey":"any"}}'
-See what came (one call a line; counters; the last 1,000 requests with headers and write keys):
+See the calls (one a line), the counters, and the last 1,000 requests with headers and write keys:
   curl http://{host}/events
   curl http://{host}/stats
   curl http://{host}/requests
-Misbehave, heal, forget everything:
+Set a fault, clear it, remove everything:
   curl http://{host}/faults -d '{{"status":503,"rate":0.2,"retryAfter":"2","count":10}}'
   curl http://{host}/faults -d '{{}}'
   curl -X POST http://{host}/reset
 
-Fields of /faults, all optional; each POST replaces what was set before:
+Fields of /faults, all optional; each POST replaces the faults set before:
   status, body, retryAfter   the answer to give (body: exactly this text)
   hang, reset                never answer; reset the connection
-  rate, count                the share of requests that get it; how many, before it heals itself
-  afterAccepting             keep the calls first: only the answer is lost
+  rate, count                the share of requests that get the fault; how many, until it is cleared
+  afterAccepting             keep the calls first, so only the answer is lost
   latency                    delay every request, "50ms"
   poisonUserIds, poisonStatus  refuse any request with a call of such a user (400)
 "#
@@ -106,33 +106,34 @@ Fields of /faults, all optional; each POST replaces what was set before:
 
 /// Any other path.
 pub async fn not_found() -> Response {
-    failure(StatusCode::NOT_FOUND, "no such endpoint")
+    error(StatusCode::NOT_FOUND, "no such endpoint")
 }
 
-/// A known path asked in another way.
+/// A known path with another method.
 pub async fn method_not_allowed() -> Response {
-    failure(StatusCode::METHOD_NOT_ALLOWED, "this endpoint has another method")
+    error(StatusCode::METHOD_NOT_ALLOWED, "this endpoint has another method")
 }
 
-fn failure(status: StatusCode, message: &str) -> Response {
+fn error(status: StatusCode, message: &str) -> Response {
     (status, Json(json!({"success": false, "message": message}))).into_response()
 }
 
 /// The body of `GET /events`.
-struct Listing {
-    sandbox: Arc<Sandbox>,
-    /// Numbers of requests: the next to show, and where to stop.
+struct EventListing {
+    state: Arc<SandboxState>,
+    /// Number of the next request to list.
     next: u64,
+    /// Number of the request to stop before.
     end: u64,
 }
 
-impl hyper::body::Body for Listing {
+impl hyper::body::Body for EventListing {
     type Data = Bytes;
     type Error = Infallible;
 
     fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let listing = self.get_mut();
-        let page = listing.sandbox.record().events().page(listing.next, listing.end);
+        let page = listing.state.history().events().page(listing.next, listing.end);
         Poll::Ready(page.map(|(lines, next)| {
             listing.next = next;
             Ok(Frame::data(lines))

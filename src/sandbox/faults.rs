@@ -1,26 +1,26 @@
-//! How the sandbox misbehaves, as `POST /faults` says: pure decisions, no sockets.
+//! The faults that `POST /faults` sets, as pure decisions.
 //!
-//! For one request, in this order: `latency` delays it; a call of a poisoned user refuses it whole; then `rate` and
-//! `count` decide whether it gets the fault; and of the faults `hang` goes before `reset` before `status`. A request that
-//! was refused for a poisoned user uses up nothing of `count`. When `count` is used up the fault is gone, while latency and
-//! poison stay.
+//! For one request, in this order: `latency` delays it; a call of a poisoned user makes the whole request refused; `rate` and
+//! `count` decide whether the request gets the fault. `hang` goes before `reset`, and `reset` before `status`. A request that
+//! is refused for a poisoned user does not lower `count`. At a `count` of 0 the fault is gone; latency and poison stay.
 //!
-//! It does not keep a clock or throw dice: the number drawn comes in.
+//! The caller passes the random number. No clock is read.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
 use axum::http::{HeaderValue, StatusCode};
+use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Longer delays are a slip of the pen; `hang` is there for those who want one without end.
+/// A longer delay is taken for a typing error; `hang` delays without end.
 const MAX_LATENCY: Duration = Duration::from_secs(3_600);
 
-/// What can be asked for, as it stands in the body of `POST /faults` and `GET /faults`. What is not set is left out.
+/// The body of `POST /faults` and `GET /faults`. A field that is not set is left out.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct Asked {
+struct FaultSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,116 +45,116 @@ struct Asked {
     after_accepting: Option<bool>,
 }
 
-/// The faults of now.
+/// The present faults.
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
-    asked: Asked,
+    settings: FaultSettings,
     latency: Duration,
     poison_status: StatusCode,
     fault: Option<Fault>,
 }
 
-/// What one request gets instead of its answer.
+/// What a request gets instead of its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     pub reaction: Reaction,
-    /// The calls are kept first: only the answer is lost.
+    /// The calls are kept first, so only the answer is lost.
     pub after_accepting: bool,
 }
 
-/// How the sandbox reacts to a request, rightly or wrongly.
+/// How the sandbox reacts to a request, with or without a fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reaction {
-    /// No answer, until the peer leaves.
+    /// No answer until the peer leaves.
     Hang,
     /// No answer, and the connection is reset.
     Reset,
     /// An answer.
-    Answer(Answer),
+    Answer(TrackingAnswer),
 }
 
-/// A status, and what goes with it.
+/// The answer to a request with calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct TrackingAnswer {
     pub status: StatusCode,
     pub retry_after: Option<HeaderValue>,
-    /// Exactly this; if none, one that suits the status.
+    /// The exact body. `None` gives a body that suits the status.
     pub body: Option<String>,
 }
 
 impl Faults {
-    /// Reads the body of `POST /faults`.
+    /// Parses the body of `POST /faults`.
     ///
     /// # Errors
-    /// One sentence that says what is wrong: not JSON, an unknown field, a bad value.
+    /// A sentence that says what is wrong: not JSON, an unknown field, an invalid value.
     pub fn parse(json: &[u8]) -> Result<Self, String> {
-        // serde would take an array for a struct too.
+        // serde also takes an array for a struct.
         if !json.trim_ascii_start().starts_with(b"{") {
             return Err("expected a JSON object".to_owned());
         }
-        let asked: Asked = serde_json::from_slice(json).map_err(|error| error.to_string())?;
-        if asked.rate.is_some_and(|rate| !(0.0..=1.0).contains(&rate)) {
+        let settings: FaultSettings = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+        if settings.rate.is_some_and(|rate| !(0.0..=1.0).contains(&rate)) {
             return Err("rate must be a number from 0 to 1".to_owned());
         }
-        let latency = asked.latency.as_deref().map(latency).transpose()?.unwrap_or_default();
-        let poison_status = asked.poison_status.map(|code| status("poisonStatus", code)).transpose()?;
-        let retry_after = asked.retry_after.as_ref().map(retry_after).transpose()?;
-        let answer = asked
+        let latency = settings.latency.as_deref().map(latency).transpose()?.unwrap_or_default();
+        let poison_status = settings.poison_status.map(|code| status("poisonStatus", code)).transpose()?;
+        let retry_after = settings.retry_after.as_ref().map(retry_after).transpose()?;
+        let answer = settings
             .status
             .map(|code| status("status", code))
             .transpose()?
-            .map(|status| Reaction::Answer(Answer { status, retry_after, body: asked.body.clone() }));
-        let reaction = match (asked.hang, asked.reset) {
+            .map(|status| Reaction::Answer(TrackingAnswer { status, retry_after, body: settings.body.clone() }));
+        let reaction = match (settings.hang, settings.reset) {
             (Some(true), _) => Some(Reaction::Hang),
             (_, Some(true)) => Some(Reaction::Reset),
             _ => answer,
         };
-        let after_accepting = asked.after_accepting.unwrap_or_default();
+        let after_accepting = settings.after_accepting.unwrap_or_default();
         let fault = reaction.map(|reaction| Fault { reaction, after_accepting });
         let poison_status = poison_status.unwrap_or(StatusCode::BAD_REQUEST);
-        let mut faults = Self { asked, latency, poison_status, fault };
-        faults.heal_if_used_up();
+        let mut faults = Self { settings, latency, poison_status, fault };
+        faults.clear_if_used_up();
         Ok(faults)
     }
 
-    /// What is set now, `count` being what is left of it.
-    pub fn present(&self) -> impl Serialize + use<> {
-        self.asked.clone()
+    /// The present settings. `count` is the number of faults that are left.
+    pub fn current(&self) -> impl Serialize + use<> {
+        self.settings.clone()
     }
 
-    /// How long every request waits before it is looked at.
+    /// How long every request waits before it is decided.
     pub fn latency(&self) -> Duration {
         self.latency
     }
 
-    /// The status to refuse a request with that holds calls of these users; none if none of them is poisoned.
-    pub fn poison<'a>(&self, user_ids: impl IntoIterator<Item = &'a str>) -> Option<StatusCode> {
-        let poisoned = self.asked.poison_user_ids.as_ref().filter(|ids| !ids.is_empty())?;
+    /// The status that refuses a request with calls of these users. `None` if none of them is poisoned.
+    pub fn poison_status<'a>(&self, user_ids: impl IntoIterator<Item = &'a str>) -> Option<StatusCode> {
+        let poisoned = self.settings.poison_user_ids.as_ref().filter(|ids| !ids.is_empty())?;
         user_ids.into_iter().any(|id| poisoned.contains(id)).then_some(self.poison_status)
     }
 
-    /// Decides whether a request gets the fault; `drawn` is a random number from 0 up to, not including, 1.
-    pub fn draw(&mut self, drawn: f64) -> Option<Fault> {
-        let fault = self.fault.as_ref().filter(|_| drawn < self.asked.rate.unwrap_or(1.0))?.clone();
-        if let Some(count) = &mut self.asked.count {
+    /// The fault of the next request, if it gets one. `random` is at least 0 and below 1.
+    pub fn next_fault(&mut self, random: f64) -> Option<Fault> {
+        let fault = self.fault.as_ref().filter(|_| random < self.settings.rate.unwrap_or(1.0))?.clone();
+        if let Some(count) = &mut self.settings.count {
             *count = count.saturating_sub(1);
         }
-        self.heal_if_used_up();
+        self.clear_if_used_up();
         Some(fault)
     }
 
-    fn heal_if_used_up(&mut self) {
-        if self.asked.count != Some(0) {
+    fn clear_if_used_up(&mut self) {
+        if self.settings.count != Some(0) {
             return;
         }
-        let Asked { latency, poison_user_ids, poison_status, .. } = std::mem::take(&mut self.asked);
-        self.asked = Asked { latency, poison_user_ids, poison_status, ..Asked::default() };
+        let FaultSettings { latency, poison_user_ids, poison_status, .. } = std::mem::take(&mut self.settings);
+        self.settings = FaultSettings { latency, poison_user_ids, poison_status, ..FaultSettings::default() };
         self.fault = None;
     }
 }
 
 fn latency(text: &str) -> Result<Duration, String> {
-    match text.parse().and_then(|latency: jiff::SignedDuration| Duration::try_from(latency)) {
+    match text.parse::<SignedDuration>().and_then(Duration::try_from) {
         Ok(latency) if latency <= MAX_LATENCY => Ok(latency),
         Ok(_) => Err("latency must be at most 1h".to_owned()),
         Err(error) => Err(format!("latency must be a duration such as \"50ms\": {error}")),
@@ -182,42 +182,42 @@ mod tests {
 
     use axum::http::{HeaderValue, StatusCode};
 
-    use super::{Answer, Fault, Faults, Reaction};
+    use super::{Fault, Faults, Reaction, TrackingAnswer};
 
     fn faults(json: &str) -> Faults {
         Faults::parse(json.as_bytes()).unwrap()
     }
 
-    fn present(faults: &Faults) -> String {
-        serde_json::to_string(&faults.present()).unwrap()
+    fn current(faults: &Faults) -> String {
+        serde_json::to_string(&faults.current()).unwrap()
     }
 
     fn reaction(json: &str) -> Option<Reaction> {
-        faults(json).draw(0.0).map(|fault| fault.reaction)
+        faults(json).next_fault(0.0).map(|fault| fault.reaction)
     }
 
     #[test]
-    fn the_example_of_the_contract_is_understood() {
+    fn the_documented_example_is_parsed() {
         let mut faults = faults(
             r#"{"status":503,"rate":0.2,"retryAfter":"2","latency":"50ms","hang":false,"reset":false,
                 "poisonUserIds":["x"],"count":10}"#,
         );
         assert_eq!(faults.latency(), Duration::from_millis(50));
-        assert_eq!(faults.poison(["a", "x"]), Some(StatusCode::BAD_REQUEST));
-        assert_eq!(faults.poison(["a"]), None);
-        assert_eq!(faults.draw(0.2), None);
+        assert_eq!(faults.poison_status(["a", "x"]), Some(StatusCode::BAD_REQUEST));
+        assert_eq!(faults.poison_status(["a"]), None);
+        assert_eq!(faults.next_fault(0.2), None);
         let retry_after = Some(HeaderValue::from_static("2"));
-        let answer = Answer { status: StatusCode::SERVICE_UNAVAILABLE, retry_after, body: None };
+        let answer = TrackingAnswer { status: StatusCode::SERVICE_UNAVAILABLE, retry_after, body: None };
         let fault = Fault { reaction: Reaction::Answer(answer), after_accepting: false };
-        assert_eq!(faults.draw(0.19), Some(fault));
+        assert_eq!(faults.next_fault(0.19), Some(fault));
     }
 
     #[test]
-    fn nothing_set_is_no_fault() {
+    fn without_settings_there_is_no_fault() {
         let mut healthy = faults("{}");
-        assert_eq!(healthy.draw(0.0), None);
-        assert_eq!(healthy.poison(["x"]), None);
-        assert_eq!(present(&healthy), "{}");
+        assert_eq!(healthy.next_fault(0.0), None);
+        assert_eq!(healthy.poison_status(["x"]), None);
+        assert_eq!(current(&healthy), "{}");
         assert_eq!(reaction(r#"{"rate":1,"count":5,"hang":false}"#), None);
     }
 
@@ -228,27 +228,27 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_of_zero_never_strikes_and_one_always_does() {
-        assert_eq!(faults(r#"{"hang":true,"rate":0}"#).draw(0.0), None);
-        assert!(faults(r#"{"hang":true,"rate":1}"#).draw(0.999_999).is_some());
+    fn a_rate_of_zero_gives_no_fault_and_one_always_does() {
+        assert_eq!(faults(r#"{"hang":true,"rate":0}"#).next_fault(0.0), None);
+        assert!(faults(r#"{"hang":true,"rate":1}"#).next_fault(0.999_999).is_some());
     }
 
     #[test]
-    fn a_used_up_count_heals_the_fault_but_not_poison_or_latency() {
+    fn a_used_up_count_clears_the_fault_but_not_poison_or_latency() {
         let mut faults =
             faults(r#"{"status":500,"count":2,"rate":0.5,"poisonUserIds":["x"],"poisonStatus":500,"latency":"1s"}"#);
-        assert!(faults.draw(0.0).is_some());
-        assert!(faults.draw(0.7).is_none());
-        assert!(present(&faults).contains(r#""count":1"#));
-        assert!(faults.draw(0.0).is_some());
-        assert!(faults.draw(0.0).is_none());
-        assert_eq!(faults.poison(["x"]), Some(StatusCode::INTERNAL_SERVER_ERROR));
+        assert!(faults.next_fault(0.0).is_some());
+        assert!(faults.next_fault(0.7).is_none());
+        assert!(current(&faults).contains(r#""count":1"#));
+        assert!(faults.next_fault(0.0).is_some());
+        assert!(faults.next_fault(0.0).is_none());
+        assert_eq!(faults.poison_status(["x"]), Some(StatusCode::INTERNAL_SERVER_ERROR));
         assert_eq!(faults.latency(), Duration::from_secs(1));
-        assert_eq!(present(&faults), r#"{"latency":"1s","poisonUserIds":["x"],"poisonStatus":500}"#);
+        assert_eq!(current(&faults), r#"{"latency":"1s","poisonUserIds":["x"],"poisonStatus":500}"#);
     }
 
     #[test]
-    fn a_count_of_zero_is_healed_at_once() {
+    fn a_count_of_zero_gives_no_fault() {
         assert_eq!(reaction(r#"{"hang":true,"count":0}"#), None);
     }
 
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused_by_name() {
+    fn invalid_settings_are_refused_by_name() {
         for (json, word) in [
             ("", "expected a JSON object"),
             ("[]", "expected a JSON object"),
@@ -276,6 +276,7 @@ mod tests {
             (r#"{"rate":-0.1}"#, "rate"),
             (r#"{"latency":"soon"}"#, "latency"),
             (r#"{"latency":"2h"}"#, "latency"),
+            (r#"{"latency":"-1s"}"#, "latency"),
             (r#"{"retryAfter":true}"#, "retryAfter"),
             (r#"{"retryAfter":"a\nb"}"#, "retryAfter"),
             (r#"{"count":-1}"#, "u64"),

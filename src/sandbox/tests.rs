@@ -1,4 +1,4 @@
-//! The sandbox over real sockets: what the pure tests of its parts cannot see. No test waits for time to pass.
+//! The sandbox over real sockets. No test waits for time to pass.
 
 use std::io::{ErrorKind, Write};
 use std::time::Duration;
@@ -13,19 +13,19 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// Far beyond what anything here takes: a test that fails should end too.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Timeout of every wait, far above what any takes: a failing test ends too.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 const ADA: &str = r#"{"type":"identify","userId":"ada","traits":{"z":1.50,"a":"\u00e9"},"messageId":"m-1"}"#;
 
-struct Served {
+struct TestSandbox {
     base: String,
     client: Client,
     tasks: JoinSet<std::io::Result<()>>,
     stop: oneshot::Sender<()>,
 }
 
-impl Served {
+impl TestSandbox {
     async fn start() -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -35,7 +35,7 @@ impl Served {
         tasks.spawn(super::serve(listener, async {
             let _ = stopped.await;
         }));
-        let client = Client::builder().timeout(PATIENCE).build().unwrap();
+        let client = Client::builder().timeout(TIMEOUT).build().unwrap();
         Self { base, client, tasks, stop }
     }
 
@@ -57,7 +57,7 @@ impl Served {
         serde_json::from_str(&self.get("/stats").await).unwrap()
     }
 
-    /// A request of its own connection, sent and not yet answered.
+    /// Sends a request on a connection of its own, and does not read the answer.
     async fn send(&self, body: &str) -> TcpStream {
         let mut stream = TcpStream::connect(&self.base).await.unwrap();
         let head = format!("POST /v1/batch HTTP/1.1\r\nHost: sandbox\r\nContent-Length: {}\r\n\r\n", body.len());
@@ -72,7 +72,7 @@ fn batch(items: &[&str]) -> String {
 
 #[tokio::test]
 async fn accepted_calls_are_listed_verbatim_in_order_of_arrival() {
-    let sandbox = Served::start().await;
+    let sandbox = TestSandbox::start().await;
     let single = r#"{ "userId":"bob","writeKey":"k" }"#;
     assert_eq!(sandbox.post("/v1/identify", single).await, (StatusCode::OK, json!({"success": true})));
     assert_eq!(sandbox.batch(&[ADA, r#"{"type":"track"}"#, ADA]).await, (StatusCode::OK, json!({"success": true})));
@@ -83,8 +83,8 @@ async fn accepted_calls_are_listed_verbatim_in_order_of_arrival() {
 }
 
 #[tokio::test]
-async fn a_gzipped_batch_is_taken_and_its_headers_and_envelope_are_shown() {
-    let sandbox = Served::start().await;
+async fn a_gzipped_batch_is_taken_and_its_headers_and_envelope_are_logged() {
+    let sandbox = TestSandbox::start().await;
     let plain = batch(&[ADA]);
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(plain.as_bytes()).unwrap();
@@ -99,8 +99,8 @@ async fn a_gzipped_batch_is_taken_and_its_headers_and_envelope_are_shown() {
 }
 
 #[tokio::test]
-async fn an_oversized_body_hears_its_refusal() {
-    let sandbox = Served::start().await;
+async fn an_oversized_body_gets_its_refusal() {
+    let sandbox = TestSandbox::start().await;
     let (status, answer) = sandbox.post("/v1/batch", " ".repeat(1_500_000)).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
     assert_eq!(answer["message"], "the body is over 512000 bytes");
@@ -110,8 +110,8 @@ async fn an_oversized_body_hears_its_refusal() {
 }
 
 #[tokio::test]
-async fn a_status_fault_answers_as_ordered_until_its_count_is_used_up() {
-    let sandbox = Served::start().await;
+async fn a_status_fault_answers_as_set_until_its_count_is_used_up() {
+    let sandbox = TestSandbox::start().await;
     let (status, _) = sandbox.post("/faults", r#"{"status":429,"retryAfter":7,"body":"slow down","count":1}"#).await;
     assert_eq!(status, StatusCode::OK);
     let request = sandbox.client.post(format!("http://{}/v1/batch", sandbox.base)).body(batch(&[ADA]));
@@ -126,8 +126,8 @@ async fn a_status_fault_answers_as_ordered_until_its_count_is_used_up() {
 }
 
 #[tokio::test]
-async fn a_false_200_keeps_nothing_and_a_lost_answer_keeps_the_calls() {
-    let sandbox = Served::start().await;
+async fn a_200_fault_keeps_no_calls_and_after_accepting_keeps_them() {
+    let sandbox = TestSandbox::start().await;
     let refused = json!({"success": false});
     sandbox.post("/faults", r#"{"status":200,"body":"{\"success\":false}"}"#).await;
     assert_eq!(sandbox.batch(&[ADA]).await, (StatusCode::OK, refused));
@@ -140,7 +140,7 @@ async fn a_false_200_keeps_nothing_and_a_lost_answer_keeps_the_calls() {
 
 #[tokio::test]
 async fn a_poisoned_user_gets_the_whole_batch_refused_before_any_fault() {
-    let sandbox = Served::start().await;
+    let sandbox = TestSandbox::start().await;
     sandbox.post("/faults", r#"{"poisonUserIds":["ada"],"status":503,"count":1}"#).await;
     let bob = r#"{"type":"identify","userId":"bob"}"#;
     assert_eq!(sandbox.batch(&[bob, ADA]).await.0, StatusCode::BAD_REQUEST);
@@ -150,8 +150,8 @@ async fn a_poisoned_user_gets_the_whole_batch_refused_before_any_fault() {
 }
 
 #[tokio::test]
-async fn wrong_faults_change_nothing_and_reset_forgets_everything() {
-    let sandbox = Served::start().await;
+async fn invalid_faults_change_nothing_and_reset_removes_everything() {
+    let sandbox = TestSandbox::start().await;
     sandbox.post("/faults", r#"{"latency":"1ms"}"#).await;
     let (status, answer) = sandbox.post("/faults", r#"{"stauts":500}"#).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
@@ -167,11 +167,11 @@ async fn wrong_faults_change_nothing_and_reset_forgets_everything() {
 }
 
 #[tokio::test]
-async fn a_reset_cuts_the_connection_without_an_answer() {
-    let sandbox = Served::start().await;
+async fn a_reset_fault_closes_the_connection_without_an_answer() {
+    let sandbox = TestSandbox::start().await;
     sandbox.post("/faults", r#"{"reset":true,"afterAccepting":true}"#).await;
     let mut stream = sandbox.send(&batch(&[ADA])).await;
-    let error = timeout(PATIENCE, stream.read(&mut [0; 64])).await.unwrap().unwrap_err();
+    let error = timeout(TIMEOUT, stream.read(&mut [0; 64])).await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     assert_eq!(sandbox.get("/events").await, format!("{ADA}\n"));
     assert!(sandbox.get("/requests").await.contains(r#""status":null"#));
@@ -179,15 +179,15 @@ async fn a_reset_cuts_the_connection_without_an_answer() {
 
 #[tokio::test]
 async fn a_hanging_request_ends_when_serve_stops() {
-    let mut sandbox = Served::start().await;
+    let mut sandbox = TestSandbox::start().await;
     sandbox.post("/faults", r#"{"hang":true}"#).await;
     let mut stream = sandbox.send(&batch(&[ADA])).await;
     while sandbox.stats().await["faultedRequests"] != 1 {
         tokio::task::yield_now().await;
     }
     sandbox.stop.send(()).unwrap();
-    timeout(PATIENCE, sandbox.tasks.join_next()).await.unwrap().unwrap().unwrap().unwrap();
-    let left = timeout(PATIENCE, stream.read(&mut [0; 64])).await.unwrap();
+    timeout(TIMEOUT, sandbox.tasks.join_next()).await.unwrap().unwrap().unwrap().unwrap();
+    let left = timeout(TIMEOUT, stream.read(&mut [0; 64])).await.unwrap();
     assert!(matches!(left, Ok(0) | Err(_)));
 }
 
@@ -197,19 +197,19 @@ async fn a_hanging_connection_ends_when_its_peer_leaves() {
     let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (stream, _) = listener.accept().await.unwrap();
     let mut connection = JoinSet::new();
-    connection.spawn(super::converse(stream, super::router()));
-    // The answer to the first tells that the fault is set; the second is read and never answered.
+    connection.spawn(super::serve_connection(stream, super::router()));
+    // The answer to the first request shows that the fault is set. The second request gets no answer.
     let set = "POST /faults HTTP/1.1\r\nHost: s\r\nContent-Length: 13\r\n\r\n{\"hang\":true}";
     peer.write_all(set.as_bytes()).await.unwrap();
     assert!(peer.read(&mut [0; 1_024]).await.unwrap() > 0);
     peer.write_all(b"POST /v1/batch HTTP/1.1\r\nHost: s\r\nContent-Length: 2\r\n\r\n{}").await.unwrap();
     drop(peer);
-    timeout(PATIENCE, connection.join_next()).await.unwrap().unwrap().unwrap();
+    timeout(TIMEOUT, connection.join_next()).await.unwrap().unwrap().unwrap();
 }
 
 #[tokio::test]
-async fn other_paths_and_methods_are_told_so() {
-    let sandbox = Served::start().await;
+async fn other_paths_and_methods_are_refused() {
+    let sandbox = TestSandbox::start().await;
     assert_eq!(sandbox.post("/v1/unknown", "{}").await.0, StatusCode::NOT_FOUND);
     assert_eq!(sandbox.post("/unknown", "{}").await.0, StatusCode::NOT_FOUND);
     assert_eq!(sandbox.post("/healthz", "{}").await.0, StatusCode::METHOD_NOT_ALLOWED);

@@ -1,6 +1,6 @@
-//! The last requests, as `GET /requests` shows them: what went over the wire around the calls.
+//! The last requests, as `GET /requests` shows them.
 //!
-//! Bounded in number and in bytes. Shows headers and envelope as they came, the write key included; not the calls.
+//! Bounded in number and in bytes. A line has the headers and the envelope as received, with the write key, and no calls.
 
 use std::collections::VecDeque;
 
@@ -10,42 +10,42 @@ use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 use serde_json::value::RawValue;
 
-use super::intake::Received;
+use super::parse::ParsedBody;
 
-/// Requests shown by `GET /requests`: enough for a test of wire shapes, small enough to read.
+/// Requests that are kept: enough for a test of wire shapes, few enough to read.
 const MAX_REQUESTS: usize = 1_000;
 
-/// Bytes of their lines: 64 KiB each on average, when a usual one has half a kilobyte.
+/// Bytes of lines that are kept: 64 KiB for each line, while a usual line has half a kilobyte.
 const MAX_REQUEST_BYTES: usize = 64 << 20;
 
-/// One request, seen from outside.
+/// What a line of the log says about one request.
 #[derive(Clone, Copy, Debug)]
-pub struct Seen<'a> {
+pub struct RequestSummary<'a> {
     pub path: &'a str,
     pub headers: &'a HeaderMap,
-    /// The status it is answered with; none if it gets no answer.
+    /// The status of the answer; `None` without an answer.
     pub status: Option<u16>,
-    /// Of the uncompressed body.
+    /// Size of the uncompressed body.
     pub bytes: usize,
-    /// What was in it; none if it was not well-formed.
-    pub received: Option<&'a Received<'a>>,
+    /// The parsed body; `None` if it was not well-formed.
+    pub parsed: Option<&'a ParsedBody<'a>>,
 }
 
-/// The lines of the last requests.
+/// The lines of the last requests, oldest first.
 #[derive(Debug, Default)]
-pub struct Requests {
+pub struct RequestLog {
     lines: VecDeque<Bytes>,
     bytes: usize,
 }
 
-impl Requests {
-    /// Remembers one more, and forgets the oldest ones if there are too many.
+impl RequestLog {
+    /// Adds a line, and removes the oldest lines while a limit is exceeded.
     pub fn push(&mut self, line: Bytes) {
         self.bytes += line.len();
         self.lines.push_back(line);
         while self.lines.len() > MAX_REQUESTS || self.bytes > MAX_REQUEST_BYTES {
-            let Some(forgotten) = self.lines.pop_front() else { break };
-            self.bytes -= forgotten.len();
+            let Some(removed) = self.lines.pop_front() else { break };
+            self.bytes -= removed.len();
         }
     }
 
@@ -55,9 +55,9 @@ impl Requests {
     }
 }
 
-impl Seen<'_> {
-    /// The line of `GET /requests` for this request, the write key included.
-    pub fn line(&self) -> Bytes {
+impl RequestSummary<'_> {
+    /// The line of `GET /requests` for this request, with the write key.
+    pub fn to_line(self) -> Bytes {
         #[derive(Serialize)]
         struct Line<'a> {
             path: &'a str,
@@ -70,13 +70,13 @@ impl Seen<'_> {
         let line = Line {
             path: self.path,
             status: self.status,
-            calls: self.received.map_or(0, |received| received.calls.len()),
+            calls: self.parsed.map_or(0, |parsed| parsed.calls.len()),
             bytes: self.bytes,
             headers: Headers(self.headers),
-            envelope: self.received.map(Envelope),
+            envelope: self.parsed.map(Envelope),
         };
         let mut text = serde_json::to_vec(&line).unwrap_or_default();
-        // Only the envelope, which is shown verbatim, can have raw line breaks, and only between tokens.
+        // Only the envelope, which is copied verbatim, can have raw line breaks, and only between tokens.
         for byte in text.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')) {
             *byte = b' ';
         }
@@ -99,7 +99,7 @@ impl Serialize for Headers<'_> {
     }
 }
 
-struct Envelope<'a>(&'a Received<'a>);
+struct Envelope<'a>(&'a ParsedBody<'a>);
 
 impl Serialize for Envelope<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -112,26 +112,27 @@ mod tests {
     use axum::http::{HeaderMap, HeaderName, HeaderValue};
     use bytes::Bytes;
 
-    use super::{MAX_REQUEST_BYTES, MAX_REQUESTS, Requests, Seen};
-    use crate::sandbox::intake::{Endpoint, read};
+    use super::{MAX_REQUEST_BYTES, MAX_REQUESTS, RequestLog, RequestSummary};
+    use crate::sandbox::parse::{Endpoint, parse_body};
 
     #[test]
     fn a_request_is_shown_on_one_line_with_headers_and_envelope() {
         let accept = |value| (HeaderName::from_static("accept"), HeaderValue::from_static(value));
         let headers = HeaderMap::from_iter([accept("a"), accept("b")]);
-        let received = read(Endpoint::Batch, b"{\"writeKey\":\"k\",\"batch\":[],\"context\":{\n\"a\":1.50}}").unwrap();
+        let parsed =
+            parse_body(Endpoint::Batch, b"{\"writeKey\":\"k\",\"batch\":[],\"context\":{\n\"a\":1.50}}").unwrap();
         let path = "/v1/batch";
-        let hung = Seen { path, headers: &headers, status: None, bytes: 49, received: Some(&received) };
+        let hung = RequestSummary { path, headers: &headers, status: None, bytes: 49, parsed: Some(&parsed) };
         let expected = r#"{"path":"/v1/batch","status":null,"calls":0,"bytes":49,"headers":{"accept":"a, b"},"envelope":{"writeKey":"k","context":{ "a":1.50}}}"#;
-        assert_eq!(hung.line(), format!("{expected}\n"));
-        let refused = Seen { path, headers: &HeaderMap::new(), status: Some(400), bytes: 1, received: None };
+        assert_eq!(hung.to_line(), format!("{expected}\n"));
+        let refused = RequestSummary { path, headers: &HeaderMap::new(), status: Some(400), bytes: 1, parsed: None };
         let expected = r#"{"path":"/v1/batch","status":400,"calls":0,"bytes":1,"headers":{},"envelope":null}"#;
-        assert_eq!(refused.line(), format!("{expected}\n"));
+        assert_eq!(refused.to_line(), format!("{expected}\n"));
     }
 
     #[test]
-    fn the_oldest_are_forgotten_by_number_and_by_bytes() {
-        let mut requests = Requests::default();
+    fn the_oldest_lines_are_removed_by_number_and_by_bytes() {
+        let mut requests = RequestLog::default();
         for number in 0..MAX_REQUESTS + 5 {
             requests.push(Bytes::from(number.to_string()));
         }
