@@ -23,20 +23,19 @@
 //! The folder `examples/` has both as whole programs. The modules are listed in the order in which a customer passes through
 //! them; `ARCHITECTURE.md` describes the way.
 
-pub mod server;
+// Production code returns errors; a test may panic.
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod api;
 pub mod auth;
+pub mod server;
 
 pub mod customer;
-pub mod integration;
-pub mod segment;
-
-pub mod publisher;
-
-pub mod outbox;
-
 pub mod delivery;
+pub mod integration;
+pub mod outbox;
+pub mod publisher;
+pub mod segment;
 
 // Used by all of the above.
 pub mod config;

@@ -5,6 +5,8 @@
 //! file's methods are replaced after SQLite's own open, in a copy of the method table. [`FILES`] keeps the disk and the
 //! original methods of each file, by the file's address.
 
+#![expect(unsafe_code, reason = "SQLite calls a VFS as C")]
+
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::sync::atomic::{AtomicUsize, Ordering};
