@@ -25,7 +25,7 @@ ENV CARGO_BUILD_TARGET=host-tuple \
 # names, so each has an empty stand-in here. A new [[test]] or [[bench]] needs a stand-in too.
 COPY Cargo.toml Cargo.lock build.rs ./
 RUN mkdir -p src tests/it benches \
-    && touch src/lib.rs tests/it/main.rs tests/bdd.rs benches/relay.rs \
+    && touch src/lib.rs tests/it/main.rs tests/bdd.rs benches/relay.rs benches/layers.rs \
     && echo 'fn main() {}' > src/main.rs \
     && cargo build --locked --release
 
