@@ -7,6 +7,7 @@ mod dead_letters;
 pub(super) mod page;
 mod report;
 mod state;
+mod status;
 
 use std::sync::Arc;
 
@@ -17,9 +18,8 @@ use axum::response::Response;
 use axum::routing::{delete, get, post};
 
 use super::error::{ApiError, method_not_allowed};
-use super::state::AppState;
+use super::state::{Admin, AppState};
 use crate::auth::Unauthorized;
-use state::Admin;
 
 pub use report::{DurationSummary, OutboxReport, SegmentReport};
 pub use state::AdminState;
@@ -29,7 +29,7 @@ pub(super) fn read_routes(state: &Arc<AppState>) -> Router<Arc<AppState>> {
     if state.admin.is_none() {
         return Router::new();
     }
-    let routes = Router::new().route("/status", get(report::status)).route("/dead-letters", get(dead_letters::list));
+    let routes = Router::new().route("/status", get(status::get)).route("/dead-letters", get(dead_letters::list));
     with_token(routes, state)
 }
 

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use tokio::sync::Semaphore;
 
 use super::admin::AdminState;
+use super::error::{ApiError, NO_ROUTE};
 use crate::auth::Auth;
 use crate::metrics::Metrics;
 use crate::segment::SegmentClients;
@@ -87,5 +90,16 @@ impl AppState {
     /// The number of requests in flight.
     pub(super) fn requests_in_flight(&self) -> usize {
         self.max_in_flight - self.in_flight.available_permits()
+    }
+}
+
+/// The state of the operators' routes, for their handlers.
+pub(super) struct Admin(pub(super) Arc<AdminState>);
+
+impl FromRequestParts<Arc<AppState>> for Admin {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(_parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, ApiError> {
+        state.admin.clone().map(Self).ok_or_else(|| ApiError::not_found(NO_ROUTE))
     }
 }

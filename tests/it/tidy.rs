@@ -54,12 +54,6 @@ const MAY_USE_ALL: [&str; 3] = ["app", "cli", "lib"];
 /// What code that only tests compile may use besides what its room may use.
 const TESTS_MAY_USE: [(&str, &[&str]); 2] = [("api", &["server"]), ("integration", &["sandbox"])];
 
-/// What the table forbids and is still there: a room, and what it uses. Only to be made shorter.
-const KNOWN_VIOLATIONS: [(&str, &[&str]); 0] = [];
-
-/// Rooms that still have a circle of files, each circle with all its rooms. Only to be made shorter.
-const KNOWN_CIRCLES: [&[&str]; 1] = [&["api"]];
-
 /// Longest file in lines, tests included: what a reader can take in at once.
 const MAX_LINES: usize = 400;
 
@@ -129,14 +123,8 @@ fn rooms_use_only_what_the_table_allows() {
         let is_in_table = MAY_USE.iter().any(|(name, _)| *name == room) || MAY_USE_ALL.contains(&room);
         assert!(is_in_table, "the room of src/{} is not in the table", arrow.from);
     }
-    let is_known = |arrow: &Arrow| is_in(line(&KNOWN_VIOLATIONS, room(&arrow.from)), arrow);
-    let (known, forbidden): (Vec<&Arrow>, Vec<_>) =
-        arrows.iter().filter(|arrow| !is_allowed(arrow)).partition(|arrow| is_known(arrow));
+    let forbidden: Vec<&Arrow> = arrows.iter().filter(|arrow| !is_allowed(arrow)).collect();
     assert!(forbidden.is_empty(), "the table does not allow:\n{}", list(forbidden));
-    for (from, line) in KNOWN_VIOLATIONS {
-        let is_there = |used| known.iter().any(|arrow| room(&arrow.from) == from && is_in(&[used], arrow));
-        assert!(line.iter().all(|used| is_there(used)), "{from} is mended: take it out of KNOWN_VIOLATIONS");
-    }
 }
 
 /// Every file that a file reaches over arrows.
@@ -172,17 +160,8 @@ fn circles(arrows: &[Arrow]) -> Vec<Vec<&Arrow>> {
 #[test]
 fn no_files_use_each_other_in_a_circle() {
     let arrows = arrows(&root().join("src"));
-    let known: BTreeSet<BTreeSet<&str>> = KNOWN_CIRCLES.iter().map(|rooms| rooms.iter().copied().collect()).collect();
-    let mut found: BTreeMap<BTreeSet<&str>, String> = BTreeMap::new();
-    for circle in circles(&arrows) {
-        let rooms = circle.iter().map(|arrow| room(&arrow.from)).collect();
-        found.entry(rooms).or_default().push_str(&list(circle));
-    }
-    for rooms in &known {
-        assert!(found.remove(rooms).is_some(), "the circle of {rooms:?} is mended: take it out of KNOWN_CIRCLES");
-    }
-    let found: String = found.iter().map(|(rooms, circle)| format!("a circle in {rooms:?}:\n{circle}")).collect();
-    assert!(found.is_empty(), "{found}");
+    let circles: String = circles(&arrows).into_iter().map(|circle| format!("a circle:\n{}", list(circle))).collect();
+    assert!(circles.is_empty(), "{circles}");
 }
 
 #[test]

@@ -17,10 +17,10 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::page::{self, PageQuery};
-use super::state::{Admin, AdminState};
+use super::state::AdminState;
 use crate::api::error::ApiError;
 use crate::api::request_id::RequestId;
-use crate::api::state::AppState;
+use crate::api::state::{Admin, AppState};
 use crate::outbox::{DeadLetters, OutboxError};
 
 /// The id in a path, if it is a number.

@@ -1,42 +1,14 @@
-//! `GET /status`: how the relay is, as JSON. It holds nothing personal and no secret.
-//!
-//! The composition root injects functions that report on Segment and the outbox. The rest comes from the metrics.
+//! What `GET /status` says of Segment and the outbox. The composition root injects functions that make these reports.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
-use axum::extract::State;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::state::Admin;
-use crate::api::state::AppState;
 use crate::metrics::Summary;
 
-/// How the relay is.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct StatusReport {
-    version: &'static str,
-    started_at: String,
-    uptime_seconds: u64,
-    /// `serving`, `stopping` or `draining`.
-    state: &'static str,
-    segment: SegmentReport,
-    /// `null` without an outbox.
-    outbox: Option<OutboxReport>,
-    /// Requests to `POST /customers` by outcome.
-    requests: BTreeMap<&'static str, u64>,
-    requests_in_flight: usize,
-    /// Pending calls that are not in a request to Segment.
-    calls_waiting: i64,
-    slots_busy: i64,
-}
-
 /// The way to Segment.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SegmentReport {
     /// The endpoint, without a secret.
@@ -49,7 +21,7 @@ pub struct SegmentReport {
 }
 
 /// The gate stops all requests: at a rate limit, or when the credentials or the endpoint are wrong.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct GateReport {
     pub shut: bool,
     /// Why it is shut, as the `code` of an error. `null` while it is open.
@@ -112,28 +84,7 @@ impl DurationSummary {
     }
 }
 
-/// `GET /status`
-pub(super) async fn status(State(state): State<Arc<AppState>>, Admin(admin): Admin) -> Json<StatusReport> {
-    (state.update_gauges)();
-    Json(StatusReport {
-        version: env!("CARGO_PKG_VERSION"),
-        started_at: rfc3339(admin.started_at),
-        uptime_seconds: admin.started.elapsed().as_secs(),
-        state: match (state.supervisor.is_draining(), state.supervisor.is_stopping()) {
-            (true, _) => "draining",
-            (false, true) => "stopping",
-            (false, false) => "serving",
-        },
-        segment: (admin.segment_report)(),
-        outbox: (admin.outbox_report)(),
-        requests: state.metrics.outcomes(),
-        requests_in_flight: state.requests_in_flight(),
-        calls_waiting: state.metrics.calls_waiting.get(),
-        slots_busy: state.metrics.slots_busy.get(),
-    })
-}
-
 /// A time to a millisecond.
-fn rfc3339(time: Timestamp) -> String {
+pub(super) fn rfc3339(time: Timestamp) -> String {
     format!("{time:.3}")
 }

@@ -2,15 +2,11 @@
 
 use std::sync::Arc;
 
-use axum::extract::FromRequestParts;
-use axum::http::request::Parts;
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::report::{OutboxReport, SegmentReport};
-use crate::api::error::{ApiError, NO_ROUTE};
-use crate::api::state::AppState;
 use crate::auth::Tokens;
 use crate::outbox::DeadLetters;
 
@@ -19,7 +15,7 @@ const MAX_PAGES_IN_PROGRESS: usize = 4;
 
 /// What the operators' routes share. Injected.
 pub struct AdminState {
-    pub(super) token: Tokens,
+    pub(in crate::api) token: Tokens,
     /// `None` without an outbox.
     pub(super) dead_letters: Option<Arc<dyn DeadLetters>>,
     pub(super) segment_report: Box<dyn Fn() -> SegmentReport + Send + Sync>,
@@ -35,7 +31,7 @@ impl AdminState {
         Self {
             token: Tokens::new(&[token]),
             dead_letters,
-            segment_report: Box::new(SegmentReport::default),
+            segment_report: Box::new(|| SegmentReport::new(String::new(), 0, None)),
             outbox_report: Box::new(|| None),
             page_permits: Arc::new(Semaphore::new(MAX_PAGES_IN_PROGRESS)),
             started_at: Timestamp::now(),
@@ -51,16 +47,5 @@ impl AdminState {
         outbox: impl Fn() -> Option<OutboxReport> + Send + Sync + 'static,
     ) -> Self {
         Self { segment_report: Box::new(segment), outbox_report: Box::new(outbox), ..self }
-    }
-}
-
-/// The state of the operators' routes, for their handlers.
-pub(super) struct Admin(pub(super) Arc<AdminState>);
-
-impl FromRequestParts<Arc<AppState>> for Admin {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(_parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, ApiError> {
-        state.admin.clone().map(Self).ok_or_else(|| ApiError::not_found(NO_ROUTE))
     }
 }

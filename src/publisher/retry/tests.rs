@@ -42,11 +42,12 @@ fn every_status_has_its_class() {
     for status in 200..600 {
         let expected = match status {
             200..=299 => "accepted",
-            401 | 403 | 300..=399 | 404 | 501 | 505 => "about_us",
-            408 | 410 | 460 => "failed",
+            401 | 403 => "unauthorized",
+            300..=399 | 404 | 501 | 505 => "misconfigured",
+            408 | 410 | 460 => "unavailable",
             422 => "exhausted",
             429 => "rate_limited",
-            500..=599 => "failed",
+            500..=599 => "unavailable",
             _ => "refused",
         };
         assert_eq!(class_of(status, "").as_str(), expected, "{status}");
