@@ -6,7 +6,7 @@
 mod dead_letters;
 pub(super) mod page;
 mod report;
-mod state;
+pub(super) mod state;
 mod status;
 
 use std::sync::Arc;

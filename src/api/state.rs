@@ -7,7 +7,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use tokio::sync::Semaphore;
 
-use super::admin::AdminState;
+use super::admin::state::AdminState;
 use super::error::{ApiError, NO_ROUTE};
 use crate::auth::Auth;
 use crate::metrics::Metrics;
