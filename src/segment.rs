@@ -10,14 +10,11 @@ mod call;
 mod client;
 mod error;
 mod message_id;
-mod receipt;
-mod settlement;
-mod wire;
+mod outcome;
 
 pub use call::{Call, MAX_CALL_BYTES};
+pub(crate) use call::{rfc3339_milliseconds, write_json_string};
 pub use client::{SegmentClient, SegmentClients};
 pub use error::{ErrorCode, MIN_RETRY_AFTER, SegmentError};
 pub use message_id::{IdempotencyKey, KeyKind, MessageIds};
-pub use receipt::{DeliveryState, Receipt};
-pub use settlement::{Delivered, Refusal};
-pub(crate) use wire::{rfc3339_milliseconds, write_json_string};
+pub use outcome::{Delivered, DeliveryState, Receipt, Refusal};

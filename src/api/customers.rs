@@ -72,8 +72,8 @@ impl IntoResponse for CustomerTaken {
             #[serde(skip_serializing_if = "Option::is_none")]
             status: Option<&'static str>,
         }
-        let Receipt { message_id, standing, replayed } = self.receipt;
-        let (code, status) = match standing {
+        let Receipt { message_id, state, replayed } = self.receipt;
+        let (code, status) = match state {
             DeliveryState::Accepted => (StatusCode::OK, None),
             DeliveryState::Stored => (StatusCode::ACCEPTED, Some("stored")),
         };

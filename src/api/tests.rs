@@ -72,10 +72,10 @@ impl SegmentClient for Fake {
         match mood {
             Mood::Accepts => Ok(Receipt::accepted(format!("m-{count}"))),
             Mood::Stores => {
-                Ok(Receipt { message_id: format!("m-{count}"), standing: DeliveryState::Stored, replayed: false })
+                Ok(Receipt { message_id: format!("m-{count}"), state: DeliveryState::Stored, replayed: false })
             }
             Mood::StoredBefore => {
-                Ok(Receipt { message_id: "m-1".to_owned(), standing: DeliveryState::Stored, replayed: true })
+                Ok(Receipt { message_id: "m-1".to_owned(), state: DeliveryState::Stored, replayed: true })
             }
             Mood::Fails(error) => Err(error),
             Mood::NeverAnswers => std::future::pending().await,

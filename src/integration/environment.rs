@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use super::service::{SegmentIntegrationResult, send_customer_to_segment_with_client};
+use super::{SegmentIntegrationResult, send_customer_to_segment_with_client};
 use crate::config;
 use crate::customer::SegmentIdentifyPayload;
 use crate::metrics::Metrics;

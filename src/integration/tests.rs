@@ -10,8 +10,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use super::environment::send_customer_to_segment;
-use super::report::ResultReport;
-use super::service::{SegmentIntegrationResult, send_customer_to_segment_with_client};
+use super::{ResultReport, SegmentIntegrationResult, send_customer_to_segment_with_client};
 use crate::customer::SegmentIdentifyPayload;
 use crate::sandbox;
 use crate::segment::{ErrorCode, Receipt, SegmentClient, SegmentError};

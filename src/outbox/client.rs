@@ -94,13 +94,13 @@ impl SegmentClient for OutboxClient {
 impl OutboxClient {
     async fn store(&self, message_id: String, append: Append) -> Result<Receipt, SegmentError> {
         let appended = self.context.outbox.append(append, self.deadline).await.map_err(to_segment_error)?;
-        let stored = Receipt { message_id, standing: DeliveryState::Stored, replayed: appended.replayed };
+        let stored = Receipt { message_id, state: DeliveryState::Stored, replayed: appended.replayed };
         let (Some(until), Some(outcome)) = (self.wait_until, appended.outcome) else { return Ok(stored) };
         tokio::select! {
             // Checked first: a known outcome is returned even if the wait is zero.
             biased;
             outcome = outcome => match outcome {
-                Ok(DeliveryOutcome::Accepted) => Ok(Receipt { standing: DeliveryState::Accepted, ..stored }),
+                Ok(DeliveryOutcome::Accepted) => Ok(Receipt { state: DeliveryState::Accepted, ..stored }),
                 Ok(DeliveryOutcome::Refused(reason)) => Err(SegmentError::new(ErrorCode::Rejected, reason)),
                 // The store was closed before the outcome: the call is stored, and no more is known.
                 Err(_) => Ok(stored),

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use serde::Serialize;
 
 use super::error::{ErrorCode, SegmentError};
-use super::wire::{rfc3339_milliseconds, write_json_string};
 use crate::customer::{Context, SegmentIdentifyPayload};
 
 /// Segment's limit for one call, in bytes of uncompressed JSON.
@@ -100,21 +100,31 @@ fn serialize(payload: &SegmentIdentifyPayload<'_>, message_id: &str, received_at
 
 /// Appends the caller's context verbatim, with our library in front unless the caller gave one.
 fn push_context(out: &mut Vec<u8>, context: Option<&Context<'_>>) {
-    match context {
-        Some(context) if context.has_library() => out.extend_from_slice(context.as_json().as_bytes()),
-        Some(context) if !context.is_empty() => {
-            out.push(b'{');
-            out.extend_from_slice(LIBRARY.as_bytes());
+    if let Some(context) = context.filter(|context| context.has_library()) {
+        out.extend_from_slice(context.as_json().as_bytes());
+        return;
+    }
+    out.push(b'{');
+    out.extend_from_slice(LIBRARY.as_bytes());
+    match context.filter(|context| !context.is_empty()) {
+        Some(context) => {
             out.push(b',');
             // The text of an object begins with its brace.
             out.extend_from_slice(&context.as_json().as_bytes()[1..]);
         }
-        _ => {
-            out.push(b'{');
-            out.extend_from_slice(LIBRARY.as_bytes());
-            out.push(b'}');
-        }
+        None => out.push(b'}'),
     }
+}
+
+/// UTC with exactly three digits of milliseconds and `Z`. Segment was seen not to process microseconds.
+pub(crate) fn rfc3339_milliseconds(at: Timestamp) -> String {
+    format!("{at:.3}")
+}
+
+/// Appends a string as JSON.
+pub(crate) fn write_json_string(out: &mut Vec<u8>, text: &str) {
+    // Writing a str into memory cannot fail.
+    let _ = text.serialize(&mut serde_json::Serializer::new(out));
 }
 
 #[cfg(test)]

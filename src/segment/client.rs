@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::error::SegmentError;
 use super::message_id::IdempotencyKey;
-use super::receipt::Receipt;
+use super::outcome::Receipt;
 use crate::customer::SegmentIdentifyPayload;
 
 /// Makes clients. This is what is injected wherever calls are sent.

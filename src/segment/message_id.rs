@@ -5,9 +5,8 @@
 //! first and so have a customer dropped. An id is never made from the content alone, because a real change from A to B and
 //! back to A would be lost.
 
-use std::fmt::Write;
-
 use anyhow::Context;
+use data_encoding::HEXLOWER;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use uuid::Uuid;
@@ -79,13 +78,7 @@ impl MessageIds {
         for part in [key.kind.header().as_bytes(), b"\0", &key.value, b"\0", user_id.as_bytes()] {
             mac.update(part);
         }
-        let mut id = String::with_capacity("relay-".len() + 64);
-        id.push_str("relay-");
-        for byte in mac.finalize().into_bytes() {
-            // Writing to a String cannot fail.
-            let _ = write!(id, "{byte:02x}");
-        }
-        id
+        format!("relay-{}", HEXLOWER.encode(&mac.finalize().into_bytes()))
     }
 }
 

@@ -96,7 +96,7 @@ impl Fixture {
 async fn the_receipt_of_a_stored_call_says_stored() {
     let relay = Fixture::new();
     let receipt = relay.post(ADA, None, None).await.unwrap();
-    assert_eq!((receipt.standing, receipt.replayed), (DeliveryState::Stored, false));
+    assert_eq!((receipt.state, receipt.replayed), (DeliveryState::Stored, false));
     let appended = relay.store.appended.lock();
     let sent = std::str::from_utf8(appended[0].call.json()).unwrap();
     assert!(sent.contains(&receipt.message_id) && !appended[0].watch && appended[0].key.is_none());
@@ -123,7 +123,7 @@ async fn a_repeated_call_is_marked_as_replayed() {
 #[tokio::test]
 async fn a_waiting_caller_gets_the_outcome() {
     let relay = Fixture::new();
-    assert_eq!(relay.post_and_settle(DeliveryOutcome::Accepted).await.unwrap().standing, DeliveryState::Accepted);
+    assert_eq!(relay.post_and_settle(DeliveryOutcome::Accepted).await.unwrap().state, DeliveryState::Accepted);
     let refused = relay.post_and_settle(DeliveryOutcome::Refused("no such plan".to_owned())).await.unwrap_err();
     assert_eq!((refused.code, &*refused.message), (ErrorCode::Rejected, "no such plan"));
 }
@@ -132,10 +132,10 @@ async fn a_waiting_caller_gets_the_outcome() {
 async fn a_wait_that_times_out_returns_stored() {
     let relay = Fixture::new();
     let begun = Instant::now();
-    assert_eq!(relay.post(ADA, None, WAIT).await.unwrap().standing, DeliveryState::Stored);
+    assert_eq!(relay.post(ADA, None, WAIT).await.unwrap().state, DeliveryState::Stored);
     assert_eq!(Some(begun.elapsed().as_secs()), WAIT.map(|wait| wait.as_secs()));
     // A wait never exceeds the deadline.
-    assert_eq!(relay.post(ADA, None, Some(Duration::MAX)).await.unwrap().standing, DeliveryState::Stored);
+    assert_eq!(relay.post(ADA, None, Some(Duration::MAX)).await.unwrap().state, DeliveryState::Stored);
     assert_eq!(begun.elapsed().as_secs(), 15);
 }
 
@@ -144,7 +144,7 @@ async fn a_wait_returns_stored_when_the_relay_drains() {
     let relay = Fixture::new();
     relay.supervisor.cancel();
     let begun = Instant::now();
-    assert_eq!(relay.post(ADA, None, WAIT).await.unwrap().standing, DeliveryState::Stored);
+    assert_eq!(relay.post(ADA, None, WAIT).await.unwrap().state, DeliveryState::Stored);
     assert!(begun.elapsed().is_zero());
 }
 
