@@ -21,7 +21,7 @@ use crate::outbox::{Outbox, OutboxError, StoredCall};
 use crate::publisher::LiveClients;
 use crate::segment::Delivered;
 use crate::supervisor::Supervisor;
-use prefetch_window::{PageRequest, PrefetchOutcome, PrefetchWindow};
+use prefetch_window::{MAX_BYTES, PageRequest, PrefetchOutcome, PrefetchWindow};
 
 /// Settlements in one transaction, at most: as many as one full request to Segment can bring.
 const MAX_SETTLEMENTS: usize = 2_500;
@@ -48,7 +48,6 @@ pub struct Delivery {
     supervisor: Supervisor,
 }
 
-/// What happened.
 enum DeliveryEvent {
     /// Calls were stored just now.
     Fresh(Vec<StoredCall>),
@@ -61,7 +60,6 @@ enum DeliveryEvent {
     Draining,
 }
 
-/// The sources of events.
 struct DeliveryInputs {
     fresh: mpsc::Receiver<Vec<StoredCall>>,
     delivered: mpsc::UnboundedReceiver<Delivered>,
@@ -77,7 +75,7 @@ impl Delivery {
         supervisor: &Supervisor,
     ) {
         let (sender, delivered) = mpsc::unbounded_channel();
-        let (window, read_at) = (PrefetchWindow::default(), Instant::now());
+        let (window, read_at) = (PrefetchWindow::new(MAX_BYTES), Instant::now());
         let delivery = Self { outbox, clients, window, delivered: sender, read_at, supervisor: supervisor.clone() };
         let inputs = DeliveryInputs { fresh, delivered, settlement: None };
         supervisor.supervise_until_drained("delivery", delivery.run(inputs));

@@ -16,6 +16,19 @@ pub use summary::Summary;
 /// Seconds, from a disk that syncs to its own memory to one that hangs.
 const COMMIT_SECONDS: [f64; 12] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5];
 
+/// Makes a metric of one row and registers it.
+macro_rules! register {
+    (Histogram, $registry:expr, $name:expr, $help:expr, $buckets:expr) => {
+        registered($registry, Histogram::with_opts(HistogramOpts::new($name, $help).buckets($buckets.to_vec()))?)?
+    };
+    (Counters, $registry:expr, $name:expr, $help:expr, $labels:expr, $label:expr, $values:expr) => {
+        Counters::register($registry, &opts($name, $help, $labels), $label, $values)?
+    };
+    ($kind:ident, $registry:expr, $name:expr, $help:expr, $labels:expr) => {
+        registered($registry, $kind::with_opts(opts($name, $help, $labels))?)?
+    };
+}
+
 /// Makes the struct `Metrics` of rows `"name": "help" => field: Type(labels or buckets), ...;`.
 macro_rules! metrics {
     ($($name:literal: $help:literal => $($field:ident: $kind:ident($($spec:expr),+)),+;)+) => {
@@ -33,7 +46,7 @@ macro_rules! metrics {
             pub fn new() -> prometheus::Result<Self> {
                 let registry = Registry::new();
                 let metrics = Self {
-                    $($($field: <$kind>::register(&registry, $name, $help, ($($spec,)+))?,)+)+
+                    $($($field: register!($kind, &registry, $name, $help, $($spec),+),)+)+
                     registry,
                 };
                 metrics.build_info.set(1);
@@ -140,6 +153,15 @@ impl Metrics {
 pub struct Counters(Vec<(&'static str, IntCounter)>);
 
 impl Counters {
+    /// A counter for each value of `label`, beside the labels of `opts`.
+    fn register(registry: &Registry, opts: &Opts, label: &str, values: &[&'static str]) -> prometheus::Result<Self> {
+        let counter = |value: &&'static str| {
+            let counter = IntCounter::with_opts(opts.clone().const_label(label, *value))?;
+            Ok((*value, registered(registry, counter)?))
+        };
+        values.iter().map(counter).collect::<prometheus::Result<_>>().map(Self)
+    }
+
     fn get(&self, value: &str) -> Option<&IntCounter> {
         self.iter().find_map(|(own, counter)| (own == value).then_some(counter))
     }
@@ -149,55 +171,7 @@ impl Counters {
     }
 }
 
-type Labels = &'static [(&'static str, &'static str)];
-
-/// What the table can declare.
-trait Metric: Sized {
-    /// Labels or buckets.
-    type Spec;
-
-    fn register(registry: &Registry, name: &str, help: &str, spec: Self::Spec) -> prometheus::Result<Self>;
-}
-
-impl Metric for IntCounter {
-    type Spec = (Labels,);
-
-    fn register(registry: &Registry, name: &str, help: &str, (labels,): Self::Spec) -> prometheus::Result<Self> {
-        registered(registry, Self::with_opts(opts(name, help, labels))?)
-    }
-}
-
-impl Metric for IntGauge {
-    type Spec = (Labels,);
-
-    fn register(registry: &Registry, name: &str, help: &str, (labels,): Self::Spec) -> prometheus::Result<Self> {
-        registered(registry, Self::with_opts(opts(name, help, labels))?)
-    }
-}
-
-impl Metric for Histogram {
-    type Spec = (&'static [f64],);
-
-    fn register(registry: &Registry, name: &str, help: &str, (buckets,): Self::Spec) -> prometheus::Result<Self> {
-        registered(registry, Self::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?)
-    }
-}
-
-impl Metric for Counters {
-    /// The labels that all have, and one more with all its values.
-    type Spec = (Labels, &'static str, &'static [&'static str]);
-
-    fn register(registry: &Registry, name: &str, help: &str, spec: Self::Spec) -> prometheus::Result<Self> {
-        let (labels, label, values) = spec;
-        let counter = |value: &&'static str| {
-            let opts = opts(name, help, labels).const_label(label, *value);
-            Ok((*value, registered(registry, IntCounter::with_opts(opts)?)?))
-        };
-        values.iter().map(counter).collect::<prometheus::Result<_>>().map(Self)
-    }
-}
-
-fn opts(name: &str, help: &str, labels: Labels) -> Opts {
+fn opts(name: &str, help: &str, labels: &[(&str, &str)]) -> Opts {
     labels.iter().fold(Opts::new(name, help), |opts, (label, value)| opts.const_label(*label, *value))
 }
 

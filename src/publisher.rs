@@ -12,7 +12,6 @@ mod apply;
 mod attempt;
 mod batch;
 mod completion;
-mod connectivity;
 mod dispatch;
 mod dispatch_state;
 mod gate;
@@ -25,5 +24,5 @@ mod slots;
 mod test_calls;
 mod transport;
 
-pub use connectivity::check_connectivity;
 pub use live::LiveClients;
+pub use transport::check_connectivity;

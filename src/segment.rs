@@ -1,8 +1,7 @@
 //! The seam between this program and Segment: client traits, receipt, error, call, message id and settlement.
 //!
 //! A [`SegmentClient`] serves one caller: `identify` hands a call over, and `flush` returns when that call is settled, with
-//! this caller's own outcome. Many clients share one queue and a fixed number of slots, so a thousand overlapping pairs of
-//! identify and flush travel in a few requests, and each caller still gets the outcome of its own call.
+//! this caller's own outcome.
 //!
 //! How calls are sent is not in here: `publisher` sends them to Segment, and `outbox` stores them first.
 

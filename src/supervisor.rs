@@ -109,20 +109,20 @@ impl Supervisor {
     /// Starts work that ends by itself, such as a connection or a batch. If it panics, the process drains and exits
     /// non-zero.
     pub fn spawn(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
-        self.shared.work.spawn(self.fail_on_panic(name, work));
+        self.shared.work.spawn(self.clone().fail_on_panic(name, work));
     }
 
     /// Starts a task that must not end before the process drains. If it panics or returns, the process drains and exits
     /// non-zero.
     #[expect(clippy::disallowed_methods, reason = "this is the one place that starts tasks")]
     pub fn supervise(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        tokio::spawn(self.fail_on_panic(name, self.fail_on_return(name, task)));
+        tokio::spawn(self.clone().fail_on_panic(name, self.clone().fail_on_return(name, task)));
     }
 
     /// As [`supervise`](Self::supervise), for a task that finishes its work while the process drains. Draining waits
     /// for it.
     pub fn supervise_until_drained(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        self.spawn(name, self.fail_on_return(name, task));
+        self.spawn(name, self.clone().fail_on_return(name, task));
     }
 
     /// Starts a thread for work that blocks and ends by itself. If it panics, the process drains and exits non-zero.
@@ -132,8 +132,8 @@ impl Supervisor {
     pub fn thread(&self, name: &'static str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let guard = PanicGuard { supervisor: self.clone(), name };
         let run = move || {
+            let _guard = guard;
             work();
-            drop(guard);
         };
         std::thread::Builder::new().name(name.to_owned()).spawn(run).map(drop)
     }
@@ -157,32 +157,20 @@ impl Supervisor {
 
     /// As [`spawn`](Self::spawn), on another runtime.
     pub fn spawn_on(&self, runtime: &Handle, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
-        self.shared.work.spawn_on(self.fail_on_panic(name, work), runtime);
+        self.shared.work.spawn_on(self.clone().fail_on_panic(name, work), runtime);
     }
 
     /// Runs `work`, and calls [`fail`](Self::fail) if it panics.
-    fn fail_on_panic<F>(&self, name: &'static str, work: F) -> impl Future<Output = ()> + Send + 'static + use<F>
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        let guard = PanicGuard { supervisor: self.clone(), name };
-        async move {
-            work.await;
-            drop(guard);
-        }
+    async fn fail_on_panic(self, name: &'static str, work: impl Future<Output = ()>) {
+        let _guard = PanicGuard { supervisor: self, name };
+        work.await;
     }
 
     /// Runs `task`, and calls [`fail`](Self::fail) if it returns before the process drains.
-    fn fail_on_return<F>(&self, name: &'static str, task: F) -> impl Future<Output = ()> + Send + 'static + use<F>
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        let supervisor = self.clone();
-        async move {
-            task.await;
-            if !supervisor.is_draining() {
-                supervisor.fail(name, "returned");
-            }
+    async fn fail_on_return(self, name: &'static str, task: impl Future<Output = ()>) {
+        task.await;
+        if !self.is_draining() {
+            self.fail(name, "returned");
         }
     }
 

@@ -17,7 +17,7 @@ use crate::segment::MAX_CALL_BYTES;
 
 /// Size of the window, in bytes: about 5,500 calls of the usual 500 bytes. With Segment 50 ms away these are 80,000 calls a
 /// second, more than Segment accepts. Calls in a request are in memory twice.
-const MAX_BYTES: usize = 8 * 1024 * 1024;
+pub(super) const MAX_BYTES: usize = 8 * 1024 * 1024;
 
 /// Memory of a prefetched call beside its JSON, in bytes, roughly: in this window, in the publisher's queue, in the channel
 /// of outcomes.
@@ -32,6 +32,7 @@ const USER_SHARE_DIVISOR: usize = 4;
 const CATCH_UP_DIVISOR: usize = 2;
 
 /// The prefetched calls, and the positions of the cursors.
+#[derive(Default)]
 pub(super) struct PrefetchWindow {
     max_bytes: usize,
     calls: HashMap<CallId, PrefetchedCall>,
@@ -63,7 +64,6 @@ pub(super) enum Cursor {
     CatchUp,
 }
 
-/// The page to read next.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct PageRequest {
     pub(super) cursor: Cursor,
@@ -76,7 +76,7 @@ pub(super) struct PageRequest {
 /// What became of a call that was offered to the window.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum PrefetchOutcome {
-    /// The window holds the call now: hand it to the publisher.
+    /// The window holds the call now: it goes to the publisher now.
     Prefetched,
     /// The window holds the call already, or takes it later.
     Skipped,
@@ -84,26 +84,10 @@ pub(super) enum PrefetchOutcome {
     NoRoom,
 }
 
-impl Default for PrefetchWindow {
-    fn default() -> Self {
-        Self::with_max_bytes(MAX_BYTES)
-    }
-}
-
 impl PrefetchWindow {
-    /// An empty window, with both cursors at the start of the outbox.
-    fn with_max_bytes(max_bytes: usize) -> Self {
-        Self {
-            max_bytes,
-            calls: HashMap::new(),
-            bytes: 0,
-            users: HashMap::new(),
-            forward: 0,
-            catch_up: None,
-            skipped: HashMap::new(),
-            catching_up: HashSet::new(),
-            is_catch_up_next: false,
-        }
+    /// An empty window of `max_bytes`, with both cursors at the start of the outbox.
+    pub(super) fn new(max_bytes: usize) -> Self {
+        Self { max_bytes, ..Self::default() }
     }
 
     /// Whether there are calls to look at and room for one of any size. `last` is the last id in the outbox.
@@ -111,25 +95,18 @@ impl PrefetchWindow {
         self.free_bytes() >= CALL_OVERHEAD + MAX_CALL_BYTES && (self.forward <= last || self.catch_up.is_some())
     }
 
-    /// Number of prefetched calls.
     pub(super) fn len(&self) -> usize {
         self.calls.len()
     }
 
     /// The page to read when [`wants_to_read`](Self::wants_to_read) is true. The cursors take turns.
     pub(super) fn next_page(&mut self, last: CallId) -> PageRequest {
-        let limit = self.free_bytes() / CALL_OVERHEAD;
         self.is_catch_up_next = !self.is_catch_up_next || self.forward > last;
-        match self.catch_up.filter(|_| self.is_catch_up_next) {
-            Some(from) => {
-                let users = UserFilter::Only(self.catching_up.clone());
-                PageRequest { cursor: Cursor::CatchUp, from, users, limit }
-            }
-            None => {
-                let users = UserFilter::AllBut(self.skipped.keys().cloned().collect());
-                PageRequest { cursor: Cursor::Forward, from: self.forward, users, limit }
-            }
-        }
+        let (cursor, from, users) = match self.catch_up.filter(|_| self.is_catch_up_next) {
+            Some(from) => (Cursor::CatchUp, from, UserFilter::Only(self.catching_up.clone())),
+            None => (Cursor::Forward, self.forward, UserFilter::AllBut(self.skipped.keys().cloned().collect())),
+        };
+        PageRequest { cursor, from, users, limit: self.free_bytes() / CALL_OVERHEAD }
     }
 
     /// Offers a call that was read. Calls must be offered in the order of their ids.

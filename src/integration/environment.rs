@@ -62,10 +62,8 @@ impl SegmentClient for EnvironmentClient {
     }
 
     async fn close_and_flush(self: Box<Self>) -> Result<(), SegmentError> {
-        let Self { client, tasks } = *self;
-        let closed = client.close_and_flush().await;
-        drop(tasks);
-        closed
+        let Self { client, tasks: _tasks } = *self;
+        client.close_and_flush().await
     }
 }
 

@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::attempt::{BatchAttempt, SplitBatch};
-use super::batch::{Batch, PendingCall};
-use super::completion::RefusedCall;
+use super::attempt::BatchAttempt;
+use super::batch::{Batch, Halves, PendingCall};
 use super::dispatch_state::DispatchState;
 use super::retry::{self, ResponseClass};
 use super::slots::Slot;
-use crate::segment::{MIN_RETRY_AFTER, SegmentError};
+use crate::segment::{MIN_RETRY_AFTER, Refusal, SegmentError};
 
 /// Failures after which a batch is split even if no other request was accepted meanwhile: a quiet relay may have no other
 /// requests, and one call must not make the others fail. This happens once per batch; otherwise an outage would split every
@@ -23,14 +22,12 @@ const FAILURES_BEFORE_SPLIT_WITHOUT_EVIDENCE: u32 = 3;
 /// Failures after which a batch is split if other requests were accepted meanwhile: then the batch itself is at fault.
 const FAILURES_BEFORE_SPLIT: u32 = 2;
 
-/// What happens to the batch next.
 pub(super) enum NextStep {
     Settled,
     Retry(BatchAttempt),
-    Split(SplitBatch),
+    Split(Halves<BatchAttempt>),
 }
 
-/// Applies an answer to the batch and to the gate.
 pub(super) fn apply_response(
     dispatch: &DispatchState,
     attempt: BatchAttempt,
@@ -84,7 +81,7 @@ fn split_or_refuse(dispatch: &DispatchState, attempt: BatchAttempt, error: Segme
         Ok(split) => NextStep::Split(split),
         Err(single) => {
             dispatch.metrics.calls_refused.inc();
-            settle(dispatch, single.batch, &Err(RefusedCall { error, status, attempts: single.attempts }));
+            settle(dispatch, single.batch, &Err(Refusal { status, reason: error.message, attempts: single.attempts }));
             NextStep::Settled
         }
     }
@@ -99,9 +96,9 @@ fn retry_or_split(
     outcome_unknown: bool,
 ) -> NextStep {
     if outcome_unknown {
-        attempt.batch.mark_unknown()
+        attempt.batch.iter().for_each(|pending| pending.completion.mark_unknown());
     } else {
-        attempt.batch.mark_not_accepted()
+        attempt.batch.mark_not_accepted();
     }
     if attempt.failures == 0 {
         attempt.accepted_before = dispatch.accepted();
@@ -146,7 +143,7 @@ fn retry_at(dispatch: &DispatchState, mut attempt: BatchAttempt, error: &Segment
 }
 
 /// Reports the outcomes before it releases the users: delivery must see a user's outcomes in the order of the calls.
-fn settle(dispatch: &DispatchState, mut batch: Batch, outcome: &Result<(), RefusedCall>) {
+fn settle(dispatch: &DispatchState, mut batch: Batch, outcome: &Result<(), Refusal>) {
     batch.settle(outcome);
     dispatch.mark_settled(batch.iter());
 }

@@ -3,7 +3,7 @@
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::batch::{Batch, BatchSplit};
+use super::batch::{Batch, Halves};
 
 /// A batch that is being sent, with its history.
 pub(super) struct BatchAttempt {
@@ -28,14 +28,6 @@ pub(super) struct BatchAttempt {
     pub(super) recoveries: watch::Receiver<()>,
 }
 
-/// The two halves of a split batch.
-pub(super) struct SplitBatch {
-    pub(super) left: BatchAttempt,
-    pub(super) right: BatchAttempt,
-    /// Whether both hold the same user's calls. Then the left half must be settled before the right half is sent.
-    pub(super) in_order: bool,
-}
-
 impl BatchAttempt {
     /// A batch that was never sent.
     pub(super) fn new(batch: Batch, recoveries: watch::Receiver<()>) -> Self {
@@ -57,14 +49,14 @@ impl BatchAttempt {
     ///
     /// # Errors
     /// Gives the batch back if it holds a single call.
-    pub(super) fn split(self) -> Result<SplitBatch, Self> {
+    pub(super) fn split(self) -> Result<Halves<Self>, Self> {
         let Self { batch, .. } = self;
         let with_history = |batch| Self { batch, recoveries: self.recoveries.clone(), ..self };
-        let (left, right, in_order) = match batch.split() {
-            Ok(BatchSplit::SameUser(left, right)) => (left, right, true),
-            Ok(BatchSplit::DifferentUsers(left, right)) => (left, right, false),
-            Err(single) => return Err(with_history(single)),
-        };
-        Ok(SplitBatch { left: with_history(left), right: with_history(right), in_order })
+        match batch.split() {
+            Ok(Halves { left, right, in_order }) => {
+                Ok(Halves { left: with_history(left), right: with_history(right), in_order })
+            }
+            Err(single) => Err(with_history(single)),
+        }
     }
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::completion::{Completion, RefusedCall};
-use crate::segment::{Call, rfc3339_milliseconds, write_json_string};
+use super::completion::Completion;
+use crate::segment::{Call, Refusal, rfc3339_milliseconds, write_json_string};
 
 /// Segment's limit for one request, in calls. Segment answers 200 to a larger request, and silently drops calls.
 pub(super) const MAX_CALLS: usize = 2_500;
@@ -28,12 +28,6 @@ pub(super) struct PendingCall {
     pub(super) completion: Completion,
 }
 
-impl PendingCall {
-    pub(super) fn user_id(&self) -> &Arc<str> {
-        self.call.user_id()
-    }
-}
-
 /// The calls of one request, within Segment's limits.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
@@ -44,11 +38,11 @@ pub(super) struct Batch {
 
 /// The two halves of a split batch.
 #[derive(Debug)]
-pub(super) enum BatchSplit {
-    /// The halves have no user in common, so they may be sent independently.
-    DifferentUsers(Batch, Batch),
-    /// Both halves hold the same user's calls: the left one must be settled before the right one is sent.
-    SameUser(Batch, Batch),
+pub(super) struct Halves<T> {
+    pub(super) left: T,
+    pub(super) right: T,
+    /// Whether both hold the same user's calls. Then the left half must be settled before the right half is sent.
+    pub(super) in_order: bool,
 }
 
 impl Batch {
@@ -109,22 +103,23 @@ impl Batch {
     ///
     /// # Errors
     /// Gives the batch back if it holds fewer than two calls.
-    pub(super) fn split(mut self) -> Result<BatchSplit, Self> {
+    pub(super) fn split(mut self) -> Result<Halves<Self>, Self> {
         if self.calls.len() < 2 {
             return Err(self);
         }
-        let first = self.calls[0].user_id().clone();
-        if self.calls.iter().all(|pending| *pending.user_id() == first) {
+        let first = self.calls[0].call.user_id().clone();
+        if self.calls.iter().all(|pending| *pending.call.user_id() == first) {
             let right = self.calls.split_off(self.calls.len() / 2);
-            return Ok(BatchSplit::SameUser(Self::from_calls(self.calls), Self::from_calls(right)));
+            let (left, right) = (Self::from_calls(self.calls), Self::from_calls(right));
+            return Ok(Halves { left, right, in_order: true });
         }
-        let mut users: Vec<Arc<str>> = self.calls.iter().map(|pending| pending.user_id().clone()).collect();
+        let mut users: Vec<Arc<str>> = self.calls.iter().map(|pending| pending.call.user_id().clone()).collect();
         users.sort_unstable();
         users.dedup();
         let right_users = users.split_off(users.len() / 2);
         let (left, right) =
-            self.calls.into_iter().partition(|pending| right_users.binary_search(pending.user_id()).is_err());
-        Ok(BatchSplit::DifferentUsers(Self::from_calls(left), Self::from_calls(right)))
+            self.calls.into_iter().partition(|pending| right_users.binary_search(pending.call.user_id()).is_err());
+        Ok(Halves { left: Self::from_calls(left), right: Self::from_calls(right), in_order: false })
     }
 
     fn from_calls(calls: Vec<PendingCall>) -> Self {
@@ -156,13 +151,8 @@ impl Batch {
         self.calls.iter().for_each(|pending| pending.completion.mark_not_accepted());
     }
 
-    /// The request ended without an answer.
-    pub(super) fn mark_unknown(&self) {
-        self.calls.iter().for_each(|pending| pending.completion.mark_unknown());
-    }
-
     /// Settles all calls with the same outcome.
-    pub(super) fn settle(&mut self, outcome: &Result<(), RefusedCall>) {
+    pub(super) fn settle(&mut self, outcome: &Result<(), Refusal>) {
         self.calls.iter_mut().for_each(|pending| pending.completion.settle(outcome));
     }
 }
@@ -174,7 +164,7 @@ fn json_bytes(calls: &[PendingCall]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{Batch, BatchSplit, MAX_BYTES, MAX_CALLS, PendingCall};
+    use super::{Batch, Halves, MAX_BYTES, MAX_CALLS, PendingCall};
     use crate::publisher::test_calls::pending_call;
     use jiff::Timestamp;
     use proptest::prelude::{Strategy, prop, proptest};
@@ -189,7 +179,7 @@ mod tests {
     }
 
     fn ids(batch: &Batch, user: &str) -> Vec<Vec<u8>> {
-        batch.iter().filter(|t| &**t.user_id() == user).map(|t| t.call.json().to_vec()).collect()
+        batch.iter().filter(|t| &**t.call.user_id() == user).map(|t| t.call.json().to_vec()).collect()
     }
 
     fn users() -> impl Strategy<Value = Vec<u8>> {
@@ -201,15 +191,12 @@ mod tests {
         fn a_split_loses_no_call_and_keeps_each_users_order(users in users()) {
             let whole = batch_of(&users);
             let before: Vec<_> = users.iter().map(|user| ids(&whole, &format!("u-{user}"))).collect();
-            let (left, right, is_disjoint) = match whole.split().unwrap() {
-                BatchSplit::DifferentUsers(left, right) => (left, right, true),
-                BatchSplit::SameUser(left, right) => (left, right, false),
-            };
+            let Halves { left, right, in_order } = whole.split().unwrap();
             prop_assert!(!left.is_empty() && !right.is_empty());
             for (user, before) in users.iter().zip(before) {
                 let user = format!("u-{user}");
                 let (in_left, in_right) = (ids(&left, &user), ids(&right, &user));
-                prop_assert!(!is_disjoint || in_left.is_empty() || in_right.is_empty());
+                prop_assert!(in_order || in_left.is_empty() || in_right.is_empty());
                 prop_assert_eq!([in_left, in_right].concat(), before);
             }
         }
@@ -245,7 +232,7 @@ mod tests {
     #[test]
     fn extracted_calls_free_their_bytes() {
         let mut batch = batch_of(&[1, 2, 1, 3]);
-        let left: Vec<PendingCall> = batch.extract_if(|pending| &**pending.user_id() == "u-1");
+        let left: Vec<PendingCall> = batch.extract_if(|pending| &**pending.call.user_id() == "u-1");
         assert_eq!((left.len(), batch.len()), (2, 2));
         let bytes = batch.bytes;
         assert_eq!(bytes, Batch::from_calls(batch.into_calls()).bytes);

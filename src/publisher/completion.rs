@@ -15,8 +15,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::segment::{Delivered, Refusal};
-use crate::segment::{ErrorCode, MIN_RETRY_AFTER, SegmentError};
+use crate::segment::{Delivered, ErrorCode, MIN_RETRY_AFTER, Refusal, SegmentError};
 
 /// The call was in no request yet.
 const WAITING: u8 = 0;
@@ -83,7 +82,6 @@ impl Completion {
         marked.is_ok() && !self.is_abandoned()
     }
 
-    /// Whether the caller has left.
     pub(super) fn is_abandoned(&self) -> bool {
         match self {
             Self::Caller { reply, .. } => reply.as_ref().is_none_or(oneshot::Sender::is_closed),
@@ -106,51 +104,32 @@ impl Completion {
         }
     }
 
-    /// Whether a request ended without an answer, and none settled the call since.
-    pub(super) fn is_unknown(&self) -> bool {
-        matches!(self, Self::Caller { state, .. } if state.load(Ordering::Acquire) == UNKNOWN)
-    }
-
     /// Gives the call up. The caller hears `error`, or that the outcome is unknown if a request ended without an answer. A
-    /// stored call stays in the outbox.
-    pub(super) fn give_up(&mut self, error: &SegmentError) {
-        if let Self::Caller { state, reply, .. } = self {
-            let error = match state.load(Ordering::Acquire) {
-                UNKNOWN => {
-                    SegmentError { retry_after: error.retry_after.or(Some(MIN_RETRY_AFTER)), ..unknown_outcome() }
-                }
-                _ => error.clone(),
-            };
-            send_reply(reply, Err(error));
-        }
+    /// stored call stays in the outbox. Returns whether the outcome is unknown.
+    pub(super) fn give_up(&mut self, error: &SegmentError) -> bool {
+        let Self::Caller { state, reply, .. } = self else { return false };
+        let is_unknown = state.load(Ordering::Acquire) == UNKNOWN;
+        let error = match error.retry_after {
+            Some(pause) if is_unknown => unknown_outcome().retry_after(pause),
+            None if is_unknown => unknown_outcome(),
+            _ => error.clone(),
+        };
+        send_reply(reply, Err(error));
+        is_unknown
     }
 
     /// Segment accepted the call, or refused it for good.
-    pub(super) fn settle(&mut self, outcome: &Result<(), RefusedCall>) {
+    pub(super) fn settle(&mut self, outcome: &Result<(), Refusal>) {
         match self {
-            Self::Caller { reply, .. } => send_reply(reply, outcome.clone().map_err(|refused| refused.error)),
+            Self::Caller { reply, .. } => {
+                let rejected = |refusal: Refusal| SegmentError::new(ErrorCode::Rejected, refusal.reason);
+                send_reply(reply, outcome.clone().map_err(rejected));
+            }
             Self::Stored { id, delivered } => {
-                let outcome = outcome.clone().map_err(Refusal::from);
                 // If delivery has ended, the call stays in the outbox.
-                let _ = delivered.send(Delivered { id: *id, outcome });
+                let _ = delivered.send(Delivered { id: *id, outcome: outcome.clone() });
             }
         }
-    }
-}
-
-/// A call that Segment refused for good.
-#[derive(Clone, Debug)]
-pub(super) struct RefusedCall {
-    pub(super) error: SegmentError,
-    /// The status of Segment's answer.
-    pub(super) status: u16,
-    /// Number of requests that held the call.
-    pub(super) attempts: u32,
-}
-
-impl From<RefusedCall> for Refusal {
-    fn from(refused: RefusedCall) -> Self {
-        Self { status: refused.status, reason: refused.error.message, attempts: refused.attempts }
     }
 }
 
@@ -179,20 +158,18 @@ impl CompletionHandle {
         let before = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
             matches!(state, WAITING | NOT_ACCEPTED).then_some(WITHDRAWN)
         });
-        match before {
-            Ok(WAITING) => Err(SegmentError::new(
-                ErrorCode::Overloaded,
-                "the deadline passed before the call could be sent to Segment; it was not sent",
-            )
-            .retry_after(MIN_RETRY_AFTER)),
-            Ok(_) => Err(SegmentError::new(
+        let (code, message) = match before {
+            Ok(WAITING) => {
+                (ErrorCode::Overloaded, "the deadline passed before the call could be sent to Segment; it was not sent")
+            }
+            Ok(_) => (
                 ErrorCode::Unavailable,
                 "Segment did not accept the call before the deadline; it was certainly not accepted",
-            )
-            .retry_after(MIN_RETRY_AFTER)),
+            ),
             // The outcome may have arrived at this moment.
-            Err(_) => self.reply.try_recv().unwrap_or_else(|_| Err(unknown_outcome())),
-        }
+            Err(_) => return self.reply.try_recv().unwrap_or_else(|_| Err(unknown_outcome())),
+        };
+        Err(SegmentError::new(code, message).retry_after(MIN_RETRY_AFTER))
     }
 
     fn shutdown_error(&self) -> SegmentError {

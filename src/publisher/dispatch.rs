@@ -5,27 +5,12 @@
 
 use std::sync::Arc;
 
+use super::attempt::BatchAttempt;
 use super::dispatch_state::DispatchState;
-use super::send::send_new_batch;
-use crate::config::SegmentSettings;
-use crate::metrics::Metrics;
-use crate::supervisor::Supervisor;
+use super::send::send_until_settled;
 
-/// Starts the loop, which runs until the supervisor cuts it off. Callers add their calls to the returned state.
-///
-/// # Errors
-/// If HTTPS cannot be set up.
-pub(super) fn start_dispatch(
-    settings: SegmentSettings,
-    metrics: Arc<Metrics>,
-    supervisor: &Supervisor,
-) -> anyhow::Result<Arc<DispatchState>> {
-    let dispatch = DispatchState::new(settings, metrics, supervisor)?;
-    supervisor.supervise("dispatch", run(dispatch.clone()));
-    Ok(dispatch)
-}
-
-async fn run(dispatch: Arc<DispatchState>) {
+/// Runs until the supervisor cuts it off.
+pub(super) async fn run_dispatch(dispatch: Arc<DispatchState>) {
     let draining = async {
         dispatch.supervisor.draining().await;
         dispatch.drop_stored();
@@ -34,7 +19,7 @@ async fn run(dispatch: Arc<DispatchState>) {
     tokio::select! {
         // First, so that no stored call is sent after draining has begun.
         biased;
-        () = draining => dispatch.drop_queue(),
+        () = draining => drop(std::mem::take(&mut *dispatch.queue.lock())),
         () = start_batches(&dispatch) => {}
     }
 }
@@ -43,10 +28,11 @@ async fn start_batches(dispatch: &Arc<DispatchState>) {
     loop {
         dispatch.wait_until_ready().await;
         let slot = dispatch.slots.acquire().await;
-        let next = dispatch.take_batch();
+        let next = dispatch.queue.lock().take_batch();
         dispatch.metrics.calls_withdrawn.inc_by(next.withdrawn as u64);
         if !next.batch.is_empty() {
-            dispatch.supervisor.spawn("batch", send_new_batch(dispatch.clone(), next.batch, slot));
+            let attempt = BatchAttempt::new(next.batch, dispatch.recovery.subscribe());
+            dispatch.supervisor.spawn("batch", send_until_settled(dispatch.clone(), attempt, Some(slot)));
         }
     }
 }

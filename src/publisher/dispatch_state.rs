@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::batch::PendingCall;
 use super::gate::Gate;
-use super::queue::{NextBatch, Queue};
+use super::queue::Queue;
 use super::slots::Slots;
 use super::transport::Transport;
 use crate::config::SegmentSettings;
@@ -24,7 +24,7 @@ use crate::supervisor::Supervisor;
 const FAILURES_OF_AN_OUTAGE: u32 = 3;
 
 pub(super) struct DispatchState {
-    queue: Mutex<Queue>,
+    pub(super) queue: Mutex<Queue>,
     /// Notified when a call may have become ready to be sent.
     ready: Notify,
     pub(super) gate: Arc<Gate>,
@@ -35,9 +35,9 @@ pub(super) struct DispatchState {
     /// Number of requests that Segment accepted. Shows whether other requests succeed while one fails.
     accepted: AtomicU64,
     /// Number of requests that failed since the last accepted one.
-    failed_since: AtomicU32,
+    pub(super) failed_in_a_row: AtomicU32,
     /// Reports the end of every outage.
-    recovery: watch::Sender<()>,
+    pub(super) recovery: watch::Sender<()>,
 }
 
 impl DispatchState {
@@ -47,10 +47,10 @@ impl DispatchState {
         settings: SegmentSettings,
         metrics: Arc<Metrics>,
         supervisor: &Supervisor,
-    ) -> anyhow::Result<Arc<Self>> {
+    ) -> anyhow::Result<Self> {
         let gate = Gate::new();
         let slots = Slots::new(settings.max_concurrency, settings.max_requests_per_second, gate.clone());
-        Ok(Arc::new(Self {
+        Ok(Self {
             queue: Mutex::default(),
             ready: Notify::new(),
             gate,
@@ -59,9 +59,9 @@ impl DispatchState {
             metrics,
             supervisor: supervisor.clone(),
             accepted: AtomicU64::new(0),
-            failed_since: AtomicU32::new(0),
+            failed_in_a_row: AtomicU32::new(0),
             recovery: watch::Sender::new(()),
-        }))
+        })
     }
 
     /// Adds a call to the queue.
@@ -92,16 +92,6 @@ impl DispatchState {
         }
     }
 
-    /// Takes the next batch from the queue.
-    pub(super) fn take_batch(&self) -> NextBatch {
-        self.queue.lock().take_batch()
-    }
-
-    /// Drops all waiting calls.
-    pub(super) fn drop_queue(&self) {
-        drop(std::mem::take(&mut *self.queue.lock()));
-    }
-
     /// Drops the waiting calls that are stored. They stay in the outbox for the next start.
     pub(super) fn drop_stored(&self) {
         drop(self.queue.lock().extract_if(|pending| pending.completion.is_stored()));
@@ -127,16 +117,15 @@ impl DispatchState {
     /// Counts calls that are given up and tells each caller `error`, or that the outcome is unknown.
     pub(super) fn report_failure(&self, calls: Vec<PendingCall>, error: &SegmentError) {
         for mut pending in calls {
-            let is_unknown = pending.completion.is_unknown();
+            let is_unknown = pending.completion.give_up(error);
             if is_unknown { &self.metrics.calls_unknown } else { &self.metrics.calls_failed }.inc();
-            pending.completion.give_up(error);
         }
     }
 
     /// Counts an accepted request. If it ends an outage, the batches that pause are told.
     pub(super) fn count_accepted(&self) {
         self.accepted.fetch_add(1, Ordering::Relaxed);
-        if self.failed_since.swap(0, Ordering::Relaxed) >= FAILURES_OF_AN_OUTAGE {
+        if self.failed_in_a_row.swap(0, Ordering::Relaxed) >= FAILURES_OF_AN_OUTAGE {
             tracing::info!("requests to Segment succeed again");
             self.recovery.send_replace(());
         }
@@ -144,28 +133,12 @@ impl DispatchState {
 
     /// Counts a request that failed and can be retried.
     pub(super) fn count_failed(&self, error: &SegmentError) {
-        if self.failed_since.fetch_add(1, Ordering::Relaxed) + 1 == FAILURES_OF_AN_OUTAGE {
+        if self.failed_in_a_row.fetch_add(1, Ordering::Relaxed) + 1 == FAILURES_OF_AN_OUTAGE {
             tracing::warn!(code = error.code.as_str(), "requests to Segment fail; they are retried");
         }
     }
 
-    /// Number of requests that failed since the last accepted one.
-    pub(super) fn failed_in_a_row(&self) -> u32 {
-        self.failed_since.load(Ordering::Relaxed)
-    }
-
-    /// Reports the end of every outage.
-    pub(super) fn recoveries(&self) -> watch::Receiver<()> {
-        self.recovery.subscribe()
-    }
-
-    /// Number of accepted requests.
     pub(super) fn accepted(&self) -> u64 {
         self.accepted.load(Ordering::Relaxed)
-    }
-
-    /// Number of waiting calls.
-    pub(super) fn waiting(&self) -> usize {
-        self.queue.lock().len()
     }
 }

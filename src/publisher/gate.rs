@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::retry::{self, MAX_RETRY_AFTER};
 use crate::segment::SegmentError;
@@ -60,11 +60,6 @@ impl Gate {
         Some((shut.until, shut.error.clone().retry_after(shut.until.saturating_duration_since(Instant::now()))))
     }
 
-    pub(super) fn is_shut(&self) -> bool {
-        self.state.lock().shut.is_some()
-    }
-
-    /// Reports every change.
     pub(super) fn changes(&self) -> watch::Receiver<()> {
         self.changes.subscribe()
     }
@@ -73,20 +68,11 @@ impl Gate {
     pub(super) async fn acquire(self: &Arc<Self>) -> GatePermit {
         let mut changes = self.changes.subscribe();
         loop {
-            let until = match self.try_acquire() {
+            match self.try_acquire() {
                 Ok(permit) => return permit,
-                Err(until) => until,
-            };
-            let opens = async {
-                match until {
-                    Some(until) => tokio::time::sleep_until(until).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = opens => {}
-                // The sender lives as long as the gate, so this cannot fail.
-                _ = changes.changed() => {}
+                // The sender lives as long as the gate, so `changed` cannot fail.
+                Err(Some(until)) => drop(timeout_at(until, changes.changed()).await),
+                Err(None) => drop(changes.changed().await),
             }
         }
     }
@@ -174,7 +160,7 @@ mod tests {
         gate.acquire().await.shut(&rate_limited(), seconds(7));
         gate.acquire().await.open();
         assert_eq!(shut_at.elapsed().as_secs(), 7);
-        assert!(!gate.is_shut());
+        assert!(gate.shut_until().is_none());
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,15 +12,14 @@ use tokio::time::Instant;
 
 use super::batch::PendingCall;
 use super::completion::{Completion, CompletionHandle, completion};
-use super::dispatch::start_dispatch;
+use super::dispatch::run_dispatch;
 use super::dispatch_state::DispatchState;
 use crate::config::SegmentSettings;
 use crate::customer::SegmentIdentifyPayload;
 use crate::metrics::Metrics;
-use crate::segment::Call;
-use crate::segment::{Delivered, Receipt, SegmentClient, SegmentClients};
-use crate::segment::{ErrorCode, SegmentError};
-use crate::segment::{IdempotencyKey, MessageIds};
+use crate::segment::{
+    Call, Delivered, ErrorCode, IdempotencyKey, MessageIds, Receipt, SegmentClient, SegmentClients, SegmentError,
+};
 use crate::supervisor::Supervisor;
 
 /// Makes clients that send directly to Segment, over shared slots.
@@ -28,7 +28,6 @@ pub struct LiveClients {
     message_ids: Arc<MessageIds>,
 }
 
-/// One caller's client.
 struct LiveClient {
     dispatch: Arc<DispatchState>,
     message_ids: Arc<MessageIds>,
@@ -47,7 +46,9 @@ impl LiveClients {
     /// If HTTPS cannot be set up.
     pub fn start(settings: SegmentSettings, metrics: Arc<Metrics>, supervisor: &Supervisor) -> anyhow::Result<Self> {
         let message_ids = Arc::new(MessageIds::new(&settings.write_key)?);
-        Ok(Self { dispatch: start_dispatch(settings, metrics, supervisor)?, message_ids })
+        let dispatch = Arc::new(DispatchState::new(settings, metrics, supervisor)?);
+        supervisor.supervise("dispatch", run_dispatch(dispatch.clone()));
+        Ok(Self { dispatch, message_ids })
     }
 
     /// Sends a call that is in the outbox under `id`, and reports to `delivered` when Segment accepts it or refuses it for
@@ -78,13 +79,13 @@ impl LiveClients {
 
     /// Number of requests that failed since the last accepted one. Refused requests do not count.
     pub fn failed_in_a_row(&self) -> u32 {
-        self.dispatch.failed_in_a_row()
+        self.dispatch.failed_in_a_row.load(Ordering::Relaxed)
     }
 
     /// Sets the gauges whose values are read only when metrics are collected.
     pub fn update_gauges(&self, metrics: &Metrics) {
-        metrics.calls_waiting.set(self.dispatch.waiting().try_into().unwrap_or(i64::MAX));
-        metrics.gate_shut.set(self.dispatch.gate.is_shut().into());
+        metrics.calls_waiting.set(self.dispatch.queue.lock().len().try_into().unwrap_or(i64::MAX));
+        metrics.gate_shut.set(self.gate_shut_until().is_some().into());
     }
 }
 

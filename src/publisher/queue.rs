@@ -18,7 +18,6 @@ const MAX_BYTES: usize = 128 * 1024 * 1024;
 /// Memory of a waiting call beside its JSON, in bytes, roughly: completion, handle, map entry.
 const CALL_OVERHEAD: usize = 512;
 
-/// The pending calls.
 #[derive(Default)]
 pub(super) struct Queue {
     /// Every user with a call that waits or is in a request.
@@ -59,7 +58,7 @@ impl Queue {
         }
         self.bytes += bytes;
         self.waiting += 1;
-        match self.users.entry(pending.user_id().clone()) {
+        match self.users.entry(pending.call.user_id().clone()) {
             Entry::Occupied(user) => user.into_mut().waiting.push_back(pending),
             Entry::Vacant(user) => {
                 self.new.push_back(user.key().clone());
@@ -74,7 +73,6 @@ impl Queue {
         !self.returning.is_empty() || !self.new.is_empty()
     }
 
-    /// Number of waiting calls.
     pub(super) fn len(&self) -> usize {
         self.waiting
     }
@@ -129,7 +127,7 @@ impl Queue {
         for pending in calls {
             // After the grace period the queue is dropped, and a call that is settled later is not counted any more.
             self.bytes = self.bytes.saturating_sub(memory_of(pending));
-            let Entry::Occupied(mut entry) = self.users.entry(pending.user_id().clone()) else { continue };
+            let Entry::Occupied(mut entry) = self.users.entry(pending.call.user_id().clone()) else { continue };
             let user = entry.get_mut();
             user.in_request = user.in_request.saturating_sub(1);
             if user.in_request > 0 {
@@ -179,7 +177,7 @@ mod tests {
     fn ids_and_users(next: &NextBatch) -> Vec<(String, Arc<str>)> {
         let id = |json: &[u8]| serde_json::from_slice::<serde_json::Value>(json).unwrap()["messageId"].clone();
         let calls = next.batch.iter();
-        calls.map(|t| (id(t.call.json()).as_str().unwrap().to_owned(), t.user_id().clone())).collect()
+        calls.map(|t| (id(t.call.json()).as_str().unwrap().to_owned(), t.call.user_id().clone())).collect()
     }
 
     fn ids(next: &NextBatch) -> Vec<String> {
@@ -271,7 +269,7 @@ mod tests {
         for (user, id) in [("a", "1"), ("b", "2"), ("c", "3")] {
             queue.push(pending_call(user, id, 0)).unwrap();
         }
-        assert_eq!(queue.extract_if(|pending| &**pending.user_id() != "b").len(), 2);
+        assert_eq!(queue.extract_if(|pending| &**pending.call.user_id() != "b").len(), 2);
         let rest = queue.take_batch();
         assert_eq!(ids(&rest), ["2"]);
         settle(&mut queue, rest);
@@ -313,7 +311,7 @@ mod tests {
                     QueueStep::TakeBatch => {
                         let next = queue.take_batch();
                         let busy: HashSet<_> =
-                            in_flight.iter().flat_map(|d| d.batch.iter().map(|t| t.user_id().clone())).collect();
+                            in_flight.iter().flat_map(|d| d.batch.iter().map(|t| t.call.user_id().clone())).collect();
                         for (id, user) in ids_and_users(&next) {
                             prop_assert!(!busy.contains(&user), "{user} is in two requests");
                             let id: usize = id.parse().unwrap();

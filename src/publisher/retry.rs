@@ -43,7 +43,6 @@ pub(super) enum SendResult {
     NoResponse(String),
 }
 
-/// What a result means.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ResponseClass {
     Accepted,
@@ -89,7 +88,6 @@ impl ResponseClass {
     }
 }
 
-/// Classifies the result of a request.
 pub(super) fn classify(result: &SendResult, now: SystemTime) -> ResponseClass {
     let (status, retry_after, body) = match result {
         SendResult::Response { status, retry_after, body } => (*status, retry_after.as_deref(), body),

@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::apply::{NextStep, apply_response, give_up};
-use super::attempt::{BatchAttempt, SplitBatch};
-use super::batch::{Batch, PendingCall};
+use super::attempt::BatchAttempt;
+use super::batch::{Halves, PendingCall};
 use super::dispatch_state::DispatchState;
 use super::retry;
 use super::slots::Slot;
@@ -23,15 +23,10 @@ const ABANDONED_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 /// After an outage the pausing batches resume at random times within this period, not all at once.
 const RECOVERY_SPREAD: Duration = Duration::from_secs(1);
 
-/// Sends a new batch in a slot that is already acquired.
-pub(super) async fn send_new_batch(dispatch: Arc<DispatchState>, batch: Batch, slot: Slot) {
-    let attempt = BatchAttempt::new(batch, dispatch.recoveries());
-    send_until_settled(dispatch, attempt, Some(slot)).await;
-}
-
-/// Ends when every call is settled, or when the supervisor cuts the relay off. Then the remaining calls are dropped, which
-/// tells their callers. The future is boxed because it may spawn another one of its kind.
-fn send_until_settled(
+/// Sends a batch, first in `slot` if there is one. Ends when every call is settled, or when the supervisor cuts the relay
+/// off. Then the remaining calls are dropped, which tells their callers. The future is boxed because it may spawn another
+/// one of its kind.
+pub(super) fn send_until_settled(
     dispatch: Arc<DispatchState>,
     attempt: BatchAttempt,
     slot: Option<Slot>,
@@ -49,16 +44,14 @@ async fn run_attempts(dispatch: Arc<DispatchState>, attempt: BatchAttempt, mut s
     let mut stack = vec![attempt];
     while let Some(mut attempt) = stack.pop() {
         let slot = match slot.take() {
-            Some(slot) => slot,
-            None => match wait_for_slot(&dispatch, &mut attempt).await {
-                Some(slot) => slot,
-                None => continue,
-            },
+            Some(slot) => Some(slot),
+            None => wait_for_slot(&dispatch, &mut attempt).await,
         };
+        let Some(slot) = slot else { continue };
         match send_request(&dispatch, attempt, slot).await {
             NextStep::Settled => {}
             NextStep::Retry(attempt) => stack.push(attempt),
-            NextStep::Split(SplitBatch { left, right, in_order }) => {
+            NextStep::Split(Halves { left, right, in_order }) => {
                 tracing::debug!(left = left.batch.len(), right = right.batch.len(), in_order, "batch split");
                 if in_order {
                     stack.push(right);
@@ -74,22 +67,17 @@ async fn run_attempts(dispatch: Arc<DispatchState>, attempt: BatchAttempt, mut s
 async fn send_request(dispatch: &DispatchState, mut attempt: BatchAttempt, slot: Slot) -> NextStep {
     let metrics = &dispatch.metrics;
     attempt.attempts = attempt.attempts.saturating_add(1);
-    tracing::debug!(calls = attempt.batch.len(), attempt = attempt.attempts, "batch attempt started");
+    let (calls, number) = (attempt.batch.len(), attempt.attempts);
+    tracing::debug!(calls, attempt = number, "batch attempt started");
     metrics.slots_busy.inc();
-    metrics.batch_calls.observe(attempt.batch.len() as f64);
+    metrics.batch_calls.observe(calls as f64);
     let timer = metrics.attempt_seconds.start_timer();
     let result = dispatch.transport.send_batch(&attempt.batch, attempt.retry_count).await;
     let seconds = timer.stop_and_record();
     metrics.slots_busy.dec();
     let class = retry::classify(&result, SystemTime::now());
     metrics.attempted(class.as_str());
-    tracing::debug!(
-        calls = attempt.batch.len(),
-        attempt = attempt.attempts,
-        result = class.as_str(),
-        seconds,
-        "batch attempt ended"
-    );
+    tracing::debug!(calls, attempt = number, result = class.as_str(), seconds, "batch attempt ended");
     attempt.retry_count = attempt.retry_count.saturating_add(1);
     apply_response(dispatch, attempt, class, slot)
 }
@@ -155,7 +143,6 @@ fn drop_stored(attempt: &mut BatchAttempt) {
     drop(attempt.batch.extract_if(|pending| pending.completion.is_stored()));
 }
 
-/// Drops calls whose callers have left.
 fn drop_withdrawn(dispatch: &DispatchState, attempt: &mut BatchAttempt, has_left: impl Fn(&PendingCall) -> bool) {
     let withdrawn = attempt.batch.extract_if(has_left);
     if !withdrawn.is_empty() {

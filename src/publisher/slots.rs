@@ -13,7 +13,6 @@ use tokio::time::Instant;
 
 use super::gate::{Gate, GatePermit};
 
-/// All slots, and the pace that they share.
 pub(super) struct Slots {
     free: Arc<Semaphore>,
     gate: Arc<Gate>,

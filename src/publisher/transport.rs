@@ -4,21 +4,21 @@
 //! one. The client never retries and never follows a redirect: [`super::retry`] alone decides what a result means. Answers
 //! are read up to a bound, and are not assumed to be JSON.
 
-use std::error::Error;
 use std::io::Write;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Client, Response, redirect};
 use tokio::time::{Instant, timeout_at};
 use url::{Host, Url};
 
 use super::batch::Batch;
-use super::retry::SendResult;
+use super::retry::{self, ResponseClass, SendResult};
 use crate::config::SegmentSettings;
+use crate::segment::SegmentError;
 
 /// Age at which the client is renewed: the longest time for which a resolved address is used.
 const MAX_CLIENT_AGE: Duration = Duration::from_secs(300);
@@ -48,7 +48,8 @@ impl Transport {
     /// If TLS cannot be set up.
     pub(super) fn new(settings: SegmentSettings) -> anyhow::Result<Self> {
         let client = build_client(&settings).context("cannot set up HTTPS")?;
-        let url = batch_url(&settings.endpoint);
+        let mut url = settings.endpoint.clone();
+        url.set_path(&format!("{}/v1/batch", url.path().trim_end_matches('/')));
         Ok(Self { settings, url, client: Mutex::new((client, Instant::now())) })
     }
 
@@ -58,28 +59,24 @@ impl Transport {
         let deadline = Instant::now() + self.settings.timeout;
         let response = match timeout_at(deadline, self.post(body, retry_count)).await {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) if error.is_connect() => return SendResult::NotSent(root_cause(&error)),
-            Ok(Err(error)) => return SendResult::NoResponse(root_cause(&error)),
+            Ok(Err(error)) if error.is_connect() => return SendResult::NotSent(root_cause(error)),
+            Ok(Err(error)) => return SendResult::NoResponse(root_cause(error)),
             Err(_elapsed) => return SendResult::NoResponse("timeout".to_owned()),
         };
         read_response(response, deadline).await
     }
 
     async fn post(&self, body: Vec<u8>, retry_count: u32) -> reqwest::Result<Response> {
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let request = self.current_client().post(self.url.clone()).basic_auth(&self.settings.write_key, Some(""));
+        let mut request = request.header(CONTENT_TYPE, "application/json");
         if retry_count > 0 {
-            headers.insert(HeaderName::from_static("x-retry-count"), retry_count.into());
+            request = request.header("x-retry-count", retry_count);
         }
-        let body = match self.settings.gzip.then(|| gzip(&body)).flatten() {
-            Some(compressed) => {
-                headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-                compressed
-            }
-            None => body,
+        let request = match self.settings.gzip.then(|| gzip(&body)).flatten() {
+            Some(compressed) => request.header(CONTENT_ENCODING, "gzip").body(compressed),
+            None => request.body(body),
         };
-        let request = self.current_client().post(self.url.clone()).headers(headers);
-        request.basic_auth(&self.settings.write_key, Some("")).body(body).send().await
+        request.send().await
     }
 
     /// The client, renewed if it is too old. Requests in flight keep the old one.
@@ -106,12 +103,18 @@ impl Transport {
     }
 }
 
-/// The URL that batches are posted to.
-fn batch_url(endpoint: &Url) -> Url {
-    let mut url = endpoint.clone();
-    let path = format!("{}/v1/batch", endpoint.path().trim_end_matches('/'));
-    url.set_path(&path);
-    url
+/// Checks whether Segment can be reached: sends an empty batch once. `Ok` describes the answer. Any answer that shows that
+/// Segment's API is there counts, also a refusal of the empty batch.
+///
+/// # Errors
+/// The outer error if HTTPS cannot be set up. The inner error if Segment cannot be reached, or refuses the credentials.
+pub async fn check_connectivity(settings: &SegmentSettings) -> anyhow::Result<Result<String, SegmentError>> {
+    let result = Transport::new(settings.clone())?.send_batch(&Batch::default(), 0).await;
+    Ok(match (retry::classify(&result, SystemTime::now()), result) {
+        (ResponseClass::Retryable { error, .. } | ResponseClass::ConfigurationError(error), _) => Err(error),
+        (_, SendResult::Response { status, .. }) => Ok(format!("it answered {status}")),
+        (_, SendResult::NotSent(_) | SendResult::NoResponse(_)) => Ok(String::new()),
+    })
 }
 
 fn build_client(settings: &SegmentSettings) -> reqwest::Result<Client> {
@@ -148,16 +151,15 @@ async fn read_response(mut response: Response, deadline: Instant) -> SendResult 
     let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let status = response.status();
     let mut body = Vec::new();
-    let is_complete = loop {
-        match timeout_at(deadline, response.chunk()).await {
-            Ok(Ok(Some(chunk))) => body.extend_from_slice(&chunk),
-            Ok(Ok(None)) => break true,
-            Ok(Err(_)) | Err(_) => break false,
+    let read = async {
+        while body.len() < MAX_RESPONSE_BYTES
+            && let Some(chunk) = response.chunk().await?
+        {
+            body.extend_from_slice(&chunk);
         }
-        if body.len() >= MAX_RESPONSE_BYTES {
-            break true;
-        }
+        reqwest::Result::Ok(())
     };
+    let is_complete = matches!(timeout_at(deadline, read).await, Ok(Ok(())));
     if status.is_success() && !is_complete {
         return SendResult::NoResponse("the answer broke off".to_owned());
     }
@@ -173,10 +175,6 @@ fn gzip(body: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The innermost cause, without the URL that the outer errors repeat.
-fn root_cause(error: &reqwest::Error) -> String {
-    let mut cause: &dyn Error = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
+fn root_cause(error: reqwest::Error) -> String {
+    anyhow::Error::new(error).root_cause().to_string()
 }

@@ -36,7 +36,7 @@ struct MemoryOutbox {
 impl MemoryOutbox {
     fn new() -> Self {
         Self {
-            window: PrefetchWindow::with_max_bytes(WINDOW_BYTES),
+            window: PrefetchWindow::new(WINDOW_BYTES),
             waiting: BTreeMap::new(),
             last: 0,
             prefetched: Vec::new(),
