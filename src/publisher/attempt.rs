@@ -5,7 +5,6 @@ use tokio::time::Instant;
 
 use super::batch::{Batch, Halves};
 
-/// A batch that is being sent, with its history.
 pub(super) struct BatchAttempt {
     pub(super) batch: Batch,
     /// Number of retries, as Segment is told.
@@ -52,11 +51,7 @@ impl BatchAttempt {
     pub(super) fn split(self) -> Result<Halves<Self>, Self> {
         let Self { batch, .. } = self;
         let with_history = |batch| Self { batch, recoveries: self.recoveries.clone(), ..self };
-        match batch.split() {
-            Ok(Halves { left, right, in_order }) => {
-                Ok(Halves { left: with_history(left), right: with_history(right), in_order })
-            }
-            Err(single) => Err(with_history(single)),
-        }
+        let Halves { left, right, in_order } = batch.split().map_err(&with_history)?;
+        Ok(Halves { left: with_history(left), right: with_history(right), in_order })
     }
 }

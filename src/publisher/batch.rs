@@ -28,7 +28,6 @@ pub(super) struct PendingCall {
     pub(super) completion: Completion,
 }
 
-/// The calls of one request, within Segment's limits.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     calls: Vec<PendingCall>,
@@ -46,7 +45,6 @@ pub(super) struct Halves<T> {
 }
 
 impl Batch {
-    /// Whether this call would still fit.
     pub(super) fn fits(&self, call: &Call) -> bool {
         self.calls.len() < MAX_CALLS && self.bytes + call.json().len() + 1 + ENVELOPE_BYTES <= MAX_BYTES
     }
@@ -55,8 +53,6 @@ impl Batch {
         self.calls.len() >= MAX_CALLS / 2 || self.bytes >= MAX_BYTES / 2
     }
 
-    /// Adds a call at the end.
-    ///
     /// # Errors
     /// Gives the call back if it does not fit.
     pub(super) fn try_push(&mut self, pending: PendingCall) -> Result<(), PendingCall> {
@@ -151,7 +147,6 @@ impl Batch {
         self.calls.iter().for_each(|pending| pending.completion.mark_not_accepted());
     }
 
-    /// Settles all calls with the same outcome.
     pub(super) fn settle(&mut self, outcome: &Result<(), Refusal>) {
         self.calls.iter_mut().for_each(|pending| pending.completion.settle(outcome));
     }

@@ -83,10 +83,7 @@ impl Completion {
     }
 
     pub(super) fn is_abandoned(&self) -> bool {
-        match self {
-            Self::Caller { reply, .. } => reply.as_ref().is_none_or(oneshot::Sender::is_closed),
-            Self::Stored { .. } => false,
-        }
+        matches!(self, Self::Caller { reply, .. } if reply.as_ref().is_none_or(oneshot::Sender::is_closed))
     }
 
     /// The request has an answer, and the call was certainly not accepted.

@@ -1,7 +1,4 @@
 //! The dispatch loop: at the pace, a free slot takes all calls that wait.
-//!
-//! The loop only waits and starts batches. [`super::queue`] decides which calls are next, and [`super::send`] sends a batch
-//! until it is settled.
 
 use std::sync::Arc;
 

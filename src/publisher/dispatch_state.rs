@@ -64,8 +64,6 @@ impl DispatchState {
         })
     }
 
-    /// Adds a call to the queue.
-    ///
     /// # Errors
     /// If there is no room, or the gate opens only after the call's deadline.
     pub(super) fn enqueue(&self, pending: PendingCall) -> Result<(), SegmentError> {
@@ -85,7 +83,6 @@ impl DispatchState {
         Ok(())
     }
 
-    /// Waits until a call in the queue can be sent.
     pub(super) async fn wait_until_ready(&self) {
         while !self.queue.lock().is_ready() {
             self.ready.notified().await;

@@ -21,7 +21,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// The gate. All waiting tasks are told of every change.
 pub(super) struct Gate {
     state: Mutex<GateState>,
-    changes: watch::Sender<()>,
+    pub(super) changes: watch::Sender<()>,
 }
 
 #[derive(Default)]
@@ -58,10 +58,6 @@ impl Gate {
         let state = self.state.lock();
         let shut = state.shut.as_ref()?;
         Some((shut.until, shut.error.clone().retry_after(shut.until.saturating_duration_since(Instant::now()))))
-    }
-
-    pub(super) fn changes(&self) -> watch::Receiver<()> {
-        self.changes.subscribe()
     }
 
     /// Waits until a request may be sent.

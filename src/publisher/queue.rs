@@ -47,8 +47,6 @@ pub(super) struct NextBatch {
 }
 
 impl Queue {
-    /// Adds a call.
-    ///
     /// # Errors
     /// Gives the call back if there is no room.
     pub(super) fn push(&mut self, pending: PendingCall) -> Result<(), PendingCall> {

@@ -29,14 +29,8 @@ const MAX_MESSAGE_CHARS: usize = 500;
 
 /// The result of one request. No `Debug`: Segment's messages are not for logs.
 pub(super) enum SendResult {
-    /// Segment answered.
-    Response {
-        status: u16,
-        /// The `Retry-After` header, if it is text.
-        retry_after: Option<String>,
-        /// The beginning of the body.
-        body: Vec<u8>,
-    },
+    /// Segment answered. `retry_after` is the header, if it is text; `body` is the beginning of the body.
+    Response { status: u16, retry_after: Option<String>, body: Vec<u8> },
     /// The connection failed: nothing was sent.
     NotSent(String),
     /// The request failed after it was sent: Segment may have accepted it.
@@ -51,11 +45,11 @@ pub(super) enum ResponseClass {
         error: SegmentError,
         status: u16,
     },
-    /// The request can be retried. The error is for callers who cannot wait.
+    /// The request can be retried. The error is for callers who cannot wait. If `outcome_unknown`, Segment may have accepted
+    /// the request.
     Retryable {
         error: SegmentError,
         retry_after: Option<Duration>,
-        /// Segment may have accepted the request.
         outcome_unknown: bool,
     },
     /// The request can be retried after a long pause, with a retry count of 0.

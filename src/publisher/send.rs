@@ -1,8 +1,7 @@
 //! Sends one batch until every call in it is settled: attempts, pauses, and halves if the batch is split.
 //!
-//! Each attempt sends one request, and [`super::apply`] decides what its answer leads to. Invariants: every call is settled
-//! exactly once, and no other call of its user is sent until then. A slot is held only during a request. Halves that hold
-//! the same user's calls are sent in order; other halves are sent independently.
+//! Invariants: every call is settled exactly once, and no other call of its user is sent until then. A slot is held only
+//! during a request. Halves that hold the same user's calls are sent in order; other halves are sent independently.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -85,7 +84,7 @@ async fn send_request(dispatch: &DispatchState, mut attempt: BatchAttempt, slot:
 /// Waits until the next attempt is due, acquires a slot, and marks the calls as in a request. None if no call is left.
 async fn wait_for_slot(dispatch: &DispatchState, attempt: &mut BatchAttempt) -> Option<Slot> {
     wait_until_due(dispatch, attempt).await;
-    let mut gate = dispatch.gate.changes();
+    let mut gate = dispatch.gate.changes.subscribe();
     let slot = loop {
         if let Some((until, error)) = dispatch.gate.shut_until() {
             let expiring = attempt.batch.extract_if(|pending| pending.completion.expires_by(until));

@@ -35,7 +35,6 @@ const MAX_RESPONSE_BYTES: usize = 16 * 1024;
 /// Level 1 saves 80 % of the bytes for about 1 us a call. Higher levels cost more than they save.
 const GZIP_LEVEL: flate2::Compression = flate2::Compression::fast();
 
-/// Sends requests to one endpoint.
 pub(super) struct Transport {
     settings: SegmentSettings,
     url: Url,
