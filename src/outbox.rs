@@ -8,16 +8,13 @@
 //! stored before it is synced; a call leaves the outbox only when it is accepted or becomes a dead letter.
 
 mod client;
-mod dead_letter;
-mod error;
 pub mod sqlite;
 mod store;
 #[cfg(test)]
 mod suite;
 
 pub use client::OutboxClients;
-pub use dead_letter::{DeadLetter, DeadLetters};
-pub use error::{OutboxError, STORE_RETRY_AFTER};
 pub use store::{
-    Append, Appended, CallId, DeliveryOutcome, KeyRecord, Outbox, OutboxStats, Page, StoredCall, UserFilter,
+    Append, Appended, CallId, DeadLetter, DeadLetters, DeliveryOutcome, KeyRecord, Outbox, OutboxError, OutboxStats,
+    Page, STORE_RETRY_AFTER, StoredCall, UserFilter,
 };

@@ -11,8 +11,7 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use super::error::{OutboxError, STORE_RETRY_AFTER};
-use super::store::{Append, DeliveryOutcome, KeyRecord, Outbox};
+use super::store::{Append, DeliveryOutcome, KeyRecord, Outbox, OutboxError, STORE_RETRY_AFTER};
 use crate::customer::SegmentIdentifyPayload;
 use crate::segment::{
     Call, DeliveryState, ErrorCode, IdempotencyKey, MIN_RETRY_AFTER, MessageIds, Receipt, SegmentClient,

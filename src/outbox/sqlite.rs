@@ -1,9 +1,9 @@
 //! The outbox in an SQLite file: for one relay on one machine.
 //!
-//! One thread owns the writing connection (`writer`). It takes groups of commands (`command_queue`), executes each
-//! group in one `transaction` (`append`, `settle`, `dead_letters`, `prune`), and answers after the sync. A second
-//! thread copies the write-ahead log back into the file (`checkpoint`). Reads use connections of their own (`read`).
-//! `file` and `schema` open the file or explain why they cannot; `store` puts the parts together.
+//! One thread owns the writing connection (`writer`). It takes groups of commands (`command`), executes each group in
+//! one `transaction` (`calls`, `dead_letters`, `prune`), and answers after the sync. A second thread copies the
+//! write-ahead log back into the file (`checkpoint`). Reads use connections of their own (`read`). `file` and `schema`
+//! open the file or explain why they cannot; `store` puts the parts together.
 //!
 //! Promise: an answer means that the commit was synced (`synchronous=FULL`, read back at the start). It rests on the
 //! meaning of fsync: the bytes survive a power cut. A failed sync ends the process. The next start copies the whole log
@@ -11,10 +11,9 @@
 //!
 //! It works neither on two machines nor over a network file system.
 
-mod append;
+mod calls;
 mod checkpoint;
 mod command;
-mod command_queue;
 mod dead_letters;
 mod fault;
 mod file;
@@ -22,13 +21,11 @@ mod prune;
 mod read;
 mod reserve;
 mod schema;
-mod settle;
 mod state;
 mod store;
 #[cfg(test)]
 mod tests;
 mod transaction;
-mod watchers;
 mod writer;
 
 pub use store::{SqliteOutbox, SqliteSettings};

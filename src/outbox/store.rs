@@ -1,15 +1,20 @@
-//! The store's interface: the [`Outbox`] trait, and what goes in and comes out.
+//! The store's interface: the traits [`Outbox`] and [`DeadLetters`], what goes in and comes out, and the errors.
 
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use serde::Serialize;
+use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::error::OutboxError;
 use crate::segment::{Call, Delivered};
+
+/// `Retry-After` while there is no room: deliveries or an operator have to make room first.
+pub const STORE_RETRY_AFTER: Duration = Duration::from_secs(10);
 
 /// The id of a stored call. A later call has a greater id, and no id is used twice while calls of the same user wait.
 pub type CallId = i64;
@@ -47,6 +52,34 @@ pub trait Outbox: Send + Sync {
 
     /// Closes the store: commands in progress are finished, later calls of any method fail.
     async fn close(&self);
+}
+
+/// The operators' view of the calls that Segment refused.
+#[async_trait]
+pub trait DeadLetters: Send + Sync {
+    /// At most `limit` dead letters with ids below `before`, newest first.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    async fn list(&self, limit: usize, before: Option<i64>) -> Result<Vec<DeadLetter>, OutboxError>;
+
+    /// Puts one back behind the waiting calls, with the same `messageId`. False if the id is unknown.
+    ///
+    /// # Errors
+    /// If the store cannot be written.
+    async fn replay(&self, id: i64) -> Result<bool, OutboxError>;
+
+    /// Puts back all that exist now, oldest first, and returns their number.
+    ///
+    /// # Errors
+    /// If the store cannot be written. Some may have been put back before the error.
+    async fn replay_all(&self) -> Result<u64, OutboxError>;
+
+    /// Deletes one permanently. False if the id is unknown.
+    ///
+    /// # Errors
+    /// If the store cannot be written.
+    async fn discard(&self, id: i64) -> Result<bool, OutboxError>;
 }
 
 /// A call to store.
@@ -101,23 +134,6 @@ impl UserFilter {
     }
 }
 
-impl fmt::Debug for DeliveryOutcome {
-    /// Leaves out Segment's message.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if *self == Self::Accepted { "Accepted" } else { "Refused" })
-    }
-}
-
-impl fmt::Debug for UserFilter {
-    /// Leaves out the users' ids.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::AllBut(users) => write!(f, "AllBut({} users)", users.len()),
-            Self::Only(users) => write!(f, "Only({} users)", users.len()),
-        }
-    }
-}
-
 /// A page of waiting calls.
 #[derive(Debug)]
 pub struct Page {
@@ -135,7 +151,7 @@ pub struct StoredCall {
 }
 
 /// The store's statistics.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OutboxStats {
     /// Number of waiting calls.
     pub waiting: u64,
@@ -152,4 +168,81 @@ pub struct OutboxStats {
     pub max_bytes: u64,
     /// Why calls cannot be stored at the moment, for `/readyz`.
     pub trouble: Option<&'static str>,
+}
+
+/// A call that Segment refused. Its JSON is part of the contract.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeadLetter {
+    /// A later refusal has a greater id, and none is used twice.
+    pub id: i64,
+    pub message_id: String,
+    pub user_id: String,
+    /// As Segment got it.
+    pub call: Box<RawValue>,
+    /// Segment's answer.
+    pub status: u16,
+    /// Segment's words.
+    pub reason: String,
+    /// How many requests held this call.
+    pub attempts: u32,
+    /// RFC 3339, UTC.
+    pub stored_at: String,
+    pub refused_at: String,
+}
+
+/// Why the store did not do what was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutboxError {
+    /// The outbox is at its limit, or the disk is full. Nothing was changed; a later attempt may work.
+    Full,
+    /// The command was not started before its deadline. Nothing was changed.
+    Busy,
+    /// The key was used with another body. Nothing was changed.
+    KeyReused,
+    /// The commit failed, or was not confirmed in time: it may have happened.
+    Unconfirmed,
+    /// The store cannot be read.
+    Unreadable,
+    /// The store is closed. Nothing was changed.
+    Closed,
+}
+
+impl fmt::Display for OutboxError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => "the outbox is full",
+            Self::Busy => "the outbox is busy",
+            Self::KeyReused => "the key was used for another payload",
+            Self::Unconfirmed => "the commit was not confirmed",
+            Self::Unreadable => "the outbox could not be read",
+            Self::Closed => "the outbox is closed",
+        })
+    }
+}
+
+impl std::error::Error for OutboxError {}
+
+impl fmt::Debug for DeliveryOutcome {
+    /// Leaves out Segment's message.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if *self == Self::Accepted { "Accepted" } else { "Refused" })
+    }
+}
+
+impl fmt::Debug for UserFilter {
+    /// Leaves out the users' ids.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AllBut(users) => write!(f, "AllBut({} users)", users.len()),
+            Self::Only(users) => write!(f, "Only({} users)", users.len()),
+        }
+    }
+}
+
+impl fmt::Debug for DeadLetter {
+    /// Leaves out the user, the call and Segment's message.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeadLetter").field("id", &self.id).field("status", &self.status).finish_non_exhaustive()
+    }
 }

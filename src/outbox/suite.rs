@@ -15,9 +15,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use super::dead_letter::DeadLetters;
-use super::error::OutboxError;
-use super::store::{Append, Appended, CallId, DeliveryOutcome, KeyRecord, Outbox, StoredCall, UserFilter};
+use super::store::{
+    Append, Appended, CallId, DeadLetters, DeliveryOutcome, KeyRecord, Outbox, OutboxError, StoredCall, UserFilter,
+};
 use crate::segment::{Call, Delivered, Refusal};
 
 /// Opens a store. Its content survives that the store is closed.

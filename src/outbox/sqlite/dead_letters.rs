@@ -1,10 +1,10 @@
 //! Replaying and discarding dead letters.
 
-use rusqlite::{Result, Row, params};
+use rusqlite::{Result, params};
 
-use super::append::call_from_row;
+use super::calls::call_from_row;
 use super::transaction::{MAX_TRANSACTION_BYTES, ROW_OVERHEAD, Transaction};
-use crate::outbox::store::KeyRecord;
+use crate::outbox::KeyRecord;
 use crate::segment::Call;
 
 /// Dead letters that one transaction replays: other commands wait for it meanwhile.
@@ -15,8 +15,8 @@ const MAX_LETTERS: usize = 256;
 pub(super) struct ReplayAll {
     /// The greatest id when the replay began.
     last: Option<i64>,
-    /// The id that was replayed last.
-    after: i64,
+    /// The lowest id that may be left.
+    next: i64,
     replayed: u64,
     pub(super) is_finished: bool,
 }
@@ -32,33 +32,27 @@ struct ReplayRow {
 impl Transaction<'_> {
     /// Puts one dead letter back behind the waiting calls. False if there is none with this id.
     pub(super) fn replay(&mut self, id: i64) -> Result<bool> {
-        let sql = "SELECT id, user_id, call, stored_at, key, body FROM dead_letters WHERE id = ?1";
-        let row = self.first(sql, [id], ReplayRow::read)?;
+        let row = self.first_dead_letter(id, id)?;
         row.map_or(Ok(false), |row| self.put_back(&row).map(|()| true))
     }
 
     /// Puts back the next dead letters of those that existed when the replay began, and returns the number so far.
     pub(super) fn replay_next(&mut self, all: &mut ReplayAll) -> Result<u64> {
+        let newest = "SELECT ifnull(max(id), 0) FROM dead_letters";
         let last = match all.last {
             Some(last) => last,
-            None => *all.last.insert(self.newest_dead_letter()?),
+            None => *all.last.insert(self.conn.query_row(newest, [], |row| row.get(0))?),
         };
         let (mut letters, mut bytes) = (0, 0);
         while letters < MAX_LETTERS && bytes < MAX_TRANSACTION_BYTES {
-            let row = self.first(
-                "SELECT id, user_id, call, stored_at, key, body FROM dead_letters
-                 WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT 1",
-                [all.after, last],
-                ReplayRow::read,
-            )?;
-            let Some(row) = row else {
+            let Some(row) = self.first_dead_letter(all.next, last)? else {
                 all.is_finished = true;
                 break;
             };
             self.put_back(&row)?;
             letters += 1;
             bytes += ROW_OVERHEAD + row.call.json().len();
-            all.after = row.id;
+            all.next = row.id.saturating_add(1);
             all.replayed += 1;
         }
         Ok(all.replayed)
@@ -71,21 +65,33 @@ impl Transaction<'_> {
         Ok(is_deleted)
     }
 
-    fn newest_dead_letter(&self) -> Result<i64> {
-        self.conn.query_row("SELECT ifnull(max(id), 0) FROM dead_letters", [], |row| row.get(0))
+    /// The first dead letter whose id is between these two.
+    fn first_dead_letter(&self, from: i64, to: i64) -> Result<Option<ReplayRow>> {
+        let sql = "SELECT id, user_id, call, stored_at, key, body FROM dead_letters
+                   WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT 1";
+        self.first(sql, [from, to], |row| {
+            let key = match (row.get(4)?, row.get(5)?) {
+                (Some(key), Some(body)) => Some(KeyRecord { key, body }),
+                _ => None,
+            };
+            Ok(ReplayRow {
+                id: row.get(0)?,
+                call: call_from_row(row.get(1)?, row.get(2)?),
+                stored_at: row.get(3)?,
+                key,
+            })
+        })
     }
 
     /// The call keeps the time at which it was first stored, so that the age of the oldest call stays true.
     fn put_back(&mut self, row: &ReplayRow) -> Result<()> {
-        let id = self.counters.last_id + 1;
+        let id = self.effects.stats.last_id + 1;
         let key = match &row.key {
             Some(key) if self.reclaim_key(key, row.id, id)? => Some(key.key.as_slice()),
             _ => None,
         };
         self.insert_call(&row.call, key, row.stored_at)?;
         self.delete_dead_letter(row.id)?;
-        // The call was counted when it was first stored.
-        self.effects.stored -= 1;
         self.effects.replayed += 1;
         Ok(())
     }
@@ -100,17 +106,7 @@ impl Transaction<'_> {
 
     fn delete_dead_letter(&mut self, id: i64) -> Result<bool> {
         let deleted = self.execute("DELETE FROM dead_letters WHERE id = ?1", [id])? as u64;
-        self.counters.dead_letters = self.counters.dead_letters.saturating_sub(deleted);
+        self.effects.stats.dead_letters = self.effects.stats.dead_letters.saturating_sub(deleted);
         Ok(deleted > 0)
-    }
-}
-
-impl ReplayRow {
-    fn read(row: &Row<'_>) -> Result<Self> {
-        let key = match (row.get(4)?, row.get(5)?) {
-            (Some(key), Some(body)) => Some(KeyRecord { key, body }),
-            _ => None,
-        };
-        Ok(Self { id: row.get(0)?, call: call_from_row(row.get(1)?, row.get(2)?), stored_at: row.get(3)?, key })
     }
 }

@@ -5,16 +5,16 @@
 //! the future; these count as settled at the time when the jump was noticed. Waiting calls are not in the queue, so the
 //! clock cannot lose one.
 
-use rusqlite::{Result, Row, params};
+use rusqlite::{Result, params};
 
 use super::transaction::Transaction;
-use crate::outbox::store::CallId;
+use crate::outbox::CallId;
 
 /// Keys that one transaction forgets. Each may be on a page of its own, so they are about 2 MiB to write.
 const MIN_KEYS: usize = 128;
 
 /// The same for a transaction that settles many calls: it forgets at least as many keys as it adds, up to the number of
-/// appends in a group, which write as many pages (`command_queue`).
+/// appends in a group, which write as many pages (`command`).
 const MAX_KEYS: usize = 1024;
 
 /// Knows when there are keys to forget.
@@ -27,14 +27,6 @@ pub(super) struct Pruner {
     /// After the clock was set back: keys from the future with a `seq` up to the first number count as settled at the
     /// second, a time.
     clock_set_back: Option<(i64, i64)>,
-}
-
-/// A row of the queue.
-struct SettledKey {
-    seq: i64,
-    settled_at: i64,
-    key: Vec<u8>,
-    call_id: CallId,
 }
 
 impl Pruner {
@@ -58,12 +50,12 @@ impl Pruner {
     }
 
     /// When a key was settled, for a clock that may have been set back since.
-    fn settled_at(&mut self, settled: &SettledKey, newest: i64, now: i64) -> i64 {
-        if settled.settled_at <= now {
-            return settled.settled_at;
+    fn settled_at(&mut self, seq: i64, settled_at: i64, newest: i64, now: i64) -> i64 {
+        if settled_at <= now {
+            return settled_at;
         }
         match self.clock_set_back {
-            Some((up_to, noticed)) if settled.seq <= up_to && noticed <= now => noticed,
+            Some((up_to, noticed)) if seq <= up_to && noticed <= now => noticed,
             _ => {
                 self.clock_set_back = Some((newest, now));
                 now
@@ -76,7 +68,11 @@ impl Transaction<'_> {
     /// Forgets keys that are due, up to the limit of a transaction.
     pub(super) fn prune(&mut self, pruner: &mut Pruner) -> Result<()> {
         let limit = (MIN_KEYS + self.effects.outcomes.len()).min(MAX_KEYS);
-        let head = self.settled_keys(limit)?;
+        let head: Vec<(i64, i64, Vec<u8>, CallId)> = self
+            .conn
+            .prepare_cached("SELECT seq, settled_at, key, call_id FROM settled_keys ORDER BY seq LIMIT ?1")?
+            .query_map([limit as i64], |row| row.try_into())?
+            .collect::<Result<_>>()?;
         let newest = self.first("SELECT ifnull(max(seq), 0) FROM settled_keys", [], |row| row.get(0))?.unwrap_or(0);
         let mut forgotten = None;
         if head.is_empty() {
@@ -84,31 +80,20 @@ impl Transaction<'_> {
             pruner.clock_set_back = None;
         }
         pruner.due_at = (head.len() == limit).then_some(i64::MIN);
-        for settled in &head {
-            let due_at = pruner.settled_at(settled, newest, self.now).saturating_add(pruner.window);
+        for (seq, settled_at, key, call_id) in &head {
+            let due_at = pruner.settled_at(*seq, *settled_at, newest, self.now).saturating_add(pruner.window);
             if due_at > self.now {
                 pruner.due_at = Some(due_at);
                 break;
             }
             let sql = "DELETE FROM keys WHERE key = ?1 AND call_id = ?2";
-            let deleted = self.execute(sql, params![settled.key, settled.call_id])? as u64;
-            self.counters.keys = self.counters.keys.saturating_sub(deleted);
-            forgotten = Some(settled.seq);
+            let deleted = self.execute(sql, params![key, call_id])? as u64;
+            self.effects.stats.keys = self.effects.stats.keys.saturating_sub(deleted);
+            forgotten = Some(seq);
         }
         if let Some(seq) = forgotten {
             self.execute("DELETE FROM settled_keys WHERE seq <= ?1", [seq])?;
         }
         Ok(())
-    }
-
-    /// The head of the queue.
-    fn settled_keys(&self, limit: usize) -> Result<Vec<SettledKey>> {
-        let settled = |row: &Row<'_>| {
-            Ok(SettledKey { seq: row.get(0)?, settled_at: row.get(1)?, key: row.get(2)?, call_id: row.get(3)? })
-        };
-        self.conn
-            .prepare_cached("SELECT seq, settled_at, key, call_id FROM settled_keys ORDER BY seq LIMIT ?1")?
-            .query_map([limit as i64], settled)?
-            .collect()
     }
 }

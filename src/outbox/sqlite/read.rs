@@ -12,12 +12,10 @@ use rusqlite::{Connection, Error, Result, Row};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::append::call_from_row;
+use super::calls::call_from_row;
 use super::fault::{is_corruption, without_values};
 use super::state::StoreState;
-use crate::outbox::dead_letter::DeadLetter;
-use crate::outbox::error::OutboxError;
-use crate::outbox::store::{CallId, Page, StoredCall, UserFilter};
+use crate::outbox::{CallId, DeadLetter, OutboxError, Page, StoredCall, UserFilter};
 
 /// Calls in one page: enough for a few requests to Segment.
 const PAGE_CALLS: usize = 1000;

@@ -7,9 +7,9 @@ use parking_lot::Mutex;
 use rusqlite::Error;
 
 use super::fault::{StoreFault, without_values};
-use super::transaction::{Counters, Measurements};
+use super::transaction::room;
 use crate::metrics::Metrics;
-use crate::outbox::store::OutboxStats;
+use crate::outbox::OutboxStats;
 use crate::supervisor::Supervisor;
 
 pub(super) struct StoreState {
@@ -20,36 +20,26 @@ pub(super) struct StoreState {
 }
 
 impl StoreState {
-    pub(super) fn new(max_bytes: u64, metrics: Arc<Metrics>, supervisor: Supervisor) -> Self {
-        let stats = Mutex::new(OutboxStats { max_bytes, ..OutboxStats::default() });
-        Self { stats, has_failed: AtomicBool::new(false), metrics, supervisor }
+    pub(super) fn new(metrics: Arc<Metrics>, supervisor: Supervisor) -> Self {
+        Self { stats: Mutex::default(), has_failed: AtomicBool::new(false), metrics, supervisor }
     }
 
     pub(super) fn stats(&self) -> OutboxStats {
-        self.stats.lock().clone()
+        *self.stats.lock()
     }
 
     /// Publishes the statistics after a commit, and the trouble that remains.
-    pub(super) fn update(&self, counters: &Counters, measurements: &Measurements, trouble: Option<&'static str>) {
-        let trouble = trouble.or_else(|| (measurements.room == 0).then_some("the outbox is full"));
-        let mut stats = self.stats.lock();
+    pub(super) fn update(&self, stats: OutboxStats, trouble: Option<&'static str>) {
+        let trouble = trouble.or_else(|| (room(&stats) == 0).then_some("the outbox is full"));
+        let mut published = self.stats.lock();
         // A failure that another thread found stays.
-        let trouble = if self.has_failed() { stats.trouble } else { trouble };
-        *stats = OutboxStats {
-            waiting: counters.waiting,
-            last_id: counters.last_id,
-            oldest_stored_at: measurements.oldest_stored_at,
-            dead_letters: counters.dead_letters,
-            keys: counters.keys,
-            bytes: measurements.bytes,
-            max_bytes: stats.max_bytes,
-            trouble,
-        };
-        drop(stats);
+        let trouble = if self.has_failed() { published.trouble } else { trouble };
+        *published = OutboxStats { trouble, ..stats };
+        drop(published);
         let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-        self.metrics.outbox_calls.set(gauge(counters.waiting));
-        self.metrics.outbox_bytes.set(gauge(measurements.bytes));
-        self.metrics.dead_letters.set(gauge(counters.dead_letters));
+        self.metrics.outbox_calls.set(gauge(stats.waiting));
+        self.metrics.outbox_bytes.set(gauge(stats.bytes));
+        self.metrics.dead_letters.set(gauge(stats.dead_letters));
     }
 
     /// Publishes why calls cannot be stored at the moment.

@@ -12,8 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::checkpoint::CheckpointHandle;
-use super::command::{Command, Reply};
-use super::command_queue::{CommandQueue, QUEUE_CAPACITY};
+use super::command::{Command, CommandQueue, QUEUE_CAPACITY, Reply};
 use super::dead_letters::ReplayAll;
 use super::fault::{StoreFault, explain_corruption};
 use super::file::{self, DatabaseFile};
@@ -22,13 +21,12 @@ use super::read::{self, ReadConnection};
 use super::reserve::Reserve;
 use super::schema;
 use super::state::StoreState;
-use super::transaction::{Counters, Measurements};
-use super::watchers::Watchers;
-use super::writer::Writer;
+use super::transaction::{read_counters, read_sizes};
+use super::writer::{Watchers, Writer};
 use crate::metrics::Metrics;
-use crate::outbox::dead_letter::{DeadLetter, DeadLetters};
-use crate::outbox::error::OutboxError;
-use crate::outbox::store::{Append, Appended, CallId, Outbox, OutboxStats, Page, StoredCall, UserFilter};
+use crate::outbox::{
+    Append, Appended, CallId, DeadLetter, DeadLetters, Outbox, OutboxError, OutboxStats, Page, StoredCall, UserFilter,
+};
 use crate::segment::Delivered;
 use crate::supervisor::Supervisor;
 
@@ -70,20 +68,11 @@ impl SqliteOutbox {
     /// this program's, is not changed.
     pub fn open(settings: &SqliteSettings, metrics: Arc<Metrics>, supervisor: &Supervisor) -> anyhow::Result<Opened> {
         Self::open_file(&DatabaseFile::new(&settings.path), settings, metrics, supervisor)
+            .map_err(explain_corruption)
+            .with_context(|| format!("the outbox {} cannot be used", settings.path.display()))
     }
 
     pub(super) fn open_file(
-        file: &DatabaseFile,
-        settings: &SqliteSettings,
-        metrics: Arc<Metrics>,
-        supervisor: &Supervisor,
-    ) -> anyhow::Result<Opened> {
-        Self::start(file, settings, metrics, supervisor)
-            .map_err(explain_corruption)
-            .with_context(|| format!("the outbox {} cannot be used", file.path.display()))
-    }
-
-    fn start(
         file: &DatabaseFile,
         settings: &SqliteSettings,
         metrics: Arc<Metrics>,
@@ -107,11 +96,11 @@ impl SqliteOutbox {
         copied.context("cannot copy its log into the file")?;
         // The log exists by now: this makes the entries of all files in the directory durable.
         file.sync_directory()?;
-        let counters = Counters::read(&conn)?;
-        let measurements = Measurements::read(&conn, settings.max_bytes)?;
+        let mut stats = read_counters(&conn, settings.max_bytes)?;
+        let free_bytes = read_sizes(&conn, &mut stats)?;
 
-        let state = Arc::new(StoreState::new(settings.max_bytes, metrics, supervisor.clone()));
-        state.update(&counters, &measurements, None);
+        let state = Arc::new(StoreState::new(metrics, supervisor.clone()));
+        state.update(stats, None);
         let pages = ReadConnection::new(file.open_reader()?, &state);
         let dead_letters = ReadConnection::new(file.open_reader()?, &state);
         let (commands, received) = mpsc::channel(QUEUE_CAPACITY);
@@ -126,9 +115,8 @@ impl SqliteOutbox {
             queue: CommandQueue::new(received),
             state: state.clone(),
             new_calls,
-            counters,
-            measurements,
-            max_bytes: settings.max_bytes,
+            stats,
+            free_bytes,
             pruner: Pruner::new(settings.window),
             watchers: Watchers::default(),
             checkpoints,

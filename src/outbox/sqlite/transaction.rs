@@ -1,7 +1,7 @@
 //! One write transaction: what commands change in it, and its commit.
 //!
-//! Changes outside the database (counters, watchers, the feed of new calls) are collected in [`Effects`] and applied
-//! after the commit, so a failed transaction changes nothing. The statements of the commands are in `append`, `settle`,
+//! Changes outside the database (statistics, watchers, the feed of new calls) are collected in [`Effects`] and applied
+//! after the commit, so a failed transaction changes nothing. The statements of the commands are in `calls`,
 //! `dead_letters` and `prune`.
 
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, OptionalExtension, Params, Result, Row};
 use tokio::sync::oneshot;
 
-use crate::outbox::store::{CallId, DeliveryOutcome, StoredCall};
+use crate::outbox::{CallId, DeliveryOutcome, OutboxStats, StoredCall};
 
 /// Bytes of one transaction, approximately: a disk writes that much in a few milliseconds, and no caller waits longer.
 pub(super) const MAX_TRANSACTION_BYTES: usize = 1024 * 1024;
@@ -20,67 +20,40 @@ pub(super) const ROW_OVERHEAD: usize = 128;
 /// Bytes of `max_bytes` that stay free: the pages of one more call of the largest size, and of its key.
 const KEPT_FREE: u64 = 64 * 1024;
 
-/// Row counts. They are stored with every commit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Counters {
-    pub(super) last_id: CallId,
-    pub(super) waiting: u64,
-    pub(super) dead_letters: u64,
-    pub(super) keys: u64,
-}
-
 /// What is applied after the commit.
 #[derive(Default)]
 pub(super) struct Effects {
+    /// The row counts, which are stored with every commit, and the sizes at the end of the transaction.
+    pub(super) stats: OutboxStats,
+    /// Bytes of the file that are not in use.
+    pub(super) free_bytes: u64,
     /// New calls, ordered by id.
     pub(super) new_calls: Vec<StoredCall>,
     pub(super) watchers: Vec<(CallId, oneshot::Sender<DeliveryOutcome>)>,
     pub(super) outcomes: Vec<(CallId, DeliveryOutcome)>,
     /// Whether the window of any key began.
     pub(super) settled_keys: bool,
-    pub(super) stored: u64,
-    pub(super) delivered: u64,
     pub(super) refused: u64,
+    /// Dead letters that are among the new calls.
     pub(super) replayed: u64,
     pub(super) discarded: u64,
-}
-
-/// Sizes that are read at the end of a transaction.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Measurements {
-    pub(super) oldest_stored_at: Option<i64>,
-    /// Bytes of the file that are in use.
-    pub(super) bytes: u64,
-    /// Bytes that appends may still add.
-    pub(super) room: u64,
-    /// Bytes of the file that are not in use.
-    pub(super) free: u64,
+    /// Duration of the COMMIT statement, nearly all of which is the sync.
+    pub(super) sync: Duration,
 }
 
 pub(super) struct Transaction<'c> {
     pub(super) conn: &'c Connection,
     /// Milliseconds since 1970.
     pub(super) now: i64,
-    pub(super) counters: Counters,
     /// Bytes that appends may still add.
     pub(super) room: u64,
-    max_bytes: u64,
     pub(super) effects: Effects,
-}
-
-/// The result of a committed transaction.
-pub(super) struct Committed {
-    pub(super) counters: Counters,
-    pub(super) effects: Effects,
-    pub(super) measurements: Measurements,
-    /// Duration of the COMMIT statement, nearly all of which is the sync.
-    pub(super) sync: Duration,
 }
 
 impl<'c> Transaction<'c> {
-    pub(super) fn begin(conn: &'c Connection, now: i64, counters: Counters, room: u64, max_bytes: u64) -> Result<Self> {
+    pub(super) fn begin(conn: &'c Connection, now: i64, stats: OutboxStats, room: u64) -> Result<Self> {
         conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        Ok(Self { conn, now, counters, room, max_bytes, effects: Effects::default() })
+        Ok(Self { conn, now, room, effects: Effects { stats, ..Effects::default() } })
     }
 
     /// Runs a statement, and returns the number of changed rows.
@@ -100,39 +73,43 @@ impl<'c> Transaction<'c> {
 
     /// # Errors
     /// After an error the transaction may still be open.
-    pub(super) fn commit(self) -> Result<Committed> {
-        let Counters { last_id, waiting, dead_letters, keys } = self.counters;
+    pub(super) fn commit(mut self) -> Result<Effects> {
+        let OutboxStats { last_id, waiting, dead_letters, keys, .. } = self.effects.stats;
         let [waiting, dead_letters, keys] =
             [waiting, dead_letters, keys].map(|count| i64::try_from(count).unwrap_or(i64::MAX));
         self.execute(
             "UPDATE counters SET last_id = ?1, waiting = ?2, dead_letters = ?3, keys = ?4",
             [last_id, waiting, dead_letters, keys],
         )?;
-        let measurements = Measurements::read(self.conn, self.max_bytes)?;
+        self.effects.free_bytes = read_sizes(self.conn, &mut self.effects.stats)?;
         let mut commit = self.conn.prepare_cached("COMMIT")?;
         let started = Instant::now();
         commit.execute([])?;
-        Ok(Committed { counters: self.counters, effects: self.effects, measurements, sync: started.elapsed() })
+        Ok(Effects { sync: started.elapsed(), ..self.effects })
     }
 }
 
-impl Counters {
-    pub(super) fn read(conn: &Connection) -> Result<Self> {
-        conn.query_row("SELECT last_id, waiting, dead_letters, keys FROM counters", [], |row| {
-            let count = |column| row.get(column).map(|count: i64| u64::try_from(count).unwrap_or(0));
-            Ok(Self { last_id: row.get(0)?, waiting: count(1)?, dead_letters: count(2)?, keys: count(3)? })
-        })
-    }
+/// Bytes that appends may still add, according to the outbox's limit.
+pub(super) fn room(stats: &OutboxStats) -> u64 {
+    stats.max_bytes.saturating_sub(stats.bytes.saturating_add(KEPT_FREE))
 }
 
-impl Measurements {
-    pub(super) fn read(conn: &Connection, max_bytes: u64) -> Result<Self> {
-        let value = |sql: &str| conn.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0));
-        let oldest_stored_at = value("SELECT stored_at FROM calls ORDER BY id LIMIT 1").optional()?;
-        let (pages, free) = (value("PRAGMA page_count")?, value("PRAGMA freelist_count")?);
-        let page_size = value("PRAGMA page_size")?;
-        let in_bytes = |pages: i64| u64::try_from(pages.saturating_mul(page_size)).unwrap_or(0);
-        let (bytes, free) = (in_bytes(pages.saturating_sub(free)), in_bytes(free));
-        Ok(Self { oldest_stored_at, bytes, room: max_bytes.saturating_sub(bytes.saturating_add(KEPT_FREE)), free })
-    }
+/// Reads the stored row counts.
+pub(super) fn read_counters(conn: &Connection, max_bytes: u64) -> Result<OutboxStats> {
+    conn.query_row("SELECT last_id, waiting, dead_letters, keys FROM counters", [], |row| {
+        let count = |column| row.get(column).map(|count: i64| u64::try_from(count).unwrap_or(0));
+        let (last_id, waiting, dead_letters, keys) = (row.get(0)?, count(1)?, count(2)?, count(3)?);
+        Ok(OutboxStats { last_id, waiting, dead_letters, keys, max_bytes, ..OutboxStats::default() })
+    })
+}
+
+/// Reads the age of the oldest call and the bytes that are in use. Returns the bytes of the file that are not.
+pub(super) fn read_sizes(conn: &Connection, stats: &mut OutboxStats) -> Result<u64> {
+    let value = |sql: &str| conn.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0));
+    stats.oldest_stored_at = value("SELECT stored_at FROM calls ORDER BY id LIMIT 1").optional()?;
+    let (pages, free) = (value("PRAGMA page_count")?, value("PRAGMA freelist_count")?);
+    let page_size = value("PRAGMA page_size")?;
+    let in_bytes = |pages: i64| u64::try_from(pages.saturating_mul(page_size)).unwrap_or(0);
+    stats.bytes = in_bytes(pages.saturating_sub(free));
+    Ok(in_bytes(free))
 }

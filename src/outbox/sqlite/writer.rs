@@ -5,23 +5,22 @@
 //! changed: the callers are told so, and once a second a tiny transaction checks whether that is over. While the disk
 //! is full only commands that free space are tried. Any other failure ends the store.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, Result};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::checkpoint::CheckpointHandle;
-use super::command::Command;
-use super::command_queue::CommandQueue;
+use super::command::{Command, CommandQueue};
 use super::fault::StoreFault;
 use super::prune::Pruner;
 use super::reserve::Reserve;
 use super::state::StoreState;
-use super::transaction::{Committed, Counters, Measurements, Transaction};
-use super::watchers::Watchers;
-use crate::outbox::store::StoredCall;
+use super::transaction::{Effects, Transaction, room};
+use crate::outbox::{CallId, DeliveryOutcome, OutboxStats, StoredCall};
 
 pub(super) struct Writer {
     pub(super) conn: Connection,
@@ -30,9 +29,10 @@ pub(super) struct Writer {
     pub(super) queue: CommandQueue,
     pub(super) state: Arc<StoreState>,
     pub(super) new_calls: mpsc::Sender<Vec<StoredCall>>,
-    pub(super) counters: Counters,
-    pub(super) measurements: Measurements,
-    pub(super) max_bytes: u64,
+    /// After the last commit.
+    pub(super) stats: OutboxStats,
+    /// Bytes of the file that are not in use.
+    pub(super) free_bytes: u64,
     pub(super) pruner: Pruner,
     pub(super) watchers: Watchers,
     pub(super) checkpoints: CheckpointHandle,
@@ -85,7 +85,7 @@ impl Writer {
             return;
         }
         match self.transact(&mut group) {
-            Ok(committed) => self.committed(group, committed),
+            Ok(effects) => self.committed(group, effects),
             Err(error)
                 if self.fault != Some(StoreFault::DiskFull)
                     && StoreFault::from_error(&error) == StoreFault::DiskFull =>
@@ -109,10 +109,10 @@ impl Writer {
         })
     }
 
-    fn transact(&mut self, group: &mut [Command]) -> Result<Committed> {
+    fn transact(&mut self, group: &mut [Command]) -> Result<Effects> {
         let _timer = self.state.metrics.outbox_commit_seconds.start_timer();
         self.state.metrics.outbox_commit_calls.observe(group.len() as f64);
-        let mut transaction = Transaction::begin(&self.conn, now(), self.counters, self.room(), self.max_bytes)?;
+        let mut transaction = Transaction::begin(&self.conn, now(), self.stats, self.room())?;
         for command in group {
             command.execute(&mut transaction)?;
         }
@@ -138,29 +138,29 @@ impl Writer {
 
     /// Bytes that appends may add.
     fn room(&self) -> u64 {
-        self.reserve.room(self.measurements.room, self.measurements.free)
+        self.reserve.room(room(&self.stats), self.free_bytes)
     }
 
     /// Publishes the statistics, with the reason if there is no room.
     fn publish_stats(&mut self) {
         let is_disk_full = self.room() == 0 && !self.reserve.is_held();
         let fault = self.fault.or(is_disk_full.then_some(StoreFault::DiskFull));
-        self.state.update(&self.counters, &self.measurements, fault.map(StoreFault::trouble));
+        self.state.update(self.stats, fault.map(StoreFault::trouble));
     }
 
     /// Applies a committed transaction's effects, and answers the callers.
-    fn committed(&mut self, group: Vec<Command>, committed: Committed) {
-        let Committed { counters, effects, measurements, sync } = committed;
-        self.counters = counters;
-        self.measurements = measurements;
+    fn committed(&mut self, group: Vec<Command>, effects: Effects) {
+        (self.stats, self.free_bytes) = (effects.stats, effects.free_bytes);
         // A settlement that worked does not show that there is room for more.
         if self.fault.is_some() && group.iter().any(|command| matches!(command, Command::Append(..) | Command::Tick)) {
             self.fault = None;
         }
         let metrics = &self.state.metrics;
-        metrics.outbox_sync_seconds.observe(sync.as_secs_f64());
-        metrics.outbox_stored.inc_by(effects.stored);
-        metrics.outbox_delivered.inc_by(effects.delivered);
+        let accepted = effects.outcomes.len() as u64 - effects.refused;
+        metrics.outbox_sync_seconds.observe(effects.sync.as_secs_f64());
+        // A replayed call was counted when it was first stored.
+        metrics.outbox_stored.inc_by(effects.new_calls.len() as u64 - effects.replayed);
+        metrics.outbox_delivered.inc_by(accepted);
         metrics.outbox_refused.inc_by(effects.refused);
         metrics.outbox_replayed.inc_by(effects.replayed);
         metrics.outbox_discarded.inc_by(effects.discarded);
@@ -168,11 +168,11 @@ impl Writer {
             commands = group.len(),
             calls = effects.new_calls.len(),
             bytes = effects.new_calls.iter().map(|stored| stored.call.json().len()).sum::<usize>(),
-            ?sync,
+            sync = ?effects.sync,
             "a transaction was committed"
         );
         if !effects.outcomes.is_empty() {
-            tracing::debug!(accepted = effects.delivered, refused = effects.refused, "calls were settled");
+            tracing::debug!(accepted, refused = effects.refused, "calls were settled");
         }
         if effects.refused > 0 {
             tracing::warn!(calls = effects.refused, "Segment refused calls; they are dead letters now");
@@ -202,16 +202,14 @@ impl Writer {
         if fault != StoreFault::Fatal && !self.conn.is_autocommit() && self.conn.execute_batch("ROLLBACK").is_err() {
             fault = StoreFault::Fatal;
         }
-        match fault {
-            StoreFault::DiskFull => {
-                self.reserve.release();
-                self.state.set_trouble(fault.trouble());
-            }
-            StoreFault::Locked => self.state.set_trouble(fault.trouble()),
-            StoreFault::Fatal | StoreFault::Closed => {
-                self.state.fail("could not sync", error);
-                self.queue.close();
-            }
+        if fault == StoreFault::Fatal {
+            self.state.fail("could not sync", error);
+            self.queue.close();
+        } else {
+            self.state.set_trouble(fault.trouble());
+        }
+        if fault == StoreFault::DiskFull {
+            self.reserve.release();
         }
         self.fault = Some(fault);
         self.pruner.recheck();
@@ -236,4 +234,58 @@ fn refuse(group: Vec<Command>, fault: StoreFault) {
 /// The wall clock, in milliseconds since 1970.
 fn now() -> i64 {
     Timestamp::now().as_millisecond()
+}
+
+/// The callers that wait for the outcome of a call.
+#[derive(Default)]
+pub(super) struct Watchers {
+    by_call: HashMap<CallId, Vec<oneshot::Sender<DeliveryOutcome>>>,
+}
+
+impl Watchers {
+    pub(super) fn add(&mut self, id: CallId, watcher: oneshot::Sender<DeliveryOutcome>) {
+        self.by_call.entry(id).or_default().push(watcher);
+    }
+
+    /// Sends the outcome to every watcher of this call.
+    pub(super) fn notify(&mut self, id: CallId, outcome: &DeliveryOutcome) {
+        for watcher in self.by_call.remove(&id).unwrap_or_default() {
+            // The caller may have left.
+            let _ = watcher.send(outcome.clone());
+        }
+    }
+
+    /// Removes watchers whose callers left, so that the memory is bounded by the callers that still wait.
+    pub(super) fn remove_closed(&mut self) {
+        self.by_call.retain(|_, watchers| {
+            watchers.retain(|watcher| !watcher.is_closed());
+            !watchers.is_empty()
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Watchers;
+    use crate::outbox::DeliveryOutcome;
+    use tokio::sync::oneshot;
+
+    #[test]
+    fn every_watcher_is_notified_and_closed_ones_are_removed() {
+        let mut watchers = Watchers::default();
+        let (first, mut first_receiver) = oneshot::channel();
+        let (second, mut second_receiver) = oneshot::channel();
+        let (left, gone) = oneshot::channel();
+        watchers.add(1, first);
+        watchers.add(1, second);
+        watchers.add(2, left);
+        drop(gone);
+        watchers.remove_closed();
+        assert_eq!(watchers.by_call.len(), 1);
+        watchers.notify(1, &DeliveryOutcome::Accepted);
+        watchers.notify(2, &DeliveryOutcome::Accepted);
+        assert_eq!(first_receiver.try_recv().unwrap(), DeliveryOutcome::Accepted);
+        assert_eq!(second_receiver.try_recv().unwrap(), DeliveryOutcome::Accepted);
+        assert!(watchers.by_call.is_empty());
+    }
 }

@@ -4,18 +4,18 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use crate::outbox::Outbox;
 use crate::outbox::sqlite::prune::Pruner;
 use crate::outbox::sqlite::schema;
-use crate::outbox::sqlite::transaction::{Counters, Transaction};
+use crate::outbox::sqlite::transaction::Transaction;
 use crate::outbox::suite::{accepted, append, call, keyed, sized};
+use crate::outbox::{Outbox, OutboxStats};
 
 const WINDOW: i64 = 1000;
 
 /// A store without threads, whose clock is set by the test.
 struct ManualClockStore {
     conn: Connection,
-    counters: Counters,
+    stats: OutboxStats,
     pruner: Pruner,
 }
 
@@ -24,15 +24,14 @@ impl ManualClockStore {
         let mut conn = Connection::open_in_memory().unwrap();
         schema::migrate(&mut conn).unwrap();
         let pruner = Pruner::new(Duration::from_millis(WINDOW.unsigned_abs()));
-        Self { conn, counters: Counters::default(), pruner }
+        Self { conn, stats: OutboxStats::default(), pruner }
     }
 
     /// Runs `act` in a transaction at this time.
     fn transact(&mut self, now: i64, act: impl FnOnce(&mut Transaction<'_>, &mut Pruner)) {
-        let no_limit = u64::MAX / 2;
-        let mut transaction = Transaction::begin(&self.conn, now, self.counters, no_limit, no_limit).unwrap();
+        let mut transaction = Transaction::begin(&self.conn, now, self.stats, u64::MAX / 2).unwrap();
         act(&mut transaction, &mut self.pruner);
-        self.counters = transaction.commit().unwrap().counters;
+        self.stats = transaction.commit().unwrap().stats;
     }
 
     /// Stores and settles one call for each key.
@@ -40,7 +39,7 @@ impl ManualClockStore {
         self.transact(now, |transaction, pruner| {
             for key in keys {
                 transaction.append(&keyed(call("u", "m"), key, key)).unwrap().unwrap();
-                let id = transaction.counters.last_id;
+                let id = transaction.effects.stats.last_id;
                 transaction.settle(&[accepted(id)]).unwrap();
             }
             pruner.key_settled(now);
@@ -52,7 +51,7 @@ impl ManualClockStore {
         while self.pruner.is_due(now) {
             self.transact(now, |transaction, pruner| transaction.prune(pruner).unwrap());
         }
-        self.counters.keys
+        self.stats.keys
     }
 }
 

@@ -1,4 +1,6 @@
-//! Storing a call and the record of its key, in one transaction.
+//! Storing and settling calls, each with the record of its key in the same transaction.
+//!
+//! Accepted calls are deleted, and refused calls become dead letters. The windows of their keys begin.
 
 use std::sync::Arc;
 
@@ -6,9 +8,8 @@ use rusqlite::{Result, params};
 use tokio::sync::oneshot;
 
 use super::transaction::{ROW_OVERHEAD, Transaction};
-use crate::outbox::error::OutboxError;
-use crate::outbox::store::{Append, Appended, CallId, DeliveryOutcome, KeyRecord, StoredCall};
-use crate::segment::Call;
+use crate::outbox::{Append, Appended, CallId, DeliveryOutcome, KeyRecord, OutboxError, StoredCall};
+use crate::segment::{Call, Delivered, Refusal};
 
 /// The reason of a refused call whose dead letter, which held Segment's message, was deleted.
 const LETTER_IS_GONE: &str = "Segment refused this call; its dead letter was discarded since";
@@ -23,18 +24,16 @@ struct KnownKey {
 impl Transaction<'_> {
     /// Stores a call, unless a call with its key was stored before.
     pub(super) fn append(&mut self, append: &Append) -> Result<Result<Appended, OutboxError>> {
-        if self.room == 0 {
-            return match append.key.map(|key| self.find_key(&key)).transpose()?.flatten() {
-                Some(known) => self.answer_repeat(append, &known),
-                None => Ok(Err(OutboxError::Full)),
-            };
-        }
-        let id = self.counters.last_id + 1;
-        if let Some(key) = &append.key
-            && !self.insert_key(key, id)?
-            && let Some(known) = self.find_key(key)?
-        {
+        let (id, is_full) = (self.effects.stats.last_id + 1, self.room == 0);
+        let known = match &append.key {
+            Some(key) if is_full || !self.insert_key(key, id)? => self.find_key(key)?,
+            _ => None,
+        };
+        if let Some(known) = known {
             return self.answer_repeat(append, &known);
+        }
+        if is_full {
+            return Ok(Err(OutboxError::Full));
         }
         self.insert_call(&append.call, append.key.as_ref().map(|key| key.key.as_slice()), self.now)?;
         // The last call may exceed the room: `KEPT_FREE` is larger than any call.
@@ -44,14 +43,13 @@ impl Transaction<'_> {
 
     /// Stores a call behind all others.
     pub(super) fn insert_call(&mut self, call: &Call, key: Option<&[u8]>, stored_at: i64) -> Result<()> {
-        let id = self.counters.last_id + 1;
+        let id = self.effects.stats.last_id + 1;
         self.execute(
             "INSERT INTO calls (id, user_id, stored_at, key, call) VALUES (?1, ?2, ?3, ?4, ?5)",
             params![id, call.user_id(), stored_at, key, &call.json()[..]],
         )?;
-        self.counters.last_id = id;
-        self.counters.waiting += 1;
-        self.effects.stored += 1;
+        self.effects.stats.last_id = id;
+        self.effects.stats.waiting += 1;
         self.effects.new_calls.push(StoredCall { id, call: call.clone() });
         Ok(())
     }
@@ -60,7 +58,7 @@ impl Transaction<'_> {
     pub(super) fn insert_key(&mut self, key: &KeyRecord, call_id: CallId) -> Result<bool> {
         let sql = "INSERT INTO keys (key, body, call_id) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
         let added = self.execute(sql, params![key.key, key.body, call_id])?;
-        self.counters.keys += added as u64;
+        self.effects.stats.keys += added as u64;
         Ok(added > 0)
     }
 
@@ -104,6 +102,65 @@ impl Transaction<'_> {
         let (sender, receiver) = oneshot::channel();
         self.effects.watchers.push((id, sender));
         receiver
+    }
+
+    /// Settles those of these calls that are waiting. The ids of accepted calls are mostly consecutive: each run of
+    /// them is deleted by one statement.
+    pub(super) fn settle(&mut self, delivered: &[Delivered]) -> Result<()> {
+        let is_accepted = |delivered: &&Delivered| delivered.outcome.is_ok();
+        let mut accepted: Vec<CallId> = delivered.iter().filter(is_accepted).map(|delivered| delivered.id).collect();
+        accepted.sort_unstable();
+        for run in accepted.chunk_by(|one, next| next - one <= 1) {
+            let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
+            for id in self.delete_calls(*first, *last)? {
+                self.effects.outcomes.push((id, DeliveryOutcome::Accepted));
+            }
+        }
+        for Delivered { id, outcome } in delivered {
+            let Err(refusal) = outcome else { continue };
+            self.insert_dead_letter(*id, refusal)?;
+            for id in self.delete_calls(*id, *id)? {
+                self.effects.refused += 1;
+                self.effects.outcomes.push((id, DeliveryOutcome::Refused(refusal.reason.clone())));
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes the waiting calls from `first` to `last`, starts the windows of their keys, and returns their ids.
+    fn delete_calls(&mut self, first: CallId, last: CallId) -> Result<Vec<CallId>> {
+        let deleted: Vec<(CallId, Option<Vec<u8>>)> = self
+            .conn
+            .prepare_cached("DELETE FROM calls WHERE id BETWEEN ?1 AND ?2 RETURNING id, key")?
+            .query_map([first, last], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<Result<_>>()?;
+        self.effects.stats.waiting = self.effects.stats.waiting.saturating_sub(deleted.len() as u64);
+        for (id, key) in &deleted {
+            let Some(key) = key else { continue };
+            let sql = "INSERT INTO settled_keys (settled_at, key, call_id) VALUES (?1, ?2, ?3)";
+            self.execute(sql, params![self.now, key, id])?;
+            self.effects.settled_keys = true;
+        }
+        Ok(deleted.into_iter().map(|(id, _)| id).collect())
+    }
+
+    /// Copies a waiting call to the dead letters, and records the dead letter with the call's key.
+    fn insert_dead_letter(&mut self, id: CallId, refusal: &Refusal) -> Result<()> {
+        let added = self.execute(
+            "INSERT INTO dead_letters (user_id, stored_at, refused_at, status, attempts, key, body, reason, call)
+             SELECT user_id, stored_at, ?2, ?3, ?4, calls.key, keys.body, ?5, call
+             FROM calls LEFT JOIN keys ON keys.key = calls.key WHERE calls.id = ?1",
+            params![id, self.now, refusal.status, refusal.attempts, refusal.reason],
+        )?;
+        if added > 0 {
+            self.effects.stats.dead_letters += 1;
+            self.execute(
+                "UPDATE keys SET dead_letter_id = ?2
+                 WHERE key = (SELECT key FROM calls WHERE id = ?1) AND call_id = ?1",
+                [id, self.conn.last_insert_rowid()],
+            )?;
+        }
+        Ok(())
     }
 }
 
