@@ -20,9 +20,7 @@ use crate::segment::{
 use crate::supervisor::Supervisor;
 
 /// Makes clients that store calls in the outbox.
-pub struct OutboxClients {
-    context: Arc<StoreContext>,
-}
+pub struct OutboxClients(Arc<StoreContext>);
 
 /// What all clients share.
 struct StoreContext {
@@ -45,14 +43,14 @@ struct OutboxClient {
 impl OutboxClients {
     /// Message ids are keyed with the write key.
     pub fn new(outbox: Arc<dyn Outbox>, message_ids: MessageIds, supervisor: &Supervisor) -> Self {
-        Self { context: Arc::new(StoreContext { outbox, message_ids, supervisor: supervisor.clone() }) }
+        Self(Arc::new(StoreContext { outbox, message_ids, supervisor: supervisor.clone() }))
     }
 }
 
 impl SegmentClients for OutboxClients {
     fn open(&self, deadline: Instant, key: Option<IdempotencyKey>, wait: Option<Duration>) -> Box<dyn SegmentClient> {
         Box::new(OutboxClient {
-            context: self.context.clone(),
+            context: self.0.clone(),
             deadline,
             key,
             wait_until: wait.map(|wait| Instant::now().checked_add(wait).map_or(deadline, |until| until.min(deadline))),
@@ -112,32 +110,28 @@ impl OutboxClient {
 }
 
 fn to_segment_error(error: OutboxError) -> SegmentError {
-    let (code, retry_after, message) = match error {
-        OutboxError::Full => (
-            ErrorCode::Overloaded,
-            STORE_RETRY_AFTER,
-            "the outbox is full or cannot be written; the call was not stored",
+    let (code, message) = match error {
+        OutboxError::Full => {
+            (ErrorCode::Overloaded, "the outbox is full or cannot be written; the call was not stored")
+        }
+        OutboxError::Busy => (ErrorCode::Overloaded, "the outbox had no time for the call; it was not stored"),
+        OutboxError::KeyReused => (
+            ErrorCode::KeyReused,
+            "this messageId or idempotency key came with another payload before; nothing was stored",
         ),
-        OutboxError::Busy => {
-            (ErrorCode::Overloaded, MIN_RETRY_AFTER, "the outbox had no time for the call; it was not stored")
-        }
-        OutboxError::KeyReused => {
-            return SegmentError::new(
-                ErrorCode::KeyReused,
-                "this messageId or idempotency key came with another payload before; nothing was stored",
-            );
-        }
         OutboxError::Unconfirmed | OutboxError::Unreadable => (
             ErrorCode::OutboxTimeout,
-            MIN_RETRY_AFTER,
             "the outbox did not confirm the call in time: whether it is stored is unknown; trying again with the same \
              key is safe",
         ),
-        OutboxError::Closed => {
-            (ErrorCode::ShuttingDown, MIN_RETRY_AFTER, "the relay is shutting down; the call was not stored")
-        }
+        OutboxError::Closed => (ErrorCode::ShuttingDown, "the relay is shutting down; the call was not stored"),
     };
-    SegmentError::new(code, message).retry_after(retry_after)
+    let failure = SegmentError::new(code, message);
+    match error {
+        OutboxError::KeyReused => failure,
+        OutboxError::Full => failure.retry_after(STORE_RETRY_AFTER),
+        _ => failure.retry_after(MIN_RETRY_AFTER),
+    }
 }
 
 /// Digest of what a repeated request has in common with the first: the body, or the fields of a payload that was built

@@ -15,7 +15,6 @@ mod calls;
 mod checkpoint;
 mod command;
 mod dead_letters;
-mod fault;
 mod file;
 mod prune;
 mod read;

@@ -153,14 +153,12 @@ pub struct StoredCall {
 /// The store's statistics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OutboxStats {
-    /// Number of waiting calls.
     pub waiting: u64,
     /// The last id that was given to a call; 0 before the first one.
     pub last_id: CallId,
     /// When the oldest waiting call was stored, in milliseconds since 1970.
     pub oldest_stored_at: Option<i64>,
     pub dead_letters: u64,
-    /// Number of remembered keys.
     pub keys: u64,
     /// Bytes on disk of calls, keys and dead letters.
     pub bytes: u64,

@@ -38,7 +38,7 @@ impl Transaction<'_> {
         self.insert_call(&append.call, append.key.as_ref().map(|key| key.key.as_slice()), self.now)?;
         // The last call may exceed the room: `KEPT_FREE` is larger than any call.
         self.room = self.room.saturating_sub((ROW_OVERHEAD + append.call.json().len()) as u64);
-        Ok(Ok(Appended { replayed: false, outcome: append.watch.then(|| self.watch(id)) }))
+        Ok(Ok(Appended { replayed: false, outcome: append.watch.then(|| self.watch(id, None)) }))
     }
 
     /// Stores a call behind all others.
@@ -76,16 +76,8 @@ impl Transaction<'_> {
         if !append.watch {
             return Ok(Ok(Appended { replayed: true, outcome: None }));
         }
-        let outcome = match self.outcome(known)? {
-            None => self.watch(known.call_id),
-            Some(outcome) => {
-                let (sender, receiver) = oneshot::channel();
-                // This cannot fail: the receiver still exists.
-                let _ = sender.send(outcome);
-                receiver
-            }
-        };
-        Ok(Ok(Appended { replayed: true, outcome: Some(outcome) }))
+        let outcome = self.outcome(known)?;
+        Ok(Ok(Appended { replayed: true, outcome: Some(self.watch(known.call_id, outcome)) }))
     }
 
     /// The outcome of a key's call; `None` while the call waits.
@@ -98,9 +90,14 @@ impl Transaction<'_> {
         Ok((!waits).then_some(DeliveryOutcome::Accepted))
     }
 
-    fn watch(&mut self, id: CallId) -> oneshot::Receiver<DeliveryOutcome> {
+    /// Receives the outcome of a call: at once, if it is known.
+    fn watch(&mut self, id: CallId, outcome: Option<DeliveryOutcome>) -> oneshot::Receiver<DeliveryOutcome> {
         let (sender, receiver) = oneshot::channel();
-        self.effects.watchers.push((id, sender));
+        match outcome {
+            // This cannot fail: the receiver still exists.
+            Some(outcome) => drop(sender.send(outcome)),
+            None => self.effects.watchers.push((id, sender)),
+        }
         receiver
     }
 
@@ -111,37 +108,36 @@ impl Transaction<'_> {
         let mut accepted: Vec<CallId> = delivered.iter().filter(is_accepted).map(|delivered| delivered.id).collect();
         accepted.sort_unstable();
         for run in accepted.chunk_by(|one, next| next - one <= 1) {
-            let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
-            for id in self.delete_calls(*first, *last)? {
-                self.effects.outcomes.push((id, DeliveryOutcome::Accepted));
+            if let (Some(first), Some(last)) = (run.first(), run.last()) {
+                self.delete_calls(*first, *last, &DeliveryOutcome::Accepted)?;
             }
         }
         for Delivered { id, outcome } in delivered {
-            let Err(refusal) = outcome else { continue };
-            self.insert_dead_letter(*id, refusal)?;
-            for id in self.delete_calls(*id, *id)? {
-                self.effects.refused += 1;
-                self.effects.outcomes.push((id, DeliveryOutcome::Refused(refusal.reason.clone())));
+            if let Err(refusal) = outcome {
+                self.insert_dead_letter(*id, refusal)?;
+                self.delete_calls(*id, *id, &DeliveryOutcome::Refused(refusal.reason.clone()))?;
             }
         }
         Ok(())
     }
 
-    /// Deletes the waiting calls from `first` to `last`, starts the windows of their keys, and returns their ids.
-    fn delete_calls(&mut self, first: CallId, last: CallId) -> Result<Vec<CallId>> {
+    /// Deletes the waiting calls from `first` to `last`, which have this outcome. Starts the windows of their keys.
+    fn delete_calls(&mut self, first: CallId, last: CallId, outcome: &DeliveryOutcome) -> Result<()> {
         let deleted: Vec<(CallId, Option<Vec<u8>>)> = self
             .conn
             .prepare_cached("DELETE FROM calls WHERE id BETWEEN ?1 AND ?2 RETURNING id, key")?
-            .query_map([first, last], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .query_map([first, last], |row| row.try_into())?
             .collect::<Result<_>>()?;
         self.effects.stats.waiting = self.effects.stats.waiting.saturating_sub(deleted.len() as u64);
-        for (id, key) in &deleted {
-            let Some(key) = key else { continue };
-            let sql = "INSERT INTO settled_keys (settled_at, key, call_id) VALUES (?1, ?2, ?3)";
-            self.execute(sql, params![self.now, key, id])?;
-            self.effects.settled_keys = true;
+        for (id, key) in deleted {
+            if let Some(key) = key {
+                let sql = "INSERT INTO settled_keys (settled_at, key, call_id) VALUES (?1, ?2, ?3)";
+                self.execute(sql, params![self.now, key, id])?;
+                self.effects.settled_keys = true;
+            }
+            self.effects.outcomes.push((id, outcome.clone()));
         }
-        Ok(deleted.into_iter().map(|(id, _)| id).collect())
+        Ok(())
     }
 
     /// Copies a waiting call to the dead letters, and records the dead letter with the call's key.
@@ -154,6 +150,7 @@ impl Transaction<'_> {
         )?;
         if added > 0 {
             self.effects.stats.dead_letters += 1;
+            self.effects.refused += 1;
             self.execute(
                 "UPDATE keys SET dead_letter_id = ?2
                  WHERE key = (SELECT key FROM calls WHERE id = ?1) AND call_id = ?1",

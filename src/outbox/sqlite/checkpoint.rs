@@ -20,9 +20,8 @@ use rusqlite::{Connection, MAIN_DB, Result};
 use tokio::sync::mpsc;
 
 use super::command::Command;
-use super::fault::StoreFault;
 use super::file::BUSY_TIMEOUT;
-use super::state::StoreState;
+use super::state::{StoreFault, StoreState};
 use crate::supervisor::Supervisor;
 
 /// Pages that the WAL grows before an unfinished checkpoint is tried again: 4 MiB.

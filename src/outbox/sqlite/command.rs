@@ -4,14 +4,13 @@
 //! at once. Under load the next group starts a fixed interval after the last one, so that groups are larger: more
 //! callers share the cost of a transaction, and under load they wait for others anyway.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::dead_letters::ReplayAll;
-use super::fault::StoreFault;
+use super::state::StoreFault;
 use super::transaction::{MAX_TRANSACTION_BYTES, ROW_OVERHEAD, Transaction};
 use crate::outbox::{Append, Appended, OutboxError};
 use crate::segment::{Delivered, MAX_CALL_BYTES};
@@ -93,25 +92,16 @@ impl Command {
         matches!(self, Self::ReplayAll(all, _) if !all.is_finished)
     }
 
-    /// Sends the caller the result. Call it after the commit only.
-    pub(super) fn answer(self) {
-        self.send(None);
-    }
-
-    /// Tells the caller that the command was not committed.
-    pub(super) fn refuse(self, fault: StoreFault) {
-        let error = match fault {
+    /// Sends the caller the result, after the commit only, or why the command was not committed.
+    pub(super) fn finish(self, fault: Option<StoreFault>) {
+        let error = fault.map(|fault| match fault {
             StoreFault::DiskFull => OutboxError::Full,
             // Only `append` promises `Busy`. For the others `Full` says the same: nothing was changed.
             StoreFault::Locked if matches!(self, Self::Append(..)) => OutboxError::Busy,
             StoreFault::Locked => OutboxError::Full,
             StoreFault::Fatal => OutboxError::Unconfirmed,
             StoreFault::Closed => OutboxError::Closed,
-        };
-        self.send(Some(error));
-    }
-
-    fn send(self, error: Option<OutboxError>) {
+        });
         match self {
             Self::Append(_, reply) => reply.send(error),
             Self::Settle(_, reply) => reply.send(error),
@@ -123,9 +113,9 @@ impl Command {
 }
 
 pub(super) struct CommandQueue {
-    commands: mpsc::Receiver<Command>,
-    /// Commands of the last group that need another transaction.
-    requeued: VecDeque<Command>,
+    pub(super) commands: mpsc::Receiver<Command>,
+    /// Commands for the next group: they need another transaction.
+    pub(super) requeued: Vec<Command>,
     last_started: Option<Instant>,
     /// Commands in the last group.
     last_size: usize,
@@ -133,12 +123,12 @@ pub(super) struct CommandQueue {
 
 impl CommandQueue {
     pub(super) fn new(commands: mpsc::Receiver<Command>) -> Self {
-        Self { commands, requeued: VecDeque::new(), last_started: None, last_size: 0 }
+        Self { commands, requeued: Vec::new(), last_started: None, last_size: 0 }
     }
 
     /// The next group, in the order of arrival; `None` when the queue is closed and empty. Blocks.
     pub(super) fn next_group(&mut self) -> Option<Vec<Command>> {
-        let mut group: Vec<Command> = self.requeued.drain(..).collect();
+        let mut group = std::mem::take(&mut self.requeued);
         if group.is_empty() {
             group.push(self.commands.blocking_recv()?);
         }
@@ -162,19 +152,5 @@ impl CommandQueue {
             *bytes += command.cost();
             group.push(command);
         }
-    }
-
-    /// Puts a command into the next group.
-    pub(super) fn requeue(&mut self, command: Command) {
-        self.requeued.push_back(command);
-    }
-
-    /// Accepts no more commands. Queued commands are still handed out.
-    pub(super) fn close(&mut self) {
-        self.commands.close();
-    }
-
-    pub(super) fn is_closed(&self) -> bool {
-        self.commands.is_closed()
     }
 }

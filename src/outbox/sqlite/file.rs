@@ -57,7 +57,7 @@ impl DatabaseFile {
     /// Creates the directory and the file if they are missing. No other process can use them while the returned lock is
     /// held.
     pub(super) fn create_and_lock(&self) -> anyhow::Result<File> {
-        create_directory(self.directory())?;
+        create_directory(parent_or_current(&self.path))?;
         let file = match File::open(&self.path) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -68,31 +68,21 @@ impl DatabaseFile {
             Err(error) => return Err(error).context("cannot open the file"),
         };
         check_header(&file)?;
-        let lock = self.lock(file)?;
-        self.sync_directory()?;
-        Ok(lock)
-    }
-
-    /// A path without a directory is in the current one.
-    fn directory(&self) -> &Path {
-        parent_or_current(&self.path)
-    }
-
-    /// Locks the file itself, whatever its name, which may be a link. On Linux SQLite's own locks are of another kind,
-    /// and do not conflict with this one. On other systems they do, so a file beside it is locked.
-    fn lock(&self, file: File) -> anyhow::Result<File> {
+        // The file itself is locked, whatever its name, which may be a link. On Linux SQLite's own locks are of another
+        // kind, and do not conflict with this one. On other systems they do, so a file beside it is locked.
         let lock = if cfg!(target_os = "linux") {
             file
         } else {
-            let mut beside = self.path.canonicalize()?.into_os_string();
-            beside.push(".lock");
+            let beside = self.path.canonicalize()?.with_added_extension("lock");
             private().create(true).truncate(false).open(&beside).context("cannot create the lock file beside it")?
         };
         match lock.try_lock() {
-            Ok(()) => Ok(lock),
+            Ok(()) => {}
             Err(TryLockError::WouldBlock) => bail!("another process uses this outbox; only one may"),
-            Err(TryLockError::Error(error)) => Err(error).context("cannot lock the file"),
+            Err(TryLockError::Error(error)) => return Err(error).context("cannot lock the file"),
         }
+        self.sync_directory()?;
+        Ok(lock)
     }
 
     /// Opens a connection that writes, syncs each commit, and makes no checkpoint by itself. Changes nothing in the
@@ -124,7 +114,7 @@ impl DatabaseFile {
 
     /// Makes the entries of all files in the directory durable.
     pub(super) fn sync_directory(&self) -> anyhow::Result<()> {
-        sync_directory(self.directory())
+        sync_directory(parent_or_current(&self.path))
     }
 
     /// Opens a read-only connection, and checks that the file itself says that it has a write-ahead log. SQLite does
@@ -182,6 +172,7 @@ fn private() -> OpenOptions {
     options
 }
 
+/// A path without a directory is in the current one.
 fn parent_or_current(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

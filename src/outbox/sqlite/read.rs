@@ -13,8 +13,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::calls::call_from_row;
-use super::fault::{is_corruption, without_values};
-use super::state::StoreState;
+use super::state::{StoreState, is_corruption, without_values};
 use crate::outbox::{CallId, DeadLetter, OutboxError, Page, StoredCall, UserFilter};
 
 /// Calls in one page: enough for a few requests to Segment.
@@ -46,7 +45,14 @@ impl ReadConnection {
         let answer = tokio::task::spawn_blocking(move || {
             let conn = this.conn.lock();
             let conn = conn.as_ref().ok_or(OutboxError::Closed)?;
-            query(conn).map_err(|error| this.failed(&error))
+            query(conn).map_err(|error| {
+                if is_corruption(&error) {
+                    this.state.fail("its file is damaged", &error);
+                } else {
+                    tracing::warn!(error = without_values(&error), "the outbox could not be read");
+                }
+                OutboxError::Unreadable
+            })
         });
         answer.await.unwrap_or(Err(OutboxError::Unreadable))
     }
@@ -56,15 +62,6 @@ impl ReadConnection {
         let this = self.clone();
         // An error means that the runtime is shutting down, which closes the connection as well.
         let _ = tokio::task::spawn_blocking(move || drop(this.conn.lock().take())).await;
-    }
-
-    fn failed(&self, error: &Error) -> OutboxError {
-        if is_corruption(error) {
-            self.state.fail("its file is damaged", error);
-        } else {
-            tracing::warn!(error = without_values(error), "the outbox could not be read");
-        }
-        OutboxError::Unreadable
     }
 }
 

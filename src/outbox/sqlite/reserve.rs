@@ -33,9 +33,7 @@ pub(super) struct Reserve {
 impl Reserve {
     /// Takes over what an earlier process left beside the outbox, or allocates the reserve if there is space.
     pub(super) fn open(outbox: &Path) -> Self {
-        let mut path = outbox.to_owned().into_os_string();
-        path.push(".reserve");
-        let path = PathBuf::from(path);
+        let path = outbox.with_added_extension("reserve");
         if let Ok(existing) = path.metadata()
             && existing.len() >= MIN_BYTES
         {
@@ -70,21 +68,19 @@ impl Reserve {
 
     /// Allocates it; false if there is no space.
     pub(super) fn allocate(&mut self) -> bool {
-        match self.create() {
-            Ok(()) => self.is_held = true,
-            Err(error) => {
-                let _ = std::fs::remove_file(&self.path);
-                if error.kind() == ErrorKind::Unsupported {
-                    self.bytes = 0;
-                }
+        let create = || {
+            let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&self.path)?;
+            std::io::Result::Ok(fallocate(&file, FallocateFlags::empty(), 0, self.bytes)?)
+        };
+        let created = create();
+        self.is_held = created.is_ok();
+        if let Err(error) = created {
+            let _ = std::fs::remove_file(&self.path);
+            if error.kind() == ErrorKind::Unsupported {
+                self.bytes = 0;
             }
         }
         self.is_held()
-    }
-
-    fn create(&self) -> std::io::Result<()> {
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&self.path)?;
-        Ok(fallocate(&file, FallocateFlags::empty(), 0, self.bytes)?)
     }
 
     /// Bytes that may be stored, if the outbox's limit allows `room` and `free` bytes of the file are unused. Without

@@ -4,7 +4,7 @@
 //! the version before; all migrations run in one transaction. A file of a newer version, or of another program, is
 //! refused.
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use rusqlite::{Connection, Row};
 
 /// "SgRl": marks a file as this program's.
@@ -47,9 +47,10 @@ pub(super) fn migrate(conn: &mut Connection) -> anyhow::Result<()> {
     for migration in MIGRATIONS {
         expected.execute_batch(migration)?;
     }
-    if tables(conn)? != tables(&expected)? {
-        bail!("the file's tables are not this program's; restore it from a backup, or move it away");
-    }
+    ensure!(
+        tables(conn)? == tables(&expected)?,
+        "the file's tables are not this program's; restore it from a backup, or move it away"
+    );
     let counters: i64 = conn.query_row("SELECT count(*) FROM counters", [], |row| row.get(0))?;
     ensure!(counters == 1, "the file has lost its counters; restore it from a backup, or move it away");
     Ok(())

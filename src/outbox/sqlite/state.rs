@@ -1,12 +1,16 @@
-//! State that the store's threads share: the statistics, whether the store has failed, and the metrics.
+//! State that the store's threads share: the statistics, the metrics, and whether a fault has ended the store.
+//!
+//! The store survives two kinds of SQLite's errors, because SQLite rolls back and no commit was written: a full disk (a
+//! short write of the write-ahead log, so its last frame, which is the commit, is missing) and a database that another
+//! program has locked. Any other error ends the store: after a failed sync the content of the disk is unknown, and a
+//! second sync may report success for data that was lost.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
-use rusqlite::Error;
+use rusqlite::{Error, ErrorCode};
 
-use super::fault::{StoreFault, without_values};
 use super::transaction::room;
 use crate::metrics::Metrics;
 use crate::outbox::OutboxStats;
@@ -28,7 +32,7 @@ impl StoreState {
         *self.stats.lock()
     }
 
-    /// Publishes the statistics after a commit, and the trouble that remains.
+    /// Publishes the statistics after the last commit, and why calls cannot be stored at the moment.
     pub(super) fn update(&self, stats: OutboxStats, trouble: Option<&'static str>) {
         let trouble = trouble.or_else(|| (room(&stats) == 0).then_some("the outbox is full"));
         let mut published = self.stats.lock();
@@ -40,11 +44,6 @@ impl StoreState {
         self.metrics.outbox_calls.set(gauge(stats.waiting));
         self.metrics.outbox_bytes.set(gauge(stats.bytes));
         self.metrics.dead_letters.set(gauge(stats.dead_letters));
-    }
-
-    /// Publishes why calls cannot be stored at the moment.
-    pub(super) fn set_trouble(&self, trouble: &'static str) {
-        self.stats.lock().trouble = Some(trouble);
     }
 
     /// Whether the store has failed: nothing may be written any more.
@@ -64,5 +63,53 @@ impl StoreState {
             stats.trouble = Some(StoreFault::Fatal.trouble());
         }
         self.supervisor.fail("outbox", what);
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StoreFault {
+    /// The disk is full. Nothing was changed.
+    DiskFull,
+    /// Another program, such as a shell, holds a lock. Nothing was changed.
+    Locked,
+    /// The content of the disk is unknown.
+    Fatal,
+    /// The store ended earlier. Nothing was changed.
+    Closed,
+}
+
+impl StoreFault {
+    pub(super) fn from_error(error: &Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::DiskFull,
+            Some(ErrorCode::DatabaseBusy) => Self::Locked,
+            _ => Self::Fatal,
+        }
+    }
+
+    /// The reason that `/readyz` shows.
+    pub(super) fn trouble(self) -> &'static str {
+        match self {
+            Self::DiskFull => "the disk is full",
+            Self::Locked => "another program holds a lock on the outbox",
+            Self::Fatal | Self::Closed => "the outbox failed",
+        }
+    }
+}
+
+/// Whether the error means that the file is damaged.
+pub(super) fn is_corruption(error: &Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+}
+
+/// An error's text for the log: its code and SQLite's sentence for the code, never a value of the statement.
+pub(super) fn without_values(error: &Error) -> String {
+    match error {
+        Error::SqliteFailure(failure, _) => format!("{failure} ({})", failure.extended_code),
+        Error::InvalidColumnType(..) | Error::FromSqlConversionFailure(..) | Error::IntegralValueOutOfRange(..) => {
+            "a row does not have the expected types".to_owned()
+        }
+        Error::QueryReturnedNoRows => "a row that must be there is missing".to_owned(),
+        _ => "the statement could not be run".to_owned(),
     }
 }

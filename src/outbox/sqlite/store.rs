@@ -14,13 +14,12 @@ use tokio::time::{Instant, timeout_at};
 use super::checkpoint::CheckpointHandle;
 use super::command::{Command, CommandQueue, QUEUE_CAPACITY, Reply};
 use super::dead_letters::ReplayAll;
-use super::fault::{StoreFault, explain_corruption};
 use super::file::{self, DatabaseFile};
 use super::prune::Pruner;
 use super::read::{self, ReadConnection};
 use super::reserve::Reserve;
 use super::schema;
-use super::state::StoreState;
+use super::state::{StoreFault, StoreState, is_corruption};
 use super::transaction::{read_counters, read_sizes};
 use super::writer::{Watchers, Writer};
 use crate::metrics::Metrics;
@@ -68,7 +67,10 @@ impl SqliteOutbox {
     /// this program's, is not changed.
     pub fn open(settings: &SqliteSettings, metrics: Arc<Metrics>, supervisor: &Supervisor) -> anyhow::Result<Opened> {
         Self::open_file(&DatabaseFile::new(&settings.path), settings, metrics, supervisor)
-            .map_err(explain_corruption)
+            .map_err(|error| {
+                let damaged = "the file is damaged; restore it from a backup, or move it away";
+                if error.downcast_ref().is_some_and(is_corruption) { error.context(damaged) } else { error }
+            })
             .with_context(|| format!("the outbox {} cannot be used", settings.path.display()))
     }
 
@@ -86,13 +88,11 @@ impl SqliteOutbox {
         let mut reserve = Reserve::open(&file.path);
         // The log may rest on a sync that failed in an earlier process: its content is written and synced once more.
         let checkpoint = || conn.wal_checkpoint_v2(Some(MAIN_DB), CheckpointMode::TRUNCATE);
-        let copied = match checkpoint() {
-            Err(error) if StoreFault::from_error(&error) == StoreFault::DiskFull => {
-                reserve.release();
-                checkpoint()
-            }
-            copied => copied,
-        };
+        let mut copied = checkpoint();
+        if copied.as_ref().is_err_and(|error| StoreFault::from_error(error) == StoreFault::DiskFull) {
+            reserve.release();
+            copied = checkpoint();
+        }
         copied.context("cannot copy its log into the file")?;
         // The log exists by now: this makes the entries of all files in the directory durable.
         file.sync_directory()?;

@@ -15,10 +15,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::checkpoint::CheckpointHandle;
 use super::command::{Command, CommandQueue};
-use super::fault::StoreFault;
 use super::prune::Pruner;
 use super::reserve::Reserve;
-use super::state::StoreState;
+use super::state::{StoreFault, StoreState};
 use super::transaction::{Effects, Transaction, room};
 use crate::outbox::{CallId, DeliveryOutcome, OutboxStats, StoredCall};
 
@@ -50,10 +49,10 @@ impl Writer {
     pub(super) fn run(mut self) {
         while let Some(mut group) = self.queue.next_group() {
             if group.iter().any(|command| matches!(command, Command::Close)) {
-                self.queue.close();
+                self.queue.commands.close();
             }
             if self.state.has_failed() {
-                self.queue.close();
+                self.queue.commands.close();
                 refuse(group, StoreFault::Closed);
                 continue;
             }
@@ -186,11 +185,11 @@ impl Writer {
         effects.outcomes.iter().for_each(|(id, outcome)| self.watchers.notify(*id, outcome));
         for command in group {
             if !command.is_unfinished() {
-                command.answer();
-            } else if self.queue.is_closed() {
-                command.refuse(StoreFault::Closed);
+                command.finish(None);
+            } else if self.queue.commands.is_closed() {
+                command.finish(Some(StoreFault::Closed));
             } else {
-                self.queue.requeue(command);
+                self.queue.requeued.push(command);
             }
         }
         self.checkpoints.after_commit(&self.conn, &self.state);
@@ -202,17 +201,17 @@ impl Writer {
         if fault != StoreFault::Fatal && !self.conn.is_autocommit() && self.conn.execute_batch("ROLLBACK").is_err() {
             fault = StoreFault::Fatal;
         }
-        if fault == StoreFault::Fatal {
-            self.state.fail("could not sync", error);
-            self.queue.close();
-        } else {
-            self.state.set_trouble(fault.trouble());
-        }
-        if fault == StoreFault::DiskFull {
-            self.reserve.release();
+        match fault {
+            StoreFault::DiskFull => self.reserve.release(),
+            StoreFault::Locked => {}
+            StoreFault::Fatal | StoreFault::Closed => {
+                self.state.fail("could not sync", error);
+                self.queue.commands.close();
+            }
         }
         self.fault = Some(fault);
         self.pruner.recheck();
+        self.publish_stats();
         refuse(group, fault);
     }
 }
@@ -228,7 +227,7 @@ fn only_what_frees_space(group: Vec<Command>) -> Vec<Command> {
 }
 
 fn refuse(group: Vec<Command>, fault: StoreFault) {
-    group.into_iter().for_each(|command| command.refuse(fault));
+    group.into_iter().for_each(|command| command.finish(Some(fault)));
 }
 
 /// The wall clock, in milliseconds since 1970.
