@@ -68,15 +68,13 @@ impl SegmentClient for OutboxClient {
     fn identify(&mut self, payload: &SegmentIdentifyPayload<'_>) -> Result<(), SegmentError> {
         let (message_id, has_key) = self.context.message_ids.id_for(payload, self.key.as_ref());
         let call = Call::new(payload, &message_id, Timestamp::now())?;
-        let record = || KeyRecord { key: digest(&[message_id.as_bytes()]), body: fingerprint(payload) };
-        let key = has_key.then(record);
+        let key = has_key.then(|| KeyRecord { key: digest(&[message_id.as_bytes()]), body: fingerprint(payload) });
         self.queued.push_back((message_id, Append { call, key, watch: self.wait_until.is_some() }));
         Ok(())
     }
 
     async fn flush(&mut self) -> Result<Receipt, SegmentError> {
-        let nothing = SegmentError::new(ErrorCode::InvalidPayload, "there is nothing to flush");
-        let mut outcome = Err(nothing);
+        let mut outcome = Err(SegmentError::new(ErrorCode::InvalidPayload, "there is nothing to flush"));
         while let Some((message_id, append)) = self.queued.pop_front() {
             outcome = Ok(self.store(message_id, append).await?);
         }

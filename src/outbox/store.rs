@@ -55,30 +55,22 @@ pub trait Outbox: Send + Sync {
 }
 
 /// The operators' view of the calls that Segment refused.
+///
+/// # Errors
+/// Every method fails if the store cannot be read or written.
 #[async_trait]
 pub trait DeadLetters: Send + Sync {
     /// At most `limit` dead letters with ids below `before`, newest first.
-    ///
-    /// # Errors
-    /// If the store cannot be read.
     async fn list(&self, limit: usize, before: Option<i64>) -> Result<Vec<DeadLetter>, OutboxError>;
 
     /// Puts one back behind the waiting calls, with the same `messageId`. False if the id is unknown.
-    ///
-    /// # Errors
-    /// If the store cannot be written.
     async fn replay(&self, id: i64) -> Result<bool, OutboxError>;
 
     /// Puts back all that exist now, oldest first, and returns their number.
-    ///
-    /// # Errors
-    /// If the store cannot be written. Some may have been put back before the error.
+    /// Some may have been put back before an error.
     async fn replay_all(&self) -> Result<u64, OutboxError>;
 
     /// Deletes one permanently. False if the id is unknown.
-    ///
-    /// # Errors
-    /// If the store cannot be written.
     async fn discard(&self, id: i64) -> Result<bool, OutboxError>;
 }
 

@@ -48,20 +48,6 @@ impl Pruner {
     pub(super) fn recheck(&mut self) {
         self.due_at = Some(i64::MIN);
     }
-
-    /// When a key was settled, for a clock that may have been set back since.
-    fn settled_at(&mut self, seq: i64, settled_at: i64, newest: i64, now: i64) -> i64 {
-        if settled_at <= now {
-            return settled_at;
-        }
-        match self.clock_set_back {
-            Some((up_to, noticed)) if seq <= up_to && noticed <= now => noticed,
-            _ => {
-                self.clock_set_back = Some((newest, now));
-                now
-            }
-        }
-    }
 }
 
 impl Transaction<'_> {
@@ -81,7 +67,15 @@ impl Transaction<'_> {
         }
         pruner.due_at = (head.len() == limit).then_some(i64::MIN);
         for (seq, settled_at, key, call_id) in &head {
-            let due_at = pruner.settled_at(*seq, *settled_at, newest, self.now).saturating_add(pruner.window);
+            let settled_at = match pruner.clock_set_back {
+                _ if *settled_at <= self.now => *settled_at,
+                Some((up_to, noticed)) if *seq <= up_to && noticed <= self.now => noticed,
+                _ => {
+                    pruner.clock_set_back = Some((newest, self.now));
+                    self.now
+                }
+            };
+            let due_at = settled_at.saturating_add(pruner.window);
             if due_at > self.now {
                 pruner.due_at = Some(due_at);
                 break;

@@ -80,7 +80,13 @@ impl Writer {
 
     /// Executes a group. If the disk is full, the commands that free space are tried once more without the others.
     fn execute(&mut self, mut group: Vec<Command>) {
-        if !self.has_work(&group) {
+        let has_work = group.iter().any(|command| match command {
+            // While there is a fault, a tick needs a transaction to find out whether it is over.
+            Command::Tick => self.fault.is_some() || self.pruner.is_due(now()),
+            Command::Close => false,
+            _ => true,
+        });
+        if !has_work {
             return;
         }
         match self.transact(&mut group) {
@@ -97,15 +103,6 @@ impl Writer {
             }
             Err(error) => self.failed(group, &error),
         }
-    }
-
-    /// Whether a group needs a transaction. A tick does while there is a fault, to find out whether it is over.
-    fn has_work(&self, group: &[Command]) -> bool {
-        group.iter().any(|command| match command {
-            Command::Tick => self.fault.is_some() || self.pruner.is_due(now()),
-            Command::Close => false,
-            _ => true,
-        })
     }
 
     fn transact(&mut self, group: &mut [Command]) -> Result<Effects> {
