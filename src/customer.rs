@@ -7,11 +7,8 @@
 //! Not in here: limits on the size of a body or a call, making a `messageId` or a timestamp, and the JSON that Segment
 //! gets.
 
-mod address;
-mod context;
 mod error;
-mod ids;
-mod parse;
+mod object;
 mod payload;
 mod scan;
 mod time;
@@ -22,11 +19,9 @@ mod scan_tests;
 #[cfg(test)]
 mod tests;
 
-pub use address::Address;
-pub use context::{Context, Integrations};
 pub use error::{BrokenRule, MAX_BROKEN_RULES, PayloadError};
-pub use ids::check_user_id;
-pub use payload::SegmentIdentifyPayload;
-pub use traits::UserTraits;
+pub use object::JsonObject;
+pub use payload::{SegmentIdentifyPayload, check_user_id};
 #[cfg(test)]
 pub(crate) use traits::reserved_traits;
+pub use traits::{Address, UserTraits};

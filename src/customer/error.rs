@@ -8,6 +8,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::scan::Value;
+
 /// Enough to repair a body in one go. The limit keeps the answer to a hostile body small.
 pub const MAX_BROKEN_RULES: usize = 32;
 
@@ -34,11 +36,7 @@ impl fmt::Display for PayloadError {
         match self {
             Self::InvalidJson { message } => f.write_str(message),
             Self::Invalid { broken } => {
-                for (index, rule) in broken.iter().enumerate() {
-                    let separator = if index == 0 { "" } else { "; " };
-                    write!(f, "{separator}{rule}")?;
-                }
-                Ok(())
+                f.write_str(&broken.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
             }
         }
     }
@@ -75,9 +73,8 @@ impl BrokenRules {
         self.insert(self.0.len(), field, message);
     }
 
-    /// `got` is the type of the value, such as "a number".
-    pub(super) fn push_wrong_type(&mut self, field: &str, expected: &str, got: &'static str) {
-        self.push(field, format_args!("must be {expected}; it is {got}"));
+    pub(super) fn push_wrong_type(&mut self, field: &str, expected: &str, got: &Value<'_>) {
+        self.push(field, format_args!("must be {expected}; it is {}", got.kind()));
     }
 
     /// Inserts a rule before those from `index` on, for a rule on an object that can be checked only at the object's end.
@@ -94,14 +91,9 @@ impl BrokenRules {
         self.0.len()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl From<BrokenRules> for PayloadError {
-    fn from(broken: BrokenRules) -> Self {
-        Self::Invalid { broken: broken.0 }
+    /// The value, if no rule is broken. A missing value must have a broken rule that says why.
+    pub(super) fn finish<T>(self, value: Option<T>) -> Result<T, PayloadError> {
+        value.filter(|_| self.0.is_empty()).ok_or(PayloadError::Invalid { broken: self.0 })
     }
 }
 

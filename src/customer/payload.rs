@@ -1,13 +1,28 @@
 //! The payload: a customer with everything that an Identify call may say about it.
+//!
+//! A body is parsed in one pass, which collects every broken rule. A JSON error anywhere in the body takes precedence over
+//! broken rules. An unknown field is refused, never dropped.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use jiff::Timestamp;
 
-use super::context::{Context, Integrations};
-use super::ids::{check_message_id, check_user_id};
+use super::error::{BrokenRules, PayloadError, Pointer};
+use super::object::JsonObject;
+use super::scan::{JsonError, Scanner, Value};
+use super::time::read_timestamp;
 use super::traits::UserTraits;
+
+/// Segment drops a call whose `messageId` has more characters, although it answers 200.
+const MAX_MESSAGE_ID: usize = 99;
+
+/// Ids that senders write when they have none, besides zeros and dashes.
+const PLACEHOLDERS: [&str; 3] = ["-1", "null", "anonymous"];
+
+const REQUIRED: &str = "is required";
+const UNKNOWN: &str = "is not a field of this interface, which takes userId, traits, timestamp, messageId, anonymousId, \
+                       context, integrations and type";
 
 /// A customer as received and validated. It borrows from the body that it was parsed from.
 #[derive(Clone, PartialEq)]
@@ -23,14 +38,41 @@ pub struct SegmentIdentifyPayload<'a> {
     /// The id that the customer had before it was known.
     pub anonymous_id: Option<Cow<'a, str>>,
     /// Where the call comes from.
-    pub context: Option<Context<'a>>,
+    pub context: Option<JsonObject<'a>>,
     /// Which of Segment's destinations get the call.
-    pub integrations: Option<Integrations<'a>>,
+    pub integrations: Option<JsonObject<'a>>,
     /// The whole body, if the payload was parsed. A repeated request has the same body.
     pub body: Option<&'a [u8]>,
 }
 
 impl<'a> SegmentIdentifyPayload<'a> {
+    /// Parses and checks a body of `POST /customers`.
+    ///
+    /// # Errors
+    /// [`PayloadError::InvalidJson`] with the place if the body is not JSON that we accept; otherwise
+    /// [`PayloadError::Invalid`] with all broken rules (the first 32).
+    ///
+    /// ```
+    /// use segment_relay::{PayloadError, SegmentIdentifyPayload};
+    ///
+    /// let payload = SegmentIdentifyPayload::parse(br#"{"userId":"c-1042","traits":{"plan":"pro"}}"#)?;
+    /// assert_eq!(payload.user_id, "c-1042");
+    /// assert_eq!(payload.traits.as_json(), r#"{"plan":"pro"}"#);
+    ///
+    /// let body = br#"{"userId":"anonymous","traits":{"age":"36"},"timestamp":"today","plan":"pro"}"#;
+    /// let Err(PayloadError::Invalid { broken }) = SegmentIdentifyPayload::parse(body) else { panic!("it breaks rules") };
+    /// let fields: Vec<&str> = broken.iter().map(|rule| rule.field.as_str()).collect();
+    /// assert_eq!(fields, ["/userId", "/traits/age", "/timestamp", "/plan"]);
+    /// # Ok::<(), PayloadError>(())
+    /// ```
+    pub fn parse(body: &'a [u8]) -> Result<Self, PayloadError> {
+        let mut scanner = Scanner::new(body)?;
+        let mut broken = BrokenRules::default();
+        let payload = read_fields(&mut scanner, &mut broken)?;
+        scanner.end()?;
+        broken.finish(payload.map(|payload| Self { body: Some(body), ..payload }))
+    }
+
     /// A payload made in a program. The traits are checked already, the id is not: see [`check_ids`](Self::check_ids).
     pub fn new(user_id: impl Into<Cow<'a, str>>, traits: UserTraits<'a>) -> Self {
         Self {
@@ -66,4 +108,93 @@ impl fmt::Debug for SegmentIdentifyPayload<'_> {
             .field("timestamp", &self.timestamp)
             .finish_non_exhaustive()
     }
+}
+
+/// Returns `None` if `userId` or `traits` is missing or unusable. Other rules may be broken even if there is a payload.
+fn read_fields<'a>(
+    scanner: &mut Scanner<'a>,
+    broken: &mut BrokenRules,
+) -> Result<Option<SegmentIdentifyPayload<'a>>, JsonError> {
+    let Some((members, _)) = scanner.enter_object()? else {
+        broken.push_wrong_type("", "a JSON object", &scanner.value()?);
+        return Ok(None);
+    };
+    let user_id_rule = |id: Cow<'a, str>| check_user_id(&id).map(|()| id);
+    let message_id_rule = |id: Cow<'a, str>| check_message_id(&id).map(|()| id);
+    // The outer Option says whether the field is present, the inner one whether its value is usable.
+    let (mut user_id, mut traits) = (None, None);
+    let (mut timestamp, mut message_id, mut anonymous_id) = (None, None, None);
+    let (mut context, mut integrations) = (None, None);
+    while let Some(name) = scanner.next_name(&members)? {
+        if name == "traits" {
+            traits = Some(UserTraits::read(scanner, broken)?);
+            continue;
+        }
+        let value = scanner.value()?;
+        match &*name {
+            "userId" => user_id = Some(read_string(value, "/userId", broken, user_id_rule)),
+            // For each of these `null` counts as absent.
+            "timestamp" | "messageId" | "anonymousId" | "context" | "integrations" | "type"
+                if matches!(value, Value::Null) => {}
+            "timestamp" => timestamp = read_string(value, "/timestamp", broken, |text| read_timestamp(&text)),
+            "messageId" => message_id = read_string(value, "/messageId", broken, message_id_rule),
+            // Segment drops a call with an empty `anonymousId`, and merges strangers by a placeholder.
+            "anonymousId" => anonymous_id = read_string(value, "/anonymousId", broken, user_id_rule),
+            "context" => context = JsonObject::new(value, "/context", broken),
+            "integrations" => integrations = JsonObject::new(value, "/integrations", broken),
+            "type" => _ = read_string(value, "/type", broken, check_type),
+            _ => broken.push(Pointer(&name), UNKNOWN),
+        }
+    }
+    if user_id.is_none() {
+        broken.push("/userId", REQUIRED);
+    }
+    if traits.is_none() {
+        broken.push("/traits", REQUIRED);
+    }
+    let (Some(user_id), Some(traits)) = (user_id.flatten(), traits.flatten()) else {
+        return Ok(None);
+    };
+    let payload = SegmentIdentifyPayload::new(user_id, traits);
+    Ok(Some(SegmentIdentifyPayload { timestamp, message_id, anonymous_id, context, integrations, ..payload }))
+}
+
+/// Returns `None` if the value is not a string or the string breaks a rule.
+fn read_string<'a, T>(
+    value: Value<'a>,
+    field: &str,
+    broken: &mut BrokenRules,
+    read: impl FnOnce(Cow<'a, str>) -> Result<T, &'static str>,
+) -> Option<T> {
+    let Value::String(text) = value else {
+        broken.push_wrong_type(field, "a string", &value);
+        return None;
+    };
+    read(text).map_err(|message| broken.push(field, message)).ok()
+}
+
+fn check_type(kind: Cow<'_, str>) -> Result<(), &'static str> {
+    (kind == "identify").then_some(()).ok_or("must be \"identify\": no other type of call is taken here")
+}
+
+/// Checks that an id names one customer: it is not blank, and it is none of the placeholders that Segment tells its users
+/// to block, because they have merged hundreds of strangers into one profile.
+///
+/// # Errors
+/// What is wrong, to be read after the field's name. It does not contain the id.
+pub fn check_user_id(id: &str) -> Result<(), &'static str> {
+    if id.trim().is_empty() {
+        return Err("must not be blank");
+    }
+    let only_zeros_and_dashes = id.bytes().all(|byte| matches!(byte, b'0' | b'-'));
+    if only_zeros_and_dashes || PLACEHOLDERS.contains(&id) {
+        return Err("is a placeholder (only zeros and dashes, -1, null or anonymous): Segment advises to block it, \
+             because it merges strangers into one profile");
+    }
+    Ok(())
+}
+
+fn check_message_id(id: &str) -> Result<(), &'static str> {
+    let is_valid = (1..=MAX_MESSAGE_ID).contains(&id.chars().count());
+    is_valid.then_some(()).ok_or("must have 1 to 99 characters")
 }

@@ -5,11 +5,9 @@ use std::borrow::Cow;
 use proptest::prelude::{prop_assert, proptest};
 use serde_json::json;
 
-use super::address::Address;
 use super::error::{BrokenRule, PayloadError};
-use super::ids::check_user_id;
-use super::payload::SegmentIdentifyPayload;
-use super::traits::UserTraits;
+use super::payload::{SegmentIdentifyPayload, check_user_id};
+use super::traits::{Address, UserTraits};
 
 const FULL: &str = r#" { "userId" : "c-1042", "traits" : {"email":"ada@example.com","name":"Ada \u004covelace",
   "address": {"street":"12 St James Sq","city":"London","postalCode":"SW1Y","country":"GB","floor":3}},
@@ -58,7 +56,7 @@ fn a_full_payload_is_read() {
     assert_eq!(payload.message_id.as_deref(), Some("m-1"));
     assert_eq!(payload.anonymous_id.as_deref(), Some("a-1"));
     assert_eq!(payload.context.unwrap().as_json(), r#"{ "ip":"192.0.2.1" }"#);
-    assert_eq!(payload.integrations.as_deref(), Some(r#"{"All":true}"#));
+    assert_eq!(payload.integrations.unwrap().as_json(), r#"{"All":true}"#);
     assert_eq!(payload.traits.email().as_deref(), Some("ada@example.com"));
     assert_eq!(payload.traits.name().as_deref(), Some("Ada Lovelace"));
     let address = payload.traits.address().unwrap();
@@ -276,7 +274,8 @@ fn a_context_reports_whether_it_has_a_library() {
     ] {
         let body = with(&format!(r#""context":{json}"#));
         let context = accepted(&body).context.unwrap();
-        assert_eq!((context.as_json(), context.has_library(), context.is_empty()), (json, has_library, is_empty));
+        let found = (context.as_json(), context.has_member("library"), context.is_empty());
+        assert_eq!(found, (json, has_library, is_empty));
     }
 }
 

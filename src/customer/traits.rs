@@ -8,15 +8,15 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::address::{Address, find_member};
 use super::error::{BrokenRules, PayloadError};
+use super::object::find_member;
 use super::scan::{JsonError, Scanner, Value};
 use super::time::is_iso8601_date;
 
 /// Segment drops an Identify with 300 traits or more, although it answers 200.
-pub(super) const MAX_TRAITS: usize = 299;
+const MAX_TRAITS: usize = 299;
 
 /// A customer's traits: the text of a checked JSON object, verbatim.
 #[derive(Clone, PartialEq, Eq)]
@@ -34,10 +34,7 @@ impl<'a> UserTraits<'a> {
         let mut broken = BrokenRules::default();
         let traits = Self::read(&mut scanner, &mut broken)?;
         scanner.end()?;
-        match traits {
-            Some(traits) if broken.is_empty() => Ok(traits),
-            _ => Err(broken.into()),
-        }
+        broken.finish(traits)
     }
 
     /// Serialises a value as JSON and checks that.
@@ -59,34 +56,31 @@ impl<'a> UserTraits<'a> {
 
     /// The trait `email`, if it is a string.
     pub fn email(&self) -> Option<Cow<'_, str>> {
-        self.text("email")
+        find_string(&self.json, "email")
     }
 
     /// The trait `name`, if it is a string.
     pub fn name(&self) -> Option<Cow<'_, str>> {
-        self.text("name")
+        find_string(&self.json, "name")
     }
 
     /// The known members of the trait `address` that are strings, if the trait is an object.
     pub fn address(&self) -> Option<Address> {
-        match find_member(&self.json, "address")? {
-            Value::Object(json) => Some(Address::from_json(json)),
-            _ => None,
-        }
-    }
-
-    fn text(&self, name: &str) -> Option<Cow<'_, str>> {
-        match find_member(&self.json, name)? {
-            Value::String(text) => Some(text),
-            _ => None,
-        }
+        let Some(Value::Object(json)) = find_member(&self.json, "address") else { return None };
+        let text = |name| find_string(json, name).map(Cow::into_owned);
+        Some(Address {
+            street: text("street"),
+            city: text("city"),
+            state: text("state"),
+            postal_code: text("postalCode"),
+            country: text("country"),
+        })
     }
 
     /// Reads and checks the next value. Returns `None` if it is not an object, which breaks a rule.
     pub(super) fn read(scanner: &mut Scanner<'a>, broken: &mut BrokenRules) -> Result<Option<Self>, JsonError> {
         let Some((members, start)) = scanner.enter_object()? else {
-            let kind = scanner.value()?.kind();
-            broken.push_wrong_type("/traits", "an object", kind);
+            broken.push_wrong_type("/traits", "an object", &scanner.value()?);
             return Ok(None);
         };
         let broken_before = broken.len();
@@ -112,8 +106,41 @@ impl fmt::Debug for UserTraits<'_> {
     }
 }
 
+/// The member of this name in a checked object, if it is a string.
+fn find_string<'a>(object: &'a str, name: &str) -> Option<Cow<'a, str>> {
+    match find_member(object, name)? {
+        Value::String(text) => Some(text),
+        _ => None,
+    }
+}
+
+/// A postal address with Segment's field names, for programs that make or read traits. Unknown parts are left out.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Address {
+    /// Street and number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub street: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub city: Option<String>,
+    /// State, province or region.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub postal_code: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub country: Option<String>,
+}
+
+impl fmt::Debug for Address {
+    /// Shows none of it, because it is personal.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Address").finish_non_exhaustive()
+    }
+}
+
 /// The traits that Segment reserves, by type, as in its Identify specification.
-pub(super) const RESERVED: [(TraitType, &[&str]); 4] = [
+const RESERVED: [(TraitType, &[&str]); 4] = [
     (
         TraitType::String,
         &[
@@ -138,7 +165,7 @@ pub(super) const RESERVED: [(TraitType, &[&str]); 4] = [
 
 /// The type of a reserved trait.
 #[derive(Clone, Copy)]
-pub(super) enum TraitType {
+enum TraitType {
     String,
     Number,
     Date,

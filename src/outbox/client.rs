@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::store::{Append, DeliveryOutcome, KeyRecord, Outbox, OutboxError, STORE_RETRY_AFTER};
-use crate::customer::SegmentIdentifyPayload;
+use crate::customer::{JsonObject, SegmentIdentifyPayload};
 use crate::segment::{
     Call, DeliveryState, ErrorCode, IdempotencyKey, MIN_RETRY_AFTER, MessageIds, Receipt, SegmentClient,
     SegmentClients, SegmentError,
@@ -137,7 +137,7 @@ fn to_segment_error(error: OutboxError) -> SegmentError {
 fn fingerprint(payload: &SegmentIdentifyPayload<'_>) -> [u8; 16] {
     let of_parts = || {
         let context = payload.context.as_ref().map_or("", |context| context.as_json());
-        let integrations = payload.integrations.as_deref().unwrap_or_default();
+        let integrations = payload.integrations.as_ref().map_or("", JsonObject::as_json);
         let anonymous_id = payload.anonymous_id.as_deref().unwrap_or_default();
         let timestamp = payload.timestamp.map(|timestamp| timestamp.to_string()).unwrap_or_default();
         let traits = payload.traits.as_json();

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::error::{ErrorCode, SegmentError};
-use crate::customer::{Context, SegmentIdentifyPayload};
+use crate::customer::{JsonObject, SegmentIdentifyPayload};
 
 /// Segment's limit for one call, in bytes of uncompressed JSON.
 pub const MAX_CALL_BYTES: usize = 32_768;
@@ -74,8 +74,8 @@ impl fmt::Debug for Call {
 
 fn serialize(payload: &SegmentIdentifyPayload<'_>, message_id: &str, received_at: Timestamp) -> Vec<u8> {
     let traits = payload.traits.as_json();
-    let context = payload.context.as_ref().map_or("", Context::as_json);
-    let integrations = payload.integrations.as_deref().unwrap_or("{}");
+    let context = payload.context.as_ref().map_or("", JsonObject::as_json);
+    let integrations = payload.integrations.as_ref().map_or("{}", JsonObject::as_json);
     let mut out =
         Vec::with_capacity(ENVELOPE_BYTES + traits.len() + context.len() + integrations.len() + payload.user_id.len());
     out.extend_from_slice(br#"{"timestamp":""#);
@@ -99,8 +99,8 @@ fn serialize(payload: &SegmentIdentifyPayload<'_>, message_id: &str, received_at
 }
 
 /// Appends the caller's context verbatim, with our library in front unless the caller gave one.
-fn push_context(out: &mut Vec<u8>, context: Option<&Context<'_>>) {
-    if let Some(context) = context.filter(|context| context.has_library()) {
+fn push_context(out: &mut Vec<u8>, context: Option<&JsonObject<'_>>) {
+    if let Some(context) = context.filter(|context| context.has_member("library")) {
         out.extend_from_slice(context.as_json().as_bytes());
         return;
     }
