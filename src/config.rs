@@ -6,29 +6,19 @@
 //!
 //! `table.rs` declares each setting once: its name, its default, its meaning and its check.
 
-mod admin_token;
 mod auth;
 mod checks;
 mod environment;
-mod logs;
-mod outbox;
-mod problems;
-mod segment;
-mod setting;
 mod settings;
 mod table;
 
-pub use admin_token::AdminToken;
 pub use auth::{AuthScheme, AuthSettings, SignatureEncoding, WEBHOOK_TOLERANCE, decode_base64};
-pub use logs::{LogFormat, LogSettings};
-pub use outbox::OutboxSettings;
-pub use problems::Problems;
-pub use segment::SegmentSettings;
-pub use setting::{Declaration, DefaultValue};
+pub use environment::Problems;
 pub use settings::{
-    Settings, admin_token_from_environment, from_environment, from_variables, listen_from_environment, variables,
+    LogFormat, LogSettings, OutboxSettings, Secret, SegmentSettings, Settings, admin_token_from_environment,
+    from_environment, from_variables, listen_from_environment, variables,
 };
-pub use table::SETTINGS;
+pub use table::{Declaration, DefaultValue, SETTINGS};
 
 #[cfg(test)]
 mod fuzz;

@@ -2,7 +2,6 @@
 
 mod relay;
 mod table;
-mod terminal;
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -14,7 +13,7 @@ use reqwest::Method;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::runtime::runtime;
+use super::runtime;
 use relay::Relay;
 use table::Page;
 
@@ -105,7 +104,7 @@ async fn list(relay: &Relay, limit: usize, before: Option<i64>, json: bool) -> a
     let more = page.next.map(more);
     if json {
         for letter in &page.dead_letters {
-            print(terminal::escape_json(letter.get()))?;
+            print(table::escape_json(letter.get()))?;
         }
         // Standard output has nothing but JSON.
         more.iter().for_each(|more| eprintln!("{more}"));

@@ -5,11 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
-use super::address::reachable;
-use super::runtime::runtime;
-use crate::config;
+use super::{local_url, runtime};
 
-/// The timeout of the probe.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 #[derive(clap::Args)]
@@ -22,7 +19,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let url = match &arguments.url {
         Some(url) => url.clone(),
-        None => format!("http://{}/healthz", reachable(config::listen_from_environment()?)),
+        None => format!("{}/healthz", local_url()?),
     };
     runtime()?.block_on(probe(&url))?;
     Ok(ExitCode::SUCCESS)

@@ -1,14 +1,12 @@
 //! `segment-relay sandbox`: a local replacement of Segment's API.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 
-use super::address::listen;
-use super::runtime::runtime_with_signals;
+use super::{listen, runtime_with_signals};
 use crate::sandbox;
 
-/// The default address of the sandbox.
-pub(super) const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8090);
+pub(super) const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8090);
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -21,8 +19,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let (runtime, mut signals) = runtime_with_signals()?;
     runtime.block_on(async {
         let listener = listen(arguments.listen).await?;
-        let address = listener.local_addr()?;
-        println!("sandbox listening on http://{address}");
+        println!("sandbox listening on http://{}", listener.local_addr()?);
         sandbox::serve(listener, async move { _ = signals.recv().await }).await?;
         Ok(ExitCode::SUCCESS)
     })

@@ -122,12 +122,6 @@ impl AuthSettings {
             AuthScheme::Basic => "basic",
         }
     }
-
-    /// How long a captured request stays valid, from the earliest to the latest time of its sender's clock. `None`: it stays
-    /// valid for ever, or the scheme has no signatures.
-    pub fn signature_lifetime(&self) -> Option<Duration> {
-        (self.scheme == AuthScheme::StandardWebhooks).then_some(2 * WEBHOOK_TOLERANCE)
-    }
 }
 
 impl fmt::Debug for AuthSettings {
@@ -169,13 +163,5 @@ pub(super) fn signature_header(name: &str) -> Result<HeaderName, String> {
         Ok(name) if !RESERVED_HEADERS.contains(&name.as_str()) => Ok(name),
         Ok(_) => Err("this header has another meaning".to_owned()),
         Err(_) => Err("not the name of a header".to_owned()),
-    }
-}
-
-pub(super) fn signature_encoding(name: &str) -> Result<SignatureEncoding, String> {
-    match name {
-        "hex" => Ok(SignatureEncoding::Hex),
-        "base64" => Ok(SignatureEncoding::Base64),
-        _ => Err("must be hex or base64".to_owned()),
     }
 }

@@ -1,17 +1,31 @@
-//! Checks that several settings share.
+//! Checks of a setting's text. None of their messages repeats a text that may hold a secret.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use jiff::{SignedDuration, Span, SpanRelativeTo};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+use url::Url;
+
+use super::settings::Secret;
 
 /// The maximum of every duration but RELAY_IDEMPOTENCY_WINDOW. No other is sensibly longer than a day.
 pub(super) const MAX_DURATION: (Duration, &str) = (Duration::from_secs(24 * 60 * 60), "24h");
 
 /// The maximum of RELAY_IDEMPOTENCY_WINDOW. A remembered key takes disk space, and nobody repeats a request after a year.
 pub(super) const MAX_WINDOW: (Duration, &str) = (Duration::from_secs(365 * 24 * 60 * 60), "365days");
+
+/// Room for 32 of the largest calls. With less the outbox would be full all the time. A smaller number is rather a slip, such
+/// as 10 for 10GiB.
+const MIN_SIZE: ByteSize = ByteSize::mib(1);
+
+/// The largest file that SQLite can have.
+const MAX_SIZE: ByteSize = ByteSize::tib(256);
 
 /// A duration that may be zero, up to a maximum that is also given in words.
 pub(super) fn duration(text: &str, (max, in_words): (Duration, &str)) -> Result<Duration, String> {
@@ -45,10 +59,93 @@ pub(super) fn whole_number<T: FromStr>(text: &str, bounds: RangeInclusive<u64>) 
     number.ok_or_else(|| format!("must be a whole number from {} to {}", bounds.start(), bounds.end()))
 }
 
-pub(super) fn flag(text: &str) -> Result<bool, String> {
-    text.trim().parse().map_err(|_| "must be true or false".to_owned())
+/// The value of one of two names.
+pub(super) fn either<T>(text: &str, [first, second]: [(&str, T); 2]) -> Result<T, String> {
+    match text {
+        _ if text == first.0 => Ok(first.1),
+        _ if text == second.0 => Ok(second.1),
+        _ => Err(format!("must be {} or {}", first.0, second.0)),
+    }
+}
+
+/// Visible ASCII, up to a maximum length. `unfit` describes other characters in the message.
+pub(super) fn secret(text: &str, max_length: usize, unfit: &str) -> Result<Secret, String> {
+    if text.len() > max_length {
+        Err(format!("longer than {max_length} characters"))
+    } else if text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(Secret::new(text))
+    } else {
+        Err(format!("holds white space or other characters that {unfit}"))
+    }
 }
 
 pub(super) fn socket_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "must be an address and a port such as 0.0.0.0:8080 or [::]:8080".to_owned())
+}
+
+/// A base URL. It may hold a password by mistake.
+pub(super) fn endpoint(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| format!("not a URL that begins with https:// or http:// ({error})"))?;
+    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+        Err("must begin with https:// or http://".to_owned())
+    } else if !url.username().is_empty() || url.password().is_some() {
+        Err("must not hold a user name or password".to_owned())
+    } else if url.query().is_some() || url.fragment().is_some() {
+        Err("must be a base URL, without ? or #".to_owned())
+    } else {
+        Ok(url)
+    }
+}
+
+/// The URL of a server holds a password, and somebody may set one here.
+pub(super) fn sqlite_path(url: &str) -> Result<PathBuf, String> {
+    let path = match url.split_once(':') {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("sqlite") => file_path(rest),
+        Some(("postgres" | "postgresql", _)) => {
+            Err("this version does not have that yet, only sqlite:///absolute/path")
+        }
+        _ => Err("must be sqlite:// and an absolute path, as in sqlite:///var/lib/segment-relay/outbox.db"),
+    };
+    path.map_err(str::to_owned)
+}
+
+/// The path that follows `sqlite:`. Some programs unescape a `%20` in such a URL and some do not, so a `%` is refused: the
+/// path is always the one that is written.
+fn file_path(rest: &str) -> Result<PathBuf, &'static str> {
+    const NOT_ABSOLUTE: &str = "the path must be absolute, with three slashes before it: sqlite:///var/lib/...";
+    let path = rest.strip_prefix("//").ok_or(NOT_ABSOLUTE)?;
+    match path {
+        "" | "/" => Err("the path of the file is missing, as in sqlite:///var/lib/segment-relay/outbox.db"),
+        _ if path.contains(['?', '#', '%']) => Err("the path must not hold ?, # or %: there are no options"),
+        // The environment's bytes that are not UTF-8 became this character.
+        _ if path.contains(char::REPLACEMENT_CHARACTER) => Err("the path must be valid UTF-8"),
+        _ if !path.starts_with('/') => Err(NOT_ABSOLUTE),
+        _ if path.ends_with('/') || Path::new(path).file_name().is_none() => Err("the path must be that of a file"),
+        _ => Ok(path.into()),
+    }
+}
+
+/// A number of bytes, with a unit or without.
+pub(super) fn outbox_size(text: &str) -> Result<u64, String> {
+    match text.trim().parse::<ByteSize>() {
+        Ok(size) if (MIN_SIZE..=MAX_SIZE).contains(&size) => Ok(size.as_u64()),
+        Ok(_) => Err("must be from 1MiB to 256TiB".to_owned()),
+        Err(_) => Err("must be a size such as 64MiB or 10GiB, or a number of bytes".to_owned()),
+    }
+}
+
+pub(super) fn log_filter(text: &str) -> Result<String, String> {
+    EnvFilter::try_new(text).map_err(|error| format!("not a filter ({error})"))?;
+    match text.split(',').find(|directive| is_misspelt_level(directive)) {
+        Some(word) => Err(format!("{word} is not a level (off, error, warn, info, debug, trace)")),
+        None => Ok(text.to_owned()),
+    }
+}
+
+/// A filter takes a single word for the name of a module, so a misspelt level would turn all logs off.
+fn is_misspelt_level(directive: &str) -> bool {
+    let word = directive.trim();
+    let is_level = LevelFilter::from_str(word).is_ok();
+    let is_more = word.contains(['=', '[', ':']) || word.starts_with(env!("CARGO_CRATE_NAME"));
+    !word.is_empty() && !is_level && !is_more
 }

@@ -1,10 +1,8 @@
 //! The environment variables of the relay, and the problems found while they are read.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 
-use super::problems::Problems;
-use super::setting::{DefaultValue, Setting};
-use super::table::{SETTINGS, UNSUPPORTED};
+use super::table::{DefaultValue, SETTINGS, Setting, UNSUPPORTED};
 
 /// How similar a setting must be to an unknown name to be suggested, from 0 to 1.
 const MIN_SIMILARITY: f64 = 0.75;
@@ -13,11 +11,32 @@ const MIN_SIMILARITY: f64 = 0.75;
 const KUBERNETES_RELAY_PREFIXES: [&str; 2] = ["RELAY_PORT", "RELAY_SERVICE_"];
 
 /// Parts of the variables that Kubernetes makes for a Service of any other name, such as `segment-relay` or
-/// `relay-postgres`. No setting of the relay contains one.
+/// `relay-postgres`, each followed by `_`. No setting of the relay contains one.
 const KUBERNETES_PARTS: [&str; 3] = ["_SERVICE_HOST", "_SERVICE_PORT", "_PORT_"];
 
-/// The end of another variable of such a Service.
-const KUBERNETES_SUFFIX: &str = "_PORT";
+/// What is wrong with the settings, one line for each problem.
+#[derive(Debug, Default)]
+pub struct Problems(Vec<String>);
+
+impl Problems {
+    /// Adds the problem of the variable `name`.
+    pub(super) fn add(&mut self, name: &str, problem: impl Display) {
+        self.0.push(format!("{name}: {problem}"));
+    }
+
+    /// The lines, each of which starts with the name of a variable.
+    pub fn lines(&self) -> &[String] {
+        &self.0
+    }
+}
+
+impl Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("\n"))
+    }
+}
+
+impl std::error::Error for Problems {}
 
 /// The variables meant for the relay that are not empty. All problems are collected, so that they are reported together.
 pub(super) struct Environment {
@@ -43,12 +62,9 @@ impl Environment {
             } else if SETTINGS.iter().all(|setting| setting.name != name) {
                 let known = SETTINGS.iter().map(|setting| setting.name);
                 let scored = known.map(|known| (strsim::normalized_damerau_levenshtein(name, known), known));
-                match scored.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score >= MIN_SIMILARITY) {
-                    Some((_, known)) => {
-                        self.problems.add(name, format_args!("no such setting; is it {known}?"));
-                    }
-                    None => self.problems.add(name, "no such setting"),
-                }
+                let nearest = scored.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score >= MIN_SIMILARITY);
+                let hint = nearest.map(|(_, known)| format!("; is it {known}?")).unwrap_or_default();
+                self.problems.add(name, format_args!("no such setting{hint}"));
             }
         }
     }
@@ -75,6 +91,13 @@ impl Environment {
         self.problems.add(setting.declaration.name, problem);
     }
 
+    /// Notes a problem of a setting if it is set.
+    pub(super) fn refuse<T>(&mut self, setting: &Setting<T>, problem: impl Display) {
+        if self.is_set(setting) {
+            self.add_problem(setting, problem);
+        }
+    }
+
     /// The value, if there was no problem. A missing value must have a problem that says why.
     pub(super) fn finish<T>(self, value: Option<T>) -> Result<T, Problems> {
         value.filter(|_| self.problems.lines().is_empty()).ok_or(self.problems)
@@ -93,7 +116,6 @@ fn is_ours(name: &str) -> bool {
     let name = &*name.to_ascii_uppercase();
     let has_prefix = name.starts_with("RELAY_") || name.starts_with("SEGMENT_");
     let is_kubernetes = KUBERNETES_RELAY_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-        || KUBERNETES_PARTS.iter().any(|part| name.contains(part))
-        || name.ends_with(KUBERNETES_SUFFIX);
+        || KUBERNETES_PARTS.iter().any(|part| format!("{name}_").contains(part));
     has_prefix && !is_kubernetes || is_port || UNSUPPORTED.contains(&name)
 }

@@ -1,21 +1,16 @@
-//! Reads all settings and puts them together.
+//! All settings of the service, and how they are read and put together.
 
+use std::fmt;
 use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::admin_token::AdminToken;
-use super::auth::{AuthScheme, AuthSettings};
-use super::environment::Environment;
-use super::logs::LogSettings;
-use super::outbox::OutboxSettings;
-use super::problems::Problems;
-use super::segment::SegmentSettings;
-use super::table::{
-    PORT, RELAY_ADMIN_TOKEN, RELAY_AUTH, RELAY_AUTH_HMAC_ENCODING, RELAY_AUTH_HMAC_HEADER, RELAY_AUTH_SECRETS,
-    RELAY_IDEMPOTENCY_WINDOW, RELAY_LISTEN, RELAY_LOG, RELAY_LOG_FORMAT, RELAY_MAX_IN_FLIGHT, RELAY_OUTBOX_MAX_SIZE,
-    RELAY_OUTBOX_URL, RELAY_REQUEST_TIMEOUT, RELAY_SHUTDOWN_DELAY, RELAY_SHUTDOWN_GRACE, SEGMENT_ENDPOINT,
-    SEGMENT_GZIP, SEGMENT_MAX_CONCURRENCY, SEGMENT_MAX_REQUESTS_PER_SECOND, SEGMENT_TIMEOUT, SEGMENT_WRITE_KEY,
-};
+use url::Url;
+
+use super::auth::{AuthScheme, AuthSettings, WEBHOOK_TOLERANCE};
+use super::environment::{Environment, Problems};
+use super::table;
 
 /// All settings of the service. The table of settings gives the meaning of each.
 #[derive(Debug)]
@@ -27,11 +22,76 @@ pub struct Settings {
     pub max_in_flight: usize,
     /// `None`: calls go straight to Segment.
     pub outbox: Option<OutboxSettings>,
-    /// `None`: there are no admin routes.
-    pub admin_token: Option<AdminToken>,
+    /// Whoever shows it may read the calls that Segment refused, and send them again. `None`: there are no admin routes.
+    pub admin_token: Option<Secret>,
     pub shutdown_delay: Duration,
     pub shutdown_grace: Duration,
     pub logs: LogSettings,
+}
+
+/// The settings of the connection to Segment.
+#[derive(Clone, Debug)]
+pub struct SegmentSettings {
+    /// The write key of the source, not empty.
+    pub write_key: Secret,
+    /// The base URL, without `/v1/batch`.
+    pub endpoint: Url,
+    /// The time limit of one attempt.
+    pub timeout: Duration,
+    /// The maximum number of requests in one second. It is also the pace of batching.
+    pub max_requests_per_second: NonZeroU32,
+    /// The maximum number of requests at the same time.
+    pub max_concurrency: NonZeroUsize,
+    /// Whether requests are compressed.
+    pub gzip: bool,
+}
+
+/// The settings of the outbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutboxSettings {
+    /// The absolute path of the store's file.
+    pub path: PathBuf,
+    /// The maximum size of calls, keys and dead letters on disk.
+    pub max_bytes: u64,
+    /// How long a key is remembered after its call was settled.
+    pub window: Duration,
+}
+
+/// What is logged, and in which format.
+#[derive(Clone, Debug)]
+pub struct LogSettings {
+    /// A valid filter of `tracing-subscriber`.
+    pub filter: String,
+    /// `None`: text on a terminal, JSON otherwise.
+    pub format: Option<LogFormat>,
+}
+
+/// The format of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Json,
+    Text,
+}
+
+/// A text of visible ASCII that `Debug` does not show.
+#[derive(Clone)]
+pub struct Secret(String);
+
+impl Secret {
+    pub(super) fn new(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
+    /// The text itself.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
 }
 
 /// The settings of this process's environment.
@@ -73,63 +133,61 @@ pub fn listen_from_environment() -> Result<SocketAddr, Problems> {
 ///
 /// # Errors
 /// If `RELAY_ADMIN_TOKEN` is missing or wrong.
-pub fn admin_token_from_environment() -> Result<AdminToken, Problems> {
+pub fn admin_token_from_environment() -> Result<Secret, Problems> {
     let mut environment = Environment::new(variables());
-    if !environment.is_set(&RELAY_ADMIN_TOKEN) {
-        environment.add_problem(&RELAY_ADMIN_TOKEN, "required: the token that the running relay was given");
+    if !environment.is_set(&table::RELAY_ADMIN_TOKEN) {
+        environment.add_problem(&table::RELAY_ADMIN_TOKEN, "required: the token that the running relay was given");
     }
-    let token = environment.read(&RELAY_ADMIN_TOKEN);
+    let token = environment.read(&table::RELAY_ADMIN_TOKEN);
     environment.finish(token)
 }
 
-/// Every setting is read before the first missing one ends this function, so that all problems are noted.
+/// Evaluates all fields, so that all problems are noted, and then makes the struct if each has a value. A field's value may
+/// use the fields before it.
+macro_rules! complete {
+    ($type:ident { $($field:ident: $value:expr,)+ }) => {{
+        $(let $field = $value;)+
+        Some($type { $($field: $field?),+ })
+    }};
+}
+
 fn read(environment: &mut Environment) -> Option<Settings> {
-    let segment = segment(environment);
-    let listen = listen(environment);
-    let auth = auth(environment);
-    let request_timeout = environment.read(&RELAY_REQUEST_TIMEOUT);
-    let max_in_flight = environment.read(&RELAY_MAX_IN_FLIGHT);
-    let outbox = outbox(environment, auth.as_ref());
-    let admin_token = environment.read(&RELAY_ADMIN_TOKEN);
-    let shutdown_delay = environment.read(&RELAY_SHUTDOWN_DELAY);
-    let shutdown_grace = environment.read(&RELAY_SHUTDOWN_GRACE);
-    let filter = environment.read(&RELAY_LOG);
-    let format = environment.read(&RELAY_LOG_FORMAT);
-    Some(Settings {
-        segment: segment?,
-        listen: listen?,
-        auth: auth?,
-        request_timeout: request_timeout?,
-        max_in_flight: max_in_flight?,
-        outbox,
-        admin_token,
-        shutdown_delay: shutdown_delay?,
-        shutdown_grace: shutdown_grace?,
-        logs: LogSettings { filter: filter?, format },
+    complete!(Settings {
+        segment: segment(environment),
+        listen: listen(environment),
+        auth: auth(environment),
+        request_timeout: environment.read(&table::RELAY_REQUEST_TIMEOUT),
+        max_in_flight: environment.read(&table::RELAY_MAX_IN_FLIGHT),
+        outbox: Some(outbox(environment, auth.as_ref())),
+        admin_token: Some(environment.read(&table::RELAY_ADMIN_TOKEN)),
+        shutdown_delay: environment.read(&table::RELAY_SHUTDOWN_DELAY),
+        shutdown_grace: environment.read(&table::RELAY_SHUTDOWN_GRACE),
+        logs: logs(environment),
     })
 }
 
 fn segment(environment: &mut Environment) -> Option<SegmentSettings> {
-    let write_key = environment.read(&SEGMENT_WRITE_KEY);
-    let endpoint = environment.read(&SEGMENT_ENDPOINT);
-    let timeout = environment.read(&SEGMENT_TIMEOUT);
-    let max_requests_per_second = environment.read(&SEGMENT_MAX_REQUESTS_PER_SECOND);
-    let max_concurrency = environment.read(&SEGMENT_MAX_CONCURRENCY);
-    let gzip = environment.read(&SEGMENT_GZIP);
-    Some(SegmentSettings {
-        write_key: write_key?,
-        endpoint: endpoint?,
-        timeout: timeout?,
-        max_requests_per_second: max_requests_per_second?,
-        max_concurrency: max_concurrency?,
-        gzip: gzip?,
+    complete!(SegmentSettings {
+        write_key: environment.read(&table::SEGMENT_WRITE_KEY),
+        endpoint: environment.read(&table::SEGMENT_ENDPOINT),
+        timeout: environment.read(&table::SEGMENT_TIMEOUT),
+        max_requests_per_second: environment.read(&table::SEGMENT_MAX_REQUESTS_PER_SECOND),
+        max_concurrency: environment.read(&table::SEGMENT_MAX_CONCURRENCY),
+        gzip: environment.read(&table::SEGMENT_GZIP),
+    })
+}
+
+fn logs(environment: &mut Environment) -> Option<LogSettings> {
+    complete!(LogSettings {
+        filter: environment.read(&table::RELAY_LOG),
+        format: Some(environment.read(&table::RELAY_LOG_FORMAT)),
     })
 }
 
 fn listen(environment: &mut Environment) -> Option<SocketAddr> {
-    let is_set = environment.is_set(&RELAY_LISTEN);
-    let port = environment.read(&PORT);
-    let mut listen = environment.read(&RELAY_LISTEN)?;
+    let is_set = environment.is_set(&table::RELAY_LISTEN);
+    let port = environment.read(&table::PORT);
+    let mut listen = environment.read(&table::RELAY_LISTEN)?;
     if !is_set {
         listen.set_port(port?);
     }
@@ -138,57 +196,52 @@ fn listen(environment: &mut Environment) -> Option<SocketAddr> {
 
 /// A setting that would have no effect is a problem: whoever set it believes that senders are checked.
 fn auth(environment: &mut Environment) -> Option<AuthSettings> {
-    let mut scheme = environment.read(&RELAY_AUTH)?;
+    let mut scheme = environment.read(&table::RELAY_AUTH)?;
     if let AuthScheme::Hmac { header, encoding } = &mut scheme {
-        let settings = (environment.read(&RELAY_AUTH_HMAC_HEADER), environment.read(&RELAY_AUTH_HMAC_ENCODING));
+        let settings =
+            (environment.read(&table::RELAY_AUTH_HMAC_HEADER), environment.read(&table::RELAY_AUTH_HMAC_ENCODING));
         if let (Some(set_header), Some(set_encoding)) = settings {
             (*header, *encoding) = (set_header, set_encoding);
         }
     } else {
         let problem = "counts only with RELAY_AUTH=hmac";
-        if environment.is_set(&RELAY_AUTH_HMAC_HEADER) {
-            environment.add_problem(&RELAY_AUTH_HMAC_HEADER, problem);
-        }
-        if environment.is_set(&RELAY_AUTH_HMAC_ENCODING) {
-            environment.add_problem(&RELAY_AUTH_HMAC_ENCODING, problem);
-        }
+        environment.refuse(&table::RELAY_AUTH_HMAC_HEADER, problem);
+        environment.refuse(&table::RELAY_AUTH_HMAC_ENCODING, problem);
     }
     let mut auth = AuthSettings::new(scheme);
-    match (auth.is_none(), environment.is_set(&RELAY_AUTH_SECRETS)) {
-        (true, true) => environment.add_problem(&RELAY_AUTH_SECRETS, "not used while RELAY_AUTH is none"),
-        (true, false) => {}
-        (false, true) => add_secrets(&mut auth, environment),
-        (false, false) => {
-            environment.add_problem(&RELAY_AUTH_SECRETS, format_args!("required with RELAY_AUTH={}", auth.name()));
+    if auth.is_none() {
+        environment.refuse(&table::RELAY_AUTH_SECRETS, "not used while RELAY_AUTH is none");
+        return Some(auth);
+    }
+    if !environment.is_set(&table::RELAY_AUTH_SECRETS) {
+        environment.add_problem(&table::RELAY_AUTH_SECRETS, format_args!("required with RELAY_AUTH={}", auth.name()));
+    }
+    let secrets = environment.read(&table::RELAY_AUTH_SECRETS).unwrap_or_default();
+    for (number, secret) in (1..).zip(&secrets) {
+        let result = if secret.is_empty() { Err("is empty") } else { auth.accept(secret) };
+        if let Err(problem) = result {
+            let problem = format_args!("secret {number} of {} {problem}", secrets.len());
+            environment.add_problem(&table::RELAY_AUTH_SECRETS, problem);
         }
     }
     Some(auth)
 }
 
-fn add_secrets(auth: &mut AuthSettings, environment: &mut Environment) {
-    let secrets = environment.read(&RELAY_AUTH_SECRETS).unwrap_or_default();
-    for (number, secret) in (1..).zip(&secrets) {
-        let result = if secret.is_empty() { Err("is empty") } else { auth.accept(secret) };
-        if let Err(problem) = result {
-            let problem = format_args!("secret {number} of {} {problem}", secrets.len());
-            environment.add_problem(&RELAY_AUTH_SECRETS, problem);
-        }
-    }
-}
-
 /// Without `RELAY_OUTBOX_URL` there is no outbox. The other settings are checked all the same.
 fn outbox(environment: &mut Environment, auth: Option<&AuthSettings>) -> Option<OutboxSettings> {
-    let path = environment.read(&RELAY_OUTBOX_URL);
-    let max_bytes = environment.read(&RELAY_OUTBOX_MAX_SIZE);
-    let window = environment.read(&RELAY_IDEMPOTENCY_WINDOW);
-    let outbox = OutboxSettings { path: path?, max_bytes: max_bytes?, window: window? };
-    // A repeated signed request is recognized by its key, so the key must be remembered while the signature is valid.
-    if let Some(lifetime) = auth.and_then(AuthSettings::signature_lifetime)
-        && outbox.window < lifetime
-    {
+    let outbox = complete!(OutboxSettings {
+        path: environment.read(&table::RELAY_OUTBOX_URL),
+        max_bytes: environment.read(&table::RELAY_OUTBOX_MAX_SIZE),
+        window: environment.read(&table::RELAY_IDEMPOTENCY_WINDOW),
+    })?;
+    // A captured request stays valid from the earliest to the latest time of its sender's clock. A repetition is recognized
+    // by its key, so the key must be remembered for as long. A signature of another scheme stays valid for ever.
+    let lifetime = 2 * WEBHOOK_TOLERANCE;
+    let has_time = auth.is_some_and(|auth| auth.scheme == AuthScheme::StandardWebhooks);
+    if has_time && outbox.window < lifetime {
         let minutes = lifetime.as_secs() / 60;
         let problem = format_args!("must be at least {minutes}m, because a signature is valid for that long");
-        environment.add_problem(&RELAY_IDEMPOTENCY_WINDOW, problem);
+        environment.add_problem(&table::RELAY_IDEMPOTENCY_WINDOW, problem);
     }
     Some(outbox)
 }

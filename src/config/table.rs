@@ -10,13 +10,42 @@ use std::time::Duration;
 use axum::http::HeaderName;
 use url::Url;
 
-use super::admin_token::{self, AdminToken};
 use super::auth::{self, AuthScheme, SignatureEncoding};
-use super::checks::{MAX_DURATION, MAX_WINDOW, duration, flag, positive_duration, socket_address, whole_number};
-use super::logs::{self, LogFormat};
-use super::setting::DefaultValue::{Required, Unset, Value};
-use super::setting::{Declaration, Setting};
-use super::{outbox, segment};
+use super::checks::{
+    MAX_DURATION, MAX_WINDOW, duration, either, endpoint, log_filter, outbox_size, positive_duration, secret,
+    socket_address, sqlite_path, whole_number,
+};
+use super::settings::{LogFormat, Secret};
+use DefaultValue::{Required, Unset, Value};
+
+/// A setting as people read it.
+#[derive(Clone, Copy, Debug)]
+pub struct Declaration {
+    /// The name of the environment variable.
+    pub name: &'static str,
+    pub default: DefaultValue,
+    /// One sentence.
+    pub meaning: &'static str,
+}
+
+/// What holds if the variable is not set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DefaultValue {
+    /// The setting must be set.
+    Required,
+    /// The value, as it would be written in the environment.
+    Value(&'static str),
+    /// The setting may be missing.
+    Unset,
+}
+
+/// A setting whose value becomes a `T`.
+pub(super) struct Setting<T: 'static> {
+    pub(super) declaration: Declaration,
+    /// Reads the text of the variable. The error says what is wrong with it, without the variable's name and without a
+    /// secret.
+    pub(super) check: fn(&str) -> Result<T, String>,
+}
 
 /// Settings whose feature this version does not have. The relay refuses to start with them rather than ignore them.
 pub(super) const UNSUPPORTED: [&str; 1] = ["OTEL_EXPORTER_OTLP_ENDPOINT"];
@@ -42,11 +71,12 @@ macro_rules! settings {
 }
 
 settings! {
+    // Segment's write keys have 32 characters. A batch leaves room for 256.
     /// The write key of the source in Segment that receives the customers.
-    SEGMENT_WRITE_KEY: String = Required, segment::write_key;
+    SEGMENT_WRITE_KEY: Secret = Required, |text| secret(text, 256, "no write key has");
 
     /// The base URL of Segment's API.
-    SEGMENT_ENDPOINT: Url = Value("https://api.segment.io"), segment::endpoint;
+    SEGMENT_ENDPOINT: Url = Value("https://api.segment.io"), endpoint;
 
     /// The time limit of one attempt to reach Segment.
     SEGMENT_TIMEOUT: Duration = Value("5s"), |text| positive_duration(text, MAX_DURATION);
@@ -60,7 +90,7 @@ settings! {
     SEGMENT_MAX_CONCURRENCY: NonZeroUsize = Value("256"), |text| whole_number(text, 1..=10_000);
 
     /// Whether requests to Segment are compressed.
-    SEGMENT_GZIP: bool = Value("false"), flag;
+    SEGMENT_GZIP: bool = Value("false"), |text| either(text.trim(), [("true", true), ("false", false)]);
 
     /// The address and port to listen on.
     RELAY_LISTEN: SocketAddr = Value("0.0.0.0:8080"), socket_address;
@@ -85,19 +115,21 @@ settings! {
     RELAY_AUTH_HMAC_HEADER: HeaderName = Value("X-Signature-256"), auth::signature_header;
 
     /// The encoding of the signature of RELAY_AUTH=hmac.
-    RELAY_AUTH_HMAC_ENCODING: SignatureEncoding = Value("hex"), auth::signature_encoding;
+    RELAY_AUTH_HMAC_ENCODING: SignatureEncoding = Value("hex"),
+        |text| either(text, [("hex", SignatureEncoding::Hex), ("base64", SignatureEncoding::Base64)]);
 
     /// The file that stores calls before they are answered with 202.
-    RELAY_OUTBOX_URL: PathBuf = Unset, outbox::sqlite_path;
+    RELAY_OUTBOX_URL: PathBuf = Unset, sqlite_path;
 
     /// The maximum size of calls, keys and dead letters in the outbox, 1MiB to 256TiB.
-    RELAY_OUTBOX_MAX_SIZE: u64 = Value("10GiB"), outbox::size;
+    RELAY_OUTBOX_MAX_SIZE: u64 = Value("10GiB"), outbox_size;
 
     /// How long the relay remembers an idempotency key after its call was delivered or refused, at most 365days.
     RELAY_IDEMPOTENCY_WINDOW: Duration = Value("24h"), |text| positive_duration(text, MAX_WINDOW);
 
+    // 1024 is more than any token in use has, and well within the size limit of a request's head.
     /// The token for /status, /dead-letters and the command dead-letters.
-    RELAY_ADMIN_TOKEN: AdminToken = Unset, admin_token::admin_token;
+    RELAY_ADMIN_TOKEN: Secret = Unset, |text| secret(text, 1024, "a header cannot carry");
 
     /// How long requests are still served after SIGTERM, while /readyz fails.
     RELAY_SHUTDOWN_DELAY: Duration = Value("1s"), |text| duration(text, MAX_DURATION);
@@ -106,8 +138,8 @@ settings! {
     RELAY_SHUTDOWN_GRACE: Duration = Value("25s"), |text| duration(text, MAX_DURATION);
 
     /// The filter of the log, as in Rust's tracing-subscriber.
-    RELAY_LOG: String = Value("info"), logs::filter;
+    RELAY_LOG: String = Value("info"), log_filter;
 
     /// The format of the log, json or text.
-    RELAY_LOG_FORMAT: LogFormat = Unset, logs::format;
+    RELAY_LOG_FORMAT: LogFormat = Unset, |text| either(text, [("json", LogFormat::Json), ("text", LogFormat::Text)]);
 }

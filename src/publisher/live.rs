@@ -45,7 +45,7 @@ impl LiveClients {
     /// # Errors
     /// If HTTPS cannot be set up.
     pub fn start(settings: SegmentSettings, metrics: Arc<Metrics>, supervisor: &Supervisor) -> anyhow::Result<Self> {
-        let message_ids = Arc::new(MessageIds::new(&settings.write_key)?);
+        let message_ids = Arc::new(MessageIds::new(settings.write_key.reveal())?);
         let dispatch = Arc::new(DispatchState::new(settings, metrics, supervisor)?);
         supervisor.supervise("dispatch", run_dispatch(dispatch.clone()));
         Ok(Self { dispatch, message_ids })

@@ -54,7 +54,7 @@ impl Transport {
 
     /// Sends a batch once. `retry_count` is 0 for the first attempt.
     pub(super) async fn send_batch(&self, batch: &Batch, retry_count: u32) -> SendResult {
-        let body = batch.request_body(&self.settings.write_key, Timestamp::now());
+        let body = batch.request_body(self.settings.write_key.reveal(), Timestamp::now());
         let deadline = Instant::now() + self.settings.timeout;
         let response = match timeout_at(deadline, self.post(body, retry_count)).await {
             Ok(Ok(response)) => response,
@@ -66,7 +66,8 @@ impl Transport {
     }
 
     async fn post(&self, body: Vec<u8>, retry_count: u32) -> reqwest::Result<Response> {
-        let request = self.current_client().post(self.url.clone()).basic_auth(&self.settings.write_key, Some(""));
+        let request =
+            self.current_client().post(self.url.clone()).basic_auth(self.settings.write_key.reveal(), Some(""));
         let mut request = request.header(CONTENT_TYPE, "application/json");
         if retry_count > 0 {
             request = request.header("x-retry-count", retry_count);

@@ -8,10 +8,10 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Method, StatusCode};
 use serde_json::Value;
 
-use super::terminal::escape;
+use super::table::escape;
 use crate::api::NO_ROUTE;
-use crate::cli::address::reachable;
-use crate::config::{self, AdminToken};
+use crate::cli::local_url;
+use crate::config::{self, Secret};
 
 /// A running relay accepts a connection at once.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -21,7 +21,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
 pub(super) struct Relay {
     base: String,
-    token: AdminToken,
+    token: Secret,
     client: Client,
 }
 
@@ -31,7 +31,7 @@ impl Relay {
         let token = config::admin_token_from_environment()?;
         let base = match base {
             Some(base) => base.trim_end_matches('/').to_owned(),
-            None => format!("http://{}", reachable(config::listen_from_environment()?)),
+            None => local_url()?,
         };
         let _ = rustls::crypto::ring::default_provider().install_default();
         // No proxy and no redirect receives the token.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::read::{KEY, problem, settings};
-use crate::config::logs::LogFormat;
+use crate::config::LogFormat;
 use crate::config::table::UNSUPPORTED;
 
 #[test]
