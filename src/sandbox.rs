@@ -11,10 +11,8 @@
 mod body;
 mod call;
 mod control;
-mod drop_reason;
 mod events;
 mod faults;
-mod fields;
 mod history;
 mod parse;
 mod request_log;
@@ -23,26 +21,21 @@ mod state;
 mod tests;
 mod tracking;
 
-use std::convert::Infallible;
-use std::error::Error;
-use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::Request;
-use axum::response::Response;
 use axum::routing::{get, post};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
-use state::SandboxState;
 use tracking::ResetConnection;
 
 /// Connections at once; more wait in the kernel's queue. Far above the relay's 256 slots and a few hundred hung ones.
@@ -51,11 +44,9 @@ const MAX_CONNECTIONS: usize = 8_192;
 /// Pause after a failed accept (no file descriptors left): an immediate retry would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves the sandbox on `listener` until `stop` resolves, then closes every connection and returns.
-///
-/// # Errors
-/// None today: a failed accept is logged and tried again. The result leaves room for a listener that is lost for good.
-pub async fn serve(listener: TcpListener, stop: impl Future<Output = ()> + Send) -> io::Result<()> {
+/// Serves the sandbox on `listener` until `stop` resolves, then closes every connection and returns. A failed accept is
+/// logged and tried again.
+pub async fn serve(listener: TcpListener, stop: impl Future<Output = ()> + Send) {
     let router = router();
     let mut connections = JoinSet::new();
     let mut stop = pin!(stop);
@@ -75,7 +66,6 @@ pub async fn serve(listener: TcpListener, stop: impl Future<Output = ()> + Send)
         }
     }
     connections.shutdown().await;
-    Ok(())
 }
 
 fn router() -> Router {
@@ -90,27 +80,24 @@ fn router() -> Router {
         .route("/", get(control::home))
         .fallback(control::not_found)
         .method_not_allowed_fallback(control::method_not_allowed)
-        .with_state(Arc::new(SandboxState::new()))
+        .with_state(Arc::default())
 }
 
 /// Serves one connection to its end. Errors of the connection are not reported: the peer sees them.
 async fn serve_connection(stream: TcpStream, router: Router) {
     // Nagle's algorithm would delay the small answers. If the socket refuses the option it is about to fail anyway.
     let _ = stream.set_nodelay(true);
-    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-        let router = router.clone();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let answer = router.clone().oneshot(request);
         async move {
-            let answer: Result<Response, Infallible> = router.oneshot(request.map(Body::new)).await;
-            match answer {
-                Ok(response) if response.extensions().get::<ResetConnection>().is_some() => Err(ResetConnection),
-                Ok(response) => Ok(response),
-            }
+            let Ok(response) = answer.await;
+            let is_reset = response.extensions().get::<ResetConnection>().is_some();
+            if is_reset { Err("the connection is to be reset") } else { Ok(response) }
         }
     });
     let mut connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = (&mut connection).await
-        && error.source().is_some_and(|cause| cause.is::<ResetConnection>())
-    {
+    // hyper reports the service's own error as the user's.
+    if (&mut connection).await.is_err_and(|error| error.is_user()) {
         // The kernel sends RST instead of FIN when a socket with a linger time of zero is closed.
         let stream = connection.into_parts().io.into_inner();
         let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));

@@ -49,9 +49,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         settings.segment.endpoint = Url::parse(&sandbox_url).context("cannot point at the sandbox")?;
         let stages = supervisor.clone();
         supervisor.supervise("sandbox", async move {
-            if let Err(error) = sandbox::serve(segment, async move { stages.cancelled().await }).await {
-                tracing::error!(%error, "the sandbox ended");
-            }
+            sandbox::serve(segment, async move { stages.cancelled().await }).await;
         });
         let relay_url = format!("http://{}", reachable(relay.local_addr()?));
         let app = App::build(&settings, &supervisor)?;

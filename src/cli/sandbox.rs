@@ -19,8 +19,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let (runtime, mut signals) = runtime_with_signals()?;
     runtime.block_on(async {
         let listener = listen(arguments.listen).await?;
-        println!("sandbox listening on http://{}", listener.local_addr()?);
-        sandbox::serve(listener, async move { _ = signals.recv().await }).await?;
+        let address = listener.local_addr()?;
+        println!("sandbox listening on http://{address}");
+        sandbox::serve(listener, async move { _ = signals.recv().await }).await;
         Ok(ExitCode::SUCCESS)
     })
 }

@@ -26,13 +26,11 @@ pub enum ReadBodyError {
     TooLarge { bytes: usize },
     /// Not at its end after 16 MiB.
     Endless { bytes: usize },
-    /// The peer stopped in the middle.
-    Incomplete,
-    /// `Content-Encoding` is gzip, the body is not.
-    NotGzip,
-    /// A `Content-Encoding` that Segment's SDKs do not use.
-    UnknownEncoding,
+    /// Ended early, not gzip, or in an encoding that Segment's SDKs do not use. This is the message of the refusal.
+    Unreadable(&'static str),
 }
+
+const NOT_GZIP: ReadBodyError = ReadBodyError::Unreadable("the body is not gzip");
 
 /// Reads all of `body`, with the encoding that `headers` give.
 pub async fn read(headers: &HeaderMap, mut body: Body) -> Result<Vec<u8>, ReadBodyError> {
@@ -40,7 +38,7 @@ pub async fn read(headers: &HeaderMap, mut body: Body) -> Result<Vec<u8>, ReadBo
     let mut text = Vec::with_capacity(expected.min(MAX_BODY_BYTES));
     let mut bytes = 0;
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| ReadBodyError::Incomplete)?;
+        let frame = frame.map_err(|_| ReadBodyError::Unreadable("the body ended early"))?;
         let Some(part) = frame.data_ref() else { continue };
         bytes += part.len();
         if bytes <= MAX_BODY_BYTES {
@@ -52,21 +50,18 @@ pub async fn read(headers: &HeaderMap, mut body: Body) -> Result<Vec<u8>, ReadBo
     if bytes > MAX_BODY_BYTES {
         return Err(ReadBodyError::TooLarge { bytes });
     }
-    match headers.get(header::CONTENT_ENCODING).map(|value| value.as_bytes()) {
-        None => Ok(text),
-        Some(name) if name.eq_ignore_ascii_case(b"identity") => Ok(text),
-        Some(name) if name.eq_ignore_ascii_case(b"gzip") => gunzip(&text),
-        Some(_) => Err(ReadBodyError::UnknownEncoding),
+    let encoding = headers.get(header::CONTENT_ENCODING).map_or(&b"identity"[..], |value| value.as_bytes());
+    match encoding.to_ascii_lowercase().as_slice() {
+        b"identity" => Ok(text),
+        b"gzip" => gunzip(&text),
+        _ => Err(ReadBodyError::Unreadable("the content encoding is not gzip")),
     }
 }
 
 fn gunzip(compressed: &[u8]) -> Result<Vec<u8>, ReadBodyError> {
     let mut text = Vec::new();
     // One byte over the limit tells a body of exactly the limit from a larger one.
-    MultiGzDecoder::new(compressed)
-        .take(MAX_BODY_BYTES as u64 + 1)
-        .read_to_end(&mut text)
-        .map_err(|_| ReadBodyError::NotGzip)?;
+    MultiGzDecoder::new(compressed).take(MAX_BODY_BYTES as u64 + 1).read_to_end(&mut text).map_err(|_| NOT_GZIP)?;
     if text.len() > MAX_BODY_BYTES {
         return Err(ReadBodyError::TooLarge { bytes: text.len() });
     }
@@ -82,7 +77,7 @@ mod tests {
     use flate2::Compression;
     use flate2::write::GzEncoder;
 
-    use super::{MAX_BODY_BYTES, MAX_DISCARDED_BYTES, ReadBodyError, read};
+    use super::{MAX_BODY_BYTES, MAX_DISCARDED_BYTES, NOT_GZIP, ReadBodyError, read};
 
     fn gzip(text: &[u8]) -> Vec<u8> {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
@@ -113,10 +108,11 @@ mod tests {
 
     #[tokio::test]
     async fn invalid_gzip_and_unknown_encodings_are_different_errors() {
-        assert_eq!(read(&encoded("gzip"), Body::from("{}")).await, Err(ReadBodyError::NotGzip));
+        assert_eq!(read(&encoded("gzip"), Body::from("{}")).await, Err(NOT_GZIP));
         let half = gzip(b"{}").into_iter().take(12).collect::<Vec<_>>();
-        assert_eq!(read(&encoded("gzip"), Body::from(half)).await, Err(ReadBodyError::NotGzip));
-        assert_eq!(read(&encoded("br"), Body::from("{}")).await, Err(ReadBodyError::UnknownEncoding));
+        assert_eq!(read(&encoded("gzip"), Body::from(half)).await, Err(NOT_GZIP));
+        let unknown = ReadBodyError::Unreadable("the content encoding is not gzip");
+        assert_eq!(read(&encoded("br"), Body::from("{}")).await, Err(unknown));
     }
 
     #[tokio::test]

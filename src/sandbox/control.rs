@@ -4,9 +4,7 @@
 //! blocks new requests nor doubles the memory. Calls that are removed meanwhile are missing from it.
 
 use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use axum::Json;
 use axum::body::Body;
@@ -14,46 +12,49 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use hyper::body::Frame;
-use serde_json::json;
+use futures_util::stream;
+use serde_json::{Value, json};
 
 use super::faults::Faults;
 use super::state::SandboxState;
 
 const NDJSON: [(header::HeaderName, &str); 1] = [(header::CONTENT_TYPE, "application/x-ndjson")];
-const JSON: [(header::HeaderName, &str); 1] = [(header::CONTENT_TYPE, "application/json")];
 
 /// `GET /events`: the accepted calls in order of arrival, one a line, verbatim.
 pub async fn events(State(state): State<Arc<SandboxState>>) -> Response {
-    let end = state.history().events().end();
-    (NDJSON, Body::new(EventListing { state, next: 0, end })).into_response()
+    let end = state.history.lock().events.end();
+    let mut next = 0;
+    let pages = std::iter::from_fn(move || {
+        let (lines, following) = state.history.lock().events.page(next, end)?;
+        next = following;
+        Some(Ok::<_, Infallible>(lines))
+    });
+    (NDJSON, Body::from_stream(stream::iter(pages))).into_response()
 }
 
 /// `GET /stats`: the counters.
 pub async fn stats(State(state): State<Arc<SandboxState>>) -> Response {
-    match state.history().stats() {
-        Ok(stats) => (JSON, stats).into_response(),
-        Err(cause) => error(StatusCode::INTERNAL_SERVER_ERROR, &cause.to_string()),
-    }
+    let stats = state.history.lock().stats();
+    Json(stats).into_response()
 }
 
 /// `GET /requests`: the last requests, one a line, oldest first, with headers and write keys.
 pub async fn requests(State(state): State<Arc<SandboxState>>) -> Response {
-    let lines = state.history().requests();
+    let lines = state.history.lock().requests.lines();
     (NDJSON, lines.concat()).into_response()
 }
 
 /// `POST /reset`: removes events, counters, requests and faults.
-pub async fn reset(State(state): State<Arc<SandboxState>>) -> Json<serde_json::Value> {
-    *state.faults() = Faults::default();
-    let removed = state.history().clear();
+pub async fn reset(State(state): State<Arc<SandboxState>>) -> Json<Value> {
+    *state.faults.lock() = Faults::default();
+    let removed = state.history.lock().clear();
     drop(removed);
     Json(json!({"success": true}))
 }
 
 /// `GET /faults`: the present faults.
 pub async fn faults(State(state): State<Arc<SandboxState>>) -> Response {
-    let current = state.faults().current();
+    let current = state.faults.lock().current();
     Json(current).into_response()
 }
 
@@ -63,7 +64,7 @@ pub async fn set_faults(State(state): State<Arc<SandboxState>>, body: Bytes) -> 
     match Faults::parse(&body) {
         Ok(faults) => {
             let current = faults.current();
-            *state.faults() = faults;
+            *state.faults.lock() = faults;
             Json(current).into_response()
         }
         Err(message) => error(StatusCode::BAD_REQUEST, &message),
@@ -71,7 +72,7 @@ pub async fn set_faults(State(state): State<Arc<SandboxState>>, body: Bytes) -> 
 }
 
 /// `GET /healthz`
-pub async fn healthz() -> Json<serde_json::Value> {
+pub async fn healthz() -> Json<Value> {
     Json(json!({"status": "ok"}))
 }
 
@@ -116,27 +117,4 @@ pub async fn method_not_allowed() -> Response {
 
 fn error(status: StatusCode, message: &str) -> Response {
     (status, Json(json!({"success": false, "message": message}))).into_response()
-}
-
-/// The body of `GET /events`.
-struct EventListing {
-    state: Arc<SandboxState>,
-    /// Number of the next request to list.
-    next: u64,
-    /// Number of the request to stop before.
-    end: u64,
-}
-
-impl hyper::body::Body for EventListing {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let listing = self.get_mut();
-        let page = listing.state.history().events().page(listing.next, listing.end);
-        Poll::Ready(page.map(|(lines, next)| {
-            listing.next = next;
-            Ok(Frame::data(lines))
-        }))
-    }
 }

@@ -4,7 +4,7 @@
 //! first. A call with a repeated `messageId` is kept too, and counted. Ids are compared by a 64-bit hash: among two million
 //! ids the chance that two share a hash is one in ten million.
 //!
-//! `drop_reason.rs` decides which calls are kept; `history.rs` has the other counters.
+//! `call.rs` decides which calls are kept; `history.rs` has the other counters.
 
 use std::collections::hash_map::{Entry, HashMap};
 use std::collections::vec_deque::VecDeque;
@@ -22,19 +22,14 @@ const PAGE_BYTES: usize = 64 << 10;
 
 /// How much is kept before the oldest request is removed.
 #[derive(Clone, Copy, Debug)]
-pub struct EventLimits {
-    /// Calls.
-    pub calls: usize,
+struct EventLimits {
+    calls: usize,
     /// Bytes of their lines.
-    pub bytes: usize,
+    bytes: usize,
 }
 
-impl Default for EventLimits {
-    /// Twenty seconds of the fastest bench (100,000 calls/s), with calls of 500 bytes.
-    fn default() -> Self {
-        Self { calls: 2_000_000, bytes: 1 << 30 }
-    }
-}
+/// Twenty seconds of the fastest bench (100,000 calls/s), with calls of 500 bytes.
+const LIMITS: EventLimits = EventLimits { calls: 2_000_000, bytes: 1 << 30 };
 
 /// The calls of one request as lines, made outside the lock.
 #[derive(Debug, Default)]
@@ -69,6 +64,10 @@ impl EventLines {
     pub fn len(&self) -> usize {
         self.calls.len()
     }
+
+    fn line(&self, start: usize) -> Option<&[u8]> {
+        self.text.get(start..)?.split(|byte| *byte == b'\n').next()
+    }
 }
 
 /// Numbers of calls whose `messageId` was there before.
@@ -83,42 +82,34 @@ pub struct Repeats {
 #[derive(Debug)]
 pub struct EventLog {
     limits: EventLimits,
-    requests: VecDeque<RequestEvents>,
+    requests: VecDeque<EventLines>,
     /// Number of the oldest request kept. Numbers are not reused.
     oldest: u64,
-    calls: usize,
+    /// Calls kept now.
+    pub kept: usize,
     bytes: usize,
-    forgotten: u64,
-    first_positions: Vec<HashMap<u64, Position>>,
-}
-
-#[derive(Debug)]
-struct RequestEvents {
-    text: Vec<u8>,
-    calls: usize,
-    /// Hashes of the ids that came first in this request. They are removed with it.
-    new_ids: Vec<u64>,
+    /// Calls that were kept and then removed because of a limit.
+    pub forgotten: u64,
+    first_positions: [HashMap<u64, Position>; SHARDS],
 }
 
 /// Position of the first call with an id.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Position {
     request: u64,
     start: usize,
 }
 
+impl Default for EventLog {
+    fn default() -> Self {
+        Self::new(LIMITS)
+    }
+}
+
 impl EventLog {
-    /// An empty log.
-    pub fn new(limits: EventLimits) -> Self {
-        Self {
-            limits,
-            requests: VecDeque::new(),
-            oldest: 0,
-            calls: 0,
-            bytes: 0,
-            forgotten: 0,
-            first_positions: vec![HashMap::new(); SHARDS],
-        }
+    fn new(limits: EventLimits) -> Self {
+        let first_positions = std::array::from_fn(|_| HashMap::new());
+        Self { limits, requests: VecDeque::new(), oldest: 0, kept: 0, bytes: 0, forgotten: 0, first_positions }
     }
 
     /// Removes everything and returns it, so that the caller can free it without holding the lock.
@@ -128,16 +119,6 @@ impl EventLog {
         std::mem::replace(self, fresh)
     }
 
-    /// Calls kept now.
-    pub fn kept(&self) -> usize {
-        self.calls
-    }
-
-    /// Calls that were kept and then removed because of a limit.
-    pub fn forgotten(&self) -> u64 {
-        self.forgotten
-    }
-
     /// Keeps the calls of one request.
     pub fn keep(&mut self, lines: EventLines) -> Repeats {
         let mut repeats = Repeats::default();
@@ -145,30 +126,20 @@ impl EventLog {
             return repeats;
         }
         let request = self.end();
-        self.calls += lines.calls.len();
-        self.bytes += lines.text.len();
-        self.requests.push_back(RequestEvents { text: lines.text, calls: lines.calls.len(), new_ids: Vec::new() });
-        let mut new_ids = Vec::with_capacity(lines.calls.len());
-        for line in lines.calls {
-            let Some(id) = line.id else { continue };
-            let position = Position { request, start: line.start };
-            match self.first_positions.get_mut(shard(id)).map(|ids| ids.entry(id)) {
-                Some(Entry::Occupied(first)) => {
-                    let first = *first.get();
-                    repeats.all += 1;
-                    repeats.differing += u64::from(self.line(first) != self.line(position));
-                }
-                Some(Entry::Vacant(vacant)) => {
-                    vacant.insert(position);
-                    new_ids.push(id);
-                }
-                None => {}
+        for &EventLine { start, id } in &lines.calls {
+            let Some(id) = id else { continue };
+            let position = Position { request, start };
+            let first = *self.first_positions[shard(id)].entry(id).or_insert(position);
+            if first != position {
+                repeats.all += 1;
+                let earlier = self.request(first.request).unwrap_or(&lines);
+                repeats.differing += u64::from(earlier.line(first.start) != lines.line(start));
             }
         }
-        if let Some(kept) = self.requests.back_mut() {
-            kept.new_ids = new_ids;
-        }
-        while self.calls > self.limits.calls || self.bytes > self.limits.bytes {
+        self.kept += lines.len();
+        self.bytes += lines.text.len();
+        self.requests.push_back(lines);
+        while self.kept > self.limits.calls || self.bytes > self.limits.bytes {
             self.remove_oldest();
         }
         repeats
@@ -191,25 +162,24 @@ impl EventLog {
         (!page.is_empty()).then(|| (Bytes::from(page), next))
     }
 
-    fn request(&self, number: u64) -> Option<&RequestEvents> {
+    fn request(&self, number: u64) -> Option<&EventLines> {
         self.requests.get(usize::try_from(number.checked_sub(self.oldest)?).ok()?)
     }
 
-    fn line(&self, position: Position) -> Option<&[u8]> {
-        self.request(position.request)?.text.get(position.start..)?.split(|byte| *byte == b'\n').next()
-    }
-
     fn remove_oldest(&mut self) {
-        let Some(kept) = self.requests.pop_front() else { return };
-        self.oldest += 1;
-        self.calls -= kept.calls;
-        self.bytes -= kept.text.len();
-        self.forgotten += kept.calls as u64;
-        for id in kept.new_ids {
-            if let Some(ids) = self.first_positions.get_mut(shard(id)) {
-                ids.remove(&id);
+        let Some(removed) = self.requests.pop_front() else { return };
+        for id in removed.calls.iter().filter_map(|line| line.id) {
+            // The ids that came first in this request are removed with it.
+            if let Entry::Occupied(first) = self.first_positions[shard(id)].entry(id)
+                && first.get().request == self.oldest
+            {
+                first.remove();
             }
         }
+        self.oldest += 1;
+        self.kept -= removed.len();
+        self.bytes -= removed.text.len();
+        self.forgotten += removed.len() as u64;
     }
 }
 
@@ -222,7 +192,7 @@ mod tests {
     use std::hash::RandomState;
 
     use super::{EventLimits, EventLines, EventLog, PAGE_BYTES, Repeats};
-    use crate::sandbox::parse::{Endpoint, parse_body};
+    use crate::sandbox::parse::parse_batch;
 
     struct Fixture {
         events: EventLog,
@@ -236,7 +206,7 @@ mod tests {
 
         fn keep(&mut self, items: &[&str]) -> Repeats {
             let body = format!(r#"{{"batch":[{}]}}"#, items.join(","));
-            let parsed = parse_body(Endpoint::Batch, body.as_bytes()).unwrap();
+            let parsed = parse_batch(body.as_bytes()).unwrap();
             self.events.keep(EventLines::from_calls(&parsed.calls, &self.hasher))
         }
 
@@ -261,7 +231,7 @@ mod tests {
         fixture.keep(&[r#"{"type":"track"}"#]);
         fixture.keep(&[A]);
         assert_eq!(fixture.listing(), format!("{{\"type\":  \"track\", \"userId\":\"x\\n\"}}\n{B}\n{A}\n"));
-        assert_eq!(fixture.events.kept(), 3);
+        assert_eq!(fixture.events.kept, 3);
     }
 
     #[test]
@@ -270,7 +240,7 @@ mod tests {
         assert_eq!(fixture.keep(&[A, B]), Repeats::default());
         assert_eq!(fixture.keep(&[B, A_DIFFERING]), Repeats { all: 2, differing: 1 });
         assert_eq!(fixture.keep(&[A]), Repeats { all: 1, differing: 0 });
-        assert_eq!(fixture.events.kept(), 5);
+        assert_eq!(fixture.events.kept, 5);
     }
 
     #[test]
@@ -286,7 +256,7 @@ mod tests {
         by_calls.keep(&[B]);
         by_calls.keep(&[B]);
         assert_eq!(by_calls.listing(), format!("{B}\n{B}\n"));
-        assert_eq!((by_calls.events.kept(), by_calls.events.forgotten()), (2, 1));
+        assert_eq!((by_calls.events.kept, by_calls.events.forgotten), (2, 1));
         assert_eq!(by_calls.keep(&[A]), Repeats::default());
 
         let mut by_bytes = Fixture::new(10, 2 * (A.len() + 1));
@@ -314,6 +284,6 @@ mod tests {
         }
         let (first, _) = fixture.events.page(0, fixture.events.end()).unwrap();
         assert!(first.len() < PAGE_BYTES + A.len() + 1);
-        assert_eq!(fixture.listing().lines().count(), fixture.events.kept());
+        assert_eq!(fixture.listing().lines().count(), fixture.events.kept);
     }
 }

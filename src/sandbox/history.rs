@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::drop_reason::DropReason;
-use super::events::{EventLimits, EventLines, EventLog};
+use super::call::DropReason;
+use super::events::{EventLines, EventLog};
 use super::request_log::{RequestLog, RequestSummary};
 
 /// The outcome of a request, as `GET /stats` counts it.
@@ -24,7 +24,7 @@ pub enum Outcome {
 }
 
 /// The counters of `GET /stats`, since the start or the last `POST /reset`.
-#[derive(Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Stats {
     /// All POSTs to `/v1/*`.
@@ -39,10 +39,12 @@ struct Stats {
     duplicates: u64,
     duplicates_that_differ: u64,
     largest_batch: LargestBatch,
+    events_kept: usize,
+    events_forgotten: u64,
 }
 
 /// The maxima over all well-formed requests, whatever their outcome. The two may be of different requests.
-#[derive(Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 struct LargestBatch {
     calls: usize,
     /// Size of the uncompressed body.
@@ -50,19 +52,14 @@ struct LargestBatch {
 }
 
 /// Everything that the sandbox keeps.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct History {
     stats: Stats,
-    events: EventLog,
-    requests: RequestLog,
+    pub events: EventLog,
+    pub requests: RequestLog,
 }
 
 impl History {
-    /// An empty history.
-    pub fn new(limits: EventLimits) -> Self {
-        Self { stats: Stats::default(), events: EventLog::new(limits), requests: RequestLog::default() }
-    }
-
     /// Removes everything and returns it, so that the caller can free it without holding the lock.
     pub fn clear(&mut self) -> impl Sized + use<> {
         self.stats = Stats::default();
@@ -100,28 +97,9 @@ impl History {
         self.requests.push(line);
     }
 
-    /// The kept calls.
-    pub fn events(&self) -> &EventLog {
-        &self.events
-    }
-
-    /// The lines of the last requests, oldest first.
-    pub fn requests(&self) -> Vec<Bytes> {
-        self.requests.lines()
-    }
-
     /// What `GET /stats` answers.
-    pub fn stats(&self) -> serde_json::Result<Vec<u8>> {
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Shown<'a> {
-            #[serde(flatten)]
-            stats: &'a Stats,
-            events_kept: usize,
-            events_forgotten: u64,
-        }
-        let (events_kept, events_forgotten) = (self.events.kept(), self.events.forgotten());
-        serde_json::to_vec(&Shown { stats: &self.stats, events_kept, events_forgotten })
+    pub fn stats(&self) -> impl Serialize + use<> {
+        Stats { events_kept: self.events.kept, events_forgotten: self.events.forgotten, ..self.stats.clone() }
     }
 }
 
@@ -133,12 +111,12 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::{History, Outcome};
-    use crate::sandbox::events::{EventLimits, EventLines};
-    use crate::sandbox::parse::{Endpoint, parse_body};
+    use crate::sandbox::events::EventLines;
+    use crate::sandbox::parse::parse_batch;
     use crate::sandbox::request_log::RequestSummary;
 
     fn add(history: &mut History, body: &str, outcome: Outcome) {
-        let parsed = parse_body(Endpoint::Batch, body.as_bytes()).ok();
+        let parsed = parse_batch(body.as_bytes()).ok();
         let parsed = parsed.as_ref();
         let headers = HeaderMap::new();
         let status = (outcome != Outcome::Faulted).then_some(200);
@@ -151,12 +129,12 @@ mod tests {
     }
 
     fn stats(history: &History) -> Value {
-        serde_json::from_slice(&history.stats().unwrap()).unwrap()
+        serde_json::to_value(history.stats()).unwrap()
     }
 
     #[test]
     fn every_request_is_counted_once_by_its_outcome() {
-        let mut history = History::new(EventLimits::default());
+        let mut history = History::default();
         let body = r#"{"batch":[{"type":"track","userId":"u"},{"type":"track"},{"type":"track","userId":"0"}]}"#;
         add(&mut history, body, Outcome::Accepted);
         add(&mut history, body, Outcome::Faulted);
@@ -168,7 +146,7 @@ mod tests {
         });
         assert_eq!(stats(&history), expected);
         drop(history.clear());
-        assert_eq!(stats(&history), stats(&History::new(EventLimits::default())));
-        assert!(history.requests().is_empty());
+        assert_eq!(stats(&history), stats(&History::default()));
+        assert!(history.requests.lines().is_empty());
     }
 }

@@ -6,42 +6,20 @@
 //! Write keys and headers are not checked: Segment's edge does not check them.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
-use axum::http::StatusCode;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::body::{MAX_BODY_BYTES, ReadBodyError};
-use super::call::{CallError, ReceivedCall};
-use super::drop_reason::DropReason;
-
-/// Segment's limit for one message, in bytes of uncompressed JSON: "32 KB", which is 32 x 1,024 in its SDKs.
-const MAX_CALL_BYTES: usize = 32_768;
+use super::call::{DropReason, ReceivedCall};
 
 /// Segment answers a batch with more calls than this with 200, and drops it.
 const MAX_CALLS: usize = 2_500;
 
-/// The endpoints that take calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Endpoint {
-    /// `/v1/batch`
-    Batch,
-    /// `/v1/identify`
-    Identify,
-}
-
-impl Endpoint {
-    /// The endpoint at `path`, if this sandbox has it.
-    pub fn at(path: &str) -> Option<Self> {
-        match path {
-            "/v1/batch" => Some(Self::Batch),
-            "/v1/identify" => Some(Self::Identify),
-            _ => None,
-        }
-    }
-}
+const MALFORMED: &str = "malformed JSON";
+const NOT_A_BATCH: &str = "the body must be an object whose batch is an array";
 
 /// The parts of a body that Segment answers with 200.
 #[derive(Debug)]
@@ -52,102 +30,33 @@ pub struct ParsedBody<'a> {
     pub calls: Vec<ReceivedCall<'a>>,
 }
 
-/// The refusal of a whole request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    pub status: StatusCode,
-    /// `message` of the answer.
-    pub message: Cow<'static, str>,
-}
-
-impl Refusal {
-    /// A refusal with 400.
-    pub fn bad_request(message: impl Into<Cow<'static, str>>) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, message: message.into() }
-    }
-
-    fn malformed() -> Self {
-        Self::bad_request("malformed JSON")
-    }
-}
-
-impl From<ReadBodyError> for Refusal {
-    fn from(error: ReadBodyError) -> Self {
-        match error {
-            ReadBodyError::TooLarge { .. } | ReadBodyError::Endless { .. } => {
-                Self::bad_request(format!("the body is over {MAX_BODY_BYTES} bytes"))
-            }
-            ReadBodyError::Incomplete => Self::bad_request("the body ended early"),
-            ReadBodyError::NotGzip => Self::bad_request("the body is not gzip"),
-            ReadBodyError::UnknownEncoding => Self::bad_request("the content encoding is not gzip"),
-        }
-    }
-}
-
-/// Parses a body that was posted to `endpoint`.
-pub fn parse_body(endpoint: Endpoint, body: &[u8]) -> Result<ParsedBody<'_>, Refusal> {
-    let text = std::str::from_utf8(body).map_err(|_| Refusal::malformed())?;
-    match endpoint {
-        Endpoint::Batch => parse_batch(text),
-        Endpoint::Identify => parse_identify(text),
-    }
-}
-
-fn parse_batch(text: &str) -> Result<ParsedBody<'_>, Refusal> {
-    let batch: BatchBody<'_> = serde_json::from_str(text).map_err(|error| {
-        if error.is_data() {
-            Refusal::bad_request("the body must be an object whose batch is an array")
-        } else {
-            Refusal::malformed()
-        }
-    })?;
+/// Parses the body of `POST /v1/batch`.
+///
+/// # Errors
+/// The message of the refusal.
+pub fn parse_batch(body: &[u8]) -> Result<ParsedBody<'_>, String> {
+    let batch: BatchBody<'_> =
+        serde_json::from_slice(body).map_err(|error| if error.is_data() { NOT_A_BATCH } else { MALFORMED })?;
     let mut calls = Vec::with_capacity(batch.items.len());
     for (index, item) in batch.items.into_iter().enumerate() {
-        calls.push(check_size(item).and_then(|()| ReceivedCall::from_batch_item(item).map_err(refuse)).map_err(
-            |mut refusal| {
-                refusal.message = format!("batch[{index}]: {}", refusal.message).into();
-                refusal
-            },
-        )?);
+        calls.push(ReceivedCall::parse(item, None).map_err(|message| format!("batch[{index}]: {message}"))?);
     }
     if calls.len() > MAX_CALLS {
-        for call in &mut calls {
-            call.dropped = Some(DropReason::TooManyCalls);
-        }
+        calls.iter_mut().for_each(|call| call.dropped = Some(DropReason::TooManyCalls));
     }
     Ok(ParsedBody { envelope: batch.envelope, calls })
 }
 
-fn parse_identify(text: &str) -> Result<ParsedBody<'_>, Refusal> {
-    #[derive(Default, Deserialize)]
-    #[serde(default, rename_all = "camelCase")]
-    struct Envelope<'a> {
-        #[serde(borrow)]
-        write_key: Option<&'a RawValue>,
-        sent_at: Option<&'a RawValue>,
-    }
-    let body: &RawValue = serde_json::from_str(text).map_err(|_| Refusal::malformed())?;
-    check_size(body)?;
-    let call = ReceivedCall::from_identify_body(body).map_err(refuse)?;
-    // Only shown by `GET /requests`; it stays empty when a name comes twice.
-    let Envelope { write_key, sent_at } = serde_json::from_str(body.get()).unwrap_or_default();
-    let members = [("writeKey", write_key), ("sentAt", sent_at)];
-    let envelope = members.into_iter().filter_map(|(name, value)| Some((Cow::Borrowed(name), value?))).collect();
-    Ok(ParsedBody { envelope, calls: vec![call] })
-}
-
-fn check_size(item: &RawValue) -> Result<(), Refusal> {
-    if item.get().len() > MAX_CALL_BYTES {
-        return Err(Refusal::bad_request(format!("the message is over {MAX_CALL_BYTES} bytes")));
-    }
-    Ok(())
-}
-
-fn refuse(error: CallError) -> Refusal {
-    Refusal::bad_request(match error {
-        CallError::NotAnObject => "the message is not an object",
-        CallError::NoType => "the message has no type",
-    })
+/// Parses the body of `POST /v1/identify`.
+///
+/// # Errors
+/// The message of the refusal.
+pub fn parse_identify(body: &[u8]) -> Result<ParsedBody<'_>, String> {
+    let body: &RawValue = serde_json::from_slice(body).map_err(|_| MALFORMED)?;
+    let call = ReceivedCall::parse(body, Some("identify"))?;
+    let members: BTreeMap<Cow<'_, str>, Option<&RawValue>> = serde_json::from_str(body.get()).unwrap_or_default();
+    let envelope = ["writeKey", "sentAt"].into_iter().filter_map(|name| Some((name.into(), (*members.get(name)?)?)));
+    Ok(ParsedBody { envelope: envelope.collect(), calls: vec![call] })
 }
 
 /// The body of `POST /v1/batch`.
@@ -189,15 +98,15 @@ impl<'de> Deserialize<'de> for BatchBody<'de> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Endpoint, MAX_CALL_BYTES, MAX_CALLS, ParsedBody, Refusal, parse_body};
-    use crate::sandbox::drop_reason::DropReason;
+    use super::{MAX_CALLS, ParsedBody, parse_batch, parse_identify};
+    use crate::sandbox::call::{DropReason, MAX_CALL_BYTES};
 
-    fn batch(body: &str) -> Result<ParsedBody<'_>, Refusal> {
-        parse_body(Endpoint::Batch, body.as_bytes())
+    fn batch(body: &str) -> Result<ParsedBody<'_>, String> {
+        parse_batch(body.as_bytes())
     }
 
     fn refused(body: &str) -> String {
-        batch(body).unwrap_err().message.into_owned()
+        batch(body).unwrap_err()
     }
 
     fn call_with_size(bytes: usize) -> String {
@@ -222,10 +131,7 @@ mod tests {
         for body in ["", "{", r#"{"batch":[{]}"#, r#"{"batch":[]} x"#, "{\"batch\":[\"\n\"]}"] {
             assert_eq!(refused(body), "malformed JSON", "{body}");
         }
-        assert_eq!(
-            parse_body(Endpoint::Batch, b"{\"batch\":[],\"a\":\"\xff\"}").unwrap_err().message,
-            "malformed JSON"
-        );
+        assert_eq!(parse_batch(b"{\"batch\":[],\"a\":\"\xff\"}").unwrap_err(), "malformed JSON");
     }
 
     #[test]
@@ -243,8 +149,8 @@ mod tests {
         assert!(batch(&format!(r#"{{"batch":[{}]}}"#, call_with_size(MAX_CALL_BYTES))).is_ok());
         let over = call_with_size(MAX_CALL_BYTES + 1);
         assert_eq!(refused(&format!(r#"{{"batch":[{over}]}}"#)), "batch[0]: the message is over 32768 bytes");
-        assert!(parse_body(Endpoint::Identify, call_with_size(MAX_CALL_BYTES).as_bytes()).is_ok());
-        assert!(parse_body(Endpoint::Identify, over.as_bytes()).is_err());
+        assert!(parse_identify(call_with_size(MAX_CALL_BYTES).as_bytes()).is_ok());
+        assert!(parse_identify(over.as_bytes()).is_err());
     }
 
     #[test]
@@ -260,7 +166,7 @@ mod tests {
     #[test]
     fn a_single_call_keeps_its_write_key_in_its_text() {
         let body = r#"{"userId":"u","writeKey":"k"}"#;
-        let received = parse_body(Endpoint::Identify, body.as_bytes()).unwrap();
+        let received = parse_identify(body.as_bytes()).unwrap();
         assert_eq!(received.calls[0].text, body);
         assert_eq!(received.envelope.len(), 1);
     }

@@ -6,8 +6,7 @@ use std::collections::VecDeque;
 
 use axum::http::HeaderMap;
 use bytes::Bytes;
-use serde::Serialize;
-use serde::ser::{SerializeMap, Serializer};
+use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::parse::ParsedBody;
@@ -64,17 +63,13 @@ impl RequestSummary<'_> {
             status: Option<u16>,
             calls: usize,
             bytes: usize,
-            headers: Headers<'a>,
+            #[serde(serialize_with = "joined_values")]
+            headers: &'a HeaderMap,
             envelope: Option<Envelope<'a>>,
         }
-        let line = Line {
-            path: self.path,
-            status: self.status,
-            calls: self.parsed.map_or(0, |parsed| parsed.calls.len()),
-            bytes: self.bytes,
-            headers: Headers(self.headers),
-            envelope: self.parsed.map(Envelope),
-        };
+        let Self { path, headers, status, bytes, parsed } = self;
+        let calls = parsed.map_or(0, |parsed| parsed.calls.len());
+        let line = Line { path, status, calls, bytes, headers, envelope: parsed.map(Envelope) };
         let mut text = serde_json::to_vec(&line).unwrap_or_default();
         // Only the envelope, which is copied verbatim, can have raw line breaks, and only between tokens.
         for byte in text.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')) {
@@ -85,18 +80,11 @@ impl RequestSummary<'_> {
     }
 }
 
-struct Headers<'a>(&'a HeaderMap);
-
-impl Serialize for Headers<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.keys_len()))?;
-        for name in self.0.keys() {
-            let values: Vec<_> =
-                self.0.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
-            map.serialize_entry(name.as_str(), &values.join(", "))?;
-        }
-        map.end()
-    }
+fn joined_values<S: Serializer>(headers: &HeaderMap, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(headers.keys().map(|name| {
+        let values = headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+        (name.as_str(), values.collect::<Vec<_>>().join(", "))
+    }))
 }
 
 struct Envelope<'a>(&'a ParsedBody<'a>);
@@ -113,14 +101,13 @@ mod tests {
     use bytes::Bytes;
 
     use super::{MAX_REQUEST_BYTES, MAX_REQUESTS, RequestLog, RequestSummary};
-    use crate::sandbox::parse::{Endpoint, parse_body};
+    use crate::sandbox::parse::parse_batch;
 
     #[test]
     fn a_request_is_shown_on_one_line_with_headers_and_envelope() {
         let accept = |value| (HeaderName::from_static("accept"), HeaderValue::from_static(value));
         let headers = HeaderMap::from_iter([accept("a"), accept("b")]);
-        let parsed =
-            parse_body(Endpoint::Batch, b"{\"writeKey\":\"k\",\"batch\":[],\"context\":{\n\"a\":1.50}}").unwrap();
+        let parsed = parse_batch(b"{\"writeKey\":\"k\",\"batch\":[],\"context\":{\n\"a\":1.50}}").unwrap();
         let path = "/v1/batch";
         let hung = RequestSummary { path, headers: &headers, status: None, bytes: 49, parsed: Some(&parsed) };
         let expected = r#"{"path":"/v1/batch","status":null,"calls":0,"bytes":49,"headers":{"accept":"a, b"},"envelope":{"writeKey":"k","context":{ "a":1.50}}}"#;

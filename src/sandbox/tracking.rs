@@ -3,11 +3,9 @@
 //! The body is read whole, then the latency passes, then everything is decided without waiting. A peer that leaves before
 //! that is only counted. A `status` fault of 200 without a body gives the answer of a Segment that accepts and loses calls.
 
-use std::error::Error;
-use std::fmt;
 use std::sync::Arc;
 
-use axum::body::Body;
+use axum::Extension;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
@@ -15,34 +13,24 @@ use axum::response::{IntoResponse, Response};
 use serde::de::IgnoredAny;
 use serde_json::json;
 
-use super::body::{self, ReadBodyError};
+use super::body::{self, MAX_BODY_BYTES, ReadBodyError};
 use super::events::EventLines;
-use super::faults::{Fault, Reaction, TrackingAnswer};
+use super::faults::{Reaction, TrackingAnswer};
 use super::history::Outcome;
-use super::parse::{Endpoint, Refusal, parse_body};
+use super::parse::{parse_batch, parse_identify};
 use super::request_log::RequestSummary;
 use super::state::SandboxState;
-
-const SUCCESS: &str = r#"{"success":true}"#;
 
 /// Extension of a response that must not be sent: the server resets the connection instead.
 #[derive(Clone, Copy, Debug)]
 pub struct ResetConnection;
 
-impl fmt::Display for ResetConnection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the connection is to be reset")
-    }
-}
-
-impl Error for ResetConnection {}
-
 /// Handles one request.
 pub async fn receive(State(state): State<Arc<SandboxState>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
-    state.history().count_arrival();
+    state.history.lock().count_arrival();
     let body = body::read(&head.headers, body).await;
-    let latency = state.faults().latency();
+    let latency = state.faults.lock().latency();
     if !latency.is_zero() {
         tokio::time::sleep(latency).await;
     }
@@ -51,11 +39,7 @@ pub async fn receive(State(state): State<Arc<SandboxState>>, request: Request) -
     drop(head);
     match reaction {
         Reaction::Answer(answer) => answer.into_response(),
-        Reaction::Reset => {
-            let mut response = Response::new(Body::empty());
-            response.extensions_mut().insert(ResetConnection);
-            response
-        }
+        Reaction::Reset => Extension(ResetConnection).into_response(),
         Reaction::Hang => std::future::pending().await,
     }
 }
@@ -63,35 +47,34 @@ pub async fn receive(State(state): State<Arc<SandboxState>>, request: Request) -
 /// Decides how to react to a request, and adds the request to the history.
 fn decide(state: &SandboxState, head: &Parts, body: Result<Vec<u8>, ReadBodyError>) -> Reaction {
     let path = head.uri.path();
-    let is_endless = matches!(body, Err(ReadBodyError::Endless { .. }));
     let bytes = match &body {
         Ok(body) => body.len(),
         Err(ReadBodyError::TooLarge { bytes } | ReadBodyError::Endless { bytes }) => *bytes,
-        Err(_) => 0,
+        Err(ReadBodyError::Unreadable(_)) => 0,
     };
-    let parsed = match (&body, Endpoint::at(path)) {
-        (_, None) => Err(Refusal { status: StatusCode::NOT_FOUND, message: "no such endpoint".into() }),
-        (Err(error), _) => Err(Refusal::from(*error)),
-        (Ok(body), Some(endpoint)) => parse_body(endpoint, body),
+    let bad_request = |message: String| refuse(StatusCode::BAD_REQUEST, &message);
+    let parsed = match (path, &body) {
+        ("/v1/batch", Ok(body)) => parse_batch(body).map_err(bad_request),
+        ("/v1/identify", Ok(body)) => parse_identify(body).map_err(bad_request),
+        ("/v1/batch" | "/v1/identify", Err(ReadBodyError::Unreadable(message))) => Err(bad_request((*message).into())),
+        ("/v1/batch" | "/v1/identify", Err(_)) => Err(bad_request(format!("the body is over {MAX_BODY_BYTES} bytes"))),
+        _ => Err(refuse(StatusCode::NOT_FOUND, "no such endpoint")),
     };
     let user_ids = parsed.iter().flat_map(|parsed| &parsed.calls).filter_map(|call| call.user_id.as_deref());
-    let (poison_status, fault) = {
-        let mut faults = state.faults();
-        match faults.poison_status(user_ids) {
-            Some(status) => (Some(status), None),
-            None if is_endless => (None, None),
-            None => (None, faults.next_fault(fastrand::f64())),
-        }
-    };
-    let is_kept = parsed.is_ok() && poison_status.is_none() && fault.as_ref().is_none_or(|fault| fault.after_accepting);
-    let (outcome, reaction) = match (poison_status, fault, &parsed) {
+    let mut faults = state.faults.lock();
+    let (outcome, reaction, is_kept) = if matches!(body, Err(ReadBodyError::Endless { .. })) {
         // A peer that is still sending would not read an answer. With a hang, its leaving would go unnoticed.
-        _ if is_endless => (Outcome::Refused, Reaction::Reset),
-        (Some(status), _, _) => (Outcome::Refused, refuse(status, "the batch holds a call of a poisoned user")),
-        (None, Some(Fault { reaction, .. }), _) => (Outcome::Faulted, reaction),
-        (None, None, Err(refusal)) => (Outcome::Refused, refuse(refusal.status, &refusal.message)),
-        (None, None, Ok(_)) => (Outcome::Accepted, answer(StatusCode::OK, SUCCESS.to_owned())),
+        (Outcome::Refused, Reaction::Reset, false)
+    } else if let Some(status) = faults.poison_status(user_ids) {
+        (Outcome::Refused, refuse(status, "the batch holds a call of a poisoned user"), false)
+    } else if let Some(fault) = faults.next_fault(fastrand::f64()) {
+        (Outcome::Faulted, fault.reaction, fault.after_accepting)
+    } else if let Err(refusal) = &parsed {
+        (Outcome::Refused, refusal.clone(), false)
+    } else {
+        (Outcome::Accepted, answer(StatusCode::OK, None), true)
     };
+    drop(faults);
     let parsed = parsed.as_ref().ok();
     let status = match &reaction {
         Reaction::Answer(answer) => Some(answer.status.as_u16()),
@@ -100,17 +83,17 @@ fn decide(state: &SandboxState, head: &Parts, body: Result<Vec<u8>, ReadBodyErro
     let request = RequestSummary { path, headers: &head.headers, status, bytes, parsed };
     let line = request.to_line();
     let kept = parsed.filter(|_| is_kept).map(|parsed| EventLines::from_calls(&parsed.calls, &state.hasher));
-    state.history().add(&request, line, outcome, kept);
+    state.history.lock().add(&request, line, outcome, kept);
     reaction
 }
 
-fn answer(status: StatusCode, body: String) -> Reaction {
-    Reaction::Answer(TrackingAnswer { status, retry_after: None, body: Some(body) })
+fn answer(status: StatusCode, body: Option<String>) -> Reaction {
+    Reaction::Answer(TrackingAnswer { status, retry_after: None, body })
 }
 
 /// A refusal in Segment's shape, with the only `code` that Segment is known to use.
 fn refuse(status: StatusCode, message: &str) -> Reaction {
-    answer(status, json!({"success": false, "message": message, "code": "invalid_request"}).to_string())
+    answer(status, Some(json!({"success": false, "message": message, "code": "invalid_request"}).to_string()))
 }
 
 impl IntoResponse for TrackingAnswer {
@@ -118,17 +101,14 @@ impl IntoResponse for TrackingAnswer {
         let Self { status, retry_after, body } = self;
         let body = body.unwrap_or_else(|| {
             if status.is_success() {
-                return SUCCESS.to_owned();
+                return r#"{"success":true}"#.to_owned();
             }
             let reason = status.canonical_reason().unwrap_or("a fault of the sandbox");
             json!({"success": false, "message": reason, "code": "sandbox_fault"}).to_string()
         });
         let is_json = serde_json::from_str::<IgnoredAny>(&body).is_ok();
         let kind = if is_json { "application/json" } else { "text/plain; charset=utf-8" };
-        let mut response = (status, [(header::CONTENT_TYPE, kind)], body).into_response();
-        if let Some(value) = retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, value);
-        }
-        response
+        let retry_after = retry_after.map(|value| [(header::RETRY_AFTER, value)]);
+        (status, [(header::CONTENT_TYPE, kind)], retry_after, body).into_response()
     }
 }
