@@ -25,13 +25,15 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::Request;
+use axum::http::StatusCode;
 use axum::routing::{get, post};
+use axum::{Json, Router};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
@@ -69,6 +71,7 @@ pub async fn serve(listener: TcpListener, stop: impl Future<Output = ()> + Send)
 }
 
 fn router() -> Router {
+    const OTHER_METHOD: &str = "this endpoint has another method";
     Router::new()
         .route("/v1/{*endpoint}", post(tracking::receive))
         .route("/events", get(control::events))
@@ -76,10 +79,10 @@ fn router() -> Router {
         .route("/requests", get(control::requests))
         .route("/reset", post(control::reset))
         .route("/faults", get(control::faults).post(control::set_faults))
-        .route("/healthz", get(control::healthz))
+        .route("/healthz", get(async || Json(json!({"status": "ok"}))))
         .route("/", get(control::home))
-        .fallback(control::not_found)
-        .method_not_allowed_fallback(control::method_not_allowed)
+        .fallback(async || control::error(StatusCode::NOT_FOUND, "no such endpoint"))
+        .method_not_allowed_fallback(async || control::error(StatusCode::METHOD_NOT_ALLOWED, OTHER_METHOD))
         .with_state(Arc::default())
 }
 

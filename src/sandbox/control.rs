@@ -71,11 +71,6 @@ pub async fn set_faults(State(state): State<Arc<SandboxState>>, body: Bytes) -> 
     }
 }
 
-/// `GET /healthz`
-pub async fn healthz() -> Json<Value> {
-    Json(json!({"status": "ok"}))
-}
-
 /// `GET /`: instructions.
 pub async fn home(headers: HeaderMap) -> String {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost:8090");
@@ -105,16 +100,7 @@ Fields of /faults, all optional; each POST replaces the faults set before:
     )
 }
 
-/// Any other path.
-pub async fn not_found() -> Response {
-    error(StatusCode::NOT_FOUND, "no such endpoint")
-}
-
-/// A known path with another method.
-pub async fn method_not_allowed() -> Response {
-    error(StatusCode::METHOD_NOT_ALLOWED, "this endpoint has another method")
-}
-
-fn error(status: StatusCode, message: &str) -> Response {
+/// A refusal that is not Segment's.
+pub fn error(status: StatusCode, message: &str) -> Response {
     (status, Json(json!({"success": false, "message": message}))).into_response()
 }

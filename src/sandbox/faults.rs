@@ -18,7 +18,7 @@ use serde_json::Value;
 const MAX_LATENCY: Duration = Duration::from_secs(3_600);
 
 /// The body of `POST /faults` and `GET /faults`. A field that is not set is left out.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct FaultSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,7 +49,8 @@ struct FaultSettings {
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
     settings: FaultSettings,
-    latency: Duration,
+    /// How long every request waits before it is decided.
+    pub latency: Duration,
     poison_status: StatusCode,
     fault: Option<Fault>,
 }
@@ -122,11 +123,6 @@ impl Faults {
         self.settings.clone()
     }
 
-    /// How long every request waits before it is decided.
-    pub fn latency(&self) -> Duration {
-        self.latency
-    }
-
     /// The status that refuses a request with calls of these users. `None` if none of them is poisoned.
     pub fn poison_status<'a>(&self, user_ids: impl IntoIterator<Item = &'a str>) -> Option<StatusCode> {
         let poisoned = self.settings.poison_user_ids.as_ref().filter(|ids| !ids.is_empty())?;
@@ -144,12 +140,11 @@ impl Faults {
     }
 
     fn clear_if_used_up(&mut self) {
-        if self.settings.count != Some(0) {
-            return;
+        if self.settings.count == Some(0) {
+            let FaultSettings { latency, poison_user_ids, poison_status, .. } = std::mem::take(&mut self.settings);
+            self.settings = FaultSettings { latency, poison_user_ids, poison_status, ..FaultSettings::default() };
+            self.fault = None;
         }
-        let FaultSettings { latency, poison_user_ids, poison_status, .. } = std::mem::take(&mut self.settings);
-        self.settings = FaultSettings { latency, poison_user_ids, poison_status, ..FaultSettings::default() };
-        self.fault = None;
     }
 }
 
@@ -167,13 +162,12 @@ fn status(field: &str, code: u16) -> Result<StatusCode, String> {
 }
 
 fn retry_after(value: &Value) -> Result<HeaderValue, String> {
-    match value {
-        Value::String(text) => {
-            HeaderValue::from_str(text).map_err(|_| "retryAfter cannot be sent in a header".to_owned())
-        }
-        Value::Number(number) => HeaderValue::from_str(&number.to_string()).map_err(|error| error.to_string()),
-        _ => Err("retryAfter must be a string or a number".to_owned()),
-    }
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.to_string(),
+        _ => return Err("retryAfter must be a string or a number".to_owned()),
+    };
+    HeaderValue::try_from(text).map_err(|_| "retryAfter cannot be sent in a header".to_owned())
 }
 
 #[cfg(test)]
@@ -202,7 +196,7 @@ mod tests {
             r#"{"status":503,"rate":0.2,"retryAfter":"2","latency":"50ms","hang":false,"reset":false,
                 "poisonUserIds":["x"],"count":10}"#,
         );
-        assert_eq!(faults.latency(), Duration::from_millis(50));
+        assert_eq!(faults.latency, Duration::from_millis(50));
         assert_eq!(faults.poison_status(["a", "x"]), Some(StatusCode::BAD_REQUEST));
         assert_eq!(faults.poison_status(["a"]), None);
         assert_eq!(faults.next_fault(0.2), None);
@@ -243,7 +237,7 @@ mod tests {
         assert!(faults.next_fault(0.0).is_some());
         assert!(faults.next_fault(0.0).is_none());
         assert_eq!(faults.poison_status(["x"]), Some(StatusCode::INTERNAL_SERVER_ERROR));
-        assert_eq!(faults.latency(), Duration::from_secs(1));
+        assert_eq!(faults.latency, Duration::from_secs(1));
         assert_eq!(current(&faults), r#"{"latency":"1s","poisonUserIds":["x"],"poisonStatus":500}"#);
     }
 

@@ -10,7 +10,8 @@ use serde::Serialize;
 
 use super::call::DropReason;
 use super::events::{EventLines, EventLog};
-use super::request_log::{RequestLog, RequestSummary};
+use super::parse::ParsedBody;
+use super::request_log::RequestLog;
 
 /// The outcome of a request, as `GET /stats` counts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,21 +72,21 @@ impl History {
         self.stats.requests += 1;
     }
 
-    /// Adds a request with its outcome. `line` is [`RequestSummary::to_line`]; `kept` has the lines of its calls if they are
-    /// to be kept.
-    pub fn add(&mut self, request: &RequestSummary<'_>, line: Bytes, outcome: Outcome, kept: Option<EventLines>) {
+    /// Adds a request with its outcome. `line` is for `GET /requests`; `parsed` is the body if it was well-formed; `kept` has
+    /// the lines of its calls if they are to be kept.
+    pub fn add(&mut self, outcome: Outcome, line: Bytes, parsed: Option<&ParsedBody<'_>>, kept: Option<EventLines>) {
         match outcome {
             Outcome::Accepted => self.stats.accepted_requests += 1,
             Outcome::Refused => self.stats.refused_requests += 1,
             Outcome::Faulted => self.stats.faulted_requests += 1,
         }
-        if let Some(parsed) = request.parsed {
+        if let Some(parsed) = parsed {
             let largest = &mut self.stats.largest_batch;
             largest.calls = largest.calls.max(parsed.calls.len());
-            largest.bytes = largest.bytes.max(request.bytes);
+            largest.bytes = largest.bytes.max(parsed.bytes);
         }
         if let Some(lines) = kept {
-            let calls = request.parsed.iter().flat_map(|parsed| &parsed.calls);
+            let calls = parsed.iter().flat_map(|parsed| &parsed.calls);
             for reason in calls.filter_map(|call| call.dropped) {
                 *self.stats.dropped.entry(reason).or_default() += 1;
             }
@@ -107,25 +108,21 @@ impl History {
 mod tests {
     use std::hash::RandomState;
 
-    use axum::http::HeaderMap;
+    use bytes::Bytes;
     use serde_json::{Value, json};
 
     use super::{History, Outcome};
     use crate::sandbox::events::EventLines;
     use crate::sandbox::parse::parse_batch;
-    use crate::sandbox::request_log::RequestSummary;
 
     fn add(history: &mut History, body: &str, outcome: Outcome) {
         let parsed = parse_batch(body.as_bytes()).ok();
         let parsed = parsed.as_ref();
-        let headers = HeaderMap::new();
-        let status = (outcome != Outcome::Faulted).then_some(200);
-        let request = RequestSummary { path: "/v1/batch", headers: &headers, status, bytes: body.len(), parsed };
         let kept = parsed
             .filter(|_| outcome == Outcome::Accepted)
             .map(|parsed| EventLines::from_calls(&parsed.calls, &RandomState::new()));
         history.count_arrival();
-        history.add(&request, request.to_line(), outcome, kept);
+        history.add(outcome, Bytes::from_static(b"{}\n"), parsed, kept);
     }
 
     fn stats(history: &History) -> Value {

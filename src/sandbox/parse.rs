@@ -21,11 +21,16 @@ const MAX_CALLS: usize = 2_500;
 const MALFORMED: &str = "malformed JSON";
 const NOT_A_BATCH: &str = "the body must be an object whose batch is an array";
 
+/// Members of a body, in order.
+pub type Envelope<'a> = Vec<(Cow<'a, str>, &'a RawValue)>;
+
 /// The parts of a body that Segment answers with 200.
 #[derive(Debug)]
 pub struct ParsedBody<'a> {
-    /// The members around the calls, in order: all but `batch`, or `writeKey` and `sentAt` of a single call.
-    pub envelope: Vec<(Cow<'a, str>, &'a RawValue)>,
+    /// Size of the uncompressed body.
+    pub bytes: usize,
+    /// The members around the calls: all but `batch`, or `writeKey` and `sentAt` of a single call.
+    pub envelope: Envelope<'a>,
     /// The calls in order, including those that Segment would drop.
     pub calls: Vec<ReceivedCall<'a>>,
 }
@@ -44,7 +49,7 @@ pub fn parse_batch(body: &[u8]) -> Result<ParsedBody<'_>, String> {
     if calls.len() > MAX_CALLS {
         calls.iter_mut().for_each(|call| call.dropped = Some(DropReason::TooManyCalls));
     }
-    Ok(ParsedBody { envelope: batch.envelope, calls })
+    Ok(ParsedBody { bytes: body.len(), envelope: batch.envelope, calls })
 }
 
 /// Parses the body of `POST /v1/identify`.
@@ -52,16 +57,16 @@ pub fn parse_batch(body: &[u8]) -> Result<ParsedBody<'_>, String> {
 /// # Errors
 /// The message of the refusal.
 pub fn parse_identify(body: &[u8]) -> Result<ParsedBody<'_>, String> {
-    let body: &RawValue = serde_json::from_slice(body).map_err(|_| MALFORMED)?;
-    let call = ReceivedCall::parse(body, Some("identify"))?;
-    let members: BTreeMap<Cow<'_, str>, Option<&RawValue>> = serde_json::from_str(body.get()).unwrap_or_default();
+    let raw: &RawValue = serde_json::from_slice(body).map_err(|_| MALFORMED)?;
+    let call = ReceivedCall::parse(raw, Some("identify"))?;
+    let members: BTreeMap<Cow<'_, str>, Option<&RawValue>> = serde_json::from_str(raw.get()).unwrap_or_default();
     let envelope = ["writeKey", "sentAt"].into_iter().filter_map(|name| Some((name.into(), (*members.get(name)?)?)));
-    Ok(ParsedBody { envelope: envelope.collect(), calls: vec![call] })
+    Ok(ParsedBody { bytes: body.len(), envelope: envelope.collect(), calls: vec![call] })
 }
 
 /// The body of `POST /v1/batch`.
 struct BatchBody<'a> {
-    envelope: Vec<(Cow<'a, str>, &'a RawValue)>,
+    envelope: Envelope<'a>,
     items: Vec<&'a RawValue>,
 }
 

@@ -7,9 +7,8 @@ use std::collections::VecDeque;
 use axum::http::HeaderMap;
 use bytes::Bytes;
 use serde::{Serialize, Serializer};
-use serde_json::value::RawValue;
 
-use super::parse::ParsedBody;
+use super::parse::Envelope;
 
 /// Requests that are kept: enough for a test of wire shapes, few enough to read.
 const MAX_REQUESTS: usize = 1_000;
@@ -17,17 +16,20 @@ const MAX_REQUESTS: usize = 1_000;
 /// Bytes of lines that are kept: 64 KiB for each line, while a usual line has half a kilobyte.
 const MAX_REQUEST_BYTES: usize = 64 << 20;
 
-/// What a line of the log says about one request.
-#[derive(Clone, Copy, Debug)]
+/// What a line of the log says about one request, with its names in `GET /requests`.
+#[derive(Debug, Serialize)]
 pub struct RequestSummary<'a> {
     pub path: &'a str,
-    pub headers: &'a HeaderMap,
     /// The status of the answer; `None` without an answer.
     pub status: Option<u16>,
+    pub calls: usize,
     /// Size of the uncompressed body.
     pub bytes: usize,
-    /// The parsed body; `None` if it was not well-formed.
-    pub parsed: Option<&'a ParsedBody<'a>>,
+    #[serde(serialize_with = "joined_values")]
+    pub headers: &'a HeaderMap,
+    /// `None` if the body was not well-formed.
+    #[serde(serialize_with = "members")]
+    pub envelope: Option<&'a Envelope<'a>>,
 }
 
 /// The lines of the last requests, oldest first.
@@ -56,21 +58,8 @@ impl RequestLog {
 
 impl RequestSummary<'_> {
     /// The line of `GET /requests` for this request, with the write key.
-    pub fn to_line(self) -> Bytes {
-        #[derive(Serialize)]
-        struct Line<'a> {
-            path: &'a str,
-            status: Option<u16>,
-            calls: usize,
-            bytes: usize,
-            #[serde(serialize_with = "joined_values")]
-            headers: &'a HeaderMap,
-            envelope: Option<Envelope<'a>>,
-        }
-        let Self { path, headers, status, bytes, parsed } = self;
-        let calls = parsed.map_or(0, |parsed| parsed.calls.len());
-        let line = Line { path, status, calls, bytes, headers, envelope: parsed.map(Envelope) };
-        let mut text = serde_json::to_vec(&line).unwrap_or_default();
+    pub fn to_line(&self) -> Bytes {
+        let mut text = serde_json::to_vec(self).unwrap_or_default();
         // Only the envelope, which is copied verbatim, can have raw line breaks, and only between tokens.
         for byte in text.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')) {
             *byte = b' ';
@@ -87,11 +76,10 @@ fn joined_values<S: Serializer>(headers: &HeaderMap, serializer: S) -> Result<S:
     }))
 }
 
-struct Envelope<'a>(&'a ParsedBody<'a>);
-
-impl Serialize for Envelope<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.envelope.iter().map(|(name, value): &(_, &RawValue)| (name, value)))
+fn members<S: Serializer>(envelope: &Option<&Envelope<'_>>, serializer: S) -> Result<S::Ok, S::Error> {
+    match envelope {
+        Some(envelope) => serializer.collect_map(envelope.iter().map(|(name, value)| (name, value))),
+        None => serializer.serialize_none(),
     }
 }
 
@@ -109,10 +97,12 @@ mod tests {
         let headers = HeaderMap::from_iter([accept("a"), accept("b")]);
         let parsed = parse_batch(b"{\"writeKey\":\"k\",\"batch\":[],\"context\":{\n\"a\":1.50}}").unwrap();
         let path = "/v1/batch";
-        let hung = RequestSummary { path, headers: &headers, status: None, bytes: 49, parsed: Some(&parsed) };
+        let envelope = Some(&parsed.envelope);
+        let hung = RequestSummary { path, status: None, calls: 0, bytes: 49, headers: &headers, envelope };
         let expected = r#"{"path":"/v1/batch","status":null,"calls":0,"bytes":49,"headers":{"accept":"a, b"},"envelope":{"writeKey":"k","context":{ "a":1.50}}}"#;
         assert_eq!(hung.to_line(), format!("{expected}\n"));
-        let refused = RequestSummary { path, headers: &HeaderMap::new(), status: Some(400), bytes: 1, parsed: None };
+        let headers = HeaderMap::new();
+        let refused = RequestSummary { path, status: Some(400), calls: 0, bytes: 1, headers: &headers, envelope: None };
         let expected = r#"{"path":"/v1/batch","status":400,"calls":0,"bytes":1,"headers":{},"envelope":null}"#;
         assert_eq!(refused.to_line(), format!("{expected}\n"));
     }

@@ -30,7 +30,7 @@ pub async fn receive(State(state): State<Arc<SandboxState>>, request: Request) -
     let (head, body) = request.into_parts();
     state.history.lock().count_arrival();
     let body = body::read(&head.headers, body).await;
-    let latency = state.faults.lock().latency();
+    let latency = state.faults.lock().latency;
     if !latency.is_zero() {
         tokio::time::sleep(latency).await;
     }
@@ -80,10 +80,10 @@ fn decide(state: &SandboxState, head: &Parts, body: Result<Vec<u8>, ReadBodyErro
         Reaction::Answer(answer) => Some(answer.status.as_u16()),
         Reaction::Hang | Reaction::Reset => None,
     };
-    let request = RequestSummary { path, headers: &head.headers, status, bytes, parsed };
-    let line = request.to_line();
+    let (calls, envelope) = (parsed.map_or(0, |parsed| parsed.calls.len()), parsed.map(|parsed| &parsed.envelope));
+    let line = RequestSummary { path, status, calls, bytes, headers: &head.headers, envelope }.to_line();
     let kept = parsed.filter(|_| is_kept).map(|parsed| EventLines::from_calls(&parsed.calls, &state.hasher));
-    state.history.lock().add(&request, line, outcome, kept);
+    state.history.lock().add(outcome, line, parsed, kept);
     reaction
 }
 
