@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::runtime;
+use super::runtime::runtime;
 use crate::server::{self, fd_limit};
 use crate::{config, publisher};
 

@@ -13,7 +13,7 @@ use reqwest::Method;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::runtime;
+use super::runtime::runtime;
 use relay::Relay;
 use table::Page;
 

@@ -11,7 +11,8 @@ use std::process::ExitCode;
 use anyhow::Context;
 use url::Url;
 
-use super::{listen, reachable, runtime_with_signals};
+use super::address::{listen, reachable};
+use super::runtime::runtime_with_signals;
 use crate::app::App;
 use crate::config::{self, Settings};
 use crate::supervisor::Supervisor;

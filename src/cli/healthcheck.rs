@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
-use super::{local_url, runtime};
+use super::address::local_url;
+use super::runtime::runtime;
 
 const TIMEOUT: Duration = Duration::from_secs(3);
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::table::escape;
 use crate::api::NO_ROUTE;
-use crate::cli::local_url;
+use crate::cli::address::local_url;
 use crate::config::{self, Secret};
 
 /// A running relay accepts a connection at once.

@@ -1,0 +1,29 @@
+//! Addresses to listen on and to connect to.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+
+use crate::config;
+
+/// Listens on `address`.
+pub(super) async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+}
+
+/// The URL at which this process's settings let the running service be reached from this machine.
+pub(super) fn local_url() -> anyhow::Result<String> {
+    Ok(format!("http://{}", reachable(config::listen_from_environment()?)))
+}
+
+/// The address to connect to, for an address that a service listens on.
+pub(super) fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
+}
