@@ -11,14 +11,16 @@ mod checks;
 mod environment;
 mod settings;
 mod table;
+mod value;
 
 pub use auth::{AuthScheme, AuthSettings, SignatureEncoding, WEBHOOK_TOLERANCE, decode_base64};
 pub use environment::Problems;
 pub use settings::{
-    LogFormat, LogSettings, OutboxSettings, Secret, SegmentSettings, Settings, admin_token_from_environment,
-    from_environment, from_variables, listen_from_environment, variables,
+    LogSettings, OutboxSettings, SegmentSettings, Settings, admin_token_from_environment, from_environment,
+    from_variables, listen_from_environment, variables,
 };
 pub use table::{Declaration, DefaultValue, SETTINGS};
+pub use value::{LogFormat, Secret};
 
 #[cfg(test)]
 mod fuzz;

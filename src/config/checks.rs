@@ -12,7 +12,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 use url::Url;
 
-use super::settings::Secret;
+use super::value::Secret;
 
 /// The maximum of every duration but RELAY_IDEMPOTENCY_WINDOW. No other is sensibly longer than a day.
 pub(super) const MAX_DURATION: (Duration, &str) = (Duration::from_secs(24 * 60 * 60), "24h");

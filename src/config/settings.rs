@@ -1,6 +1,5 @@
 //! All settings of the service, and how they are read and put together.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
@@ -11,6 +10,7 @@ use url::Url;
 use super::auth::{AuthScheme, AuthSettings, WEBHOOK_TOLERANCE};
 use super::environment::{Environment, Problems};
 use super::table;
+use super::value::{LogFormat, Secret};
 
 /// All settings of the service. The table of settings gives the meaning of each.
 #[derive(Debug)]
@@ -64,34 +64,6 @@ pub struct LogSettings {
     pub filter: String,
     /// `None`: text on a terminal, JSON otherwise.
     pub format: Option<LogFormat>,
-}
-
-/// The format of a log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    Json,
-    Text,
-}
-
-/// A text of visible ASCII that `Debug` does not show.
-#[derive(Clone)]
-pub struct Secret(String);
-
-impl Secret {
-    pub(super) fn new(text: &str) -> Self {
-        Self(text.to_owned())
-    }
-
-    /// The text itself.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(..)")
-    }
 }
 
 /// The settings of this process's environment.

@@ -15,7 +15,7 @@ use super::checks::{
     MAX_DURATION, MAX_WINDOW, duration, either, endpoint, log_filter, outbox_size, positive_duration, secret,
     socket_address, sqlite_path, whole_number,
 };
-use super::settings::{LogFormat, Secret};
+use super::value::{LogFormat, Secret};
 use DefaultValue::{Required, Unset, Value};
 
 /// A setting as people read it.

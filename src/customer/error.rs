@@ -8,8 +8,6 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::scan::Value;
-
 /// Enough to repair a body in one go. The limit keeps the answer to a hostile body small.
 pub const MAX_BROKEN_RULES: usize = 32;
 
@@ -73,8 +71,8 @@ impl BrokenRules {
         self.insert(self.0.len(), field, message);
     }
 
-    pub(super) fn push_wrong_type(&mut self, field: &str, expected: &str, got: &Value<'_>) {
-        self.push(field, format_args!("must be {expected}; it is {}", got.kind()));
+    pub(super) fn push_wrong_type(&mut self, field: &str, expected: &str, got: &str) {
+        self.push(field, format_args!("must be {expected}; it is {got}"));
     }
 
     /// Inserts a rule before those from `index` on, for a rule on an object that can be checked only at the object's end.

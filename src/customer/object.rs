@@ -29,7 +29,7 @@ impl<'a> JsonObject<'a> {
     /// Returns `None` for a value of another type, which breaks a rule.
     pub(super) fn new(value: Value<'a>, field: &str, broken: &mut BrokenRules) -> Option<Self> {
         let Value::Object(json) = value else {
-            broken.push_wrong_type(field, "an object", &value);
+            broken.push_wrong_type(field, "an object", value.kind());
             return None;
         };
         Some(Self(json))

@@ -116,7 +116,7 @@ fn read_fields<'a>(
     broken: &mut BrokenRules,
 ) -> Result<Option<SegmentIdentifyPayload<'a>>, JsonError> {
     let Some((members, _)) = scanner.enter_object()? else {
-        broken.push_wrong_type("", "a JSON object", &scanner.value()?);
+        broken.push_wrong_type("", "a JSON object", scanner.value()?.kind());
         return Ok(None);
     };
     let user_id_rule = |id: Cow<'a, str>| check_user_id(&id).map(|()| id);
@@ -167,7 +167,7 @@ fn read_string<'a, T>(
     read: impl FnOnce(Cow<'a, str>) -> Result<T, &'static str>,
 ) -> Option<T> {
     let Value::String(text) = value else {
-        broken.push_wrong_type(field, "a string", &value);
+        broken.push_wrong_type(field, "a string", value.kind());
         return None;
     };
     read(text).map_err(|message| broken.push(field, message)).ok()

@@ -80,7 +80,7 @@ impl<'a> UserTraits<'a> {
     /// Reads and checks the next value. Returns `None` if it is not an object, which breaks a rule.
     pub(super) fn read(scanner: &mut Scanner<'a>, broken: &mut BrokenRules) -> Result<Option<Self>, JsonError> {
         let Some((members, start)) = scanner.enter_object()? else {
-            broken.push_wrong_type("/traits", "an object", &scanner.value()?);
+            broken.push_wrong_type("/traits", "an object", scanner.value()?.kind());
             return Ok(None);
         };
         let broken_before = broken.len();
