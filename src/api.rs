@@ -1,7 +1,7 @@
 //! The relay as its callers see it: an axum application.
 //!
-//! [`service`] is the one door: production, tests and benches all go through it. It holds the router and everything around
-//! it. `server` serves it; `axum::serve` could, too.
+//! [`service`] builds the application: the router and the layers around it. Production, tests and benches use it.
+//! `server` serves it; `axum::serve` can serve it too.
 
 mod admin;
 mod body;

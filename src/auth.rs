@@ -1,9 +1,9 @@
 //! Who may send customers (`RELAY_AUTH`). Pure: headers and bytes go in, a verdict comes out.
 //!
-//! The head of a request is checked before its body is read. A signature is checked over the raw body, before anything of it
-//! is parsed. Secrets are compared in constant time, and with all of them, so that the time tells neither which one came near
-//! nor where it differed. Messages name the header that is missing or stale, never why a signature differs. With no secret
-//! nobody gets in.
+//! The head of a request is checked before its body is read, and a signature over the raw body before the body is
+//! parsed. Secrets are compared in constant time, and each request with all of them, so that the duration reveals
+//! nothing. A message names the header that is missing or stale, never why a signature differs. Without a secret every
+//! request is refused.
 
 mod headers;
 mod keys;
@@ -28,7 +28,7 @@ pub(crate) use unauthorized::Unauthorized;
 #[derive(Clone)]
 pub struct Auth(Scheme);
 
-/// The schemes of the contract, each with all accepted secrets.
+/// The schemes of `RELAY_AUTH`, each with all accepted secrets.
 #[derive(Clone)]
 enum Scheme {
     None,

@@ -1,9 +1,9 @@
 //! Delivery: sends the calls of the outbox to Segment, and settles them in the outbox.
 //!
-//! A call that was just stored arrives through a channel. Calls that did not fit into the prefetch window, and calls that
-//! an earlier start left behind, are read back from disk. Retries, pauses and the splitting of batches are the publisher's
-//! business: a prefetched call waits there for as long as Segment fails. A call leaves the prefetch window only when its
-//! settlement is synced, so that no call is read and sent a second time while this process lives.
+//! A call that was just stored arrives through a channel. Calls that did not fit into the prefetch window, and calls
+//! that an earlier start left behind, are read back from disk. The publisher retries, pauses and splits batches. A
+//! prefetched call waits there for as long as Segment fails. A call leaves the prefetch window only when its settlement
+//! is synced, so that no call is read and sent a second time while this process lives.
 //!
 //! One loop waits for the next event and applies it. While the process drains, the loop takes no new calls; it ends when
 //! all calls in requests are settled.
@@ -26,7 +26,8 @@ use prefetch_window::{MAX_BYTES, PageRequest, PrefetchOutcome, PrefetchWindow};
 /// Settlements in one transaction, at most: as many as one full request to Segment can bring.
 const MAX_SETTLEMENTS: usize = 2_500;
 
-/// Pause before the store is asked again after it failed.
+/// Pause before the store is asked again after it failed. As often as the store checks whether a full disk has space
+/// again.
 const STORE_RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Interval at which the outbox is checked for calls that were not announced: under high load an announcement may be

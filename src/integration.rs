@@ -14,7 +14,7 @@ use crate::customer::SegmentIdentifyPayload;
 use crate::segment::{ErrorCode, Receipt, SegmentClient, SegmentError};
 pub use environment::{client_from_environment, send_customer_to_segment};
 
-/// What became of a customer: a receipt or an error. [`ResultReport`](ResultReport) is its JSON.
+/// What became of a customer: a receipt or an error. [`ResultReport`] is its JSON.
 pub type SegmentIntegrationResult = Result<Receipt, SegmentError>;
 
 /// Sends a customer through an injected client and waits for the outcome.

@@ -26,16 +26,23 @@
 // Production code returns errors; a test may panic.
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
-pub mod api;
-pub mod auth;
 pub mod server;
 
+pub mod api;
+
+pub mod auth;
+
 pub mod customer;
-pub mod delivery;
+
 pub mod integration;
-pub mod outbox;
-pub mod publisher;
+
 pub mod segment;
+
+pub mod publisher;
+
+pub mod outbox;
+
+pub mod delivery;
 
 // Used by all of the above.
 pub mod config;

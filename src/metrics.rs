@@ -1,7 +1,7 @@
 //! The relay's Prometheus metrics, declared in one table.
 //!
 //! To add a metric, add a row to the table and count on its field. Every series is there from the start with 0, and
-//! counting is one atomic addition. The module uses nothing else of ours, so label values are plain words here; tests
+//! counting is one atomic addition. This module uses no other module, so label values are plain words here; tests
 //! compare the error codes with those of the API.
 
 mod summary;
@@ -82,7 +82,7 @@ metrics! {
         calls_withdrawn: IntCounter(&[("result", "withdrawn")]);
     "segment_relay_calls_waiting": "Calls in memory that wait for a request to Segment" => calls_waiting: IntGauge(&[]);
     "segment_relay_segment_attempts_total":
-        "Requests to Segment by what the answer means: unknown had no answer, exhausted was sent too often" =>
+        "Requests to Segment by what the answer means: unknown had no answer, exhausted was retried too often" =>
         attempts: Counters(&[], "result", &[
             "accepted", "exhausted", "misconfigured", "rate_limited", "refused", "unauthorized", "unavailable",
             "unknown",

@@ -2,11 +2,13 @@
 //!
 //! The process goes through four stages, each entered once and never left: *serving*, *stopping* (`/readyz` fails,
 //! requests are still served), *draining* (no new connections; what is in flight is finished), *cancelled* (the grace
-//! period is over; whoever still waits is told so).
+//! period is over; callers who still wait get an error).
 //!
-//! One rule for panics: the API catches a panic of a request handler and answers that request with 500. Any other
-//! panic, and any return of a task that must not return, ends the process: it drains and exits non-zero. This is the
-//! only file that starts tasks (`clippy.toml` forbids it elsewhere), so no death of a task goes unnoticed.
+//! The API catches a panic of a request handler and answers that request with 500. Any other panic, and any return of a
+//! task that must not return, ends the process: it drains and exits non-zero.
+//!
+//! Tasks start through this file, so no death of a task goes unnoticed. `clippy.toml` forbids `tokio::spawn` elsewhere.
+//! Two places need no supervision: the sandbox's connections, and the outbox's reads, whose callers get an error.
 //!
 //! [`Signals`] are installed before the process binds its port, so an early SIGTERM drains it instead of killing it.
 
@@ -22,7 +24,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// How long cancelled work has to write its last answers.
+/// How long cancelled work has to write its last answers: a local write takes milliseconds.
 const CANCEL_GRACE: Duration = Duration::from_millis(500);
 
 /// The exit code after a second signal: 128 + SIGTERM, as a shell reports it.
@@ -174,7 +176,7 @@ impl Supervisor {
         }
     }
 
-    /// Whether the process was told to stop.
+    /// Whether the process has left the stage *serving*.
     pub fn is_stopping(&self) -> bool {
         self.shared.stopping.is_cancelled()
     }
@@ -209,7 +211,7 @@ impl Supervisor {
         self.shared.stopping.cancel();
     }
 
-    /// Cancels everything at once, without a grace period; whoever still waits is told so.
+    /// Cancels everything at once, without a grace period. Callers who still wait get an error.
     pub fn cancel(&self) {
         self.shared.stopping.cancel();
         self.drain();

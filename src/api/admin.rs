@@ -33,8 +33,8 @@ pub(super) fn read_routes(state: &Arc<AppState>) -> Router<Arc<AppState>> {
     with_token(routes, state)
 }
 
-/// The routes that change something. They have time limits of their own, where they have one: what was begun has an outcome
-/// that the answer must not hide.
+/// The routes that change something. Each sets its own time limit, or has none: the answer must not hide the outcome of
+/// a change that has begun.
 pub(super) fn write_routes(state: &Arc<AppState>) -> Router<Arc<AppState>> {
     if state.admin.is_none() {
         return Router::new();

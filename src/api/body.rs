@@ -1,7 +1,7 @@
 //! Reads the body of a request: whole, bounded and within the deadline.
 //!
-//! The rest of a body that is refused is read for a while and discarded, so that its sender, who may not read before
-//! everything is sent, gets to read the answer.
+//! Many senders read only after they have sent everything. So the rest of a refused body is read and discarded for a
+//! while: its sender then reads the answer.
 
 use std::time::Duration;
 
@@ -18,8 +18,8 @@ pub(super) const MAX_BODY: usize = 64 * 1024;
 /// sending more pays.
 const MAX_DISCARDED: usize = 1024 * 1024;
 
-/// How long the next piece of a refused body is waited for: several round trips of any line, and no longer, because a sender
-/// who announces a body and sends none occupies a connection meanwhile.
+/// How long the relay waits for the next piece of a refused body: several round trips on any line. A longer wait would
+/// let a sender who announces a body and sends none occupy a connection.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why a body could not be read.

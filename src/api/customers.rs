@@ -1,4 +1,4 @@
-//! `POST /customers`: one customer in, the truth about it out.
+//! `POST /customers`: takes one customer and answers with the outcome of its call.
 //!
 //! The extractors prove the sender and read the body. The handler then takes a place in flight, checks the payload and hands
 //! it to Segment. Each request is counted once, and each failure is logged once, without anything personal.
@@ -22,11 +22,10 @@ use crate::customer::SegmentIdentifyPayload;
 use crate::integration::send_customer_to_segment_with_client;
 use crate::segment::{DeliveryState, ErrorCode, Receipt};
 
-/// The path of customers.
 pub(super) const PATH: &str = "/customers";
 
-/// Says that the key's call was there already and no second one was made. No standard has such a header; this is its usual
-/// name.
+/// Says that a call with this key was stored before, and that no second call was made. No standard defines the header;
+/// this name is the usual one.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 /// The answer to a customer that Segment accepted, or that is on disk.
@@ -36,7 +35,6 @@ pub(super) struct CustomerTaken {
     applied: Option<HeaderValue>,
 }
 
-/// The handler.
 pub(super) async fn post(
     State(state): State<Arc<AppState>>,
     wait: Option<Wait>,

@@ -16,7 +16,6 @@ use axum::response::IntoResponse;
 use super::error::{ApiError, NO_ROUTE};
 use super::layers::TrailingSlash;
 
-/// A file of the page.
 struct File {
     name: &'static str,
     media_type: &'static str,
@@ -25,7 +24,6 @@ struct File {
     gzip: Option<&'static [u8]>,
 }
 
-/// The page.
 const PAGE: &str = include_str!("docs/page.html");
 
 /// The files that the page links.
@@ -71,7 +69,7 @@ const HEADERS: [(HeaderName, &str); 3] = [
          base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     ),
     (REFERRER_POLICY, "no-referrer"),
-    // Another version of the relay has other files under the same names: for an hour at most a browser mixes them.
+    // Another version of the relay has other files under the same names. A browser may mix them for at most an hour.
     (CACHE_CONTROL, "max-age=3600"),
 ];
 

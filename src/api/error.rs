@@ -18,7 +18,7 @@ use crate::segment::{ErrorCode, MIN_RETRY_AFTER, SegmentError};
 /// The message of a 404 for a path without a route.
 pub const NO_ROUTE: &str = "there is nothing at this path";
 
-/// Why a request failed, for programs: the codes of the contract, each with one status.
+/// Why a request failed, for programs. Each code has one status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ApiErrorCode {
     InvalidJson,
@@ -33,7 +33,7 @@ pub(super) enum ApiErrorCode {
 }
 
 impl ApiErrorCode {
-    /// The code as the contract writes it.
+    /// The code as it is written in JSON and documented in the README.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::InvalidJson => "invalid_json",
@@ -47,7 +47,7 @@ impl ApiErrorCode {
         }
     }
 
-    /// The status that the contract gives the code.
+    /// The status of the code, as documented in the README.
     pub(super) fn status(self) -> StatusCode {
         match self {
             Self::InvalidJson => StatusCode::BAD_REQUEST,
@@ -73,8 +73,8 @@ impl ApiErrorCode {
         }
     }
 
-    /// Whether `Retry-After` goes with the code. A refusal is final, and nobody knows when credentials or an endpoint will be
-    /// corrected.
+    /// Whether `Retry-After` goes with the code. A refusal is final. For wrong credentials or a wrong endpoint no time
+    /// is known.
     pub(super) fn has_retry_after(self) -> bool {
         matches!(self.status(), StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
             || self == Self::Call(ErrorCode::Unavailable)
@@ -184,7 +184,7 @@ impl From<OutboxError> for ApiError {
             }
             OutboxError::Unreadable => (ErrorCode::Overloaded, "the outbox could not be read", STORE_RETRY_AFTER),
             OutboxError::Busy | OutboxError::KeyReused => {
-                (ErrorCode::Overloaded, "the outbox had no time; try again", MIN_RETRY_AFTER)
+                (ErrorCode::Overloaded, "the outbox is busy; try again", MIN_RETRY_AFTER)
             }
             OutboxError::Closed => (ErrorCode::ShuttingDown, "the relay is shutting down; try again", MIN_RETRY_AFTER),
             OutboxError::Unconfirmed => (
@@ -225,7 +225,7 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// `Retry-After` in whole seconds: rounded up, so that nobody comes early, and at least 1.
+/// `Retry-After` in whole seconds, rounded up so that a caller does not retry too early, and at least 1.
 fn whole_seconds(pause: Duration) -> u64 {
     pause.as_secs().saturating_add(u64::from(pause.subsec_nanos() > 0)).max(1)
 }

@@ -55,14 +55,14 @@ pub(super) fn catch_panic(metrics: Arc<Metrics>) -> CatchPanicLayer<impl Respons
     })
 }
 
-/// A router whose secrets are not shown by anything that prints requests.
+/// The router with a layer that hides the `Authorization` header from everything that prints requests.
 pub(super) fn with_sensitive_headers<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
     router.layer(SetSensitiveRequestHeadersLayer::new([AUTHORIZATION]))
 }
 
-/// A router whose answers are there within `limit`, or 503 `overloaded` is.
+/// The router with a time limit. An answer that is not ready within `limit` becomes 503 `overloaded`.
 pub(super) fn with_timeout<S: Clone + Send + Sync + 'static>(router: Router<S>, limit: Duration) -> Router<S> {
-    let timed_out = |_elapsed: BoxError| async { ApiError::overloaded("the relay had no time to answer; try again") };
+    let timed_out = |_elapsed: BoxError| async { ApiError::overloaded("the answer was not ready in time; try again") };
     router.layer(ServiceBuilder::new().layer(HandleErrorLayer::new(timed_out)).layer(TimeoutLayer::new(limit)))
 }
 

@@ -1,12 +1,12 @@
 //! `GET /openapi.json`: the OpenAPI 3.1 document of this version.
 //!
-//! The document is the file `openapi.json` beside the module's folder. It is written and reviewed by hand, and is the same
-//! for every process. Tests hold its paths, methods, codes, limits and examples against the program, and answers against it.
+//! The document is the file `openapi.json` beside the module's folder. It is written and reviewed by hand, and is the
+//! same for every process. Tests compare its paths, methods, codes, limits and examples with the program, and the
+//! program's answers with it.
 
 use axum::http::HeaderName;
 use axum::http::header::CONTENT_TYPE;
 
-/// The document.
 const DOCUMENT: &[u8] = include_bytes!("openapi.json");
 
 /// `GET /openapi.json`

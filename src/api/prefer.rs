@@ -10,7 +10,6 @@ use axum::extract::OptionalFromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
-/// The header of the request.
 pub(super) const PREFER: HeaderName = HeaderName::from_static("prefer");
 
 /// The header of the answer: the preferences that were applied.
@@ -32,7 +31,7 @@ impl<S: Sync> OptionalFromRequestParts<S> for Wait {
     }
 }
 
-/// The first well-formed `wait`: of several the RFC has the first one count.
+/// The first well-formed `wait`. The RFC says that the first of several counts.
 fn wait(headers: &HeaderMap) -> Option<Wait> {
     // The usual request has no such header, and pays for one look-up.
     let values = headers.get_all(PREFER).into_iter();
@@ -96,7 +95,7 @@ mod tests {
     use std::time::Duration;
 
     /// The seconds and the answer's header.
-    fn of(values: &[&[u8]]) -> Option<(u64, String)> {
+    fn wait_in(values: &[&[u8]]) -> Option<(u64, String)> {
         let mut headers = HeaderMap::new();
         for value in values {
             headers.append(HeaderName::from_static("prefer"), HeaderValue::from_bytes(value).unwrap());
@@ -125,15 +124,15 @@ mod tests {
             "return=minimal; wait=9, wait=5",
             "wait=\"a;b\", wait=5",
         ] {
-            assert_eq!(of(&[header.as_bytes()]), five(), "{header}");
+            assert_eq!(wait_in(&[header.as_bytes()]), five(), "{header}");
         }
-        assert_eq!(of(&[b"wait=0"]), Some((0, "wait=0".to_owned())));
+        assert_eq!(wait_in(&[b"wait=0"]), Some((0, "wait=0".to_owned())));
     }
 
     #[test]
     fn the_first_of_several_waits_counts_in_one_header_or_many() {
-        assert_eq!(of(&[b"wait=5, wait=6"]), five());
-        assert_eq!(of(&[b"respond-async", b"wait=5", b"wait=6"]), five());
+        assert_eq!(wait_in(&[b"wait=5, wait=6"]), five());
+        assert_eq!(wait_in(&[b"respond-async", b"wait=5", b"wait=6"]), five());
     }
 
     #[test]
@@ -157,11 +156,11 @@ mod tests {
             "a=\"b, wait=5",
             "a;wait=5",
         ] {
-            assert_eq!(of(&[header.as_bytes()]), None, "{header}");
-            assert_eq!(of(&[header.as_bytes(), b"wait=5"]), five(), "{header}, then a good one");
+            assert_eq!(wait_in(&[header.as_bytes()]), None, "{header}");
+            assert_eq!(wait_in(&[header.as_bytes(), b"wait=5"]), five(), "{header}, then a good one");
         }
-        assert_eq!(of(&[b"wait=\xff", b"\xff, wait=5"]), five());
-        assert_eq!(of(&[]), None);
+        assert_eq!(wait_in(&[b"wait=\xff", b"\xff, wait=5"]), five());
+        assert_eq!(wait_in(&[]), None);
     }
 
     #[test]

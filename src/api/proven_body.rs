@@ -1,8 +1,8 @@
 //! Extractors for who sends a request, and for its body once the sender is proven.
 //!
-//! The steps stand in the order in which they can fail, cheapest first: the sender's head, the media type, the body, its
-//! signature. Nothing of the body is parsed before its sender is known. A body that is refused early is read on for a while
-//! and thrown away, so that its sender, who may not read before everything is sent, gets to read the answer.
+//! The steps stand in the order in which they can fail, cheapest first: the sender's head, the media type, the body,
+//! its signature. Nothing of the body is parsed before its sender is known. `body` discards the rest of a body that is
+//! refused early.
 
 use std::sync::Arc;
 use std::time::SystemTime;

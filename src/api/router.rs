@@ -1,4 +1,4 @@
-//! The routes.
+//! The routes, and which layers each group of them has.
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -18,7 +18,7 @@ use crate::supervisor::Supervisor;
 /// default. With 64 KiB each they take 128 MiB. SECURITY.md says what a connection can take in all.
 pub const MAX_BODIES_IN_PROGRESS: usize = 2048;
 
-/// What the routes share. The clients are injected.
+/// The clients are injected.
 pub struct AppState {
     pub(super) clients: Arc<dyn SegmentClients>,
     pub(super) metrics: Arc<Metrics>,

@@ -1,5 +1,4 @@
-//! The application over a Segment in memory, through the door that production uses: statuses, shapes, and what is never
-//! called.
+//! The application over an in-memory Segment, through [`service`]: statuses, shapes, and what is never called.
 
 mod admin;
 mod layers;
@@ -175,7 +174,7 @@ fn post(body: impl axum::body::HttpBody<Data = Bytes, Error: Into<axum::BoxError
     Request::post("/customers").header("content-type", "application/json").body(Body::new(body)).unwrap()
 }
 
-/// Every code a client can end with, as the contract's table has it, and whether it says when to come back.
+/// Every code that a client can return, its status, and whether the answer has `Retry-After`.
 const CODES: [(ErrorCode, u16, &str, bool); 13] = [
     (ErrorCode::InvalidPayload, 422, "invalid_payload", false),
     (ErrorCode::MessageTooLarge, 413, "message_too_large", false),

@@ -58,9 +58,9 @@ fn the_vector_of_standard_webhooks_is_let_in_under_its_id() {
 fn the_older_names_do_as_well_where_the_newer_are_not_complete() {
     let [id, time, signature] = [("svix-id", ID.1), ("svix-timestamp", TIME.1), ("svix-signature", SIGNATURE.1)];
     assert_eq!(webhooks(&[id, time, signature], BODY).unwrap().as_deref(), Some(ID.1));
-    // Complete or not, what is missing is spoken of by the names that came.
+    // The message uses the header names that the sender used.
     assert_eq!(message(webhooks(&[id, signature], BODY)), "the header svix-timestamp is missing");
-    // Another id that nobody signed counts for nothing.
+    // An id that is not signed has no effect.
     let replayed = webhooks(&[("webhook-id", "msg_new"), id, time, signature], BODY);
     assert_eq!(replayed.unwrap().as_deref(), Some(ID.1));
 }

@@ -1,4 +1,4 @@
-//! Why a request is not let in.
+//! The refusal of a request: its message and its challenge.
 
 use axum::http::HeaderValue;
 

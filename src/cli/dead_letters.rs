@@ -17,8 +17,8 @@ use super::runtime::runtime;
 use relay::Relay;
 use table::Page;
 
-const OLD_VALUES: &str = "A replayed call carries the values of its time. It keeps its messageId and goes behind the calls \
-                          of the same user that wait now, so it may put old values over newer ones.";
+const OLD_VALUES: &str = "A replayed call keeps its messageId and its old values. It goes behind the user's waiting \
+                          calls, so it may overwrite newer values.";
 
 #[derive(Args)]
 pub(super) struct Arguments {

@@ -28,7 +28,7 @@ pub(super) struct Arguments {
     data: PathBuf,
 }
 
-/// The default admin token. Such a relay has nobody's data.
+/// The default admin token. A trial relay holds no real customer.
 const DEFAULT_ADMIN_TOKEN: &str = "dev";
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {

@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use super::address::local_url;
 use super::runtime::runtime;
 
+/// Shorter than the 5 s that a container's health check usually has.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 #[derive(clap::Args)]

@@ -127,7 +127,7 @@ impl AuthSettings {
 impl fmt::Debug for AuthSettings {
     /// Without the secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Auth({})", self.name())
+        write!(f, "AuthSettings({})", self.name())
     }
 }
 

@@ -17,7 +17,8 @@ use super::value::Secret;
 /// The maximum of every duration but RELAY_IDEMPOTENCY_WINDOW. No other is sensibly longer than a day.
 pub(super) const MAX_DURATION: (Duration, &str) = (Duration::from_secs(24 * 60 * 60), "24h");
 
-/// The maximum of RELAY_IDEMPOTENCY_WINDOW. A remembered key takes disk space, and nobody repeats a request after a year.
+/// The maximum of RELAY_IDEMPOTENCY_WINDOW. A remembered key takes disk space, and no sender repeats a request after a
+/// year.
 pub(super) const MAX_WINDOW: (Duration, &str) = (Duration::from_secs(365 * 24 * 60 * 60), "365days");
 
 /// Room for 32 of the largest calls. With less the outbox would be full all the time. A smaller number is rather a slip, such
@@ -83,7 +84,7 @@ pub(super) fn socket_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "must be an address and a port such as 0.0.0.0:8080 or [::]:8080".to_owned())
 }
 
-/// A base URL. It may hold a password by mistake.
+/// A base URL. No message repeats it, because it may hold a password by mistake.
 pub(super) fn endpoint(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| format!("not a URL that begins with https:// or http:// ({error})"))?;
     if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
@@ -97,7 +98,7 @@ pub(super) fn endpoint(text: &str) -> Result<Url, String> {
     }
 }
 
-/// The URL of a server holds a password, and somebody may set one here.
+/// No message repeats the URL, because that of a database server holds a password.
 pub(super) fn sqlite_path(url: &str) -> Result<PathBuf, String> {
     let path = match url.split_once(':') {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("sqlite") => file_path(rest),

@@ -4,7 +4,8 @@ use std::fmt::{self, Display};
 
 use super::table::{DefaultValue, SETTINGS, Setting, UNSUPPORTED};
 
-/// How similar a setting must be to an unknown name to be suggested, from 0 to 1.
+/// How similar a setting must be to an unknown name to be suggested, from 0 to 1. Two wrong letters in a name of eight
+/// pass.
 const MIN_SIMILARITY: f64 = 0.75;
 
 /// The prefixes of the variables that Kubernetes makes for a Service named `relay`: `RELAY_PORT`, `RELAY_SERVICE_HOST` ...

@@ -17,7 +17,7 @@ const MAX_ECHOED_NAME: usize = 100;
 /// Why a payload is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PayloadError {
-    /// The text is not JSON that we accept.
+    /// The text is not JSON that the relay accepts.
     InvalidJson {
         /// What is wrong, and the place: "... at line L column C", both from 1, columns in characters.
         message: String,

@@ -49,7 +49,7 @@ impl<'a> SegmentIdentifyPayload<'a> {
     /// Parses and checks a body of `POST /customers`.
     ///
     /// # Errors
-    /// [`PayloadError::InvalidJson`] with the place if the body is not JSON that we accept; otherwise
+    /// [`PayloadError::InvalidJson`] with the place if the body is not JSON that the relay accepts; otherwise
     /// [`PayloadError::Invalid`] with all broken rules (the first 32).
     ///
     /// ```

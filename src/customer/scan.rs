@@ -16,7 +16,7 @@ const MAX_DEPTH: usize = 128;
 /// Up to so many names of one object, comparing each with each is cheaper than sorting them.
 const FEW_NAMES: usize = 16;
 
-/// Why a text is not JSON that we accept, with the line and the column (in characters).
+/// Why a text is not JSON that the relay accepts, with the line and the column (in characters).
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct JsonError(String);
 

@@ -32,7 +32,7 @@ fn fields(body: &str) -> Vec<String> {
     broken(body).into_iter().map(|rule| rule.field).collect()
 }
 
-/// The one rule broken by a good payload with this member added.
+/// The one broken rule of a good payload to which this member is added.
 #[track_caller]
 fn broken_by(member: &str) -> String {
     let rules = broken(&with(member));

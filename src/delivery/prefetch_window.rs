@@ -76,7 +76,7 @@ pub(super) struct PageRequest {
 /// What became of a call that was offered to the window.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum PrefetchOutcome {
-    /// The window holds the call now: it goes to the publisher now.
+    /// The window holds the call, which goes to the publisher now.
     Prefetched,
     /// The window holds the call already, or takes it later.
     Skipped,

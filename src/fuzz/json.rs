@@ -44,7 +44,7 @@ pub(crate) fn string(text: &str) -> Option<String> {
     serde_json::from_str(text).ok()
 }
 
-/// Whether a text is JSON that we accept.
+/// Whether a text is JSON that the relay accepts.
 pub(crate) fn is_accepted(text: &[u8]) -> bool {
     std::str::from_utf8(text)
         .is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok() && keeps_stricter_rules(text, 0))

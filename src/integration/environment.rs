@@ -22,8 +22,8 @@ struct EnvironmentClient {
 /// Ends the client's tasks when it is dropped.
 struct EndOnDrop(Supervisor);
 
-/// Makes a client with the settings of the environment. Its outcome is there within `RELAY_REQUEST_TIMEOUT`. Each such
-/// client has connections of its own: a service makes [`LiveClients`] once and injects its clients instead.
+/// Makes a client with the settings of the environment. Its flush ends within `RELAY_REQUEST_TIMEOUT`. Each such client
+/// has connections of its own: a service makes [`LiveClients`] once and injects its clients instead.
 ///
 /// # Errors
 /// [`ErrorCode::NotConfigured`] with every problem of the settings, such as a missing write key, one a line; or if it is

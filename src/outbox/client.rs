@@ -112,7 +112,7 @@ fn to_segment_error(error: OutboxError) -> SegmentError {
         OutboxError::Full => {
             (ErrorCode::Overloaded, "the outbox is full or cannot be written; the call was not stored")
         }
-        OutboxError::Busy => (ErrorCode::Overloaded, "the outbox had no time for the call; it was not stored"),
+        OutboxError::Busy => (ErrorCode::Overloaded, "the outbox is busy; the call was not stored"),
         OutboxError::KeyReused => (
             ErrorCode::KeyReused,
             "this messageId or idempotency key came with another payload before; nothing was stored",

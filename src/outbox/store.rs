@@ -13,7 +13,8 @@ use tokio::time::Instant;
 
 use crate::segment::{Call, Delivered};
 
-/// `Retry-After` while there is no room: deliveries or an operator have to make room first.
+/// `Retry-After` while there is no room. Deliveries or an operator make room first: after a shorter pause most retries
+/// would be refused again.
 pub const STORE_RETRY_AFTER: Duration = Duration::from_secs(10);
 
 /// The id of a stored call. A later call has a greater id, and no id is used twice while calls of the same user wait.
@@ -160,7 +161,7 @@ pub struct OutboxStats {
     pub trouble: Option<&'static str>,
 }
 
-/// A call that Segment refused. Its JSON is part of the contract.
+/// A call that Segment refused. `GET /dead-letters` answers with this JSON.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeadLetter {

@@ -1,7 +1,7 @@
 //! Applies the answer to a request: the batch is settled, retried or split. Nothing here waits.
 //!
-//! Invariants: a call leaves only by being settled or given up, never by being dropped. A caller who cannot wait for the next
-//! attempt is told at once.
+//! Invariants: a call leaves only by being settled or given up, never by being dropped. A caller who cannot wait for
+//! the next attempt gets its error at once.
 
 use std::time::Duration;
 
@@ -14,9 +14,9 @@ use super::retry::{self, ResponseClass};
 use super::slots::Slot;
 use crate::segment::{MIN_RETRY_AFTER, Refusal, SegmentError};
 
-/// Failures after which a batch is split even if no other request was accepted meanwhile: a quiet relay may have no other
-/// requests, and one call must not make the others fail. This happens once per batch; otherwise an outage would split every
-/// batch into single calls. A half that succeeds is the evidence against the other one.
+/// Failures after which a batch is split even if no other request was accepted meanwhile. A quiet relay may have no
+/// other requests, and one bad call must not make the others fail. A batch is split this way once; otherwise an outage
+/// would split every batch into single calls. After that, a half that succeeds is the evidence against the other half.
 const FAILURES_BEFORE_SPLIT_WITHOUT_EVIDENCE: u32 = 3;
 
 /// Failures after which a batch is split if other requests were accepted meanwhile: then the batch itself is at fault.
@@ -66,7 +66,7 @@ pub(super) fn apply_response(
             let until = slot.gate_permit.shut(&error, None);
             dispatch.give_up_expiring(until, &error);
             let mut attempt = BatchAttempt { resumes_on_recovery: false, ..attempt };
-            // Callers are told at once, whatever their deadline. Stored calls wait for the operator.
+            // Callers get the error at once, whatever their deadline. Stored calls wait for the operator.
             give_up(dispatch, attempt.batch.extract_if(|pending| !pending.completion.is_stored()), &error);
             retry_at(dispatch, attempt, &error, until)
         }
@@ -148,7 +148,7 @@ fn settle(dispatch: &DispatchState, mut batch: Batch, outcome: &Result<(), Refus
     dispatch.mark_settled(batch.iter());
 }
 
-/// Gives calls up. Each caller hears `error`, or that the outcome is unknown.
+/// Gives calls up. Each caller gets `error`, or that the outcome is unknown.
 pub(super) fn give_up(dispatch: &DispatchState, calls: Vec<PendingCall>, error: &SegmentError) {
     if !calls.is_empty() {
         tracing::debug!(calls = calls.len(), code = error.code.as_str(), "calls given up");

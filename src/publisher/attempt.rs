@@ -7,7 +7,7 @@ use super::batch::{Batch, Halves};
 
 pub(super) struct BatchAttempt {
     pub(super) batch: Batch,
-    /// Number of retries, as Segment is told.
+    /// Number of retries: the header `x-retry-count`.
     pub(super) retry_count: u32,
     /// Number of requests that held these calls.
     pub(super) attempts: u32,

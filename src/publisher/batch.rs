@@ -21,7 +21,7 @@ pub(super) const MAX_BYTES: usize = 480_000;
 /// settings).
 const ENVELOPE_BYTES: usize = 1_024;
 
-/// A call in memory that is not settled, and the way to tell its caller.
+/// A call in memory that is not settled, and the channel to its caller.
 #[derive(Debug)]
 pub(super) struct PendingCall {
     pub(super) call: Call,

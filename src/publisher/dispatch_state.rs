@@ -111,7 +111,7 @@ impl DispatchState {
         self.report_failure(expiring, error);
     }
 
-    /// Counts calls that are given up and tells each caller `error`, or that the outcome is unknown.
+    /// Counts calls that are given up and sends each caller `error`, or that the outcome is unknown.
     pub(super) fn report_failure(&self, calls: Vec<PendingCall>, error: &SegmentError) {
         for mut pending in calls {
             let is_unknown = pending.completion.give_up(error);
@@ -119,7 +119,7 @@ impl DispatchState {
         }
     }
 
-    /// Counts an accepted request. If it ends an outage, the batches that pause are told.
+    /// Counts an accepted request. If it ends an outage, `recovery` wakes the batches that pause.
     pub(super) fn count_accepted(&self) {
         self.accepted.fetch_add(1, Ordering::Relaxed);
         if self.failed_in_a_row.swap(0, Ordering::Relaxed) >= FAILURES_OF_AN_OUTAGE {

@@ -18,7 +18,7 @@ use crate::segment::SegmentError;
 /// Longest pause when Segment names no time. An operator who has corrected the credentials should see the effect soon.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
-/// The gate. All waiting tasks are told of every change.
+/// The gate. `changes` reports every change to the tasks that wait.
 pub(super) struct Gate {
     state: Mutex<GateState>,
     pub(super) changes: watch::Sender<()>,

@@ -1,9 +1,9 @@
 //! The queue of pending calls, and the rule that no user is in two requests at once. Pure.
 //!
-//! Calls wait per user, and users wait in line. Invariants: a user's calls leave in the order in which they came. A user with
-//! unsettled calls in a request is in no line. Users who return from a request with more calls go before new users, but
-//! returning users together get at most half of a request, so that users who always have more calls do not keep the others
-//! out. The memory of all unsettled calls is bounded.
+//! Each user has a queue of calls, and the users who can be sent wait in two lines. Invariants: a user's calls leave in
+//! the order in which they came. A user with unsettled calls in a request waits in neither line. Users who return from
+//! a request go before new users, and get at most half of a batch together, so that they do not keep new users out. The
+//! memory of all unsettled calls is bounded.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};

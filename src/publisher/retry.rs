@@ -21,7 +21,8 @@ const MAX_BACKOFF: Duration = Duration::from_secs(60);
 /// as often as its longest `Retry-After` allows.
 const MAX_BACKOFF_WITHOUT_DEADLINE: Duration = MAX_RETRY_AFTER;
 
-/// Pause after Segment reports too many retries (422). Then the retry count starts over.
+/// Pause after Segment reports too many retries (422): as long as the longest backoff of Segment's SDKs. Then the retry
+/// count starts over.
 const RETRIES_EXHAUSTED_PAUSE: Duration = Duration::from_secs(60);
 
 /// Longest part of Segment's message that is passed on, in characters. Its longest known messages are under a hundred.
@@ -95,11 +96,12 @@ pub(super) fn classify(result: &SendResult, now: SystemTime) -> ResponseClass {
     match status {
         200..=299 if says_failure(body) => refused(),
         200..=299 => ResponseClass::Accepted,
-        429 => {
-            ResponseClass::RateLimited { error: error(ErrorCode::RateLimited, "Segment told us to wait"), retry_after }
-        }
+        429 => ResponseClass::RateLimited {
+            error: error(ErrorCode::RateLimited, "Segment asked the relay to wait"),
+            retry_after,
+        },
         422 => ResponseClass::RetriesExhausted {
-            error: error(ErrorCode::Unavailable, "Segment was asked too often"),
+            error: error(ErrorCode::Unavailable, "Segment reported too many retries"),
             pause: usable_retry_after(retry_after).unwrap_or(RETRIES_EXHAUSTED_PAUSE),
         },
         401 | 403 => {

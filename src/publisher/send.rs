@@ -16,7 +16,8 @@ use super::dispatch_state::DispatchState;
 use super::retry;
 use super::slots::Slot;
 
-/// Interval at which a pausing batch drops the calls whose callers have left, so that their users' next calls can be sent.
+/// Interval at which a pausing batch drops the calls whose callers have left. A user's next call waits at most this
+/// much longer.
 const ABANDONED_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// After an outage the pausing batches resume at random times within this period, not all at once.

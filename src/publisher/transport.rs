@@ -26,7 +26,8 @@ const MAX_CLIENT_AGE: Duration = Duration::from_secs(300);
 /// Time after which an idle connection is closed: less than the minute after which load balancers commonly close it.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Share of the request's timeout that connecting may take.
+/// Share of the request's timeout that connecting may take: less than all of it, so that a failed connection is known
+/// as a request that was not sent.
 const CONNECT_TIMEOUT_SHARE: f64 = 0.8;
 
 /// How much of an answer's body is read, in bytes. Segment's bodies are under a hundred.
@@ -129,7 +130,6 @@ fn build_client(settings: &SegmentSettings) -> reqwest::Result<Client> {
         .retry(reqwest::retry::never())
         // One connection per slot: a reset affects one batch, and no batch waits for another one's bytes.
         .http1_only()
-        // Shorter than the request's timeout, so that a failed connection is known as a request that was not sent.
         .connect_timeout(settings.timeout.mul_f64(CONNECT_TIMEOUT_SHARE))
         .pool_idle_timeout(POOL_IDLE_TIMEOUT)
         .pool_max_idle_per_host(settings.max_concurrency.get())

@@ -14,7 +14,7 @@ use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// A longer delay is taken for a typing error; `hang` delays without end.
+/// The longest latency. A longer one is refused as a typing error; `hang` delays without end.
 const MAX_LATENCY: Duration = Duration::from_secs(3_600);
 
 /// The body of `POST /faults` and `GET /faults`. A field that is not set is left out.

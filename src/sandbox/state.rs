@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use super::faults::Faults;
 use super::history::History;
 
-/// Faults to come and requests that were.
+/// The present faults, and the history of requests.
 #[derive(Default)]
 pub struct SandboxState {
     pub faults: Mutex<Faults>,

@@ -63,7 +63,7 @@ fn decide(state: &SandboxState, head: &Parts, body: Result<Vec<u8>, ReadBodyErro
     let user_ids = parsed.iter().flat_map(|parsed| &parsed.calls).filter_map(|call| call.user_id.as_deref());
     let mut faults = state.faults.lock();
     let (outcome, reaction, is_kept) = if matches!(body, Err(ReadBodyError::Endless { .. })) {
-        // A peer that is still sending would not read an answer. With a hang, its leaving would go unnoticed.
+        // A peer that still sends does not read an answer. A hang would not notice when that peer leaves.
         (Outcome::Refused, Reaction::Reset, false)
     } else if let Some(status) = faults.poison_status(user_ids) {
         (Outcome::Refused, refuse(status, "the batch holds a call of a poisoned user"), false)

@@ -98,7 +98,7 @@ fn serialize(payload: &SegmentIdentifyPayload<'_>, message_id: &str, received_at
     out
 }
 
-/// Appends the caller's context verbatim, with our library in front unless the caller gave one.
+/// Appends the caller's context verbatim, with the relay's library in front unless the caller gave one.
 fn push_context(out: &mut Vec<u8>, context: Option<&JsonObject<'_>>) {
     if let Some(context) = context.filter(|context| context.has_member("library")) {
         out.extend_from_slice(context.as_json().as_bytes());

@@ -12,9 +12,9 @@ use crate::customer::SegmentIdentifyPayload;
 
 /// Makes clients. This is what is injected wherever calls are sent.
 pub trait SegmentClients: Send + Sync {
-    /// Makes a client for one caller, which must have its outcome by `deadline`. Under the same `key` a repeated call has
-    /// the same `messageId`. Where [`DeliveryState::Stored`](super::DeliveryState::Stored) is an outcome, the client waits
-    /// up to `wait` for Segment's answer first.
+    /// Makes a client for one caller. `flush` ends by `deadline`. Under the same `key` a repeated call has the same
+    /// `messageId`. Where [`DeliveryState::Stored`](super::DeliveryState::Stored) is an outcome, the client waits up to
+    /// `wait` for Segment's answer first.
     fn open(&self, deadline: Instant, key: Option<IdempotencyKey>, wait: Option<Duration>) -> Box<dyn SegmentClient>;
 
     /// Whether a flush may end with [`DeliveryState::Stored`](super::DeliveryState::Stored), so that `wait` has a meaning.

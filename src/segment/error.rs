@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-/// The `retry_after` where nobody knows how long the failure lasts: the smallest whole number of seconds.
+/// The `retry_after` of a failure whose duration is unknown: the smallest whole number of seconds.
 pub const MIN_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The failure of a call that Segment did not accept, or may not have accepted.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The outcome of a call that did not fail.
+/// Returned for a call that Segment accepted, or that is on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receipt {
     /// The `messageId` under which Segment got the call, or will get it.

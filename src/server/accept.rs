@@ -1,4 +1,5 @@
-//! The accept loop: it bounds the number of connections and deals them out to one runtime a core, where they stay.
+//! The accept loop. It bounds the number of connections and assigns each to one of the per-core runtimes, where it
+//! stays.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -22,10 +23,12 @@ use crate::supervisor::Supervisor;
 /// connection has a read buffer of up to 32 KiB.
 pub const MAX_CONNECTIONS: usize = 10_000;
 
-/// Pause after a connection could not be accepted, which happens when no file descriptors are left.
+/// Pause after a connection could not be accepted, which happens when no file descriptors are left. An immediate retry
+/// would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// The shortest time between two log lines that say that the limit of connections is reached.
+/// The shortest time between two log lines that say that the limit of connections is reached. A full server reaches the
+/// limit many times a second.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How much the server serves at once.
@@ -95,7 +98,7 @@ fn start_runtimes(supervisor: &Supervisor) -> std::io::Result<Vec<Handle>> {
 async fn accept(listener: &TcpListener) -> std::net::TcpStream {
     loop {
         let accepted = listener.accept().await.and_then(|(stream, _peer)| {
-            // Without TCP_NODELAY answers wait for acknowledgements. If the option cannot be set, they do.
+            // Without TCP_NODELAY a small answer waits for an acknowledgement. A failure here costs only that delay.
             let _ = stream.set_nodelay(true);
             stream.into_std()
         });

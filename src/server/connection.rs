@@ -1,8 +1,7 @@
 //! One connection: HTTP/1.1 or h2c, bounded in what it may have under way, closed when its peer makes no progress.
 //!
-//! Deadlines of a request's body are the service's business. Everything before a request's head is complete, and after its
-//! answer is ready, is timed here (`idle`). hyper itself answers malformed requests, in HTTP/1 with 400 or 431 and no body,
-//! and closes the connection.
+//! The service times the body of a request. `idle` times everything before the head is complete and after the answer is
+//! ready. hyper itself answers malformed requests, in HTTP/1 with 400 or 431 and no body, and closes the connection.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -50,7 +49,8 @@ const MAX_PEER_RESETS: usize = 20;
 /// hyper's own default (RUSTSEC-2024-0003). A peer that opens too many streams before it has heard the limit stays below.
 const MAX_LOCAL_RESETS: usize = 1024;
 
-/// How often an HTTP/2 peer is pinged: while a request is answered, nothing else tells whether it is still there.
+/// How often an HTTP/2 peer is pinged. While a request is answered, only the ping shows whether the peer is still
+/// there.
 const PING_INTERVAL: Duration = Duration::from_secs(75);
 
 /// What a connection shares with its requests. Each request carries it as an extension.
@@ -147,7 +147,7 @@ fn ticks(period: Duration) -> Interval {
 
 /// The requests of one connection.
 struct Requests<S> {
-    /// Streams of HTTP/2 share it. They run on one thread, so nobody waits for the lock.
+    /// The streams of an HTTP/2 connection share it. They run on one thread, so the lock is never contended.
     service: Mutex<S>,
     activity: Arc<ActivityCounts>,
     connection: Connection,

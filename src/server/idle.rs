@@ -1,9 +1,9 @@
 //! When a connection is closed because its peer makes no progress.
 //!
-//! Each connection counts its reads, writes and requests. One coarse clock a connection compares the counts at each tick,
-//! instead of a timer for each request, which is what hyper has. All code that touches the counts of a connection runs on
-//! the connection's thread, so counting is a few plain additions. While a request is being answered nothing is closed: the
-//! service has deadlines of its own.
+//! Each connection counts its reads, writes and requests. One coarse clock per connection compares the counts at each
+//! tick. hyper's own timers, one for each request, are off. All code that touches the counts of a connection runs on
+//! the connection's thread, so counting is a few plain additions. While a request is being answered nothing is closed:
+//! the service has deadlines of its own.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -30,11 +30,14 @@ pub(super) struct IdlePolicy {
     idle_ticks_when_full: u32,
 }
 
-/// The policy while the process serves. A head has 10 to 15 s: a head is a packet or two, so this suits the slowest line
-/// with several of them lost. An answer of which nothing is taken has 25 to 30 s: Linux asks for more when a third of its
-/// buffer of up to 4 MiB (tcp_wmem) is free, which takes that long at 45 kB/s. An idle connection has 75 to 80 s: load
-/// balancers commonly keep theirs for a minute, and they, not the relay, should end them. While the limit of connections is
-/// reached an idle connection has 5 to 10 s: a caller who just had an answer may ask again.
+/// The policy while the process serves.
+///
+/// - A head has 10 to 15 s. It is one or two packets, and a slow line may lose several.
+/// - An unread answer has 25 to 30 s. Linux asks for more when a third of its buffer of up to 4 MiB (tcp_wmem) is free,
+///   which takes that long at 45 kB/s.
+/// - An idle connection has 75 to 80 s. Load balancers commonly keep theirs for a minute, so they end it first.
+/// - An idle connection has 5 to 10 s while the limit of connections is reached. A caller may still send its next
+///   request.
 pub(super) const SERVING: IdlePolicy = IdlePolicy {
     tick: Duration::from_secs(5),
     slow_ticks: 3,
@@ -62,7 +65,7 @@ pub(super) struct ActivitySnapshot {
     is_http2: bool,
     /// A head is incomplete, or an HTTP/2 stream is open. Unless a request is being answered, it is the peer's turn.
     is_half_done: bool,
-    /// The peer has not taken what the server wrote last.
+    /// The system has no room for what the server wants to write, because the peer does not read.
     is_blocked: bool,
 }
 

@@ -64,7 +64,7 @@ impl Answer {
         self.header("idempotent-replayed") == Some("true")
     }
 
-    /// That this is a failure of the contract's shape, with this status and code.
+    /// Checks that this is a failure in the documented shape, with this status and code.
     #[track_caller]
     pub fn assert_failed(&self, status: u16, code: &str) {
         assert_eq!((self.status, self.code()), (status, code), "{self:?}");

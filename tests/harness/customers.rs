@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-/// A good customer, the contract's example.
+/// A good customer: the example of the README.
 pub fn ada() -> Value {
     json!({
         "userId": "c-1042",

@@ -1,4 +1,4 @@
-//! The tree stays as `ARCHITECTURE.md` says: which room uses which, no circle of files, how long a file may be.
+//! The tree stays as `ARCHITECTURE.md` says: which module uses which, no circle of files, how long a file may be.
 
 mod modules;
 
@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use modules::{Arrow, arrows};
 
-/// Rooms that everything may use.
+/// Modules that everything may use.
 const LEAVES: [&str; 4] = ["config", "metrics", "supervisor", "telemetry"];
 
-/// A room, and what of the other rooms it may use besides the leaves: a whole room, or one item of it.
+/// A module, and what of the other modules it may use besides the leaves: a whole module, or one item of it.
 const MAY_USE: [(&str, &[&str]); 14] = [
     (
         "api",
@@ -45,13 +45,13 @@ const MAY_USE: [(&str, &[&str]); 14] = [
     ("telemetry", &["config"]),
 ];
 
-/// Rooms that use no leaf but those in their line of [`MAY_USE`].
+/// Modules that use no leaf but those in their line of [`MAY_USE`].
 const WITHOUT_LEAVES: [&str; 6] = ["config", "customer", "metrics", "sandbox", "supervisor", "telemetry"];
 
 /// These put everything together.
 const MAY_USE_ALL: [&str; 3] = ["app", "cli", "lib"];
 
-/// What code that only tests compile may use besides what its room may use.
+/// What code that only tests compile may use besides what its module may use.
 const TESTS_MAY_USE: [(&str, &[&str]); 2] = [("api", &["server"]), ("integration", &["sandbox"])];
 
 /// Longest file in lines, tests included: what a reader can take in at once.
@@ -81,23 +81,23 @@ fn rust_files(folder: &str) -> Vec<(String, String)> {
 }
 
 /// `api` for `api.rs` and `api/admin/page.rs`.
-fn room(file: &str) -> &str {
+fn module(file: &str) -> &str {
     file.split('/').next().unwrap().trim_end_matches(".rs")
 }
 
-/// The line of a table for a room.
-fn line<'a>(table: &'a [(&str, &'a [&'a str])], room: &str) -> &'a [&'a str] {
-    table.iter().find(|(name, _)| *name == room).map_or(&[], |(_, line)| line)
+/// The line of a table for a module.
+fn line<'a>(table: &'a [(&str, &'a [&'a str])], module: &str) -> &'a [&'a str] {
+    table.iter().find(|(name, _)| *name == module).map_or(&[], |(_, line)| line)
 }
 
 fn is_in(line: &[&str], arrow: &Arrow) -> bool {
-    let to = room(&arrow.to);
+    let to = module(&arrow.to);
     let item = format!("{to}::{}", arrow.item);
     line.iter().any(|allowed| *allowed == to || *allowed == item)
 }
 
 fn is_allowed(arrow: &Arrow) -> bool {
-    let (from, to) = (room(&arrow.from), room(&arrow.to));
+    let (from, to) = (module(&arrow.from), module(&arrow.to));
     from == to
         || MAY_USE_ALL.contains(&from)
         || (LEAVES.contains(&to) && !WITHOUT_LEAVES.contains(&from))
@@ -118,10 +118,10 @@ fn list<'a>(arrows: impl IntoIterator<Item = &'a Arrow>) -> String {
 #[test]
 fn rooms_use_only_what_the_table_allows() {
     let arrows = arrows(&root().join("src"));
-    for arrow in arrows.iter().filter(|arrow| room(&arrow.from) != "fuzz") {
-        let room = room(&arrow.from);
-        let is_in_table = MAY_USE.iter().any(|(name, _)| *name == room) || MAY_USE_ALL.contains(&room);
-        assert!(is_in_table, "the room of src/{} is not in the table", arrow.from);
+    for arrow in arrows.iter().filter(|arrow| module(&arrow.from) != "fuzz") {
+        let module = module(&arrow.from);
+        let is_in_table = MAY_USE.iter().any(|(name, _)| *name == module) || MAY_USE_ALL.contains(&module);
+        assert!(is_in_table, "the module of src/{} is not in the table", arrow.from);
     }
     let forbidden: Vec<&Arrow> = arrows.iter().filter(|arrow| !is_allowed(arrow)).collect();
     assert!(forbidden.is_empty(), "the table does not allow:\n{}", list(forbidden));

@@ -1,7 +1,7 @@
 //! `/dead-letters`: the calls that Segment refused. Operators read, replay or discard them.
 //!
-//! A replayed letter keeps its `messageId` and is placed behind its user's waiting calls, so it may put old values over newer
-//! ones. Actions are logged with ids and counts, and with nothing of a call.
+//! A replayed call keeps its `messageId` and its old values. It goes behind the user's waiting calls, so it may
+//! overwrite newer values. Actions are logged with ids and counts, and with nothing of a call.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -42,14 +42,13 @@ pub(super) async fn list(
     let range = query.map_err(|_| page::invalid_query())?.0.range()?;
     let permit = admin.page_permits.clone().try_acquire_owned();
     let permit = permit.map_err(|_| ApiError::overloaded("too many pages are being read; try again"))?;
-    // A read that takes longer than the request goes on and keeps its permit until it ends, so that reads that nobody waits
-    // for any more do not pile up.
+    // The read may outlast the request. It keeps its permit until it ends, so that abandoned reads do not pile up.
     let (sender, receiver) = oneshot::channel();
     // One more than is shown tells whether there are more.
     let limit = range.limit + 1;
     state.supervisor.spawn("dead letters", async move {
         let letters = dead_letters.list(limit, range.before).await;
-        // Where nobody waits any more, this releases the permit.
+        // If the request is gone, this releases the permit.
         let _ = sender.send((letters, permit));
     });
     let (letters, permit) = receiver.await.map_err(|_| OutboxError::Unreadable)?;

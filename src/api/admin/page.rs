@@ -17,7 +17,7 @@ use crate::segment::ErrorCode;
 /// Letters on a page by default.
 pub(in crate::api) const DEFAULT_LIMIT: usize = 100;
 
-/// The most letters on a page, as the contract says: 32 MiB of the largest calls.
+/// The most letters on a page: 32 MiB of the largest calls.
 pub(in crate::api) const MAX_LIMIT: usize = 1000;
 
 /// Bytes that are written at once: a few of the largest letters, and many of the usual ones.

@@ -59,13 +59,13 @@ pub struct OutboxReport {
     pub max_bytes: u64,
     /// Why nothing can be stored now.
     pub trouble: Option<&'static str>,
-    /// DurationSummary of transactions, with their syncs.
+    /// How long transactions take, their syncs included.
     pub commit_ms: DurationSummary,
-    /// DurationSummary of the syncs alone.
+    /// How long the syncs alone take.
     pub sync_ms: DurationSummary,
 }
 
-/// DurationSummary since the start, in milliseconds. p50 and p99 are estimates.
+/// Durations since the start, in milliseconds. p50 and p99 are estimates.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct DurationSummary {
     pub count: u64,

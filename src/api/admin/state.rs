@@ -13,7 +13,7 @@ use crate::outbox::DeadLetters;
 /// Pages of dead letters that are read or sent at once, each of 32 MiB at most: a few operators and their scripts.
 const MAX_PAGES_IN_PROGRESS: usize = 4;
 
-/// What the operators' routes share. Injected.
+/// The composition root makes it and injects it.
 pub struct AdminState {
     pub(in crate::api) token: Tokens,
     /// `None` without an outbox.

@@ -1,4 +1,4 @@
-//! `POST /customers` with an outbox behind it: 202, the wish to wait, repeated keys, and readiness.
+//! `POST /customers` with an outbox behind it: 202, `Prefer: wait`, repeated keys, and readiness.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -16,7 +16,7 @@ use crate::config::{self, Secret};
 /// A running relay accepts a connection at once.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A replay of a million calls takes minutes, and the relay answers at its end with their number.
+/// A replay of a million calls takes minutes. The relay answers at its end.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
 pub(super) struct Relay {

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 /// The maximum length of an id, in characters: a UUID with a prefix fits. `--json` shows what the table cuts.
 const MAX_ID_LENGTH: usize = 48;
 
-/// The maximum length of a reason, in characters.
+/// The maximum length of a reason, in characters. The usual reasons fit, and a row stays readable.
 const MAX_REASON_LENGTH: usize = 60;
 
 /// A page of dead letters, each of which is the relay's JSON object.

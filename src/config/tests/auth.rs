@@ -27,7 +27,7 @@ fn every_scheme_is_read_and_no_secret_is_shown() {
                 assert!(scheme == "standard-webhooks" && secrets == two, "{scheme} {auth:?}");
                 continue;
             };
-            assert_eq!(format!("{auth:?}"), format!("Auth({scheme})"));
+            assert_eq!(format!("{auth:?}"), format!("AuthSettings({scheme})"));
         }
     }
 }

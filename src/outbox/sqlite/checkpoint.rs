@@ -24,7 +24,8 @@ use super::file::BUSY_TIMEOUT;
 use super::state::{StoreFault, StoreState};
 use crate::supervisor::Supervisor;
 
-/// Pages that the WAL grows before an unfinished checkpoint is tried again: 4 MiB.
+/// Pages that the WAL grows before an unfinished checkpoint is tried again: 4 MiB. Fewer would sync the file more
+/// often, more would let the WAL grow further.
 const RETRY_PAGES: i32 = 1024;
 
 /// Pages that the writer may copy between two commits: 1 MiB, as much as a group may bring.

@@ -1,8 +1,7 @@
 //! The writer's commands, and their queue. A command keeps its caller's channel and its result until the commit.
 //!
-//! Group commit: the writer takes commands in groups. A group is one transaction and one sync. A few commands are taken
-//! at once. Under load the next group starts a fixed interval after the last one, so that groups are larger: more
-//! callers share the cost of a transaction, and under load they wait for others anyway.
+//! Group commit: a group of commands is one transaction and one sync. A small group is taken at once. Under load a
+//! group starts a fixed interval after the last one, so that more callers share the cost of a transaction.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,9 +1,9 @@
 //! The reserve: disk space that is kept for settling calls when the disk is full.
 //!
 //! Settling writes to the write-ahead log, and the log is copied into the file, which may grow. Without space for that,
-//! a disk that a backlog has filled would stay full although Segment accepted everything. So a file beside the outbox
-//! holds allocated blocks and no content. It is deleted when the disk is full, and allocated again when there is space.
-//! Until then calls are stored only in the unused part of the file ([`Reserve::room`]).
+//! a full disk would stay full. So a file beside the outbox holds allocated blocks and no content. It is deleted when
+//! the disk is full, and allocated again when there is space. Until then calls are stored only in the unused part of
+//! the file ([`Reserve::room`]).
 //!
 //! On a file system that cannot allocate space ahead there is no reserve, and nothing waits for one.
 
@@ -17,7 +17,7 @@ use rustix::fs::{FallocateFlags, fallocate, statvfs};
 /// Bytes of the reserve: twice the log, which is all that can be in progress.
 const MAX_BYTES: u64 = 32 * 1024 * 1024;
 
-/// On a small disk the reserve is one part in this many of the free space.
+/// On a small disk the reserve is one part in this many of the free space: three quarters stay for calls.
 const FREE_SPACE_DIVISOR: u64 = 4;
 
 /// Fewer bytes than this, a few dozen pages, would not help.

@@ -2,8 +2,8 @@
 //! after the commit.
 //!
 //! A failed commit is never repeated as it was. If the disk is full or another program holds a lock, nothing was
-//! changed: the callers are told so, and once a second a tiny transaction checks whether that is over. While the disk
-//! is full only commands that free space are tried. Any other failure ends the store.
+//! changed: the callers get an error, and once a second a tiny transaction checks whether the fault is over. While the
+//! disk is full only commands that free space are tried. Any other failure ends the store.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -213,7 +213,8 @@ impl Writer {
     }
 }
 
-/// Keeps the commands that can free space, or need none. The other callers are told that the disk is full.
+/// Keeps the commands that can free space, or need none. The other callers get
+/// [`OutboxError::Full`](crate::outbox::OutboxError::Full).
 fn only_what_frees_space(group: Vec<Command>) -> Vec<Command> {
     let (kept, refused) = group.into_iter().partition(|command| match command {
         Command::Settle(..) | Command::Discard(..) | Command::Tick | Command::Close => true,

@@ -18,7 +18,7 @@ const FLOOD: usize = 20_000;
 /// Of them in one write.
 const WAVE: usize = 500;
 
-/// Streams that a peer may have open (`src/http/connection.rs`).
+/// Streams that a peer may have open (`src/server/connection.rs`).
 const MAX_STREAMS: usize = 100;
 
 /// A peer that is not read for so long is stuck.

@@ -9,7 +9,7 @@ pub struct Sender {
     pub wrong: &'static str,
 }
 
-/// Every scheme of the contract.
+/// Every scheme of `RELAY_AUTH`.
 pub const SENDERS: [Sender; 5] = [
     Sender {
         scheme: "none",
