@@ -19,9 +19,10 @@ mod router;
 mod state;
 
 pub use admin::{AdminState, DurationSummary, OutboxReport, SegmentReport};
-pub use error::NO_ROUTE;
+pub(crate) use error::NO_ROUTE;
 pub use router::service;
-pub use state::{AppState, MAX_BODIES_IN_PROGRESS};
+pub use state::AppState;
+pub(crate) use state::MAX_BODIES_IN_PROGRESS;
 
 #[cfg(test)]
 mod tests;

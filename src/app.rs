@@ -12,7 +12,7 @@ use crate::auth::Auth;
 use crate::config::{OutboxSettings, Settings};
 use crate::delivery::Delivery;
 use crate::metrics::{Metrics, Summary};
-use crate::outbox::sqlite::{SqliteOutbox, SqliteSettings};
+use crate::outbox::sqlite::SqliteOutbox;
 use crate::outbox::{DeadLetters, Outbox, OutboxClients, OutboxStats};
 use crate::publisher::LiveClients;
 use crate::segment::SegmentClients;
@@ -96,8 +96,7 @@ fn open_outbox(
     live: &Arc<LiveClients>,
     supervisor: &Supervisor,
 ) -> anyhow::Result<Arc<SqliteOutbox>> {
-    let OutboxSettings { path, max_bytes, window } = settings.clone();
-    let (outbox, fresh) = SqliteOutbox::open(&SqliteSettings { path, max_bytes, window }, metrics.clone(), supervisor)?;
+    let (outbox, fresh) = SqliteOutbox::open(settings, metrics.clone(), supervisor)?;
     tracing::info!(path = %settings.path.display(), calls = outbox.stats().waiting, "the outbox is open");
     Delivery::start(outbox.clone(), fresh, live.clone(), supervisor);
     Ok(outbox)
@@ -141,7 +140,7 @@ fn outbox_report(stats: OutboxStats, metrics: &Metrics) -> OutboxReport {
         oldest_seconds: age_of_oldest(&stats).map(|age| age.as_secs()),
         waiting: stats.waiting,
         stored_total: metrics.outbox_stored.get(),
-        delivered_total: metrics.outbox_delivered.get(),
+        delivered_total: metrics.outbox_accepted.get(),
         refused_total: metrics.outbox_refused.get(),
         dead_letters: stats.dead_letters,
         keys: stats.keys,

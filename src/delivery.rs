@@ -21,7 +21,7 @@ use crate::outbox::{Outbox, OutboxError, StoredCall};
 use crate::publisher::LiveClients;
 use crate::segment::Delivered;
 use crate::supervisor::Supervisor;
-use prefetch_window::{MAX_BYTES, PageRequest, PrefetchOutcome, PrefetchWindow};
+use prefetch_window::{MAX_WINDOW_BYTES, PageRequest, PrefetchOutcome, PrefetchWindow};
 
 /// Settlements in one transaction, at most: as many as one full request to Segment can bring.
 const MAX_SETTLEMENTS: usize = 2_500;
@@ -76,7 +76,7 @@ impl Delivery {
         supervisor: &Supervisor,
     ) {
         let (sender, delivered) = mpsc::unbounded_channel();
-        let (window, read_at) = (PrefetchWindow::new(MAX_BYTES), Instant::now());
+        let (window, read_at) = (PrefetchWindow::new(MAX_WINDOW_BYTES), Instant::now());
         let delivery = Self { outbox, clients, window, delivered: sender, read_at, supervisor: supervisor.clone() };
         let inputs = DeliveryInputs { fresh, delivered, settlement: None };
         supervisor.supervise_until_drained("delivery", delivery.run(inputs));

@@ -71,7 +71,7 @@ metrics! {
             "internal_error", "not_configured", "outbox_timeout", "overloaded", "segment_misconfigured",
             "segment_rate_limited", "segment_timeout", "segment_unauthorized", "segment_unavailable", "shutting_down",
         ]);
-    "segment_relay_requests_in_flight": "POST /customers in flight" => in_flight: IntGauge(&[]);
+    "segment_relay_requests_in_flight": "POST /customers in flight" => requests_in_flight: IntGauge(&[]);
     "segment_relay_panics_total": "Panics of request handlers, each answered 500" => panics: IntCounter(&[]);
     "segment_relay_calls_total":
         "Calls by result: failed was certainly not accepted, unknown may have been, withdrawn had no caller left" =>
@@ -102,7 +102,7 @@ metrics! {
     "segment_relay_outbox_size_bytes": "Size of the outbox on disk" => outbox_bytes: IntGauge(&[]);
     "segment_relay_outbox_stored_total": "Calls stored" => outbox_stored: IntCounter(&[]);
     "segment_relay_outbox_settled_total": "Stored calls that were settled and synced; a refused one is a dead letter" =>
-        outbox_delivered: IntCounter(&[("result", "accepted")]),
+        outbox_accepted: IntCounter(&[("result", "accepted")]),
         outbox_refused: IntCounter(&[("result", "refused")]);
     "segment_relay_outbox_commit_duration_seconds": "Duration of a transaction of the outbox, its sync included" =>
         outbox_commit_seconds: Histogram(&COMMIT_SECONDS);
@@ -110,10 +110,10 @@ metrics! {
         outbox_sync_seconds: Histogram(&COMMIT_SECONDS);
     "segment_relay_outbox_commit_commands": "Commands in a transaction of the outbox" =>
         // Up to the most that one transaction takes.
-        outbox_commit_calls: Histogram(&[1.0, 2.0, 5.0, 10.0, 25.0, 100.0, 250.0, 1000.0]);
+        outbox_commit_commands: Histogram(&[1.0, 2.0, 5.0, 10.0, 25.0, 100.0, 250.0, 1000.0]);
     "segment_relay_dead_letters": "Dead letters in the outbox" => dead_letters: IntGauge(&[]);
-    "segment_relay_dead_letters_replayed_total": "Dead letters put back" => outbox_replayed: IntCounter(&[]);
-    "segment_relay_dead_letters_discarded_total": "Dead letters deleted" => outbox_discarded: IntCounter(&[]);
+    "segment_relay_dead_letters_replayed_total": "Dead letters put back" => dead_letters_replayed: IntCounter(&[]);
+    "segment_relay_dead_letters_discarded_total": "Dead letters deleted" => dead_letters_discarded: IntCounter(&[]);
 }
 
 impl Metrics {

@@ -66,11 +66,11 @@ impl Signals {
 /// A handle to the tasks of the process and to its shutdown; clones share it.
 #[derive(Clone, Default)]
 pub struct Supervisor {
-    shared: Arc<Shared>,
+    shared: Arc<SupervisorState>,
 }
 
 #[derive(Default)]
-struct Shared {
+struct SupervisorState {
     stopping: CancellationToken,
     draining: CancellationToken,
     /// The same as a flag, because every request reads it and the token takes a lock.

@@ -16,7 +16,7 @@ use crate::outbox::{OutboxError, STORE_RETRY_AFTER};
 use crate::segment::{ErrorCode, MIN_RETRY_AFTER, SegmentError};
 
 /// The message of a 404 for a path without a route.
-pub const NO_ROUTE: &str = "there is nothing at this path";
+pub(crate) const NO_ROUTE: &str = "there is nothing at this path";
 
 /// Why a request failed, for programs. Each code has one status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -45,7 +45,7 @@ pub(super) async fn metrics(
     request_id: RequestId,
 ) -> Result<impl IntoResponse, ApiError> {
     (state.update_gauges)();
-    state.metrics.in_flight.set(state.requests_in_flight().try_into().unwrap_or(i64::MAX));
+    state.metrics.requests_in_flight.set(state.requests_in_flight().try_into().unwrap_or(i64::MAX));
     state.metrics.encode().map(|text| ([(CONTENT_TYPE, TEXT_FORMAT)], text)).map_err(|error| {
         tracing::error!(request_id = request_id.as_str(), %error, "the metrics cannot be written");
         ApiError::internal()

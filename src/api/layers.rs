@@ -29,7 +29,7 @@ use crate::metrics::Metrics;
 pub(super) struct TrailingSlash;
 
 /// The router with the layers that every route has, beside [`catch_panic`].
-pub(super) fn around<B>(
+pub(super) fn with_common_layers<B>(
     router: Router,
 ) -> impl Service<Request<B>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static
 where

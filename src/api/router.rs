@@ -22,7 +22,7 @@ pub fn service<B>(
 where
     B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    layers::around(router(state))
+    layers::with_common_layers(router(state))
 }
 
 fn router(state: Arc<AppState>) -> Router {

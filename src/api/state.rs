@@ -16,7 +16,7 @@ use crate::supervisor::Supervisor;
 
 /// Bodies that are read at once, beside one on each connection: as many HTTP/2 streams as there are requests in flight by
 /// default. With 64 KiB each they take 128 MiB. SECURITY.md says what a connection can take in all.
-pub const MAX_BODIES_IN_PROGRESS: usize = 2048;
+pub(crate) const MAX_BODIES_IN_PROGRESS: usize = 2048;
 
 /// The clients are injected.
 pub struct AppState {

@@ -9,7 +9,7 @@ pub(super) const MAC_BYTES: usize = 32;
 
 /// The keys. Each is hashed into the first state of its HMAC already, which halves the work for a small body.
 #[derive(Clone)]
-pub(crate) struct Keys(Vec<Hmac<Sha256>>);
+pub(super) struct Keys(Vec<Hmac<Sha256>>);
 
 impl Keys {
     /// Keys of any length.

@@ -14,18 +14,18 @@ use super::unauthorized::Unauthorized;
 use crate::config::{WEBHOOK_TOLERANCE, decode_base64};
 
 /// The names of the three headers of a request.
-pub(crate) struct HeaderNames {
-    pub(crate) id: &'static str,
-    pub(crate) timestamp: &'static str,
-    pub(crate) signature: &'static str,
+pub(super) struct HeaderNames {
+    pub(super) id: &'static str,
+    pub(super) timestamp: &'static str,
+    pub(super) signature: &'static str,
 }
 
 /// The names of the specification.
-pub(crate) const STANDARD: HeaderNames =
+pub(super) const STANDARD: HeaderNames =
     HeaderNames { id: "webhook-id", timestamp: "webhook-timestamp", signature: "webhook-signature" };
 
 /// The names of Svix, on which the specification is based.
-pub(crate) const SVIX: HeaderNames =
+pub(super) const SVIX: HeaderNames =
     HeaderNames { id: "svix-id", timestamp: "svix-timestamp", signature: "svix-signature" };
 
 /// A recent webhook, one of whose signatures the body must match.

@@ -1,8 +1,9 @@
-//! Addresses to listen on and to connect to.
+//! Addresses to listen on and to connect to, and the client for them.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::Context;
+use reqwest::{Client, ClientBuilder};
 use tokio::net::TcpListener;
 
 use crate::config;
@@ -26,4 +27,11 @@ pub(super) fn reachable(mut address: SocketAddr) -> SocketAddr {
         });
     }
     address
+}
+
+/// Begins a client for a running relay, which is reached without a proxy.
+pub(super) fn http_client() -> ClientBuilder {
+    // This fails if a provider is installed already, which is fine.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::builder().no_proxy()
 }

@@ -14,8 +14,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::runtime::runtime;
-use relay::Relay;
-use table::Page;
+use relay::RelayClient;
+use table::DeadLetterPage;
 
 const OLD_VALUES: &str = "A replayed call keeps its messageId and its old values. It goes behind the user's waiting \
                           calls, so it may overwrite newer values.";
@@ -23,14 +23,14 @@ const OLD_VALUES: &str = "A replayed call keeps its messageId and its old values
 #[derive(Args)]
 pub(super) struct Arguments {
     #[command(subcommand)]
-    command: Command,
+    command: DeadLettersCommand,
     /// The running relay, instead of the address of RELAY_LISTEN or PORT on this machine
     #[arg(long, value_name = "BASE", global = true)]
     url: Option<String>,
 }
 
 #[derive(Subcommand)]
-enum Command {
+enum DeadLettersCommand {
     /// Lists dead letters, newest first
     #[command(after_help = OLD_VALUES)]
     List {
@@ -63,7 +63,7 @@ enum Command {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let relay = Relay::new(arguments.url.as_deref())?;
+    let relay = RelayClient::new(arguments.url.as_deref())?;
     match runtime()?.block_on(execute(&relay, &arguments.command)) {
         // The reader of the output, such as `head`, needs no more of it.
         Err(error) if is_io(&error, io::ErrorKind::BrokenPipe) => Ok(ExitCode::SUCCESS),
@@ -84,22 +84,22 @@ fn parse<T: DeserializeOwned>(answer: &str) -> anyhow::Result<T> {
     serde_json::from_str(answer).context("the answer is not that of a relay")
 }
 
-async fn execute(relay: &Relay, command: &Command) -> anyhow::Result<ExitCode> {
+async fn execute(relay: &RelayClient, command: &DeadLettersCommand) -> anyhow::Result<ExitCode> {
     match command {
-        Command::List { limit, before, json } => list(relay, *limit, *before, *json).await,
-        Command::Replay { all: true, .. } => {
-            let Replayed { replayed } = parse(&relay.request(Method::POST, "/replay").await?)?;
+        DeadLettersCommand::List { limit, before, json } => list(relay, *limit, *before, *json).await,
+        DeadLettersCommand::Replay { all: true, .. } => {
+            let ReplayAnswer { replayed } = parse(&relay.request(Method::POST, "/replay").await?)?;
             print(format_args!("replayed {replayed} {}", if replayed == 1 { "call" } else { "calls" }))?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Replay { ids, .. } => for_each(relay, ids, "replayed", Method::POST, "/replay").await,
-        Command::Discard { ids } => for_each(relay, ids, "discarded", Method::DELETE, "").await,
+        DeadLettersCommand::Replay { ids, .. } => for_each(relay, ids, "replayed", Method::POST, "/replay").await,
+        DeadLettersCommand::Discard { ids } => for_each(relay, ids, "discarded", Method::DELETE, "").await,
     }
 }
 
-async fn list(relay: &Relay, limit: usize, before: Option<i64>, json: bool) -> anyhow::Result<ExitCode> {
+async fn list(relay: &RelayClient, limit: usize, before: Option<i64>, json: bool) -> anyhow::Result<ExitCode> {
     let before = before.map(|id| format!("&before={id}")).unwrap_or_default();
-    let page: Page = parse(&relay.request(Method::GET, &format!("?limit={limit}{before}")).await?)?;
+    let page: DeadLetterPage = parse(&relay.request(Method::GET, &format!("?limit={limit}{before}")).await?)?;
     let more = |next| format!("There are more: segment-relay dead-letters list --limit {limit} --before {next}");
     let more = page.next.map(more);
     if json {
@@ -119,7 +119,13 @@ async fn list(relay: &Relay, limit: usize, before: Option<i64>, json: bool) -> a
 }
 
 /// Sends a request for each dead letter. A missing dead letter does not stop the others; any other error does.
-async fn for_each(relay: &Relay, ids: &[i64], done: &str, method: Method, path: &str) -> anyhow::Result<ExitCode> {
+async fn for_each(
+    relay: &RelayClient,
+    ids: &[i64],
+    done: &str,
+    method: Method,
+    path: &str,
+) -> anyhow::Result<ExitCode> {
     let mut code = ExitCode::SUCCESS;
     for id in ids {
         match relay.request(method.clone(), &format!("/{id}{path}")).await {
@@ -135,17 +141,17 @@ async fn for_each(relay: &Relay, ids: &[i64], done: &str, method: Method, path: 
 }
 
 #[derive(Deserialize)]
-struct Replayed {
+struct ReplayAnswer {
     replayed: u64,
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Page, Replayed, parse};
+    use super::{DeadLetterPage, ReplayAnswer, parse};
 
     #[test]
     fn an_answer_of_another_shape_is_an_error() {
-        assert!(parse::<Page>("<html>").is_err() && parse::<Replayed>("{}").is_err());
-        assert_eq!(parse::<Replayed>(r#"{"replayed":7}"#).unwrap().replayed, 7);
+        assert!(parse::<DeadLetterPage>("<html>").is_err() && parse::<ReplayAnswer>("{}").is_err());
+        assert_eq!(parse::<ReplayAnswer>(r#"{"replayed":7}"#).unwrap().replayed, 7);
     }
 }

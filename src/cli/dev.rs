@@ -54,7 +54,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         });
         let relay_url = format!("http://{}", reachable(relay.local_addr()?));
         let app = App::build(&settings, &supervisor)?;
-        print_how_to_try(&relay_url, &sandbox_url, &settings);
+        print_instructions(&relay_url, &sandbox_url, &settings);
         Ok(app.run(relay, signals, &settings).await?.into())
     })
 }
@@ -63,7 +63,7 @@ fn owned((name, value): (&str, &str)) -> (String, String) {
     (name.to_owned(), value.to_owned())
 }
 
-fn print_how_to_try(relay: &str, sandbox: &str, settings: &Settings) {
+fn print_instructions(relay: &str, sandbox: &str, settings: &Settings) {
     let outbox = settings.outbox.as_ref().map(|outbox| outbox.path.display().to_string()).unwrap_or_default();
     let is_default = settings.admin_token.as_ref().is_some_and(|token| token.reveal() == DEFAULT_ADMIN_TOKEN);
     let token = if is_default { DEFAULT_ADMIN_TOKEN } else { "$RELAY_ADMIN_TOKEN" };

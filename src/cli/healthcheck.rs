@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
-use super::address::local_url;
+use super::address::{http_client, local_url};
 use super::runtime::runtime;
 
 /// Shorter than the 5 s that a container's health check usually has.
@@ -28,8 +28,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 async fn probe(url: &str) -> anyhow::Result<()> {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = reqwest::Client::builder().no_proxy().timeout(TIMEOUT).build().context("cannot set up HTTP")?;
+    let client = http_client().timeout(TIMEOUT).build().context("cannot set up HTTP")?;
     let status = client.get(url).send().await.with_context(|| format!("{url} does not answer"))?.status();
     if !status.is_success() {
         bail!("{url} answers {status}");

@@ -116,7 +116,7 @@ pub fn admin_token_from_environment() -> Result<Secret, Problems> {
 
 /// Evaluates all fields, so that all problems are noted, and then makes the struct if each has a value. A field's value may
 /// use the fields before it.
-macro_rules! complete {
+macro_rules! all_fields {
     ($type:ident { $($field:ident: $value:expr,)+ }) => {{
         $(let $field = $value;)+
         Some($type { $($field: $field?),+ })
@@ -124,7 +124,7 @@ macro_rules! complete {
 }
 
 fn read(environment: &mut Environment) -> Option<Settings> {
-    complete!(Settings {
+    all_fields!(Settings {
         segment: segment(environment),
         listen: listen(environment),
         auth: auth(environment),
@@ -139,7 +139,7 @@ fn read(environment: &mut Environment) -> Option<Settings> {
 }
 
 fn segment(environment: &mut Environment) -> Option<SegmentSettings> {
-    complete!(SegmentSettings {
+    all_fields!(SegmentSettings {
         write_key: environment.read(&table::SEGMENT_WRITE_KEY),
         endpoint: environment.read(&table::SEGMENT_ENDPOINT),
         timeout: environment.read(&table::SEGMENT_TIMEOUT),
@@ -150,7 +150,7 @@ fn segment(environment: &mut Environment) -> Option<SegmentSettings> {
 }
 
 fn logs(environment: &mut Environment) -> Option<LogSettings> {
-    complete!(LogSettings {
+    all_fields!(LogSettings {
         filter: environment.read(&table::RELAY_LOG),
         format: Some(environment.read(&table::RELAY_LOG_FORMAT)),
     })
@@ -201,7 +201,7 @@ fn auth(environment: &mut Environment) -> Option<AuthSettings> {
 
 /// Without `RELAY_OUTBOX_URL` there is no outbox. The other settings are checked all the same.
 fn outbox(environment: &mut Environment, auth: Option<&AuthSettings>) -> Option<OutboxSettings> {
-    let outbox = complete!(OutboxSettings {
+    let outbox = all_fields!(OutboxSettings {
         path: environment.read(&table::RELAY_OUTBOX_URL),
         max_bytes: environment.read(&table::RELAY_OUTBOX_MAX_SIZE),
         window: environment.read(&table::RELAY_IDEMPOTENCY_WINDOW),

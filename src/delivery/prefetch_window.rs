@@ -17,7 +17,7 @@ use crate::segment::MAX_CALL_BYTES;
 
 /// Size of the window, in bytes: about 5,500 calls of the usual 500 bytes. With Segment 50 ms away these are 80,000 calls a
 /// second, more than Segment accepts. Calls in a request are in memory twice.
-pub(super) const MAX_BYTES: usize = 8 * 1024 * 1024;
+pub(super) const MAX_WINDOW_BYTES: usize = 8 * 1024 * 1024;
 
 /// Memory of a prefetched call beside its JSON, in bytes, roughly: in this window, in the publisher's queue, in the channel
 /// of outcomes.

@@ -12,22 +12,22 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// The names and raw values of an object.
-struct Members(Vec<(String, Box<RawValue>)>);
+struct RawMembers(Vec<(String, Box<RawValue>)>);
 
-impl<'de> Deserialize<'de> for Members {
+impl<'de> Deserialize<'de> for RawMembers {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Pairs;
         impl<'de> Visitor<'de> for Pairs {
-            type Value = Members;
+            type Value = RawMembers;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawMembers, A::Error> {
                 let mut members = Vec::new();
                 while let Some(member) = map.next_entry()? {
                     members.push(member);
                 }
-                Ok(Members(members))
+                Ok(RawMembers(members))
             }
         }
         deserializer.deserialize_map(Pairs)
@@ -36,7 +36,7 @@ impl<'de> Deserialize<'de> for Members {
 
 /// The names and raw values of an object, in order. `None` if the text is not an object, or a name is not valid text.
 pub(crate) fn members(text: &str) -> Option<Vec<(String, Box<RawValue>)>> {
-    serde_json::from_str(text).ok().map(|Members(members)| members)
+    serde_json::from_str(text).ok().map(|RawMembers(members)| members)
 }
 
 /// The value of a JSON string.

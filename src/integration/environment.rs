@@ -16,11 +16,11 @@ use crate::supervisor::Supervisor;
 /// A client that owns the tasks which send for it.
 struct EnvironmentClient {
     client: Box<dyn SegmentClient>,
-    tasks: EndOnDrop,
+    tasks: CancelOnDrop,
 }
 
 /// Ends the client's tasks when it is dropped.
-struct EndOnDrop(Supervisor);
+struct CancelOnDrop(Supervisor);
 
 /// Makes a client with the settings of the environment. Its flush ends within `RELAY_REQUEST_TIMEOUT`. Each such client
 /// has connections of its own: a service makes [`LiveClients`] once and injects its clients instead.
@@ -37,7 +37,7 @@ pub fn client_from_environment() -> Result<Box<dyn SegmentClient>, SegmentError>
     let clients = LiveClients::start(settings.segment, Arc::new(metrics), &supervisor)
         .map_err(|error| not_configured(format!("{error:#}")))?;
     let client = clients.open(Instant::now() + settings.request_timeout, None, None);
-    Ok(Box::new(EnvironmentClient { client, tasks: EndOnDrop(supervisor) }))
+    Ok(Box::new(EnvironmentClient { client, tasks: CancelOnDrop(supervisor) }))
 }
 
 /// Sends a customer through a client that is made from the environment and then closed.
@@ -67,7 +67,7 @@ impl SegmentClient for EnvironmentClient {
     }
 }
 
-impl Drop for EndOnDrop {
+impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         self.0.cancel();
     }

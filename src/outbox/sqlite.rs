@@ -27,4 +27,4 @@ mod tests;
 mod transaction;
 mod writer;
 
-pub use store::{SqliteOutbox, SqliteSettings};
+pub use store::SqliteOutbox;

@@ -15,7 +15,7 @@ use crate::segment::{Call, Refusal, rfc3339_milliseconds, write_json_string};
 pub(super) const MAX_CALLS: usize = 2_500;
 
 /// Largest request, in bytes of uncompressed JSON. Segment's limit is 500 KB; its own SDKs stop at 475 to 480.
-pub(super) const MAX_BYTES: usize = 480_000;
+pub(super) const MAX_BATCH_BYTES: usize = 480_000;
 
 /// Room for the parts of a request that are not calls: the keys, `sentAt`, and the write key (at most 256 bytes in the
 /// settings).
@@ -46,11 +46,11 @@ pub(super) struct Halves<T> {
 
 impl Batch {
     pub(super) fn fits(&self, call: &Call) -> bool {
-        self.calls.len() < MAX_CALLS && self.bytes + call.json().len() + 1 + ENVELOPE_BYTES <= MAX_BYTES
+        self.calls.len() < MAX_CALLS && self.bytes + call.json().len() + 1 + ENVELOPE_BYTES <= MAX_BATCH_BYTES
     }
 
     pub(super) fn is_half_full(&self) -> bool {
-        self.calls.len() >= MAX_CALLS / 2 || self.bytes >= MAX_BYTES / 2
+        self.calls.len() >= MAX_CALLS / 2 || self.bytes >= MAX_BATCH_BYTES / 2
     }
 
     /// # Errors
@@ -159,7 +159,7 @@ fn json_bytes(calls: &[PendingCall]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{Batch, Halves, MAX_BYTES, MAX_CALLS, PendingCall};
+    use super::{Batch, Halves, MAX_BATCH_BYTES, MAX_CALLS, PendingCall};
     use crate::publisher::test_calls::pending_call;
     use jiff::Timestamp;
     use proptest::prelude::{Strategy, prop, proptest};
@@ -204,7 +204,7 @@ mod tests {
                 pushed += usize::from(batch.try_push(pending_call("u", "m", size)).is_ok());
             }
             let body = batch.request_body("a\"key", Timestamp::UNIX_EPOCH);
-            prop_assert!(body.len() <= MAX_BYTES);
+            prop_assert!(body.len() <= MAX_BATCH_BYTES);
             let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
             prop_assert_eq!(json["batch"].as_array().unwrap().len(), pushed);
             prop_assert_eq!(json["writeKey"].as_str().unwrap(), "a\"key");

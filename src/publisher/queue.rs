@@ -13,7 +13,7 @@ use super::batch::{Batch, PendingCall};
 
 /// Memory of all unsettled calls, in bytes. The default of 2,048 requests in flight can bring 64 MiB. Twice that leaves room
 /// for calls whose callers have left and that are still in the queue.
-const MAX_BYTES: usize = 128 * 1024 * 1024;
+const MAX_QUEUE_BYTES: usize = 128 * 1024 * 1024;
 
 /// Memory of a waiting call beside its JSON, in bytes, roughly: completion, handle, map entry.
 const CALL_OVERHEAD: usize = 512;
@@ -51,7 +51,7 @@ impl Queue {
     /// Gives the call back if there is no room.
     pub(super) fn push(&mut self, pending: PendingCall) -> Result<(), PendingCall> {
         let bytes = memory_of(&pending);
-        if self.bytes + bytes > MAX_BYTES {
+        if self.bytes + bytes > MAX_QUEUE_BYTES {
             return Err(pending);
         }
         self.bytes += bytes;
@@ -164,7 +164,7 @@ fn memory_of(pending: &PendingCall) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{MAX_BYTES, NextBatch, Queue};
+    use super::{MAX_QUEUE_BYTES, NextBatch, Queue};
     use crate::publisher::test_calls::{pending_call, pending_call_with_handle};
     use proptest::prelude::{Strategy, prop, prop_oneof, proptest};
     use proptest::{prop_assert, prop_assert_eq};
@@ -258,7 +258,7 @@ mod tests {
                 std::mem::forget(queue.take_batch());
             }
         }
-        assert!(calls * 32_000 < MAX_BYTES && queue.bytes <= MAX_BYTES, "{calls}");
+        assert!(calls * 32_000 < MAX_QUEUE_BYTES && queue.bytes <= MAX_QUEUE_BYTES, "{calls}");
     }
 
     #[test]

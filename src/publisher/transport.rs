@@ -18,7 +18,7 @@ use url::{Host, Url};
 use super::batch::Batch;
 use super::retry::{self, ResponseClass, SendResult};
 use crate::config::SegmentSettings;
-use crate::segment::SegmentError;
+use crate::segment::{ErrorCode, SegmentError};
 
 /// Age at which the client is renewed: the longest time for which a resolved address is used.
 const MAX_CLIENT_AGE: Duration = Duration::from_secs(300);
@@ -114,7 +114,9 @@ pub async fn check_connectivity(settings: &SegmentSettings) -> anyhow::Result<Re
     Ok(match (retry::classify(&result, SystemTime::now()), result) {
         (ResponseClass::Retryable { error, .. } | ResponseClass::ConfigurationError(error), _) => Err(error),
         (_, SendResult::Response { status, .. }) => Ok(format!("it answered {status}")),
-        (_, SendResult::NotSent(_) | SendResult::NoResponse(_)) => Ok(String::new()),
+        (_, SendResult::NotSent(cause) | SendResult::NoResponse(cause)) => {
+            Err(SegmentError::new(ErrorCode::Unavailable, cause))
+        }
     })
 }
 

@@ -13,7 +13,7 @@ use hyper::body::Body as _;
 
 /// Segment documents "500 KB" of uncompressed JSON for a batch. A kilobyte is 1,024 bytes here, because "32 KB" for a message
 /// is 32 x 1,024 bytes in Segment's SDKs.
-pub const MAX_BODY_BYTES: usize = 512_000;
+pub(super) const MAX_BODY_BYTES: usize = 512_000;
 
 /// Bytes of an oversized body that are read before the connection is reset: ten times the largest batch that an official
 /// SDK was seen to send by mistake (1.5 MB).
@@ -21,7 +21,7 @@ const MAX_DISCARDED_BYTES: usize = 16 << 20;
 
 /// Why a body cannot be read. `bytes` is the number of bytes counted until then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReadBodyError {
+pub(super) enum ReadBodyError {
     /// Over [`MAX_BODY_BYTES`], as sent or decompressed.
     TooLarge { bytes: usize },
     /// Not at its end after 16 MiB.
@@ -33,7 +33,7 @@ pub enum ReadBodyError {
 const NOT_GZIP: ReadBodyError = ReadBodyError::Unreadable("the body is not gzip");
 
 /// Reads all of `body`, with the encoding that `headers` give.
-pub async fn read(headers: &HeaderMap, mut body: Body) -> Result<Vec<u8>, ReadBodyError> {
+pub(super) async fn read(headers: &HeaderMap, mut body: Body) -> Result<Vec<u8>, ReadBodyError> {
     let expected = usize::try_from(body.size_hint().lower()).unwrap_or(MAX_BODY_BYTES);
     let mut text = Vec::with_capacity(expected.min(MAX_BODY_BYTES));
     let mut bytes = 0;

@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 /// Segment's limit for one message, in bytes of uncompressed JSON: "32 KB", which is 32 x 1,024 in its SDKs.
-pub const MAX_CALL_BYTES: usize = 32_768;
+pub(super) const MAX_CALL_BYTES: usize = 32_768;
 
 /// Segment drops an Identify with this many traits or more.
 const TOO_MANY_TRAITS: usize = 300;
@@ -28,7 +28,7 @@ const MAX_MESSAGE_ID_CHARS: usize = 99;
 /// Why Segment drops a call that it answered with 200. The names are those of `dropped` in `GET /stats`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub enum DropReason {
+pub(super) enum DropReason {
     /// Neither `userId` nor `anonymousId`.
     NoId,
     /// One of the two is not a string.
@@ -51,15 +51,15 @@ pub enum DropReason {
 
 /// One call of a request.
 #[derive(Debug)]
-pub struct ReceivedCall<'a> {
+pub(super) struct ReceivedCall<'a> {
     /// The call's JSON as received.
-    pub text: &'a str,
+    pub(super) text: &'a str,
     /// `userId`, if it is a string.
-    pub user_id: Option<Cow<'a, str>>,
+    pub(super) user_id: Option<Cow<'a, str>>,
     /// `messageId`, if it is a string and not empty.
-    pub message_id: Option<Cow<'a, str>>,
+    pub(super) message_id: Option<Cow<'a, str>>,
     /// Set if Segment would drop this call.
-    pub dropped: Option<DropReason>,
+    pub(super) dropped: Option<DropReason>,
 }
 
 impl<'a> ReceivedCall<'a> {
@@ -67,7 +67,7 @@ impl<'a> ReceivedCall<'a> {
     ///
     /// # Errors
     /// The message with which Segment's edge refuses the whole request.
-    pub fn parse(call: &'a RawValue, kind: Option<&'a str>) -> Result<Self, String> {
+    pub(super) fn parse(call: &'a RawValue, kind: Option<&'a str>) -> Result<Self, String> {
         let text = call.get();
         if text.len() > MAX_CALL_BYTES {
             return Err(format!("the message is over {MAX_CALL_BYTES} bytes"));

@@ -21,7 +21,7 @@ use super::state::SandboxState;
 const NDJSON: [(header::HeaderName, &str); 1] = [(header::CONTENT_TYPE, "application/x-ndjson")];
 
 /// `GET /events`: the accepted calls in order of arrival, one a line, verbatim.
-pub async fn events(State(state): State<Arc<SandboxState>>) -> Response {
+pub(super) async fn events(State(state): State<Arc<SandboxState>>) -> Response {
     let end = state.history.lock().events.end();
     let mut next = 0;
     let pages = std::iter::from_fn(move || {
@@ -33,19 +33,19 @@ pub async fn events(State(state): State<Arc<SandboxState>>) -> Response {
 }
 
 /// `GET /stats`: the counters.
-pub async fn stats(State(state): State<Arc<SandboxState>>) -> Response {
+pub(super) async fn stats(State(state): State<Arc<SandboxState>>) -> Response {
     let stats = state.history.lock().stats();
     Json(stats).into_response()
 }
 
 /// `GET /requests`: the last requests, one a line, oldest first, with headers and write keys.
-pub async fn requests(State(state): State<Arc<SandboxState>>) -> Response {
+pub(super) async fn requests(State(state): State<Arc<SandboxState>>) -> Response {
     let lines = state.history.lock().requests.lines();
     (NDJSON, lines.concat()).into_response()
 }
 
 /// `POST /reset`: removes events, counters, requests and faults.
-pub async fn reset(State(state): State<Arc<SandboxState>>) -> Json<Value> {
+pub(super) async fn reset(State(state): State<Arc<SandboxState>>) -> Json<Value> {
     *state.faults.lock() = Faults::default();
     let removed = state.history.lock().clear();
     drop(removed);
@@ -53,14 +53,14 @@ pub async fn reset(State(state): State<Arc<SandboxState>>) -> Json<Value> {
 }
 
 /// `GET /faults`: the present faults.
-pub async fn faults(State(state): State<Arc<SandboxState>>) -> Response {
+pub(super) async fn faults(State(state): State<Arc<SandboxState>>) -> Response {
     let current = state.faults.lock().current();
     Json(current).into_response()
 }
 
 /// `POST /faults`: replaces the faults and answers with the new ones. A mistake changes nothing. axum refuses bodies over
 /// 2 MB.
-pub async fn set_faults(State(state): State<Arc<SandboxState>>, body: Bytes) -> Response {
+pub(super) async fn set_faults(State(state): State<Arc<SandboxState>>, body: Bytes) -> Response {
     match Faults::parse(&body) {
         Ok(faults) => {
             let current = faults.current();
@@ -72,7 +72,7 @@ pub async fn set_faults(State(state): State<Arc<SandboxState>>, body: Bytes) -> 
 }
 
 /// `GET /`: instructions.
-pub async fn home(headers: HeaderMap) -> String {
+pub(super) async fn home(headers: HeaderMap) -> String {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost:8090");
     format!(
         r#"segment-relay sandbox: a local stand-in for Segment's Tracking API.
@@ -101,6 +101,6 @@ Fields of /faults, all optional; each POST replaces the faults set before:
 }
 
 /// A refusal that is not Segment's.
-pub fn error(status: StatusCode, message: &str) -> Response {
+pub(super) fn error(status: StatusCode, message: &str) -> Response {
     (status, Json(json!({"success": false, "message": message}))).into_response()
 }

@@ -33,7 +33,7 @@ const LIMITS: EventLimits = EventLimits { calls: 2_000_000, bytes: 1 << 30 };
 
 /// The calls of one request as lines, made outside the lock.
 #[derive(Debug, Default)]
-pub struct EventLines {
+pub(super) struct EventLines {
     text: Vec<u8>,
     calls: Vec<EventLine>,
 }
@@ -47,7 +47,7 @@ struct EventLine {
 
 impl EventLines {
     /// The lines of those `calls` that Segment would not drop.
-    pub fn from_calls(calls: &[ReceivedCall<'_>], hasher: &impl BuildHasher) -> Self {
+    pub(super) fn from_calls(calls: &[ReceivedCall<'_>], hasher: &impl BuildHasher) -> Self {
         let kept = || calls.iter().filter(|call| call.dropped.is_none());
         let mut text = Vec::with_capacity(kept().map(|call| call.text.len() + 1).sum());
         let mut lines = Vec::with_capacity(calls.len());
@@ -61,7 +61,7 @@ impl EventLines {
     }
 
     /// Number of calls.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.calls.len()
     }
 
@@ -72,24 +72,24 @@ impl EventLines {
 
 /// Numbers of calls whose `messageId` was there before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Repeats {
-    pub all: u64,
+pub(super) struct Repeats {
+    pub(super) all: u64,
     /// Those of them whose text differs from the first call with the id.
-    pub differing: u64,
+    pub(super) differing: u64,
 }
 
 /// The kept calls.
 #[derive(Debug)]
-pub struct EventLog {
+pub(super) struct EventLog {
     limits: EventLimits,
     requests: VecDeque<EventLines>,
     /// Number of the oldest request kept. Numbers are not reused.
     oldest: u64,
     /// Calls kept now.
-    pub kept: usize,
+    pub(super) kept: usize,
     bytes: usize,
     /// Calls that were kept and then removed because of a limit.
-    pub forgotten: u64,
+    pub(super) forgotten: u64,
     first_positions: [HashMap<u64, Position>; SHARDS],
 }
 
@@ -113,14 +113,14 @@ impl EventLog {
     }
 
     /// Removes everything and returns it, so that the caller can free it without holding the lock.
-    pub fn clear(&mut self) -> Self {
+    pub(super) fn clear(&mut self) -> Self {
         let mut fresh = Self::new(self.limits);
         fresh.oldest = self.end();
         std::mem::replace(self, fresh)
     }
 
     /// Keeps the calls of one request.
-    pub fn keep(&mut self, lines: EventLines) -> Repeats {
+    pub(super) fn keep(&mut self, lines: EventLines) -> Repeats {
         let mut repeats = Repeats::default();
         if lines.calls.is_empty() {
             return repeats;
@@ -146,12 +146,12 @@ impl EventLog {
     }
 
     /// The number that the next request will get. A reader of the present calls stops there.
-    pub fn end(&self) -> u64 {
+    pub(super) fn end(&self) -> u64 {
         self.oldest + self.requests.len() as u64
     }
 
     /// About 64 KiB of lines from request `from` on, before `end`, and the number of the next request. `None` at the end.
-    pub fn page(&self, from: u64, end: u64) -> Option<(Bytes, u64)> {
+    pub(super) fn page(&self, from: u64, end: u64) -> Option<(Bytes, u64)> {
         let mut next = from.max(self.oldest);
         let mut page = Vec::new();
         while next < end.min(self.end()) && page.len() < PAGE_BYTES {

@@ -47,25 +47,25 @@ struct FaultSettings {
 
 /// The present faults.
 #[derive(Clone, Debug, Default)]
-pub struct Faults {
+pub(super) struct Faults {
     settings: FaultSettings,
     /// How long every request waits before it is decided.
-    pub latency: Duration,
+    pub(super) latency: Duration,
     poison_status: StatusCode,
     fault: Option<Fault>,
 }
 
 /// What a request gets instead of its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    pub reaction: Reaction,
+pub(super) struct Fault {
+    pub(super) reaction: Reaction,
     /// The calls are kept first, so only the answer is lost.
-    pub after_accepting: bool,
+    pub(super) after_accepting: bool,
 }
 
 /// How the sandbox reacts to a request, with or without a fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reaction {
+pub(super) enum Reaction {
     /// No answer until the peer leaves.
     Hang,
     /// No answer, and the connection is reset.
@@ -76,11 +76,11 @@ pub enum Reaction {
 
 /// The answer to a request with calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TrackingAnswer {
-    pub status: StatusCode,
-    pub retry_after: Option<HeaderValue>,
+pub(super) struct TrackingAnswer {
+    pub(super) status: StatusCode,
+    pub(super) retry_after: Option<HeaderValue>,
     /// The exact body. `None` gives a body that suits the status.
-    pub body: Option<String>,
+    pub(super) body: Option<String>,
 }
 
 impl Faults {
@@ -88,7 +88,7 @@ impl Faults {
     ///
     /// # Errors
     /// A sentence that says what is wrong: not JSON, an unknown field, an invalid value.
-    pub fn parse(json: &[u8]) -> Result<Self, String> {
+    pub(super) fn parse(json: &[u8]) -> Result<Self, String> {
         // serde also takes an array for a struct.
         if !json.trim_ascii_start().starts_with(b"{") {
             return Err("expected a JSON object".to_owned());
@@ -119,18 +119,18 @@ impl Faults {
     }
 
     /// The present settings. `count` is the number of faults that are left.
-    pub fn current(&self) -> impl Serialize + use<> {
+    pub(super) fn current(&self) -> impl Serialize + use<> {
         self.settings.clone()
     }
 
     /// The status that refuses a request with calls of these users. `None` if none of them is poisoned.
-    pub fn poison_status<'a>(&self, user_ids: impl IntoIterator<Item = &'a str>) -> Option<StatusCode> {
+    pub(super) fn poison_status<'a>(&self, user_ids: impl IntoIterator<Item = &'a str>) -> Option<StatusCode> {
         let poisoned = self.settings.poison_user_ids.as_ref().filter(|ids| !ids.is_empty())?;
         user_ids.into_iter().any(|id| poisoned.contains(id)).then_some(self.poison_status)
     }
 
     /// The fault of the next request, if it gets one. `random` is at least 0 and below 1.
-    pub fn next_fault(&mut self, random: f64) -> Option<Fault> {
+    pub(super) fn next_fault(&mut self, random: f64) -> Option<Fault> {
         let fault = self.fault.as_ref().filter(|_| random < self.settings.rate.unwrap_or(1.0))?.clone();
         if let Some(count) = &mut self.settings.count {
             *count = count.saturating_sub(1);

@@ -15,7 +15,7 @@ use super::request_log::RequestLog;
 
 /// The outcome of a request, as `GET /stats` counts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(super) enum Outcome {
     /// Answered as Segment answers what it accepts.
     Accepted,
     /// Refused for its content, or for a poisoned user.
@@ -54,27 +54,33 @@ struct LargestBatch {
 
 /// Everything that the sandbox keeps.
 #[derive(Debug, Default)]
-pub struct History {
+pub(super) struct History {
     stats: Stats,
-    pub events: EventLog,
-    pub requests: RequestLog,
+    pub(super) events: EventLog,
+    pub(super) requests: RequestLog,
 }
 
 impl History {
     /// Removes everything and returns it, so that the caller can free it without holding the lock.
-    pub fn clear(&mut self) -> impl Sized + use<> {
+    pub(super) fn clear(&mut self) -> impl Sized + use<> {
         self.stats = Stats::default();
         (self.events.clear(), std::mem::take(&mut self.requests))
     }
 
     /// Counts a POST to `/v1/*` that has begun.
-    pub fn count_arrival(&mut self) {
+    pub(super) fn count_arrival(&mut self) {
         self.stats.requests += 1;
     }
 
     /// Adds a request with its outcome. `line` is for `GET /requests`; `parsed` is the body if it was well-formed; `kept` has
     /// the lines of its calls if they are to be kept.
-    pub fn add(&mut self, outcome: Outcome, line: Bytes, parsed: Option<&ParsedBody<'_>>, kept: Option<EventLines>) {
+    pub(super) fn add(
+        &mut self,
+        outcome: Outcome,
+        line: Bytes,
+        parsed: Option<&ParsedBody<'_>>,
+        kept: Option<EventLines>,
+    ) {
         match outcome {
             Outcome::Accepted => self.stats.accepted_requests += 1,
             Outcome::Refused => self.stats.refused_requests += 1,
@@ -99,7 +105,7 @@ impl History {
     }
 
     /// What `GET /stats` answers.
-    pub fn stats(&self) -> impl Serialize + use<> {
+    pub(super) fn stats(&self) -> impl Serialize + use<> {
         Stats { events_kept: self.events.kept, events_forgotten: self.events.forgotten, ..self.stats.clone() }
     }
 }

@@ -22,24 +22,24 @@ const MALFORMED: &str = "malformed JSON";
 const NOT_A_BATCH: &str = "the body must be an object whose batch is an array";
 
 /// Members of a body, in order.
-pub type Envelope<'a> = Vec<(Cow<'a, str>, &'a RawValue)>;
+pub(super) type Envelope<'a> = Vec<(Cow<'a, str>, &'a RawValue)>;
 
 /// The parts of a body that Segment answers with 200.
 #[derive(Debug)]
-pub struct ParsedBody<'a> {
+pub(super) struct ParsedBody<'a> {
     /// Size of the uncompressed body.
-    pub bytes: usize,
+    pub(super) bytes: usize,
     /// The members around the calls: all but `batch`, or `writeKey` and `sentAt` of a single call.
-    pub envelope: Envelope<'a>,
+    pub(super) envelope: Envelope<'a>,
     /// The calls in order, including those that Segment would drop.
-    pub calls: Vec<ReceivedCall<'a>>,
+    pub(super) calls: Vec<ReceivedCall<'a>>,
 }
 
 /// Parses the body of `POST /v1/batch`.
 ///
 /// # Errors
 /// The message of the refusal.
-pub fn parse_batch(body: &[u8]) -> Result<ParsedBody<'_>, String> {
+pub(super) fn parse_batch(body: &[u8]) -> Result<ParsedBody<'_>, String> {
     let batch: BatchBody<'_> =
         serde_json::from_slice(body).map_err(|error| if error.is_data() { NOT_A_BATCH } else { MALFORMED })?;
     let mut calls = Vec::with_capacity(batch.items.len());
@@ -56,7 +56,7 @@ pub fn parse_batch(body: &[u8]) -> Result<ParsedBody<'_>, String> {
 ///
 /// # Errors
 /// The message of the refusal.
-pub fn parse_identify(body: &[u8]) -> Result<ParsedBody<'_>, String> {
+pub(super) fn parse_identify(body: &[u8]) -> Result<ParsedBody<'_>, String> {
     let raw: &RawValue = serde_json::from_slice(body).map_err(|_| MALFORMED)?;
     let call = ReceivedCall::parse(raw, Some("identify"))?;
     let members: BTreeMap<Cow<'_, str>, Option<&RawValue>> = serde_json::from_str(raw.get()).unwrap_or_default();

@@ -18,30 +18,30 @@ const MAX_REQUEST_BYTES: usize = 64 << 20;
 
 /// What a line of the log says about one request, with its names in `GET /requests`.
 #[derive(Debug, Serialize)]
-pub struct RequestSummary<'a> {
-    pub path: &'a str,
+pub(super) struct RequestSummary<'a> {
+    pub(super) path: &'a str,
     /// The status of the answer; `None` without an answer.
-    pub status: Option<u16>,
-    pub calls: usize,
+    pub(super) status: Option<u16>,
+    pub(super) calls: usize,
     /// Size of the uncompressed body.
-    pub bytes: usize,
+    pub(super) bytes: usize,
     #[serde(serialize_with = "joined_values")]
-    pub headers: &'a HeaderMap,
+    pub(super) headers: &'a HeaderMap,
     /// `None` if the body was not well-formed.
     #[serde(serialize_with = "members")]
-    pub envelope: Option<&'a Envelope<'a>>,
+    pub(super) envelope: Option<&'a Envelope<'a>>,
 }
 
 /// The lines of the last requests, oldest first.
 #[derive(Debug, Default)]
-pub struct RequestLog {
+pub(super) struct RequestLog {
     lines: VecDeque<Bytes>,
     bytes: usize,
 }
 
 impl RequestLog {
     /// Adds a line, and removes the oldest lines while a limit is exceeded.
-    pub fn push(&mut self, line: Bytes) {
+    pub(super) fn push(&mut self, line: Bytes) {
         self.bytes += line.len();
         self.lines.push_back(line);
         while self.lines.len() > MAX_REQUESTS || self.bytes > MAX_REQUEST_BYTES {
@@ -51,14 +51,14 @@ impl RequestLog {
     }
 
     /// The lines, oldest first.
-    pub fn lines(&self) -> Vec<Bytes> {
+    pub(super) fn lines(&self) -> Vec<Bytes> {
         self.lines.iter().cloned().collect()
     }
 }
 
 impl RequestSummary<'_> {
     /// The line of `GET /requests` for this request, with the write key.
-    pub fn to_line(&self) -> Bytes {
+    pub(super) fn to_line(&self) -> Bytes {
         let mut text = serde_json::to_vec(self).unwrap_or_default();
         // Only the envelope, which is copied verbatim, can have raw line breaks, and only between tokens.
         for byte in text.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')) {

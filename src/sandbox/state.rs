@@ -9,9 +9,9 @@ use super::history::History;
 
 /// The present faults, and the history of requests.
 #[derive(Default)]
-pub struct SandboxState {
-    pub faults: Mutex<Faults>,
-    pub history: Mutex<History>,
+pub(super) struct SandboxState {
+    pub(super) faults: Mutex<Faults>,
+    pub(super) history: Mutex<History>,
     /// Hashes message ids. Outside the lock of the history, so that hashing does not hold that lock.
-    pub hasher: RandomState,
+    pub(super) hasher: RandomState,
 }

@@ -23,10 +23,10 @@ use super::state::SandboxState;
 
 /// Extension of a response that must not be sent: the server resets the connection instead.
 #[derive(Clone, Copy, Debug)]
-pub struct ResetConnection;
+pub(super) struct ResetConnection;
 
 /// Handles one request.
-pub async fn receive(State(state): State<Arc<SandboxState>>, request: Request) -> Response {
+pub(super) async fn receive(State(state): State<Arc<SandboxState>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     state.history.lock().count_arrival();
     let body = body::read(&head.headers, body).await;

@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tower::Service;
 
-use super::connection::{Shared, serve_connection};
+use super::connection::{ServerState, serve_connection};
 use crate::supervisor::Supervisor;
 
 /// Connections at once, if the system has file descriptors for them. Further ones wait in the system's backlog. Each
@@ -47,7 +47,7 @@ where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Clone + Send + 'static,
     B: HttpBody<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
-    let shared = Arc::new(Shared::new(supervisor.clone(), limits.streams));
+    let shared = Arc::new(ServerState::new(supervisor.clone(), limits.streams));
     let permits = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
     let runtimes = match start_runtimes(&supervisor) {
         Ok(runtimes) => runtimes,

@@ -66,7 +66,7 @@ impl Connection {
 }
 
 /// What all connections share.
-pub(super) struct Shared {
+pub(super) struct ServerState {
     supervisor: Supervisor,
     /// The limit of connections is reached, and others wait.
     pub(super) is_full: AtomicBool,
@@ -75,7 +75,7 @@ pub(super) struct Shared {
     pub(super) streams: Semaphore,
 }
 
-impl Shared {
+impl ServerState {
     pub(super) fn new(supervisor: Supervisor, streams: usize) -> Self {
         let streams = Semaphore::new(streams.min(Semaphore::MAX_PERMITS));
         Self { supervisor, is_full: AtomicBool::new(false), streams }
@@ -83,7 +83,7 @@ impl Shared {
 }
 
 /// Serves one connection until its end, with one `service` for all its requests.
-pub(super) async fn serve_connection<T, S, B>(stream: T, service: S, shared: Arc<Shared>)
+pub(super) async fn serve_connection<T, S, B>(stream: T, service: S, shared: Arc<ServerState>)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Send + 'static,
@@ -175,7 +175,7 @@ impl<S> Requests<S> {
 /// Starts the streams of an HTTP/2 connection.
 #[derive(Clone)]
 struct StreamExecutor {
-    shared: Arc<Shared>,
+    shared: Arc<ServerState>,
     activity: Arc<ActivityCounts>,
 }
 

@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::{Instant, timeout};
 use tower::service_fn;
 
-use super::connection::{Shared, serve_connection};
+use super::connection::{ServerState, serve_connection};
 use crate::supervisor::Supervisor;
 
 /// The first bytes of an HTTP/2 peer, and empty settings.
@@ -36,7 +36,7 @@ const REQUEST: &[u8] = b"POST / HTTP/1.1\r\nhost: relay\r\ncontent-length: 5\r\n
 /// One end of a connection that is served.
 struct Peer {
     stream: DuplexStream,
-    shared: Arc<Shared>,
+    shared: Arc<ServerState>,
     supervisor: Supervisor,
     began: Instant,
 }
@@ -45,7 +45,7 @@ impl Peer {
     /// A connection with a buffer of `room` bytes. The service answers, or never does.
     fn with(room: usize, answers: bool) -> Self {
         let supervisor = Supervisor::new();
-        let shared = Arc::new(Shared::new(supervisor.clone(), STREAMS));
+        let shared = Arc::new(ServerState::new(supervisor.clone(), STREAMS));
         let service = service_fn(move |request: Request<Incoming>| async move {
             if !answers {
                 std::future::pending::<()>().await;

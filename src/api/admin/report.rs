@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::metrics::Summary;
+use crate::segment::rfc3339_milliseconds;
 
 /// The way to Segment.
 #[derive(Clone, Debug, Serialize)]
@@ -33,7 +34,8 @@ pub struct GateReport {
 impl SegmentReport {
     /// `shut`: the time until the next attempt and the code of the reason, while nothing is sent.
     pub fn new(endpoint: String, failed_in_a_row: u32, shut: Option<(Duration, &'static str)>) -> Self {
-        let until = shut.and_then(|(opens_in, _)| Timestamp::now().checked_add(opens_in).ok()).map(rfc3339);
+        let until =
+            shut.and_then(|(opens_in, _)| Timestamp::now().checked_add(opens_in).ok()).map(rfc3339_milliseconds);
         let gate = GateReport { shut: shut.is_some(), code: shut.map(|(_, code)| code), until };
         Self { endpoint, sending: shut.is_none(), failed_in_a_row, gate }
     }
@@ -82,9 +84,4 @@ impl DurationSummary {
         let ms = |seconds: f64| (seconds * 1e6).round() / 1e3;
         Self { count, mean: ms(mean), p50: ms(p50), p99: ms(p99) }
     }
-}
-
-/// A time to a millisecond.
-pub(super) fn rfc3339(time: Timestamp) -> String {
-    format!("{time:.3}")
 }

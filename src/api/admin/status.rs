@@ -7,8 +7,9 @@ use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 
-use super::report::{OutboxReport, SegmentReport, rfc3339};
+use super::report::{OutboxReport, SegmentReport};
 use crate::api::state::{Admin, AppState};
+use crate::segment::rfc3339_milliseconds;
 
 /// How the relay is.
 #[derive(Serialize)]
@@ -35,7 +36,7 @@ pub(super) async fn get(State(state): State<Arc<AppState>>, Admin(admin): Admin)
     (state.update_gauges)();
     Json(StatusReport {
         version: env!("CARGO_PKG_VERSION"),
-        started_at: rfc3339(admin.started_at),
+        started_at: rfc3339_milliseconds(admin.started_at),
         uptime_seconds: admin.started.elapsed().as_secs(),
         state: match (state.supervisor.is_draining(), state.supervisor.is_stopping()) {
             (true, _) => "draining",

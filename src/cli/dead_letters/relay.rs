@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::table::escape;
 use crate::api::NO_ROUTE;
-use crate::cli::address::local_url;
+use crate::cli::address::{http_client, local_url};
 use crate::config::{self, Secret};
 
 /// A running relay accepts a connection at once.
@@ -19,13 +19,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A replay of a million calls takes minutes. The relay answers at its end.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
-pub(super) struct Relay {
+pub(super) struct RelayClient {
     base: String,
     token: Secret,
     client: Client,
 }
 
-impl Relay {
+impl RelayClient {
     /// The relay at `base`, or else the relay on this machine.
     pub(super) fn new(base: Option<&str>) -> anyhow::Result<Self> {
         let token = config::admin_token_from_environment()?;
@@ -33,9 +33,8 @@ impl Relay {
             Some(base) => base.trim_end_matches('/').to_owned(),
             None => local_url()?,
         };
-        let _ = rustls::crypto::ring::default_provider().install_default();
         // No proxy and no redirect receives the token.
-        let builder = Client::builder().no_proxy().redirect(Policy::none());
+        let builder = http_client().redirect(Policy::none());
         let client = builder.connect_timeout(CONNECT_TIMEOUT).timeout(REQUEST_TIMEOUT).build();
         Ok(Self { base, token, client: client.context("cannot set up HTTP")? })
     }

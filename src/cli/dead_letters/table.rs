@@ -19,14 +19,14 @@ const MAX_REASON_LENGTH: usize = 60;
 /// A page of dead letters, each of which is the relay's JSON object.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Page {
+pub(super) struct DeadLetterPage {
     pub(super) dead_letters: Vec<Box<RawValue>>,
     pub(super) next: Option<i64>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct DeadLetter {
+struct DeadLetterRow {
     id: i64,
     message_id: String,
     user_id: String,
@@ -45,7 +45,7 @@ pub(super) fn render(letters: &[Box<RawValue>]) -> anyhow::Result<String> {
     table.load_style(presets::NOTHING);
     table.set_header(["ID", "REFUSED AT", "STATUS", "ATTEMPTS", "USER ID", "MESSAGE ID", "REASON"]);
     for letter in letters {
-        let letter: DeadLetter = serde_json::from_str(letter.get()).context("the answer is not that of a relay")?;
+        let letter: DeadLetterRow = serde_json::from_str(letter.get()).context("the answer is not that of a relay")?;
         table.add_row([
             letter.id.to_string(),
             cut(&letter.refused_at, MAX_ID_LENGTH),
@@ -104,7 +104,7 @@ fn is_unsafe(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Page, cut, escape, escape_json, render};
+    use super::{DeadLetterPage, cut, escape, escape_json, render};
 
     const PAGE: &str = r#"{"deadLetters":[
         {"id":12,"messageId":"m-12","userId":"c-1042","call":{"traits":{"age":1e999}},"status":400,"reason":"no such user",
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn a_dead_letter_is_a_line_and_its_cells_are_below_their_headings() {
-        let page: Page = serde_json::from_str(PAGE).unwrap();
+        let page: DeadLetterPage = serde_json::from_str(PAGE).unwrap();
         assert_eq!(page.next, Some(3));
         let expected = "\
 ID  REFUSED AT                STATUS  ATTEMPTS  USER ID     MESSAGE ID  REASON

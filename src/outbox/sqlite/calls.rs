@@ -12,7 +12,7 @@ use crate::outbox::{Append, Appended, CallId, DeliveryOutcome, KeyRecord, Outbox
 use crate::segment::{Call, Delivered, Refusal};
 
 /// The reason of a refused call whose dead letter, which held Segment's message, was deleted.
-const LETTER_IS_GONE: &str = "Segment refused this call; its dead letter was discarded since";
+const DISCARDED_REASON: &str = "Segment refused this call; its dead letter was discarded since";
 
 /// A row of `keys`.
 struct KnownKey {
@@ -84,7 +84,7 @@ impl Transaction<'_> {
     fn outcome(&self, known: &KnownKey) -> Result<Option<DeliveryOutcome>> {
         if let Some(id) = known.dead_letter_id {
             let reason = self.first("SELECT reason FROM dead_letters WHERE id = ?1", [id], |row| row.get(0))?;
-            return Ok(Some(DeliveryOutcome::Refused(reason.unwrap_or_else(|| LETTER_IS_GONE.to_owned()))));
+            return Ok(Some(DeliveryOutcome::Refused(reason.unwrap_or_else(|| DISCARDED_REASON.to_owned()))));
         }
         let waits = self.first("SELECT 1 FROM calls WHERE id = ?1", [known.call_id], |_| Ok(()))?.is_some();
         Ok((!waits).then_some(DeliveryOutcome::Accepted))

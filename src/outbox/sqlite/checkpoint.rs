@@ -8,7 +8,7 @@
 //! it does not rely on the failed copy. A checkpoint that finds the disk full, or the WAL in use by a reader, is tried
 //! again when the WAL has grown some more: the calls are safe in the WAL.
 //!
-//! The same thread is the store's clock: once a second it sends the writer a [`Command::Tick`].
+//! The same thread is the store's clock: once a second it sends the writer a [`WriterCommand::Tick`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +19,7 @@ use rusqlite::wal::CheckpointMode;
 use rusqlite::{Connection, MAIN_DB, Result};
 use tokio::sync::mpsc;
 
-use super::command::Command;
+use super::command::WriterCommand;
 use super::file::BUSY_TIMEOUT;
 use super::state::{StoreFault, StoreState};
 use crate::supervisor::Supervisor;
@@ -56,7 +56,7 @@ impl CheckpointHandle {
     pub(super) fn start(
         conn: Connection,
         wal_pages: i32,
-        commands: mpsc::WeakSender<Command>,
+        commands: mpsc::WeakSender<WriterCommand>,
         state: &Arc<StoreState>,
         supervisor: &Supervisor,
     ) -> std::io::Result<Self> {
@@ -143,7 +143,7 @@ struct Checkpointer {
     wal_pages: i32,
     conn: Connection,
     woken: Receiver<()>,
-    commands: mpsc::WeakSender<Command>,
+    commands: mpsc::WeakSender<WriterCommand>,
     state: Arc<StoreState>,
     is_copied: Arc<AtomicBool>,
 }
@@ -161,7 +161,7 @@ impl Checkpointer {
                 tick_at = Instant::now() + TICK_INTERVAL;
                 if let Some(commands) = self.commands.upgrade() {
                     // A full queue needs no tick.
-                    let _ = commands.try_send(Command::Tick);
+                    let _ = commands.try_send(WriterCommand::Tick);
                 }
             }
         }

@@ -28,7 +28,7 @@ const GROUP_INTERVAL: Duration = Duration::from_millis(3);
 /// Up to this many commands are not load: a few callers never wait for others.
 const SMALL_GROUP: usize = 32;
 
-pub(super) enum Command {
+pub(super) enum WriterCommand {
     Append(Append, Reply<Appended>),
     Settle(Arc<[Delivered]>, Reply<()>),
     Replay(i64, Reply<bool>),
@@ -59,7 +59,7 @@ impl<T> Reply<T> {
     }
 }
 
-impl Command {
+impl WriterCommand {
     /// Bytes that it adds to a transaction, approximately.
     pub(super) fn cost(&self) -> usize {
         match self {
@@ -112,26 +112,26 @@ impl Command {
 }
 
 pub(super) struct CommandQueue {
-    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) commands: mpsc::Receiver<WriterCommand>,
     /// Commands for the next group: they need another transaction.
-    pub(super) requeued: Vec<Command>,
+    pub(super) requeued: Vec<WriterCommand>,
     last_started: Option<Instant>,
     /// Commands in the last group.
     last_size: usize,
 }
 
 impl CommandQueue {
-    pub(super) fn new(commands: mpsc::Receiver<Command>) -> Self {
+    pub(super) fn new(commands: mpsc::Receiver<WriterCommand>) -> Self {
         Self { commands, requeued: Vec::new(), last_started: None, last_size: 0 }
     }
 
     /// The next group, in the order of arrival; `None` when the queue is closed and empty. Blocks.
-    pub(super) fn next_group(&mut self) -> Option<Vec<Command>> {
+    pub(super) fn next_group(&mut self) -> Option<Vec<WriterCommand>> {
         let mut group = std::mem::take(&mut self.requeued);
         if group.is_empty() {
             group.push(self.commands.blocking_recv()?);
         }
-        let mut bytes = group.iter().map(Command::cost).sum();
+        let mut bytes = group.iter().map(WriterCommand::cost).sum();
         self.fill(&mut group, &mut bytes);
         let elapsed = self.last_started.map_or(GROUP_INTERVAL, |started| started.elapsed());
         // Callers come in waves: after a large group a small one waits for the rest of its wave.
@@ -145,7 +145,7 @@ impl CommandQueue {
         Some(group)
     }
 
-    fn fill(&mut self, group: &mut Vec<Command>, bytes: &mut usize) {
+    fn fill(&mut self, group: &mut Vec<WriterCommand>, bytes: &mut usize) {
         while group.len() < MAX_GROUP_COMMANDS && *bytes < MAX_TRANSACTION_BYTES {
             let Ok(command) = self.commands.try_recv() else { return };
             *bytes += command.cost();

@@ -15,6 +15,7 @@ use serde_json::value::RawValue;
 use super::calls::call_from_row;
 use super::state::{StoreState, is_corruption, without_values};
 use crate::outbox::{CallId, DeadLetter, OutboxError, Page, StoredCall, UserFilter};
+use crate::segment::rfc3339_milliseconds;
 
 /// Calls in one page: enough for a few requests to Segment.
 const PAGE_CALLS: usize = 1000;
@@ -121,13 +122,13 @@ fn dead_letter(row: &Row<'_>) -> Result<DeadLetter> {
         status: row.get(3)?,
         reason: row.get(4)?,
         attempts: row.get(5)?,
-        stored_at: rfc3339(row.get(6)?),
-        refused_at: rfc3339(row.get(7)?),
+        stored_at: time_text(row.get(6)?),
+        refused_at: time_text(row.get(7)?),
     })
 }
 
 /// Formats a time in milliseconds. A time outside the calendar is shown as 1970: a dead letter must be readable
 /// whatever the clock was when it was written.
-fn rfc3339(milliseconds: i64) -> String {
-    format!("{:.3}", Timestamp::from_millisecond(milliseconds).unwrap_or_default())
+fn time_text(milliseconds: i64) -> String {
+    rfc3339_milliseconds(Timestamp::from_millisecond(milliseconds).unwrap_or_default())
 }

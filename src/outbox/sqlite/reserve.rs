@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
 /// Bytes of the reserve: twice the log, which is all that can be in progress.
-const MAX_BYTES: u64 = 32 * 1024 * 1024;
+const MAX_RESERVE_BYTES: u64 = 32 * 1024 * 1024;
 
 /// On a small disk the reserve is one part in this many of the free space: three quarters stay for calls.
 const FREE_SPACE_DIVISOR: u64 = 4;
@@ -41,7 +41,8 @@ impl Reserve {
         }
         let free =
             outbox.parent().and_then(|directory| statvfs(directory).ok()).map(|disk| disk.f_bavail * disk.f_frsize);
-        let bytes = free.map_or(MAX_BYTES, |free| free / FREE_SPACE_DIVISOR).clamp(MIN_BYTES, MAX_BYTES);
+        let bytes =
+            free.map_or(MAX_RESERVE_BYTES, |free| free / FREE_SPACE_DIVISOR).clamp(MIN_BYTES, MAX_RESERVE_BYTES);
         let mut reserve = Self { path, bytes, is_held: false };
         reserve.allocate();
         reserve
@@ -49,7 +50,7 @@ impl Reserve {
 
     /// The length up to which a log can be copied into the space of the reserve.
     pub(super) fn wal_bytes(&self) -> u64 {
-        if self.bytes == 0 { MAX_BYTES / 2 } else { self.bytes / 2 }
+        if self.bytes == 0 { MAX_RESERVE_BYTES / 2 } else { self.bytes / 2 }
     }
 
     /// Whether it is allocated, or cannot exist on this file system.

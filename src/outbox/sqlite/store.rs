@@ -1,8 +1,6 @@
 //! [`SqliteOutbox`]: opens the file, starts the threads, and sends commands to the writer.
 
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use async_trait::async_trait;
@@ -12,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::checkpoint::CheckpointHandle;
-use super::command::{Command, CommandQueue, QUEUE_CAPACITY, Reply};
+use super::command::{CommandQueue, QUEUE_CAPACITY, Reply, WriterCommand};
 use super::dead_letters::ReplayAll;
 use super::file::{self, DatabaseFile};
 use super::prune::Pruner;
@@ -22,6 +20,7 @@ use super::schema;
 use super::state::{StoreFault, StoreState, is_corruption};
 use super::transaction::{read_counters, read_sizes};
 use super::writer::{Watchers, Writer};
+use crate::config::OutboxSettings;
 use crate::metrics::Metrics;
 use crate::outbox::{
     Append, Appended, CallId, DeadLetter, DeadLetters, Outbox, OutboxError, OutboxStats, Page, StoredCall, UserFilter,
@@ -33,19 +32,9 @@ use crate::supervisor::Supervisor;
 /// further behind reads from the file.
 const FEED_GROUPS: usize = 4;
 
-/// Where the outbox is, and its limits.
-#[derive(Clone, Debug)]
-pub struct SqliteSettings {
-    pub path: PathBuf,
-    /// Limit of the bytes on disk of calls, keys and dead letters.
-    pub max_bytes: u64,
-    /// How long a key is remembered after its call was settled.
-    pub window: Duration,
-}
-
 /// The outbox in an SQLite file.
 pub struct SqliteOutbox {
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<WriterCommand>,
     state: Arc<StoreState>,
     /// Two connections, so that a long list of dead letters does not delay delivery.
     pages: Arc<ReadConnection>,
@@ -65,7 +54,7 @@ impl SqliteOutbox {
     /// # Errors
     /// If the file cannot be used. The error is for the operator, and names the path. A file that is damaged, or not
     /// this program's, is not changed.
-    pub fn open(settings: &SqliteSettings, metrics: Arc<Metrics>, supervisor: &Supervisor) -> anyhow::Result<Opened> {
+    pub fn open(settings: &OutboxSettings, metrics: Arc<Metrics>, supervisor: &Supervisor) -> anyhow::Result<Opened> {
         Self::open_file(&DatabaseFile::new(&settings.path), settings, metrics, supervisor)
             .map_err(|error| {
                 let damaged = "the file is damaged; restore it from a backup, or move it away";
@@ -76,7 +65,7 @@ impl SqliteOutbox {
 
     pub(super) fn open_file(
         file: &DatabaseFile,
-        settings: &SqliteSettings,
+        settings: &OutboxSettings,
         metrics: Arc<Metrics>,
         supervisor: &Supervisor,
     ) -> anyhow::Result<Opened> {
@@ -130,7 +119,7 @@ impl SqliteOutbox {
     }
 
     /// Sends the writer a command, and waits for the answer without a deadline.
-    async fn request<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, OutboxError> {
+    async fn request<T>(&self, command: impl FnOnce(Reply<T>) -> WriterCommand) -> Result<T, OutboxError> {
         let (reply, answer) = Reply::channel();
         self.commands.send(command(reply)).await.map_err(|_closed| OutboxError::Closed)?;
         answer.await.unwrap_or(Err(OutboxError::Unconfirmed))
@@ -146,7 +135,7 @@ impl Outbox for SqliteOutbox {
         // Permits are granted in the order of the requests, so calls are stored in that order.
         let permit = timeout_at(deadline, self.commands.reserve()).await.map_err(|_late| OutboxError::Busy)?;
         let (reply, answer) = Reply::channel();
-        permit.map_err(|_closed| OutboxError::Closed)?.send(Command::Append(append, reply));
+        permit.map_err(|_closed| OutboxError::Closed)?.send(WriterCommand::Append(append, reply));
         match timeout_at(deadline, answer).await {
             Ok(Ok(appended)) => appended,
             Ok(Err(_)) | Err(_) => Err(OutboxError::Unconfirmed),
@@ -154,7 +143,7 @@ impl Outbox for SqliteOutbox {
     }
 
     async fn settle(&self, delivered: Arc<[Delivered]>) -> Result<(), OutboxError> {
-        self.request(|reply| Command::Settle(delivered, reply)).await
+        self.request(|reply| WriterCommand::Settle(delivered, reply)).await
     }
 
     async fn page(&self, from: CallId, users: UserFilter, limit: usize) -> Result<Page, OutboxError> {
@@ -170,7 +159,7 @@ impl Outbox for SqliteOutbox {
         self.pages.close().await;
         self.dead_letters.close().await;
         // An error means that the store is closing already.
-        let _ = self.commands.send(Command::Close).await;
+        let _ = self.commands.send(WriterCommand::Close).await;
         let _ = self.ended.clone().wait_for(|ended| *ended).await;
     }
 }
@@ -182,14 +171,14 @@ impl DeadLetters for SqliteOutbox {
     }
 
     async fn replay(&self, id: i64) -> Result<bool, OutboxError> {
-        self.request(|reply| Command::Replay(id, reply)).await
+        self.request(|reply| WriterCommand::Replay(id, reply)).await
     }
 
     async fn replay_all(&self) -> Result<u64, OutboxError> {
-        self.request(|reply| Command::ReplayAll(ReplayAll::default(), reply)).await
+        self.request(|reply| WriterCommand::ReplayAll(ReplayAll::default(), reply)).await
     }
 
     async fn discard(&self, id: i64) -> Result<bool, OutboxError> {
-        self.request(|reply| Command::Discard(id, reply)).await
+        self.request(|reply| WriterCommand::Discard(id, reply)).await
     }
 }

@@ -16,7 +16,8 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
-use super::{SqliteOutbox, SqliteSettings};
+use super::SqliteOutbox;
+use crate::config::OutboxSettings;
 use crate::metrics::Metrics;
 use crate::outbox::StoredCall;
 use crate::supervisor::Supervisor;
@@ -24,8 +25,8 @@ use crate::supervisor::Supervisor;
 /// A limit in bytes that no test reaches.
 const NO_LIMIT: u64 = 1024 * 1024 * 1024;
 
-fn settings(path: &Path) -> SqliteSettings {
-    SqliteSettings { path: path.to_owned(), max_bytes: NO_LIMIT, window: Duration::from_secs(3600) }
+fn settings(path: &Path) -> OutboxSettings {
+    OutboxSettings { path: path.to_owned(), max_bytes: NO_LIMIT, window: Duration::from_secs(3600) }
 }
 
 /// A directory in memory, for tests that simulate the disk.
@@ -35,6 +36,6 @@ fn in_memory() -> TempDir {
 
 type Opened = anyhow::Result<(Arc<SqliteOutbox>, mpsc::Receiver<Vec<StoredCall>>)>;
 
-fn open(settings: &SqliteSettings) -> Opened {
+fn open(settings: &OutboxSettings) -> Opened {
     SqliteOutbox::open(settings, Arc::new(Metrics::new()?), &Supervisor::new())
 }

@@ -14,7 +14,7 @@ use rusqlite::{Connection, Result};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::checkpoint::CheckpointHandle;
-use super::command::{Command, CommandQueue};
+use super::command::{CommandQueue, WriterCommand};
 use super::prune::Pruner;
 use super::reserve::Reserve;
 use super::state::{StoreFault, StoreState};
@@ -48,7 +48,7 @@ impl Writer {
     /// Runs until the store is closed and every queued command is finished.
     pub(super) fn run(mut self) {
         while let Some(mut group) = self.queue.next_group() {
-            if group.iter().any(|command| matches!(command, Command::Close)) {
+            if group.iter().any(|command| matches!(command, WriterCommand::Close)) {
                 self.queue.commands.close();
             }
             if self.state.has_failed() {
@@ -56,13 +56,13 @@ impl Writer {
                 refuse(group, StoreFault::Closed);
                 continue;
             }
-            let is_tick = group.iter().any(|command| matches!(command, Command::Tick));
+            let is_tick = group.iter().any(|command| matches!(command, WriterCommand::Tick));
             if is_tick {
                 self.watchers.remove_closed();
                 self.log_trouble();
             }
             if self.fault == Some(StoreFault::DiskFull) {
-                group = only_what_frees_space(group);
+                group = keep_space_freeing(group);
                 if is_tick {
                     self.checkpoints.checkpoint_now(&self.conn, &self.state);
                 }
@@ -79,11 +79,11 @@ impl Writer {
     }
 
     /// Executes a group. If the disk is full, the commands that free space are tried once more without the others.
-    fn execute(&mut self, mut group: Vec<Command>) {
+    fn execute(&mut self, mut group: Vec<WriterCommand>) {
         let has_work = group.iter().any(|command| match command {
             // While there is a fault, a tick needs a transaction to find out whether it is over.
-            Command::Tick => self.fault.is_some() || self.pruner.is_due(now()),
-            Command::Close => false,
+            WriterCommand::Tick => self.fault.is_some() || self.pruner.is_due(now()),
+            WriterCommand::Close => false,
             _ => true,
         });
         if !has_work {
@@ -96,18 +96,18 @@ impl Writer {
                     && StoreFault::from_error(&error) == StoreFault::DiskFull =>
             {
                 self.failed(Vec::new(), &error);
-                let mut rest = only_what_frees_space(group);
+                let mut rest = keep_space_freeing(group);
                 // The tick has done its work: the disk is known to be full.
-                rest.retain(|command| !matches!(command, Command::Tick));
+                rest.retain(|command| !matches!(command, WriterCommand::Tick));
                 self.execute(rest);
             }
             Err(error) => self.failed(group, &error),
         }
     }
 
-    fn transact(&mut self, group: &mut [Command]) -> Result<Effects> {
+    fn transact(&mut self, group: &mut [WriterCommand]) -> Result<Effects> {
         let _timer = self.state.metrics.outbox_commit_seconds.start_timer();
-        self.state.metrics.outbox_commit_calls.observe(group.len() as f64);
+        self.state.metrics.outbox_commit_commands.observe(group.len() as f64);
         let mut transaction = Transaction::begin(&self.conn, now(), self.stats, self.room())?;
         for command in group {
             command.execute(&mut transaction)?;
@@ -145,10 +145,12 @@ impl Writer {
     }
 
     /// Applies a committed transaction's effects, and answers the callers.
-    fn committed(&mut self, group: Vec<Command>, effects: Effects) {
+    fn committed(&mut self, group: Vec<WriterCommand>, effects: Effects) {
         (self.stats, self.free_bytes) = (effects.stats, effects.free_bytes);
         // A settlement that worked does not show that there is room for more.
-        if self.fault.is_some() && group.iter().any(|command| matches!(command, Command::Append(..) | Command::Tick)) {
+        if self.fault.is_some()
+            && group.iter().any(|command| matches!(command, WriterCommand::Append(..) | WriterCommand::Tick))
+        {
             self.fault = None;
         }
         let metrics = &self.state.metrics;
@@ -156,10 +158,10 @@ impl Writer {
         metrics.outbox_sync_seconds.observe(effects.sync.as_secs_f64());
         // A replayed call was counted when it was first stored.
         metrics.outbox_stored.inc_by(effects.new_calls.len() as u64 - effects.replayed);
-        metrics.outbox_delivered.inc_by(accepted);
+        metrics.outbox_accepted.inc_by(accepted);
         metrics.outbox_refused.inc_by(effects.refused);
-        metrics.outbox_replayed.inc_by(effects.replayed);
-        metrics.outbox_discarded.inc_by(effects.discarded);
+        metrics.dead_letters_replayed.inc_by(effects.replayed);
+        metrics.dead_letters_discarded.inc_by(effects.discarded);
         tracing::debug!(
             commands = group.len(),
             calls = effects.new_calls.len(),
@@ -193,7 +195,7 @@ impl Writer {
     }
 
     /// The commit failed, or was not confirmed.
-    fn failed(&mut self, group: Vec<Command>, error: &rusqlite::Error) {
+    fn failed(&mut self, group: Vec<WriterCommand>, error: &rusqlite::Error) {
         let mut fault = StoreFault::from_error(error);
         if fault != StoreFault::Fatal && !self.conn.is_autocommit() && self.conn.execute_batch("ROLLBACK").is_err() {
             fault = StoreFault::Fatal;
@@ -215,16 +217,16 @@ impl Writer {
 
 /// Keeps the commands that can free space, or need none. The other callers get
 /// [`OutboxError::Full`](crate::outbox::OutboxError::Full).
-fn only_what_frees_space(group: Vec<Command>) -> Vec<Command> {
+fn keep_space_freeing(group: Vec<WriterCommand>) -> Vec<WriterCommand> {
     let (kept, refused) = group.into_iter().partition(|command| match command {
-        Command::Settle(..) | Command::Discard(..) | Command::Tick | Command::Close => true,
-        Command::Append(..) | Command::Replay(..) | Command::ReplayAll(..) => false,
+        WriterCommand::Settle(..) | WriterCommand::Discard(..) | WriterCommand::Tick | WriterCommand::Close => true,
+        WriterCommand::Append(..) | WriterCommand::Replay(..) | WriterCommand::ReplayAll(..) => false,
     });
     refuse(refused, StoreFault::DiskFull);
     kept
 }
 
-fn refuse(group: Vec<Command>, fault: StoreFault) {
+fn refuse(group: Vec<WriterCommand>, fault: StoreFault) {
     group.into_iter().for_each(|command| command.finish(Some(fault)));
 }
 

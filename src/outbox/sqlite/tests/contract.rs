@@ -6,7 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tempfile::TempDir;
 
-use super::{SqliteOutbox, SqliteSettings, open, settings};
+use super::{SqliteOutbox, open, settings};
+use crate::config::OutboxSettings;
 use crate::outbox::suite::{StoreFactory, contract};
 
 struct Directory(TempDir);
@@ -20,7 +21,7 @@ impl StoreFactory for Directory {
     type Store = SqliteOutbox;
 
     async fn open_with_window(&self, window: Duration) -> Arc<SqliteOutbox> {
-        open(&SqliteSettings { window, ..settings(&self.0.path().join("outbox.db")) }).unwrap().0
+        open(&OutboxSettings { window, ..settings(&self.0.path().join("outbox.db")) }).unwrap().0
     }
 }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fake_disk::{DiskFailure, FakeDisk};
-use super::{SqliteOutbox, SqliteSettings, open, settings};
+use super::{SqliteOutbox, open, settings};
+use crate::config::OutboxSettings;
 use crate::metrics::Metrics;
 use crate::outbox::sqlite::file::DatabaseFile;
 use crate::outbox::suite::{accepted, append, call, keyed, plain, refused, settle, sized, waiting};
@@ -15,7 +16,7 @@ use crate::supervisor::Supervisor;
 #[tokio::test]
 async fn a_full_outbox_refuses_until_there_is_room() {
     let directory = tempfile::tempdir().unwrap();
-    let limit = SqliteSettings { max_bytes: 2 * 1024 * 1024, ..settings(&directory.path().join("outbox.db")) };
+    let limit = OutboxSettings { max_bytes: 2 * 1024 * 1024, ..settings(&directory.path().join("outbox.db")) };
     let (store, _fresh) = open(&limit).unwrap();
     append(&*store, keyed(call("u", "first"), 1, 1)).await.unwrap();
     let mut stored = 1;
