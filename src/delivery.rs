@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::outbox::{Outbox, OutboxError, StoredCall};
 use crate::publisher::LiveClients;
-use crate::segment::Delivered;
+use crate::segment::SettledCall;
 use crate::supervisor::Supervisor;
 use prefetch_window::{MAX_WINDOW_BYTES, PageRequest, PrefetchOutcome, PrefetchWindow};
 
@@ -35,7 +35,7 @@ const STORE_RETRY_PAUSE: Duration = Duration::from_secs(1);
 const OUTBOX_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A settlement that is being synced.
-type PendingSettlement = Pin<Box<dyn Future<Output = (Arc<[Delivered]>, Result<(), OutboxError>)> + Send>>;
+type PendingSettlement = Pin<Box<dyn Future<Output = (Arc<[SettledCall]>, Result<(), OutboxError>)> + Send>>;
 
 /// The delivery loop.
 pub struct Delivery {
@@ -43,7 +43,7 @@ pub struct Delivery {
     clients: Arc<LiveClients>,
     window: PrefetchWindow,
     /// Outcomes of prefetched calls come back through this channel. It never holds more than the prefetched calls.
-    delivered: mpsc::UnboundedSender<Delivered>,
+    delivered: mpsc::UnboundedSender<SettledCall>,
     /// Earliest time of the next read from the outbox.
     read_at: Instant,
     supervisor: Supervisor,
@@ -55,15 +55,15 @@ enum DeliveryEvent {
     /// It is time to read a page, if there is anything to read.
     Read,
     /// Calls were accepted or refused by Segment.
-    Delivered(Vec<Delivered>),
+    Outcomes(Vec<SettledCall>),
     /// A settlement is synced, or failed.
-    Settled(Arc<[Delivered]>, Result<(), OutboxError>),
+    SettlementDone(Arc<[SettledCall]>, Result<(), OutboxError>),
     Draining,
 }
 
 struct DeliveryInputs {
     fresh: mpsc::Receiver<Vec<StoredCall>>,
-    delivered: mpsc::UnboundedReceiver<Delivered>,
+    delivered: mpsc::UnboundedReceiver<SettledCall>,
     settlement: Option<PendingSettlement>,
 }
 
@@ -88,21 +88,21 @@ impl Delivery {
                 DeliveryEvent::Fresh(calls) => self.prefetch_fresh(&calls),
                 DeliveryEvent::Read if self.wants_to_read() => self.read_page().await,
                 DeliveryEvent::Read => {}
-                DeliveryEvent::Delivered(delivered) => {
+                DeliveryEvent::Outcomes(delivered) => {
                     inputs.settlement = Some(settle_after(Duration::ZERO, self.outbox.clone(), delivered.into()));
                 }
-                DeliveryEvent::Settled(delivered, Ok(())) => {
+                DeliveryEvent::SettlementDone(delivered, Ok(())) => {
                     self.window.remove_settled(delivered.iter().map(|call| call.id));
                     let refused = || delivered.iter().filter(|call| call.outcome.is_err()).count();
                     tracing::debug!(calls = delivered.len(), refused = refused(), "settlement synced");
                 }
-                DeliveryEvent::Settled(delivered, Err(OutboxError::Full)) => {
+                DeliveryEvent::SettlementDone(delivered, Err(OutboxError::Full)) => {
                     let seconds = STORE_RETRY_PAUSE.as_secs_f64();
                     tracing::debug!(calls = delivered.len(), seconds, "settlement retried: the outbox is full");
                     inputs.settlement = Some(settle_after(STORE_RETRY_PAUSE, self.outbox.clone(), delivered));
                 }
                 // The store has logged the reason, and ends the process.
-                DeliveryEvent::Settled(_, Err(_)) => return,
+                DeliveryEvent::SettlementDone(_, Err(_)) => return,
                 DeliveryEvent::Draining => break,
             }
         }
@@ -121,10 +121,10 @@ impl Delivery {
             biased;
             () = self.supervisor.draining() => DeliveryEvent::Draining,
             (delivered, result) = finish_settlement(&mut inputs.settlement), if is_settling => {
-                DeliveryEvent::Settled(delivered, result)
+                DeliveryEvent::SettlementDone(delivered, result)
             }
             _ = inputs.delivered.recv_many(&mut delivered, MAX_SETTLEMENTS), if !is_settling => {
-                DeliveryEvent::Delivered(delivered)
+                DeliveryEvent::Outcomes(delivered)
             }
             Some(calls) = inputs.fresh.recv() => DeliveryEvent::Fresh(calls),
             () = tokio::time::sleep_until(read_at) => DeliveryEvent::Read,
@@ -203,7 +203,7 @@ impl Delivery {
 }
 
 /// Settles calls in the outbox after a pause.
-fn settle_after(pause: Duration, outbox: Arc<dyn Outbox>, delivered: Arc<[Delivered]>) -> PendingSettlement {
+fn settle_after(pause: Duration, outbox: Arc<dyn Outbox>, delivered: Arc<[SettledCall]>) -> PendingSettlement {
     Box::pin(async move {
         if !pause.is_zero() {
             tokio::time::sleep(pause).await;
@@ -214,7 +214,7 @@ fn settle_after(pause: Duration, outbox: Arc<dyn Outbox>, delivered: Arc<[Delive
 }
 
 /// Waits for the pending settlement; for ever if there is none.
-async fn finish_settlement(pending: &mut Option<PendingSettlement>) -> (Arc<[Delivered]>, Result<(), OutboxError>) {
+async fn finish_settlement(pending: &mut Option<PendingSettlement>) -> (Arc<[SettledCall]>, Result<(), OutboxError>) {
     let Some(settlement) = pending else { return std::future::pending().await };
     let settled = settlement.await;
     *pending = None;

@@ -16,4 +16,4 @@ pub(crate) use call::{rfc3339_milliseconds, write_json_string};
 pub use client::{SegmentClient, SegmentClients};
 pub use error::{ErrorCode, MIN_RETRY_AFTER, SegmentError};
 pub use message_id::{IdempotencyKey, KeyKind, MessageIds};
-pub use outcome::{Delivered, DeliveryState, Receipt, Refusal};
+pub use outcome::{DeliveryState, Receipt, Refusal, SettledCall};

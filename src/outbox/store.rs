@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::segment::{Call, Delivered};
+use crate::segment::{Call, SettledCall};
 
 /// `Retry-After` while there is no room. Deliveries or an operator make room first: after a shorter pause most retries
 /// would be refused again.
@@ -38,7 +38,7 @@ pub trait Outbox: Send + Sync {
     ///
     /// # Errors
     /// [`OutboxError::Full`]: nothing was settled; a later attempt may work. Any other error: the result is unknown.
-    async fn settle(&self, delivered: Arc<[Delivered]>) -> Result<(), OutboxError>;
+    async fn settle(&self, delivered: Arc<[SettledCall]>) -> Result<(), OutboxError>;
 
     /// Reads at most `limit` waiting calls of the users in the filter, ordered by id, starting with the id `from`. The
     /// page is bounded in bytes and in rows too, so an empty page is not always the last one. No transaction stays open

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::store::{
     Append, Appended, CallId, DeadLetters, DeliveryOutcome, KeyRecord, Outbox, OutboxError, StoredCall, UserFilter,
 };
-use crate::segment::{Call, Delivered, Refusal};
+use crate::segment::{Call, Refusal, SettledCall};
 
 /// Opens a store. Its content survives that the store is closed.
 #[async_trait]
@@ -155,15 +155,15 @@ pub(super) fn text(user_id: &str, message_id: &str) -> String {
     String::from_utf8(call(user_id, message_id).json().to_vec()).unwrap()
 }
 
-pub(super) fn accepted(id: CallId) -> Delivered {
-    Delivered { id, outcome: Ok(()) }
+pub(super) fn accepted(id: CallId) -> SettledCall {
+    SettledCall { id, outcome: Ok(()) }
 }
 
-pub(super) fn refused(id: CallId, reason: &str) -> Delivered {
-    Delivered { id, outcome: Err(Refusal { status: 400, reason: reason.to_owned(), attempts: 3 }) }
+pub(super) fn refused(id: CallId, reason: &str) -> SettledCall {
+    SettledCall { id, outcome: Err(Refusal { status: 400, reason: reason.to_owned(), attempts: 3 }) }
 }
 
-pub(super) async fn settle(store: &impl Outbox, delivered: Vec<Delivered>) {
+pub(super) async fn settle(store: &impl Outbox, delivered: Vec<SettledCall>) {
     store.settle(delivered.into()).await.unwrap();
 }
 

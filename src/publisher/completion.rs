@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::segment::{Delivered, ErrorCode, MIN_RETRY_AFTER, Refusal, SegmentError};
+use crate::segment::{ErrorCode, MIN_RETRY_AFTER, Refusal, SegmentError, SettledCall};
 
 /// The call was in no request yet.
 const WAITING: u8 = 0;
@@ -34,7 +34,7 @@ pub(super) enum Completion {
     /// A caller waits for the outcome.
     Caller { state: Arc<AtomicU8>, reply: Option<oneshot::Sender<Result<(), SegmentError>>>, deadline: Instant },
     /// The call is in the outbox under this id.
-    Stored { id: i64, delivered: mpsc::UnboundedSender<Delivered> },
+    Stored { id: i64, delivered: mpsc::UnboundedSender<SettledCall> },
 }
 
 /// The caller's end. Dropping it withdraws the call, if that is still possible.
@@ -124,7 +124,7 @@ impl Completion {
             }
             Self::Stored { id, delivered } => {
                 // If delivery has ended, the call stays in the outbox.
-                let _ = delivered.send(Delivered { id: *id, outcome: outcome.clone() });
+                let _ = delivered.send(SettledCall { id: *id, outcome: outcome.clone() });
             }
         }
     }

@@ -18,7 +18,7 @@ use crate::config::SegmentSettings;
 use crate::customer::SegmentIdentifyPayload;
 use crate::metrics::Metrics;
 use crate::segment::{
-    Call, Delivered, ErrorCode, IdempotencyKey, MessageIds, Receipt, SegmentClient, SegmentClients, SegmentError,
+    Call, ErrorCode, IdempotencyKey, MessageIds, Receipt, SegmentClient, SegmentClients, SegmentError, SettledCall,
 };
 use crate::supervisor::Supervisor;
 
@@ -61,7 +61,7 @@ impl LiveClients {
         &self,
         id: i64,
         call: Call,
-        delivered: &mpsc::UnboundedSender<Delivered>,
+        delivered: &mpsc::UnboundedSender<SettledCall>,
     ) -> Result<(), SegmentError> {
         let completion = Completion::Stored { id, delivered: delivered.clone() };
         self.dispatch.enqueue(PendingCall { call, completion })

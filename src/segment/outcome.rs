@@ -31,7 +31,7 @@ impl Receipt {
 
 /// The final outcome of a stored call that was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Delivered {
+pub struct SettledCall {
     /// The id of the call in the outbox.
     pub id: i64,
     /// Accepted, or refused for good.

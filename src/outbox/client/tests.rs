@@ -13,7 +13,7 @@ use crate::customer::SegmentIdentifyPayload;
 use crate::outbox::{Append, Appended, CallId, DeliveryOutcome, Outbox, OutboxError, OutboxStats, Page, UserFilter};
 use crate::segment::SegmentError;
 use crate::segment::{
-    Delivered, DeliveryState, ErrorCode, IdempotencyKey, KeyKind, MessageIds, Receipt, SegmentClients,
+    DeliveryState, ErrorCode, IdempotencyKey, KeyKind, MessageIds, Receipt, SegmentClients, SettledCall,
 };
 use crate::supervisor::Supervisor;
 
@@ -44,7 +44,7 @@ impl Outbox for FakeStore {
         Ok(Appended { replayed: *self.replays.lock(), outcome })
     }
 
-    async fn settle(&self, _delivered: Arc<[Delivered]>) -> Result<(), OutboxError> {
+    async fn settle(&self, _delivered: Arc<[SettledCall]>) -> Result<(), OutboxError> {
         Err(OutboxError::Closed)
     }
 

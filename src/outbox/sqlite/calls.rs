@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::transaction::{ROW_OVERHEAD, Transaction};
 use crate::outbox::{Append, Appended, CallId, DeliveryOutcome, KeyRecord, OutboxError, StoredCall};
-use crate::segment::{Call, Delivered, Refusal};
+use crate::segment::{Call, Refusal, SettledCall};
 
 /// The reason of a refused call whose dead letter, which held Segment's message, was deleted.
 const DISCARDED_REASON: &str = "Segment refused this call; its dead letter was discarded since";
@@ -103,8 +103,8 @@ impl Transaction<'_> {
 
     /// Settles those of these calls that are waiting. The ids of accepted calls are mostly consecutive: each run of
     /// them is deleted by one statement.
-    pub(super) fn settle(&mut self, delivered: &[Delivered]) -> Result<()> {
-        let is_accepted = |delivered: &&Delivered| delivered.outcome.is_ok();
+    pub(super) fn settle(&mut self, delivered: &[SettledCall]) -> Result<()> {
+        let is_accepted = |delivered: &&SettledCall| delivered.outcome.is_ok();
         let mut accepted: Vec<CallId> = delivered.iter().filter(is_accepted).map(|delivered| delivered.id).collect();
         accepted.sort_unstable();
         for run in accepted.chunk_by(|one, next| next - one <= 1) {
@@ -112,7 +112,7 @@ impl Transaction<'_> {
                 self.delete_calls(*first, *last, &DeliveryOutcome::Accepted)?;
             }
         }
-        for Delivered { id, outcome } in delivered {
+        for SettledCall { id, outcome } in delivered {
             if let Err(refusal) = outcome {
                 self.insert_dead_letter(*id, refusal)?;
                 self.delete_calls(*id, *id, &DeliveryOutcome::Refused(refusal.reason.clone()))?;

@@ -12,7 +12,7 @@ use super::dead_letters::ReplayAll;
 use super::state::StoreFault;
 use super::transaction::{MAX_TRANSACTION_BYTES, ROW_OVERHEAD, Transaction};
 use crate::outbox::{Append, Appended, OutboxError};
-use crate::segment::{Delivered, MAX_CALL_BYTES};
+use crate::segment::{MAX_CALL_BYTES, SettledCall};
 
 /// Commands that may wait: as many as requests may be in flight by default (`RELAY_MAX_IN_FLIGHT`), so that callers
 /// wait here, in order.
@@ -30,7 +30,7 @@ const SMALL_GROUP: usize = 32;
 
 pub(super) enum WriterCommand {
     Append(Append, Reply<Appended>),
-    Settle(Arc<[Delivered]>, Reply<()>),
+    Settle(Arc<[SettledCall]>, Reply<()>),
     Replay(i64, Reply<bool>),
     ReplayAll(ReplayAll, Reply<u64>),
     Discard(i64, Reply<bool>),
@@ -65,7 +65,8 @@ impl WriterCommand {
         match self {
             Self::Append(append, _) => ROW_OVERHEAD + append.call.json().len(),
             Self::Settle(delivered, _) => {
-                let reason = |delivered: &Delivered| delivered.outcome.as_ref().err().map_or(0, |why| why.reason.len());
+                let reason =
+                    |delivered: &SettledCall| delivered.outcome.as_ref().err().map_or(0, |why| why.reason.len());
                 delivered.iter().map(|delivered| ROW_OVERHEAD + reason(delivered)).sum()
             }
             // The size is unknown until the row is read.

@@ -25,7 +25,7 @@ use crate::metrics::Metrics;
 use crate::outbox::{
     Append, Appended, CallId, DeadLetter, DeadLetters, Outbox, OutboxError, OutboxStats, Page, StoredCall, UserFilter,
 };
-use crate::segment::Delivered;
+use crate::segment::SettledCall;
 use crate::supervisor::Supervisor;
 
 /// Groups in the feed of new calls. A group is what one transaction stored, about 1 MiB at most. Delivery that falls
@@ -142,7 +142,7 @@ impl Outbox for SqliteOutbox {
         }
     }
 
-    async fn settle(&self, delivered: Arc<[Delivered]>) -> Result<(), OutboxError> {
+    async fn settle(&self, delivered: Arc<[SettledCall]>) -> Result<(), OutboxError> {
         self.request(|reply| WriterCommand::Settle(delivered, reply)).await
     }
 
