@@ -19,8 +19,6 @@ use tower::timeout::TimeoutLayer;
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::compression::CompressionLayer;
-use tower_http::normalize_path::NormalizePathLayer;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
@@ -87,7 +85,6 @@ fn variants() -> Vec<(&'static str, Variant)> {
         .layer(PropagateRequestIdLayer::new(id.clone()))
         .layer(no_store())
         .layer(nosniff())
-        .layer(NormalizePathLayer::trim_trailing_slash())
         .map_response(body)
         .layer(CatchPanicLayer::custom(panicked))
         .service(router().layer(from_fn(pass)));
@@ -106,9 +103,6 @@ fn variants() -> Vec<(&'static str, Variant)> {
             let layers = ServiceBuilder::new().map_response(body).layer(CatchPanicLayer::custom(panicked));
             boxed(layers.service(router()))
         }),
-        ("+ NormalizePath", {
-            boxed(ServiceBuilder::new().layer(NormalizePathLayer::trim_trailing_slash()).service(router()))
-        }),
         ("+ middleware::from_fn", boxed(router().layer(from_fn(pass)))),
         ("+ all of these", boxed(all)),
         ("+ Timeout (other routes only)", {
@@ -121,19 +115,7 @@ fn variants() -> Vec<(&'static str, Variant)> {
         ("+ SetSensitiveHeaders (other routes)", {
             boxed(ServiceBuilder::new().layer(SetSensitiveRequestHeadersLayer::new([AUTHORIZATION])).service(router()))
         }),
-        ("+ Compression (documents only)", {
-            boxed(
-                ServiceBuilder::new().map_response(body_of_compressed).layer(CompressionLayer::new()).service(router()),
-            )
-        }),
     ]
-}
-
-fn body_of_compressed<B>(response: Response<B>) -> Response<Body>
-where
-    B: axum::body::HttpBody<Data = axum::body::Bytes, Error: Into<axum::BoxError>> + Send + 'static,
-{
-    response.map(Body::new)
 }
 
 async fn pass(request: Request<Body>, next: Next) -> Response<Body> {

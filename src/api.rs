@@ -7,6 +7,7 @@ mod admin;
 mod body;
 mod customers;
 mod docs;
+mod document;
 mod error;
 mod health;
 mod idempotency;

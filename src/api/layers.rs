@@ -10,12 +10,11 @@ use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::error_handling::HandleErrorLayer;
 use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
-use axum::http::{HeaderValue, Request, Response};
+use axum::http::{HeaderValue, Request, Response, Uri};
 use axum::response::IntoResponse;
 use tower::timeout::TimeoutLayer;
 use tower::{Service, ServiceBuilder};
 use tower_http::catch_panic::{CatchPanicLayer, ResponseForPanic};
-use tower_http::normalize_path::NormalizePathLayer;
 use tower_http::request_id::{PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
@@ -42,8 +41,7 @@ where
         .layer(PropagateRequestIdLayer::new(request_id::HEADER))
         .layer(SetResponseHeaderLayer::if_not_present(CACHE_CONTROL, no_store))
         .layer(SetResponseHeaderLayer::overriding(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")))
-        .map_request(mark_trailing_slash)
-        .layer(NormalizePathLayer::trim_trailing_slash())
+        .map_request(remove_trailing_slash)
         .service(router)
 }
 
@@ -66,8 +64,21 @@ pub(super) fn with_timeout<S: Clone + Send + Sync + 'static>(router: Router<S>, 
     router.layer(ServiceBuilder::new().layer(HandleErrorLayer::new(timed_out)).layer(TimeoutLayer::new(limit)))
 }
 
-fn mark_trailing_slash<B>(mut request: Request<B>) -> Request<B> {
-    if request.uri().path().ends_with('/') {
+/// Removes a slash at the end of the path: it does not count. Other paths stay as they are, so that what a proxy in front
+/// forbids by its path is not reachable under another one.
+fn remove_trailing_slash<B>(mut request: Request<B>) -> Request<B> {
+    let path = request.uri().path();
+    let Some(trimmed) = path.strip_suffix('/').filter(|rest| !rest.is_empty() && !rest.ends_with('/')) else {
+        return request;
+    };
+    let path_and_query = match request.uri().query() {
+        Some(query) => format!("{trimmed}?{query}"),
+        None => trimmed.to_owned(),
+    };
+    let mut parts = request.uri().clone().into_parts();
+    parts.path_and_query = path_and_query.parse().ok();
+    if let Ok(uri) = Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
         request.extensions_mut().insert(TrailingSlash);
     }
     request

@@ -4,14 +4,20 @@
 //! same for every process. Tests compare its paths, methods, codes, limits and examples with the program, and the
 //! program's answers with it.
 
-use axum::http::HeaderName;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::HeaderMap;
+use axum::response::Response;
 
-const DOCUMENT: &[u8] = include_bytes!("openapi.json");
+use super::document::Document;
+
+const DOCUMENT: Document = Document {
+    media_type: "application/json",
+    bytes: include_bytes!("openapi.json"),
+    gzip: Some(include_bytes!(concat!(env!("OUT_DIR"), "/openapi.json.gz"))),
+};
 
 /// `GET /openapi.json`
-pub(super) async fn document() -> ([(HeaderName, &'static str); 1], &'static [u8]) {
-    ([(CONTENT_TYPE, "application/json")], DOCUMENT)
+pub(super) async fn document(headers: HeaderMap) -> Response {
+    DOCUMENT.response(&headers)
 }
 
 #[cfg(test)]

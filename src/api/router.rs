@@ -9,7 +9,6 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use axum::{BoxError, Router};
 use tower::{Service, ServiceBuilder};
-use tower_http::compression::CompressionLayer;
 
 use super::error::{ApiError, NO_ROUTE, method_not_allowed};
 use super::state::AppState;
@@ -37,8 +36,7 @@ fn router(state: Arc<AppState>) -> Router {
         .route("/openapi.json", get(openapi::document))
         .route("/docs", get(docs::page))
         .route("/docs/{file}", get(docs::file))
-        .method_not_allowed_fallback(method_not_allowed)
-        .layer(CompressionLayer::new());
+        .method_not_allowed_fallback(method_not_allowed);
     let health = Router::new()
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))

@@ -13,7 +13,7 @@ use crate::customer::{MAX_BROKEN_RULES, SegmentIdentifyPayload, reserved_traits}
 use crate::segment::{ErrorCode, MAX_CALL_BYTES};
 
 fn document() -> Value {
-    serde_json::from_slice(DOCUMENT).unwrap()
+    serde_json::from_slice(DOCUMENT.bytes).unwrap()
 }
 
 /// Every code that the service answers with. `not_configured` is not one: the service does not start without a write key.
