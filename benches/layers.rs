@@ -12,7 +12,6 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderName, HeaderValue, Request, Response};
-use axum::middleware::{Next, from_fn};
 use axum::response::IntoResponse;
 use axum::routing::post;
 use tower::timeout::TimeoutLayer;
@@ -87,7 +86,8 @@ fn variants() -> Vec<(&'static str, Variant)> {
         .layer(nosniff())
         .map_response(body)
         .layer(CatchPanicLayer::custom(panicked))
-        .service(router().layer(from_fn(pass)));
+        .map_response(pass)
+        .service(router());
     vec![
         ("handler alone", boxed(bare)),
         ("Router", boxed(router())),
@@ -103,7 +103,7 @@ fn variants() -> Vec<(&'static str, Variant)> {
             let layers = ServiceBuilder::new().map_response(body).layer(CatchPanicLayer::custom(panicked));
             boxed(layers.service(router()))
         }),
-        ("+ middleware::from_fn", boxed(router().layer(from_fn(pass)))),
+        ("+ map_response", boxed(ServiceBuilder::new().map_response(pass).service(router()))),
         ("+ all of these", boxed(all)),
         ("+ Timeout (other routes only)", {
             let timed = ServiceBuilder::new().layer(TimeoutLayer::new(Duration::from_secs(10))).service(router());
@@ -118,8 +118,8 @@ fn variants() -> Vec<(&'static str, Variant)> {
     ]
 }
 
-async fn pass(request: Request<Body>, next: Next) -> Response<Body> {
-    next.run(request).await
+fn pass<B>(response: Response<B>) -> Response<B> {
+    response
 }
 
 fn boxed<S>(service: S) -> Variant

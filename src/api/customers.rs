@@ -6,9 +6,8 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Request, State};
+use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
@@ -16,10 +15,11 @@ use super::error::{ApiError, FailureRecord};
 use super::idempotency::KeyFromHeaders;
 use super::prefer::{self, Wait};
 use super::proven_body::{ProvenBody, TOO_MANY_REQUESTS};
-use super::request_id::RequestId;
+use super::request_id;
 use super::state::AppState;
 use crate::customer::SegmentIdentifyPayload;
 use crate::integration::send_customer_to_segment_with_client;
+use crate::metrics::Metrics;
 use crate::segment::{DeliveryState, ErrorCode, Receipt};
 
 pub(super) const PATH: &str = "/customers";
@@ -86,25 +86,29 @@ impl IntoResponse for CustomerTaken {
     }
 }
 
-/// Counts every answer of this route, and logs every failure.
-pub(super) async fn record(
-    State(state): State<Arc<AppState>>,
-    request_id: RequestId,
-    request: Request,
-    next: Next,
-) -> Response {
-    let response = next.run(request).await;
-    match response.extensions().get::<FailureRecord>() {
-        None if response.status() == StatusCode::ACCEPTED => state.metrics.requests_stored.inc(),
-        None => state.metrics.requests_accepted.inc(),
-        Some(FailureRecord { code, reason }) => {
-            let (request_id, code) = (request_id.as_str(), code.as_str());
-            state.metrics.request_failed(code);
-            if response.status().is_server_error() {
-                tracing::warn!(request_id, code, "a customer was not accepted");
-            } else {
-                tracing::info!(request_id, code, reason = reason.as_deref(), "a customer was refused");
-            }
+/// Counts every answer of this route, and marks a failure for [`log_failure`].
+pub(super) fn count<B>(metrics: &Metrics, mut response: Response<B>) -> Response<B> {
+    let status = response.status();
+    match response.extensions_mut().get_mut::<FailureRecord>() {
+        None if status == StatusCode::ACCEPTED => metrics.requests_stored.inc(),
+        None => metrics.requests_accepted.inc(),
+        Some(failure) => {
+            metrics.request_failed(failure.code.as_str());
+            failure.is_logged = true;
+        }
+    }
+    response
+}
+
+/// Logs a failure of this route. It runs outside the router, where the answer has the request's id.
+pub(super) fn log_failure<B>(response: Response<B>) -> Response<B> {
+    if let Some(FailureRecord { code, reason, is_logged: true }) = response.extensions().get() {
+        let request_id = response.headers().get(request_id::HEADER).and_then(|id| id.to_str().ok());
+        let code = code.as_str();
+        if response.status().is_server_error() {
+            tracing::warn!(request_id, code, "a customer was not accepted");
+        } else {
+            tracing::info!(request_id, code, reason = reason.as_deref(), "a customer was refused");
         }
     }
     response

@@ -97,6 +97,8 @@ pub(super) struct FailureRecord {
     pub(super) code: ApiErrorCode,
     /// The message, where it names nothing but headers: an operator needs it to find whose clock or secret is wrong.
     pub(super) reason: Option<Cow<'static, str>>,
+    /// Whether the failure is logged.
+    pub(super) is_logged: bool,
 }
 
 impl ApiError {
@@ -220,7 +222,7 @@ impl IntoResponse for ApiError {
             response.headers_mut().insert(HeaderName::from_static(name), value);
         }
         let reason = (self.code == ApiErrorCode::Unauthorized).then_some(self.message);
-        response.extensions_mut().insert(FailureRecord { code: self.code, reason });
+        response.extensions_mut().insert(FailureRecord { code: self.code, reason, is_logged: false });
         response
     }
 }

@@ -19,6 +19,7 @@ use tower_http::request_id::{PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
+use super::customers;
 use super::error::ApiError;
 use super::request_id::{self, RandomId};
 use crate::metrics::Metrics;
@@ -36,6 +37,7 @@ where
 {
     let no_store = HeaderValue::from_static("no-store");
     ServiceBuilder::new()
+        .map_response(customers::log_failure)
         .map_request(request_id::remove_unfit)
         .layer(SetRequestIdLayer::new(request_id::HEADER, RandomId))
         .layer(PropagateRequestIdLayer::new(request_id::HEADER))

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::{Request, Response};
-use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use axum::{BoxError, Router};
 use tower::{Service, ServiceBuilder};
@@ -25,13 +24,14 @@ where
 }
 
 fn router(state: Arc<AppState>) -> Router {
-    // A layer covers the fallbacks that are set before it. The record is outside, so that it counts panics, too.
+    // A layer covers the fallbacks that are set before it. The count is outside, so that it includes panics.
     let catch_panic = layers::catch_panic(state.metrics.clone());
-    let record = from_fn_with_state(state.clone(), customers::record);
+    let metrics = state.metrics.clone();
+    let count = move |response| customers::count(&metrics, response);
     let customers = Router::new()
         .route(customers::PATH, post(customers::post))
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(ServiceBuilder::new().layer(record).layer(catch_panic.clone()));
+        .layer(ServiceBuilder::new().map_response(count).layer(catch_panic.clone()));
     let documents = Router::new()
         .route("/openapi.json", get(openapi::document))
         .route("/docs", get(docs::page))
