@@ -24,7 +24,7 @@ use super::error::ApiError;
 use super::request_id::{self, RandomId};
 use crate::metrics::Metrics;
 
-/// The path of a request ended with a slash, which [`around`] removes.
+/// The path of a request ended with a slash, which [`remove_trailing_slash`] removed.
 #[derive(Clone, Copy)]
 pub(super) struct TrailingSlash;
 
@@ -77,8 +77,9 @@ fn remove_trailing_slash<B>(mut request: Request<B>) -> Request<B> {
         Some(query) => format!("{trimmed}?{query}"),
         None => trimmed.to_owned(),
     };
+    let Ok(path_and_query) = path_and_query.parse() else { return request };
     let mut parts = request.uri().clone().into_parts();
-    parts.path_and_query = path_and_query.parse().ok();
+    parts.path_and_query = Some(path_and_query);
     if let Ok(uri) = Uri::from_parts(parts) {
         *request.uri_mut() = uri;
         request.extensions_mut().insert(TrailingSlash);
