@@ -10,7 +10,7 @@ use super::send::send_until_settled;
 pub(super) async fn run_dispatch(dispatch: Arc<DispatchState>) {
     let draining = async {
         dispatch.supervisor.draining().await;
-        dispatch.drop_stored();
+        dispatch.queue.lock().leave_stored();
         dispatch.supervisor.cancelled().await;
     };
     tokio::select! {

@@ -71,15 +71,11 @@ impl DispatchState {
         if let Some(error) = deadline.and_then(|deadline| self.gate.error_before(deadline)) {
             return Err(error);
         }
-        let is_stored = pending.completion.is_stored();
         self.queue.lock().push(pending).map_err(|_pending| {
             SegmentError::new(ErrorCode::Overloaded, "too many calls wait for Segment; this one was not sent")
                 .retry_after(MIN_RETRY_AFTER)
         })?;
         self.ready.notify_one();
-        if is_stored && self.supervisor.is_draining() {
-            self.drop_stored();
-        }
         Ok(())
     }
 
@@ -87,11 +83,6 @@ impl DispatchState {
         while !self.queue.lock().is_ready() {
             self.ready.notified().await;
         }
-    }
-
-    /// Drops the waiting calls that are stored. They stay in the outbox for the next start.
-    pub(super) fn drop_stored(&self) {
-        drop(self.queue.lock().extract_if(|pending| pending.completion.is_stored()));
     }
 
     /// Settles calls that were in a request. Their users' next calls can be sent.

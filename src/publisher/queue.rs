@@ -30,6 +30,8 @@ pub(super) struct Queue {
     waiting: usize,
     /// Memory of all calls, waiting or in a request, until they are settled.
     bytes: usize,
+    /// Whether stored calls are left in the outbox, because the process drains.
+    leaves_stored: bool,
 }
 
 #[derive(Default)]
@@ -47,9 +49,14 @@ pub(super) struct NextBatch {
 }
 
 impl Queue {
+    /// A stored call is dropped after [`leave_stored`](Self::leave_stored).
+    ///
     /// # Errors
     /// Gives the call back if there is no room.
     pub(super) fn push(&mut self, pending: PendingCall) -> Result<(), PendingCall> {
+        if self.leaves_stored && pending.completion.is_stored() {
+            return Ok(());
+        }
         let bytes = memory_of(&pending);
         if self.bytes + bytes > MAX_QUEUE_BYTES {
             return Err(pending);
@@ -139,11 +146,18 @@ impl Queue {
         }
     }
 
+    /// Drops the stored calls that wait, and every stored call that comes later: they stay in the outbox for the next start.
+    /// Both are one step, so that no call of a user is sent after an earlier one was dropped.
+    pub(super) fn leave_stored(&mut self) {
+        self.leaves_stored = true;
+        drop(self.extract_if(|pending| pending.completion.is_stored()));
+    }
+
     /// Removes and returns the waiting calls for which `predicate` is true.
     pub(super) fn extract_if(&mut self, predicate: impl Fn(&PendingCall) -> bool) -> Vec<PendingCall> {
         let mut extracted: Vec<PendingCall> = Vec::new();
         self.users.retain(|_, user| {
-            // `VecDeque::extract_if` is not stable. This runs only when the gate shuts.
+            // `VecDeque::extract_if` is not stable. This runs only when the gate shuts or the process drains.
             for pending in std::mem::take(&mut user.waiting) {
                 if predicate(&pending) { extracted.push(pending) } else { user.waiting.push_back(pending) }
             }
@@ -163,169 +177,4 @@ fn memory_of(pending: &PendingCall) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{MAX_QUEUE_BYTES, NextBatch, Queue};
-    use crate::publisher::test_calls::{pending_call, pending_call_with_handle};
-    use proptest::prelude::{Strategy, prop, prop_oneof, proptest};
-    use proptest::{prop_assert, prop_assert_eq};
-    use std::collections::{HashMap, HashSet};
-    use std::sync::Arc;
-
-    /// The message ids of a batch, with their users.
-    fn ids_and_users(next: &NextBatch) -> Vec<(String, Arc<str>)> {
-        let id = |json: &[u8]| serde_json::from_slice::<serde_json::Value>(json).unwrap()["messageId"].clone();
-        let calls = next.batch.iter();
-        calls.map(|t| (id(t.call.json()).as_str().unwrap().to_owned(), t.call.user_id().clone())).collect()
-    }
-
-    fn ids(next: &NextBatch) -> Vec<String> {
-        ids_and_users(next).into_iter().map(|(id, _)| id).collect()
-    }
-
-    fn settle(queue: &mut Queue, next: NextBatch) {
-        queue.mark_settled(next.batch.iter());
-    }
-
-    #[test]
-    fn all_waiting_calls_leave_in_one_batch() {
-        let mut queue = Queue::default();
-        for (user, id) in [("a", "1"), ("b", "2"), ("a", "3")] {
-            queue.push(pending_call(user, id, 0)).unwrap();
-        }
-        let mut together = ids(&queue.take_batch());
-        together.sort();
-        assert_eq!(together, ["1", "2", "3"]);
-        assert!(!queue.is_ready() && queue.len() == 0);
-    }
-
-    #[test]
-    fn a_user_in_a_request_waits_and_is_first_when_the_request_is_settled() {
-        let mut queue = Queue::default();
-        queue.push(pending_call("a", "1", 0)).unwrap();
-        let first = queue.take_batch();
-        queue.push(pending_call("a", "2", 0)).unwrap();
-        assert!(!queue.is_ready());
-        queue.push(pending_call("b", "3", 0)).unwrap();
-        assert_eq!(ids(&queue.take_batch()), ["3"]);
-        queue.push(pending_call("c", "4", 0)).unwrap();
-        settle(&mut queue, first);
-        assert_eq!(ids(&queue.take_batch()), ["2", "4"]);
-    }
-
-    #[test]
-    fn a_call_whose_caller_left_is_not_sent_but_the_users_next_call_is() {
-        let mut queue = Queue::default();
-        let (left, handle) = pending_call_with_handle("a", "1", 0);
-        queue.push(left).unwrap();
-        queue.push(pending_call("a", "2", 0)).unwrap();
-        drop(handle);
-        let next = queue.take_batch();
-        assert_eq!((ids(&next), next.withdrawn), (vec!["2".to_owned()], 1));
-    }
-
-    #[test]
-    fn a_user_whose_callers_all_left_is_removed() {
-        let mut queue = Queue::default();
-        let (left, handle) = pending_call_with_handle("a", "1", 0);
-        queue.push(left).unwrap();
-        drop(handle);
-        assert!(queue.take_batch().batch.is_empty());
-        assert!(queue.users.is_empty() && queue.bytes == 0 && !queue.is_ready());
-    }
-
-    #[test]
-    fn a_user_with_thousands_of_calls_leaves_room_for_other_users() {
-        let mut queue = Queue::default();
-        queue.push(pending_call("hot", "0", 0)).unwrap();
-        let first = queue.take_batch();
-        for id in 0..5_000 {
-            queue.push(pending_call("hot", &id.to_string(), 0)).unwrap();
-        }
-        settle(&mut queue, first);
-        queue.push(pending_call("other", "s", 0)).unwrap();
-        let next = ids(&queue.take_batch());
-        assert!(next.contains(&"s".to_owned()) && next.len() > 1_000, "{}", next.len());
-    }
-
-    #[test]
-    fn the_memory_bound_includes_calls_in_requests() {
-        let mut queue = Queue::default();
-        let mut calls = 0;
-        while queue.push(pending_call(&format!("u-{calls}"), "1", 32_000)).is_ok() {
-            calls += 1;
-            if calls % 2 == 0 {
-                // The batch stays in a request: it is not settled.
-                std::mem::forget(queue.take_batch());
-            }
-        }
-        assert!(calls * 32_000 < MAX_QUEUE_BYTES && queue.bytes <= MAX_QUEUE_BYTES, "{calls}");
-    }
-
-    #[test]
-    fn extracted_calls_are_removed_and_the_others_are_sent() {
-        let mut queue = Queue::default();
-        for (user, id) in [("a", "1"), ("b", "2"), ("c", "3")] {
-            queue.push(pending_call(user, id, 0)).unwrap();
-        }
-        assert_eq!(queue.extract_if(|pending| &**pending.call.user_id() != "b").len(), 2);
-        let rest = queue.take_batch();
-        assert_eq!(ids(&rest), ["2"]);
-        settle(&mut queue, rest);
-        assert_eq!(queue.bytes, 0);
-    }
-
-    #[derive(Clone, Debug)]
-    enum QueueStep {
-        Push { user: u8, size: usize },
-        TakeBatch,
-        Settle { batch: usize },
-    }
-
-    fn steps() -> impl Strategy<Value = Vec<QueueStep>> {
-        let push = (0_u8..5, prop_oneof![9 => 0_usize..100, 1 => 20_000_usize..32_000])
-            .prop_map(|(user, size)| QueueStep::Push { user, size });
-        let settle = (0_usize..4).prop_map(|batch| QueueStep::Settle { batch });
-        prop::collection::vec(
-            prop_oneof![6 => push, 2 => proptest::strategy::Just(QueueStep::TakeBatch), 2 => settle],
-            1..120,
-        )
-    }
-
-    proptest! {
-        #[test]
-        fn each_users_order_holds_no_call_is_lost_and_no_user_is_in_two_requests(steps in steps()) {
-            let mut queue = Queue::default();
-            let mut pushed = 0_usize;
-            let mut in_flight: Vec<NextBatch> = Vec::new();
-            let mut last: HashMap<Arc<str>, usize> = HashMap::new();
-            let mut sent = 0;
-            let drain = std::iter::repeat_n([QueueStep::Settle { batch: 0 }, QueueStep::TakeBatch], 200).flatten();
-            for step in steps.into_iter().chain(drain) {
-                match step {
-                    QueueStep::Push { user, size } => {
-                        queue.push(pending_call(&format!("u-{user}"), &pushed.to_string(), size)).unwrap();
-                        pushed += 1;
-                    }
-                    QueueStep::TakeBatch => {
-                        let next = queue.take_batch();
-                        let busy: HashSet<_> =
-                            in_flight.iter().flat_map(|d| d.batch.iter().map(|t| t.call.user_id().clone())).collect();
-                        for (id, user) in ids_and_users(&next) {
-                            prop_assert!(!busy.contains(&user), "{user} is in two requests");
-                            let id: usize = id.parse().unwrap();
-                            prop_assert!(last.insert(user, id).is_none_or(|before| before < id));
-                            sent += 1;
-                        }
-                        in_flight.push(next);
-                    }
-                    QueueStep::Settle { batch } if batch < in_flight.len() => {
-                        settle(&mut queue, in_flight.remove(batch));
-                    }
-                    QueueStep::Settle { .. } => {}
-                }
-            }
-            prop_assert_eq!(sent, pushed);
-            prop_assert!(queue.users.is_empty() && queue.bytes == 0 && queue.len() == 0);
-        }
-    }
-}
+mod tests;

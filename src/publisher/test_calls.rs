@@ -4,10 +4,11 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::batch::PendingCall;
-use super::completion::{CompletionHandle, completion};
+use super::completion::{Completion, CompletionHandle, completion};
 use crate::customer::{SegmentIdentifyPayload, UserTraits};
 use crate::segment::Call;
 
@@ -29,9 +30,18 @@ pub(super) fn pending_call_with_handle(
     message_id: &str,
     size: usize,
 ) -> (PendingCall, CompletionHandle) {
+    let (completion, handle) = completion(Instant::now() + Duration::from_secs(10));
+    (PendingCall { call: call(user_id, message_id, size), completion }, handle)
+}
+
+/// A call that is in the outbox.
+pub(super) fn stored_call(user_id: &str, message_id: &str) -> PendingCall {
+    let (delivered, _) = mpsc::unbounded_channel();
+    PendingCall { call: call(user_id, message_id, 0), completion: Completion::Stored { id: 0, delivered } }
+}
+
+fn call(user_id: &str, message_id: &str, size: usize) -> Call {
     let traits = UserTraits::from_serialize(&serde_json::json!({ "a": "x".repeat(size) })).unwrap();
     let payload = SegmentIdentifyPayload::new(user_id, traits);
-    let call = Call::new(&payload, message_id, Timestamp::UNIX_EPOCH).unwrap();
-    let (completion, handle) = completion(Instant::now() + Duration::from_secs(10));
-    (PendingCall { call, completion }, handle)
+    Call::new(&payload, message_id, Timestamp::UNIX_EPOCH).unwrap()
 }

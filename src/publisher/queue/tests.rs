@@ -1,0 +1,215 @@
+//! Tests of the queue, among them a property test of its order.
+
+use super::{MAX_QUEUE_BYTES, NextBatch, Queue};
+use crate::publisher::test_calls::{pending_call, pending_call_with_handle, stored_call};
+use proptest::prelude::{Just, Strategy, prop, prop_oneof, proptest};
+use proptest::{prop_assert, prop_assert_eq};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+/// The message ids of a batch, with their users.
+fn ids_and_users(next: &NextBatch) -> Vec<(String, Arc<str>)> {
+    let id = |json: &[u8]| serde_json::from_slice::<serde_json::Value>(json).unwrap()["messageId"].clone();
+    let calls = next.batch.iter();
+    calls.map(|t| (id(t.call.json()).as_str().unwrap().to_owned(), t.call.user_id().clone())).collect()
+}
+
+fn ids(next: &NextBatch) -> Vec<String> {
+    ids_and_users(next).into_iter().map(|(id, _)| id).collect()
+}
+
+fn settle(queue: &mut Queue, next: NextBatch) {
+    queue.mark_settled(next.batch.iter());
+}
+
+#[test]
+fn all_waiting_calls_leave_in_one_batch() {
+    let mut queue = Queue::default();
+    for (user, id) in [("a", "1"), ("b", "2"), ("a", "3")] {
+        queue.push(pending_call(user, id, 0)).unwrap();
+    }
+    let mut together = ids(&queue.take_batch());
+    together.sort();
+    assert_eq!(together, ["1", "2", "3"]);
+    assert!(!queue.is_ready() && queue.len() == 0);
+}
+
+#[test]
+fn a_user_in_a_request_waits_and_is_first_when_the_request_is_settled() {
+    let mut queue = Queue::default();
+    queue.push(pending_call("a", "1", 0)).unwrap();
+    let first = queue.take_batch();
+    queue.push(pending_call("a", "2", 0)).unwrap();
+    assert!(!queue.is_ready());
+    queue.push(pending_call("b", "3", 0)).unwrap();
+    assert_eq!(ids(&queue.take_batch()), ["3"]);
+    queue.push(pending_call("c", "4", 0)).unwrap();
+    settle(&mut queue, first);
+    assert_eq!(ids(&queue.take_batch()), ["2", "4"]);
+}
+
+#[test]
+fn a_call_whose_caller_left_is_not_sent_but_the_users_next_call_is() {
+    let mut queue = Queue::default();
+    let (left, handle) = pending_call_with_handle("a", "1", 0);
+    queue.push(left).unwrap();
+    queue.push(pending_call("a", "2", 0)).unwrap();
+    drop(handle);
+    let next = queue.take_batch();
+    assert_eq!((ids(&next), next.withdrawn), (vec!["2".to_owned()], 1));
+}
+
+#[test]
+fn a_user_whose_callers_all_left_is_removed() {
+    let mut queue = Queue::default();
+    let (left, handle) = pending_call_with_handle("a", "1", 0);
+    queue.push(left).unwrap();
+    drop(handle);
+    assert!(queue.take_batch().batch.is_empty());
+    assert!(queue.users.is_empty() && queue.bytes == 0 && !queue.is_ready());
+}
+
+#[test]
+fn a_user_with_thousands_of_calls_leaves_room_for_other_users() {
+    let mut queue = Queue::default();
+    queue.push(pending_call("hot", "0", 0)).unwrap();
+    let first = queue.take_batch();
+    for id in 0..5_000 {
+        queue.push(pending_call("hot", &id.to_string(), 0)).unwrap();
+    }
+    settle(&mut queue, first);
+    queue.push(pending_call("other", "s", 0)).unwrap();
+    let next = ids(&queue.take_batch());
+    assert!(next.contains(&"s".to_owned()) && next.len() > 1_000, "{}", next.len());
+}
+
+#[test]
+fn the_memory_bound_includes_calls_in_requests() {
+    let mut queue = Queue::default();
+    let mut calls = 0;
+    while queue.push(pending_call(&format!("u-{calls}"), "1", 32_000)).is_ok() {
+        calls += 1;
+        if calls % 2 == 0 {
+            // The batch stays in a request: it is not settled.
+            std::mem::forget(queue.take_batch());
+        }
+    }
+    assert!(calls * 32_000 < MAX_QUEUE_BYTES && queue.bytes <= MAX_QUEUE_BYTES, "{calls}");
+}
+
+#[test]
+fn extracted_calls_are_removed_and_the_others_are_sent() {
+    let mut queue = Queue::default();
+    for (user, id) in [("a", "1"), ("b", "2"), ("c", "3")] {
+        queue.push(pending_call(user, id, 0)).unwrap();
+    }
+    assert_eq!(queue.extract_if(|pending| &**pending.call.user_id() != "b").len(), 2);
+    let rest = queue.take_batch();
+    assert_eq!(ids(&rest), ["2"]);
+    settle(&mut queue, rest);
+    assert_eq!(queue.bytes, 0);
+}
+
+#[test]
+fn a_stored_call_that_comes_while_draining_does_not_leave_before_an_earlier_one_that_was_left() {
+    let mut queue = Queue::default();
+    queue.push(stored_call("a", "1")).unwrap();
+    queue.leave_stored();
+    queue.push(stored_call("a", "2")).unwrap();
+    queue.push(pending_call("b", "3", 0)).unwrap();
+    assert_eq!(ids(&queue.take_batch()), ["3"]);
+}
+
+#[test]
+fn a_user_whose_stored_call_is_left_by_its_batch_is_sent_no_more() {
+    let mut queue = Queue::default();
+    queue.push(stored_call("a", "1")).unwrap();
+    // A batch that pauses drops its stored calls, and settles none of them.
+    drop(queue.take_batch());
+    queue.push(stored_call("a", "2")).unwrap();
+    assert!(!queue.is_ready());
+    queue.leave_stored();
+    queue.push(stored_call("a", "3")).unwrap();
+    assert!(!queue.is_ready());
+}
+
+#[derive(Clone, Debug)]
+enum QueueStep {
+    Push { user: u8, size: usize },
+    PushStored { user: u8 },
+    LeaveStored,
+    TakeBatch,
+    Settle { batch: usize },
+}
+
+fn steps() -> impl Strategy<Value = Vec<QueueStep>> {
+    let push = (0_u8..5, prop_oneof![9 => 0_usize..100, 1 => 20_000_usize..32_000])
+        .prop_map(|(user, size)| QueueStep::Push { user, size });
+    let push_stored = (0_u8..5).prop_map(|user| QueueStep::PushStored { user });
+    let settle = (0_usize..4).prop_map(|batch| QueueStep::Settle { batch });
+    prop::collection::vec(
+        prop_oneof![
+            6 => push,
+            4 => push_stored,
+            2 => Just(QueueStep::TakeBatch),
+            2 => settle,
+            1 => Just(QueueStep::LeaveStored),
+        ],
+        1..120,
+    )
+}
+
+proptest! {
+    #[test]
+    fn each_users_order_holds_no_call_is_lost_and_no_user_is_in_two_requests(steps in steps()) {
+        let mut queue = Queue::default();
+        let (mut pushed, mut sent) = (0_usize, 0);
+        let mut in_flight: Vec<NextBatch> = Vec::new();
+        let mut last: HashMap<Arc<str>, usize> = HashMap::new();
+        // The stored calls of each user that were not sent.
+        let mut stored: HashMap<Arc<str>, VecDeque<usize>> = HashMap::new();
+        let mut leaves_stored = false;
+        let drain = std::iter::repeat_n([QueueStep::Settle { batch: 0 }, QueueStep::TakeBatch], 200).flatten();
+        for step in steps.into_iter().chain(drain) {
+            match step {
+                QueueStep::Push { user, size } => {
+                    queue.push(pending_call(&format!("u-{user}"), &pushed.to_string(), size)).unwrap();
+                    pushed += 1;
+                }
+                QueueStep::PushStored { user } => {
+                    let call = stored_call(&format!("u-{user}"), &pushed.to_string());
+                    stored.entry(call.call.user_id().clone()).or_default().push_back(pushed);
+                    queue.push(call).unwrap();
+                    pushed += 1;
+                }
+                QueueStep::LeaveStored => {
+                    queue.leave_stored();
+                    leaves_stored = true;
+                }
+                QueueStep::TakeBatch => {
+                    let next = queue.take_batch();
+                    let busy: HashSet<_> =
+                        in_flight.iter().flat_map(|d| d.batch.iter().map(|t| t.call.user_id().clone())).collect();
+                    for (id, user) in ids_and_users(&next) {
+                        prop_assert!(!busy.contains(&user), "{user} is in two requests");
+                        let id: usize = id.parse().unwrap();
+                        if let Some(left) = stored.get_mut(&user) && left.contains(&id) {
+                            prop_assert_eq!(left.pop_front(), Some(id), "a stored call was left, and a later one was sent");
+                        }
+                        prop_assert!(last.insert(user, id).is_none_or(|before| before < id));
+                        sent += 1;
+                    }
+                    in_flight.push(next);
+                }
+                QueueStep::Settle { batch } if batch < in_flight.len() => {
+                    settle(&mut queue, in_flight.remove(batch));
+                }
+                QueueStep::Settle { .. } => {}
+            }
+        }
+        let left: usize = stored.values().map(VecDeque::len).sum();
+        prop_assert!(left == 0 || leaves_stored);
+        prop_assert_eq!(sent + left, pushed);
+        prop_assert!(queue.users.is_empty() && queue.bytes == 0 && queue.len() == 0);
+    }
+}
