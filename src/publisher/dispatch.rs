@@ -29,7 +29,7 @@ async fn start_batches(dispatch: &Arc<DispatchState>) {
         dispatch.metrics.calls_withdrawn.inc_by(next.withdrawn as u64);
         if !next.batch.is_empty() {
             let attempt = BatchAttempt::new(next.batch, dispatch.recovery.subscribe());
-            dispatch.supervisor.spawn("batch", send_until_settled(dispatch.clone(), attempt, Some(slot)));
+            dispatch.supervisor.spawn("batch", send_until_settled(dispatch.clone(), attempt, Some(slot.start())));
         }
     }
 }

@@ -2,8 +2,8 @@
 //! endpoint are wrong.
 //!
 //! When the gate's time is over, one request goes through as a probe. The others follow unless the probe's answer shuts the
-//! gate again. The gate stays shut for as long as Segment says; if Segment names no time, for a pause that doubles with each
-//! failed probe.
+//! gate again. The gate stays shut for as long as Segment says, whatever is answered meanwhile; if Segment names no time, for
+//! a pause that doubles with each failed probe.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +33,8 @@ struct GateState {
 
 struct ShutGate {
     until: Instant,
+    /// The end of the longest wait that Segment named. Nothing opens the gate earlier.
+    named_until: Option<Instant>,
     error: SegmentError,
     is_probing: bool,
 }
@@ -74,7 +76,7 @@ impl Gate {
     }
 
     /// A permit, or the time of the next try. `Err(None)`: after the probe's answer.
-    fn try_acquire(self: &Arc<Self>) -> Result<GatePermit, Option<Instant>> {
+    pub(super) fn try_acquire(self: &Arc<Self>) -> Result<GatePermit, Option<Instant>> {
         let mut state = self.state.lock();
         match &mut state.shut {
             None => Ok(GatePermit { gate: self.clone(), is_probe: false }),
@@ -89,13 +91,24 @@ impl Gate {
 }
 
 impl GatePermit {
-    /// The answer does not shut the gate. If the request was the probe, the gate opens.
+    /// The answer does not shut the gate. If the request was the probe, the gate opens, unless Segment named a wait meanwhile
+    /// that is not over.
     pub(super) fn open(mut self) {
-        if std::mem::take(&mut self.is_probe) {
-            *self.gate.state.lock() = GateState::default();
-            tracing::info!("requests to Segment resume");
-            self.gate.changes.send_replace(());
+        if !std::mem::take(&mut self.is_probe) {
+            return;
         }
+        let mut state = self.gate.state.lock();
+        let now = Instant::now();
+        let shut = state.shut.take().and_then(|shut| {
+            let until = shut.named_until.filter(|until| *until > now)?;
+            Some(ShutGate { until, is_probing: false, ..shut })
+        });
+        if shut.is_none() {
+            tracing::info!("requests to Segment resume");
+        }
+        *state = GateState { shut, times_shut: 0 };
+        drop(state);
+        self.gate.changes.send_replace(());
     }
 
     /// Segment asks the relay to wait, or the credentials or the endpoint are wrong. Shuts the gate, and returns until when.
@@ -110,11 +123,12 @@ impl GatePermit {
                 tracing::warn!(code = error.code.as_str(), "requests to Segment are paused");
             }
         }
-        let pause = retry::usable_retry_after(retry_after)
-            .map_or_else(|| retry::exponential_pause(state.times_shut, MAX_PAUSE), |pause| pause.min(MAX_RETRY_AFTER));
-        let until = already_until.map_or(now + pause, |already_until| already_until.max(now + pause));
+        let named = retry::usable_retry_after(retry_after).map(|pause| now + pause.min(MAX_RETRY_AFTER));
+        let named_until = named.max(state.shut.as_ref().and_then(|shut| shut.named_until));
+        let until = named.unwrap_or_else(|| now + retry::exponential_pause(state.times_shut, MAX_PAUSE));
+        let until = [already_until, named_until].into_iter().flatten().fold(until, Instant::max);
         let is_probing = !self.is_probe && state.shut.as_ref().is_some_and(|shut| shut.is_probing);
-        state.shut = Some(ShutGate { until, error: error.clone(), is_probing });
+        state.shut = Some(ShutGate { until, named_until, error: error.clone(), is_probing });
         self.is_probe = false;
         drop(state);
         self.gate.changes.send_replace(());
@@ -135,9 +149,10 @@ impl Drop for GatePermit {
 
 #[cfg(test)]
 mod tests {
-    use super::{Gate, MAX_PAUSE};
+    use super::{Gate, GatePermit, MAX_PAUSE};
     use crate::publisher::retry::exponential_pause;
     use crate::segment::{ErrorCode, SegmentError};
+    use std::sync::Arc;
     use std::time::Duration;
     use tokio::time::Instant;
 
@@ -203,5 +218,68 @@ mod tests {
         let gate = Gate::new();
         let until = gate.acquire().await.shut(&rate_limited(), seconds(1_000_000));
         assert_eq!((until - Instant::now()).as_secs(), 300);
+    }
+
+    /// The probe of a gate that was shut, and a request from before the gate was shut.
+    async fn probe_and_late_request(gate: &Arc<Gate>) -> (GatePermit, GatePermit) {
+        let (first, late) = (gate.acquire().await, gate.acquire().await);
+        first.shut(&rate_limited(), seconds(1));
+        (gate.acquire().await, late)
+    }
+
+    /// For how long no request goes through.
+    async fn stays_shut(gate: &Arc<Gate>) -> u64 {
+        let start = Instant::now();
+        let _permit = gate.acquire().await;
+        start.elapsed().as_secs()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_that_succeeds_does_not_end_a_wait_that_segment_named_meanwhile() {
+        let gate = Gate::new();
+        let (probe, late) = probe_and_late_request(&gate).await;
+        late.shut(&rate_limited(), seconds(30));
+        probe.open();
+        assert_eq!(stays_shut(&gate).await, 30);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_that_fails_does_not_shorten_a_wait_that_segment_named_meanwhile() {
+        for pause in [None, seconds(2)] {
+            let gate = Gate::new();
+            let (probe, late) = probe_and_late_request(&gate).await;
+            late.shut(&rate_limited(), seconds(30));
+            probe.shut(&rate_limited(), pause);
+            assert_eq!(stays_shut(&gate).await, 30);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_unused_probe_does_not_end_a_wait_that_segment_named_meanwhile() {
+        let gate = Gate::new();
+        let (probe, late) = probe_and_late_request(&gate).await;
+        late.shut(&rate_limited(), seconds(30));
+        drop(probe);
+        assert_eq!(stays_shut(&gate).await, 30);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn late_answers_do_not_shorten_a_wait_that_segment_named() {
+        let gate = Gate::new();
+        let [first, shorter, unnamed, accepted] = [(); 4].map(|()| gate.try_acquire().ok().unwrap());
+        first.shut(&rate_limited(), seconds(30));
+        shorter.shut(&rate_limited(), seconds(2));
+        unnamed.shut(&rate_limited(), None);
+        accepted.open();
+        assert_eq!(stays_shut(&gate).await, 30);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_late_answer_without_a_named_wait_does_not_outlast_a_probe_that_succeeds() {
+        let gate = Gate::new();
+        let (probe, late) = probe_and_late_request(&gate).await;
+        late.shut(&rate_limited(), None);
+        probe.open();
+        assert!(gate.shut_until().is_none());
     }
 }

@@ -108,7 +108,7 @@ async fn wait_for_slot(dispatch: &DispatchState, attempt: &mut BatchAttempt) -> 
         }
     };
     drop_withdrawn(dispatch, attempt, |pending| !pending.completion.mark_in_request());
-    (!attempt.batch.is_empty()).then_some(slot)
+    (!attempt.batch.is_empty()).then(|| slot.start())
 }
 
 /// Waits until the next attempt is due, or no call is left.
