@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use super::error::{ApiError, FailureRecord};
+use super::error::{ApiError, FailureRecord, REPLAYED};
 use super::idempotency::KeyFromHeaders;
 use super::prefer::{self, Wait};
 use super::proven_body::{ProvenBody, TOO_MANY_REQUESTS};
@@ -23,10 +23,6 @@ use crate::metrics::Metrics;
 use crate::segment::{DeliveryState, ErrorCode, Receipt};
 
 pub(super) const PATH: &str = "/customers";
-
-/// Says that a call with this key was stored before, and that no second call was made. No standard defines the header;
-/// this name is the usual one.
-const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 /// The answer to a customer that Segment accepted, or that is on disk.
 pub(super) struct CustomerTaken {
@@ -49,7 +45,7 @@ pub(super) async fn post(
     match send_customer_to_segment_with_client(&mut *client, &payload).await {
         Ok(receipt) => Ok(CustomerTaken { receipt, applied }),
         Err(error) => {
-            // Only this failure is known after the call was stored, because the caller waited.
+            // Only this failure is known after the call was stored.
             let applied = applied.filter(|_| error.code == ErrorCode::Rejected);
             let error = ApiError::from(error);
             Err(match applied {

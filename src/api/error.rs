@@ -15,6 +15,10 @@ use crate::customer::{BrokenRule, PayloadError};
 use crate::outbox::{OutboxError, STORE_RETRY_AFTER};
 use crate::segment::{ErrorCode, MIN_RETRY_AFTER, SegmentError};
 
+/// Says that a call with this key was stored before, and that no second call was made. No standard defines the header;
+/// this name is the usual one.
+pub(super) const REPLAYED: &str = "idempotent-replayed";
+
 /// The message of a 404 for a path without a route.
 pub(crate) const NO_ROUTE: &str = "there is nothing at this path";
 
@@ -88,7 +92,7 @@ pub(super) struct ApiError {
     message: Cow<'static, str>,
     details: Box<[BrokenRule]>,
     retry_after: Option<Duration>,
-    header: Option<(&'static str, HeaderValue)>,
+    headers: Vec<(&'static str, HeaderValue)>,
 }
 
 /// What the response of an [`ApiError`] carries as an extension, for the log and the metrics.
@@ -103,7 +107,7 @@ pub(super) struct FailureRecord {
 
 impl ApiError {
     pub(super) fn new(code: ApiErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into(), details: Box::default(), retry_after: None, header: None }
+        Self { code, message: message.into(), details: Box::default(), retry_after: None, headers: Vec::new() }
     }
 
     pub(super) fn not_found(message: &'static str) -> Self {
@@ -124,8 +128,9 @@ impl ApiError {
     }
 
     /// The same with this header, whose name is in small letters.
-    pub(super) fn with_header(self, name: &'static str, value: HeaderValue) -> Self {
-        Self { header: Some((name, value)), ..self }
+    pub(super) fn with_header(mut self, name: &'static str, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
     }
 
     /// The answer closes the connection, because the rest of the request is not read.
@@ -136,8 +141,8 @@ impl ApiError {
 
 impl From<Unauthorized> for ApiError {
     fn from(Unauthorized { message, challenge }: Unauthorized) -> Self {
-        let header = challenge.map(|challenge| ("www-authenticate", challenge));
-        Self { header, ..Self::new(ApiErrorCode::Unauthorized, message) }
+        let headers = challenge.map(|challenge| ("www-authenticate", challenge)).into_iter().collect();
+        Self { headers, ..Self::new(ApiErrorCode::Unauthorized, message) }
     }
 }
 
@@ -171,9 +176,10 @@ impl From<PayloadError> for ApiError {
 }
 
 impl From<SegmentError> for ApiError {
-    fn from(SegmentError { message, code, retry_after }: SegmentError) -> Self {
+    fn from(SegmentError { message, code, retry_after, replayed }: SegmentError) -> Self {
         let code = ApiErrorCode::Call(code);
-        Self { retry_after: retry_after.filter(|_| code.has_retry_after()), ..Self::new(code, message) }
+        let error = Self { retry_after: retry_after.filter(|_| code.has_retry_after()), ..Self::new(code, message) };
+        if replayed { error.with_header(REPLAYED, HeaderValue::from_static("true")) } else { error }
     }
 }
 
@@ -218,7 +224,7 @@ impl IntoResponse for ApiError {
         if let Some(pause) = self.retry_after {
             response.headers_mut().insert(RETRY_AFTER, whole_seconds(pause).into());
         }
-        if let Some((name, value)) = self.header {
+        for (name, value) in self.headers {
             response.headers_mut().insert(HeaderName::from_static(name), value);
         }
         let reason = (self.code == ApiErrorCode::Unauthorized).then_some(self.message);

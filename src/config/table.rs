@@ -124,7 +124,7 @@ settings! {
     /// The maximum size of calls, keys and dead letters in the outbox, 1MiB to 256TiB.
     RELAY_OUTBOX_MAX_SIZE: u64 = Value("10GiB"), outbox_size;
 
-    /// How long the relay remembers an idempotency key after its call was delivered or refused, at most 365days.
+    /// How long the relay remembers an idempotency key after Segment accepted its call, at most 365days.
     RELAY_IDEMPOTENCY_WINDOW: Duration = Value("24h"), |text| positive_duration(text, MAX_WINDOW);
 
     // 1024 is more than any token in use has, and well within the size limit of a request's head.

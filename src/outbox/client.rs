@@ -89,14 +89,19 @@ impl SegmentClient for OutboxClient {
 impl OutboxClient {
     async fn store(&self, message_id: String, append: Append) -> Result<Receipt, SegmentError> {
         let appended = self.context.outbox.append(append, self.deadline).await.map_err(to_segment_error)?;
-        let stored = Receipt { message_id, state: DeliveryState::Stored, replayed: appended.replayed };
-        let (Some(until), Some(outcome)) = (self.wait_until, appended.outcome) else { return Ok(stored) };
+        let replayed = appended.replayed;
+        let stored = Receipt { message_id, state: DeliveryState::Stored, replayed };
+        let Some(outcome) = appended.outcome else { return Ok(stored) };
+        // A caller who does not wait gets an outcome only if it is known: a refusal.
+        let until = self.wait_until.unwrap_or_else(Instant::now);
         tokio::select! {
             // Checked first: a known outcome is returned even if the wait is zero.
             biased;
             outcome = outcome => match outcome {
                 Ok(DeliveryOutcome::Accepted) => Ok(Receipt { state: DeliveryState::Accepted, ..stored }),
-                Ok(DeliveryOutcome::Refused(reason)) => Err(SegmentError::new(ErrorCode::Rejected, reason)),
+                Ok(DeliveryOutcome::Refused(reason)) => {
+                    Err(SegmentError { replayed, ..SegmentError::new(ErrorCode::Rejected, reason) })
+                }
                 // The store was closed before the outcome: the call is stored, and no more is known.
                 Err(_) => Ok(stored),
             },

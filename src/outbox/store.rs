@@ -23,7 +23,8 @@ pub type CallId = i64;
 /// A store of calls. Every method that writes returns after the sync.
 #[async_trait]
 pub trait Outbox: Send + Sync {
-    /// Stores a call, and the record of its key if it has one. A call whose key is known already is not stored again.
+    /// Stores a call, and the record of its key if it has one. A call whose key is known already is not stored again. A key
+    /// is known while its call waits, while it is a dead letter, and for the window after it was accepted.
     ///
     /// Calls are stored in the order in which the returned futures were first polled.
     ///
@@ -71,7 +72,7 @@ pub trait DeadLetters: Send + Sync {
     /// Some may have been put back before an error.
     async fn replay_all(&self) -> Result<u64, OutboxError>;
 
-    /// Deletes one permanently. False if the id is unknown.
+    /// Deletes one permanently, and forgets its key. False if the id is unknown.
     async fn discard(&self, id: i64) -> Result<bool, OutboxError>;
 }
 
@@ -99,7 +100,8 @@ pub struct KeyRecord {
 pub struct Appended {
     /// The key's call was stored before, and nothing was added.
     pub replayed: bool,
-    /// Receives the outcome, if the caller asked for it. An outcome that is known already is there at once.
+    /// Receives the outcome, if the caller asked for it, or if the key's call is a dead letter. An outcome that is known
+    /// already is there at once.
     pub outcome: Option<oneshot::Receiver<DeliveryOutcome>>,
 }
 

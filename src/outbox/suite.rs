@@ -67,6 +67,8 @@ macro_rules! contract {
                 concurrent_calls_with_one_key_are_stored_once
                 the_key_of_an_accepted_call_returns_accepted
                 the_key_of_a_refused_call_returns_the_reason
+                a_discarded_dead_letter_takes_its_key_along
+                the_key_of_a_dead_letter_outlives_its_window
                 the_key_of_a_replayed_call_waits_again
                 a_key_is_forgotten_after_its_window
                 the_key_of_a_waiting_call_is_not_forgotten

@@ -15,6 +15,8 @@ pub struct SegmentError {
     pub code: ErrorCode,
     /// The pause before a retry makes sense, if a retry makes sense at all.
     pub retry_after: Option<Duration>,
+    /// The idempotency key was used before: this is the outcome of the first call, and no second one was made.
+    pub replayed: bool,
 }
 
 /// The error codes of the interface that a client can return.
@@ -72,7 +74,7 @@ impl ErrorCode {
 impl SegmentError {
     /// An error without `retry_after`.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { message: message.into(), code, retry_after: None }
+        Self { message: message.into(), code, retry_after: None, replayed: false }
     }
 
     /// The same error with `retry_after` set to `pause`.

@@ -27,6 +27,7 @@ mod outage;
 mod outcomes;
 mod prefer;
 mod refusals;
+mod refused_keys;
 mod relaying;
 mod schema;
 mod secrets;

@@ -1,6 +1,7 @@
 //! Storing and settling calls, each with the record of its key in the same transaction.
 //!
-//! Accepted calls are deleted, and refused calls become dead letters. The windows of their keys begin.
+//! Accepted calls are deleted, and the windows of their keys begin. Refused calls become dead letters, with which their
+//! keys stay.
 
 use std::sync::Arc;
 
@@ -10,9 +11,6 @@ use tokio::sync::oneshot;
 use super::transaction::{ROW_OVERHEAD, Transaction};
 use crate::outbox::{Append, Appended, CallId, DeliveryOutcome, KeyRecord, OutboxError, StoredCall};
 use crate::segment::{Call, Refusal, SettledCall};
-
-/// The reason of a refused call whose dead letter, which held Segment's message, was deleted.
-const DISCARDED_REASON: &str = "Segment refused this call; its dead letter was discarded since";
 
 /// A row of `keys`.
 struct KnownKey {
@@ -73,7 +71,8 @@ impl Transaction<'_> {
         if append.key.is_some_and(|key| key.body != known.body) {
             return Ok(Err(OutboxError::KeyReused));
         }
-        if !append.watch {
+        // Every caller is told of a refusal; only those who wait are told of anything else.
+        if !append.watch && known.dead_letter_id.is_none() {
             return Ok(Ok(Appended { replayed: true, outcome: None }));
         }
         let outcome = self.outcome(known)?;
@@ -83,8 +82,9 @@ impl Transaction<'_> {
     /// The outcome of a key's call; `None` while the call waits.
     fn outcome(&self, known: &KnownKey) -> Result<Option<DeliveryOutcome>> {
         if let Some(id) = known.dead_letter_id {
+            // The dead letter is there: its key is deleted with it.
             let reason = self.first("SELECT reason FROM dead_letters WHERE id = ?1", [id], |row| row.get(0))?;
-            return Ok(Some(DeliveryOutcome::Refused(reason.unwrap_or_else(|| DISCARDED_REASON.to_owned()))));
+            return Ok(Some(DeliveryOutcome::Refused(reason.unwrap_or_default())));
         }
         let waits = self.first("SELECT 1 FROM calls WHERE id = ?1", [known.call_id], |_| Ok(()))?.is_some();
         Ok((!waits).then_some(DeliveryOutcome::Accepted))
@@ -121,7 +121,8 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Deletes the waiting calls from `first` to `last`, which have this outcome. Starts the windows of their keys.
+    /// Deletes the waiting calls from `first` to `last`, which have this outcome. Starts the windows of their keys if
+    /// they are accepted: the key of a refused call is remembered for as long as its dead letter.
     fn delete_calls(&mut self, first: CallId, last: CallId, outcome: &DeliveryOutcome) -> Result<()> {
         let deleted: Vec<(CallId, Option<Vec<u8>>)> = self
             .conn
@@ -130,7 +131,7 @@ impl Transaction<'_> {
             .collect::<Result<_>>()?;
         self.effects.stats.waiting = self.effects.stats.waiting.saturating_sub(deleted.len() as u64);
         for (id, key) in deleted {
-            if let Some(key) = key {
+            if let (Some(key), DeliveryOutcome::Accepted) = (key, outcome) {
                 let sql = "INSERT INTO settled_keys (settled_at, key, call_id) VALUES (?1, ?2, ?3)";
                 self.execute(sql, params![self.now, key, id])?;
                 self.effects.settled_keys = true;

@@ -58,8 +58,11 @@ impl Transaction<'_> {
         Ok(all.replayed)
     }
 
-    /// Deletes a dead letter. Its key keeps the outcome "refused" until its window ends.
+    /// Deletes a dead letter with its key: a repeat is a new call. A key that belongs to another call by now stays.
     pub(super) fn discard(&mut self, id: i64) -> Result<bool> {
+        let sql = "DELETE FROM keys WHERE key = (SELECT key FROM dead_letters WHERE id = ?1) AND dead_letter_id = ?1";
+        let deleted = self.execute(sql, [id])? as u64;
+        self.effects.stats.keys = self.effects.stats.keys.saturating_sub(deleted);
         let is_deleted = self.delete_dead_letter(id)?;
         self.effects.discarded += u64::from(is_deleted);
         Ok(is_deleted)
@@ -96,8 +99,8 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Assigns a dead letter's key to the new call `id`. A key that was forgotten is stored again. False if the key
-    /// belongs to another call by now.
+    /// Assigns a dead letter's key to the new call `id`. Files of version 1 forgot keys of dead letters: such a key is
+    /// stored again. False if it belongs to another call by now.
     fn reclaim_key(&mut self, key: &KeyRecord, dead_letter: i64, id: i64) -> Result<bool> {
         let sql = "UPDATE keys SET call_id = ?3, dead_letter_id = NULL WHERE key = ?1 AND dead_letter_id = ?2";
         let updated = self.execute(sql, params![key.key, dead_letter, id])?;

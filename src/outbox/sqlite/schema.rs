@@ -1,7 +1,7 @@
 //! The tables: created in a new file, checked in an existing one.
 //!
-//! The version is SQLite's `user_version`. A change to `schema.sql` is a new version, and needs a migration here from
-//! the version before; all migrations run in one transaction. A file of a newer version, or of another program, is
+//! The version is SQLite's `user_version`. A change to the tables is a new version, and needs a migration here from the
+//! version before; all migrations run in one transaction. A file of a newer version, or of another program, is
 //! refused.
 
 use anyhow::{Context, ensure};
@@ -11,7 +11,7 @@ use rusqlite::{Connection, Row};
 const APPLICATION_ID: i64 = 0x5367_526c;
 
 /// The migrations from an empty file to the newest version: the first leads to version 1.
-const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("schema.sql"), include_str!("schema_2.sql")];
 
 /// Refuses a file that is not this program's, or of an unknown version. Writes nothing.
 pub(super) fn check(conn: &Connection) -> anyhow::Result<()> {

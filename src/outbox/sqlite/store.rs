@@ -19,7 +19,7 @@ use super::reserve::Reserve;
 use super::schema;
 use super::state::{StoreFault, StoreState, is_corruption};
 use super::transaction::{read_counters, read_sizes};
-use super::writer::{Watchers, Writer};
+use super::writer::{Watchers, Writer, now};
 use crate::config::OutboxSettings;
 use crate::metrics::Metrics;
 use crate::outbox::{
@@ -86,7 +86,7 @@ impl SqliteOutbox {
         // The log exists by now: this makes the entries of all files in the directory durable.
         file.sync_directory()?;
         let mut stats = read_counters(&conn, settings.max_bytes)?;
-        let free_bytes = read_sizes(&conn, &mut stats)?;
+        let free_bytes = read_sizes(&conn, &mut stats, now())?;
 
         let state = Arc::new(StoreState::new(metrics, supervisor.clone()));
         state.update(stats, None);

@@ -81,7 +81,7 @@ impl<'c> Transaction<'c> {
             "UPDATE counters SET last_id = ?1, waiting = ?2, dead_letters = ?3, keys = ?4",
             [last_id, waiting, dead_letters, keys],
         )?;
-        self.effects.free_bytes = read_sizes(self.conn, &mut self.effects.stats)?;
+        self.effects.free_bytes = read_sizes(self.conn, &mut self.effects.stats, self.now)?;
         let mut commit = self.conn.prepare_cached("COMMIT")?;
         let started = Instant::now();
         commit.execute([])?;
@@ -104,9 +104,13 @@ pub(super) fn read_counters(conn: &Connection, max_bytes: u64) -> Result<OutboxS
 }
 
 /// Reads the age of the oldest call and the bytes that are in use. Returns the bytes of the file that are not.
-pub(super) fn read_sizes(conn: &Connection, stats: &mut OutboxStats) -> Result<u64> {
+///
+/// A call from the future was stored before the clock was set back. It counts as stored when that was noticed.
+pub(super) fn read_sizes(conn: &Connection, stats: &mut OutboxStats, now: i64) -> Result<u64> {
     let value = |sql: &str| conn.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0));
-    stats.oldest_stored_at = value("SELECT stored_at FROM calls ORDER BY id LIMIT 1").optional()?;
+    let noticed_at = stats.oldest_stored_at.filter(|noticed_at| *noticed_at <= now).unwrap_or(now);
+    let stored_at = value("SELECT stored_at FROM calls ORDER BY id LIMIT 1").optional()?;
+    stats.oldest_stored_at = stored_at.map(|at| if at <= now { at } else { noticed_at });
     let (pages, free) = (value("PRAGMA page_count")?, value("PRAGMA freelist_count")?);
     let page_size = value("PRAGMA page_size")?;
     let in_bytes = |pages: i64| u64::try_from(pages.saturating_mul(page_size)).unwrap_or(0);

@@ -231,7 +231,7 @@ fn refuse(group: Vec<WriterCommand>, fault: StoreFault) {
 }
 
 /// The wall clock, in milliseconds since 1970.
-fn now() -> i64 {
+pub(super) fn now() -> i64 {
     Timestamp::now().as_millisecond()
 }
 

@@ -61,15 +61,59 @@ pub(crate) async fn the_key_of_a_refused_call_returns_the_reason(stores: impl St
     append(&*store, keyed(call("u", "m0"), 1, 1)).await.unwrap();
     let id = waiting(&*store).await[0].id;
     settle(&*store, vec![refused(id, "words")]).await;
-    let again = append(&*store, watched(keyed(call("u", "m0"), 1, 1))).await.unwrap();
-    assert!(again.replayed);
-    assert_eq!(outcome(again).await, DeliveryOutcome::Refused("words".to_owned()));
+    // Whether the caller waits or not.
+    for repeat in [watched(keyed(call("u", "m0"), 1, 1)), keyed(call("u", "m0"), 1, 1)] {
+        let again = append(&*store, repeat).await.unwrap();
+        assert!(again.replayed);
+        assert_eq!(outcome(again).await, DeliveryOutcome::Refused("words".to_owned()));
+    }
+    assert_eq!(append(&*store, keyed(call("u", "m0"), 1, 2)).await.unwrap_err(), OutboxError::KeyReused);
+    assert!(waiting(&*store).await.is_empty());
+    store.close().await;
+}
 
-    // Without the dead letter the refusal is still known, but not its reason.
-    let letter = store.list(1, None).await.unwrap()[0].id;
+pub(crate) async fn a_discarded_dead_letter_takes_its_key_along(stores: impl StoreFactory) {
+    let store = stores.open().await;
+    append(&*store, keyed(call("u", "m0"), 1, 1)).await.unwrap();
+    append(&*store, keyed(call("u", "m1"), 2, 1)).await.unwrap();
+    let all = waiting(&*store).await;
+    settle(&*store, all.iter().map(|stored| refused(stored.id, "words")).collect()).await;
+    let letter = store.list(2, None).await.unwrap()[1].id;
     assert!(store.discard(letter).await.unwrap());
-    let again = append(&*store, watched(keyed(call("u", "m0"), 1, 1))).await.unwrap();
-    assert!(matches!(outcome(again).await, DeliveryOutcome::Refused(_)));
+    assert_eq!(store.stats().keys, 1);
+    // The key's next call is a new one, whatever it is.
+    let again = append(&*store, watched(keyed(call("u", "m2"), 1, 2))).await.unwrap();
+    assert!(!again.replayed);
+    // The other key is not forgotten.
+    assert!(append(&*store, keyed(call("u", "m1"), 2, 1)).await.unwrap().replayed);
+    let all = waiting(&*store).await;
+    assert_eq!(texts(&all), [text("u", "m2")]);
+    settle(&*store, vec![accepted(all[0].id)]).await;
+    assert_eq!(outcome(again).await, DeliveryOutcome::Accepted);
+    assert_eq!(store.stats().keys, 2);
+    store.close().await;
+}
+
+pub(crate) async fn the_key_of_a_dead_letter_outlives_its_window(stores: impl StoreFactory) {
+    let store = stores.open().await;
+    append(&*store, keyed(call("u", "m0"), 1, 1)).await.unwrap();
+    append(&*store, keyed(call("u", "m1"), 2, 1)).await.unwrap();
+    let all = waiting(&*store).await;
+    settle(&*store, vec![refused(all[0].id, "words"), accepted(all[1].id)]).await;
+    store.close().await;
+
+    let store = stores.open_with_window(Duration::ZERO).await;
+    until_keys(&*store, 1).await;
+    let again = append(&*store, keyed(call("u", "m0"), 1, 1)).await.unwrap();
+    assert_eq!(outcome(again).await, DeliveryOutcome::Refused("words".to_owned()));
+    assert!(!append(&*store, keyed(call("u", "m1"), 2, 1)).await.unwrap().replayed);
+    // Its window begins when the replayed call is accepted.
+    store.replay(store.list(1, None).await.unwrap()[0].id).await.unwrap();
+    let again = append(&*store, keyed(call("u", "m0"), 1, 1)).await.unwrap();
+    assert!(again.replayed && again.outcome.is_none());
+    let all = waiting(&*store).await;
+    settle(&*store, all.iter().map(|stored| accepted(stored.id)).collect()).await;
+    until_keys(&*store, 0).await;
     store.close().await;
 }
 
@@ -102,24 +146,13 @@ pub(crate) async fn a_key_is_forgotten_after_its_window(stores: impl StoreFactor
         append(&*store, keyed(call("u", "m0"), n, 1)).await.unwrap();
     }
     let all = waiting(&*store).await;
-    settle(&*store, all.iter().skip(1).map(|stored| accepted(stored.id)).collect()).await;
-    settle(&*store, vec![refused(all[0].id, "words")]).await;
+    settle(&*store, all.iter().map(|stored| accepted(stored.id)).collect()).await;
     store.close().await;
 
     let store = stores.open_with_window(Duration::ZERO).await;
     until_keys(&*store, 0).await;
-    // A replay stores a forgotten key again, unless another call uses it by then.
-    let letter = store.list(1, None).await.unwrap()[0].id;
-    store.replay(letter).await.unwrap();
-    assert!(append(&*store, keyed(call("u", "m0"), 0, 1)).await.unwrap().replayed);
-    let id = waiting(&*store).await[0].id;
-    settle(&*store, vec![refused(id, "words")]).await;
-    until_keys(&*store, 0).await;
     assert!(!append(&*store, keyed(call("u", "m1"), 0, 2)).await.unwrap().replayed);
-    let letter = store.list(1, None).await.unwrap()[0].id;
-    store.replay(letter).await.unwrap();
-    assert!(append(&*store, keyed(call("u", "m1"), 0, 2)).await.unwrap().replayed);
-    assert_eq!(texts(&waiting(&*store).await), [text("u", "m1"), text("u", "m0")]);
+    assert_eq!(texts(&waiting(&*store).await), [text("u", "m1")]);
     store.close().await;
 }
 

@@ -6,29 +6,35 @@ use rusqlite::Connection;
 
 use crate::outbox::sqlite::prune::Pruner;
 use crate::outbox::sqlite::schema;
-use crate::outbox::sqlite::transaction::Transaction;
+use crate::outbox::sqlite::transaction::{Transaction, read_counters};
 use crate::outbox::suite::{accepted, append, call, keyed, sized};
 use crate::outbox::{Outbox, OutboxStats};
 
-const WINDOW: i64 = 1000;
+pub(super) const WINDOW: i64 = 1000;
 
 /// A store without threads, whose clock is set by the test.
-struct ManualClockStore {
+pub(super) struct ManualClockStore {
     conn: Connection,
-    stats: OutboxStats,
+    pub(super) stats: OutboxStats,
     pruner: Pruner,
 }
 
 impl ManualClockStore {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut conn = Connection::open_in_memory().unwrap();
         schema::migrate(&mut conn).unwrap();
         let pruner = Pruner::new(Duration::from_millis(WINDOW.unsigned_abs()));
         Self { conn, stats: OutboxStats::default(), pruner }
     }
 
+    /// Opens the same file again.
+    pub(super) fn reopen(&mut self) {
+        self.stats = read_counters(&self.conn, u64::MAX).unwrap();
+        self.pruner = Pruner::new(Duration::from_millis(WINDOW.unsigned_abs()));
+    }
+
     /// Runs `act` in a transaction at this time.
-    fn transact(&mut self, now: i64, act: impl FnOnce(&mut Transaction<'_>, &mut Pruner)) {
+    pub(super) fn transact(&mut self, now: i64, act: impl FnOnce(&mut Transaction<'_>, &mut Pruner)) {
         let mut transaction = Transaction::begin(&self.conn, now, self.stats, u64::MAX / 2).unwrap();
         act(&mut transaction, &mut self.pruner);
         self.stats = transaction.commit().unwrap().stats;
@@ -47,7 +53,7 @@ impl ManualClockStore {
     }
 
     /// Number of keys that are left at this time.
-    fn keys(&mut self, now: i64) -> u64 {
+    pub(super) fn keys(&mut self, now: i64) -> u64 {
         while self.pruner.is_due(now) {
             self.transact(now, |transaction, pruner| transaction.prune(pruner).unwrap());
         }
@@ -78,6 +84,48 @@ fn after_the_clock_is_set_back_keys_are_kept_for_one_more_window() {
     store.settle(200, 150..160);
     assert_eq!(store.keys(100 + WINDOW), 10);
     assert_eq!(store.keys(200 + WINDOW), 0);
+}
+
+#[test]
+fn keys_are_forgotten_although_the_clock_was_set_back_while_the_store_is_open() {
+    let mut store = ManualClockStore::new();
+    let far = 1_000_000_000;
+    store.settle(far, 0..210);
+    // Nothing but the clock tells the store of the jump.
+    assert_eq!(store.keys(100), 210);
+    assert_eq!(store.keys(99 + WINDOW), 210);
+    assert_eq!(store.keys(100 + WINDOW), 0);
+    // By a little, too.
+    store.settle(5_000, 0..10);
+    assert_eq!(store.keys(4_999), 10);
+    assert_eq!(store.keys(5_000 + WINDOW), 0);
+}
+
+#[test]
+fn keys_from_the_future_are_forgotten_although_the_store_is_opened_more_often_than_the_window_is_long() {
+    let mut store = ManualClockStore::new();
+    store.settle(1_000_000_000, 0..210);
+    for day in 0..=4 {
+        assert_eq!(store.keys(100 + day * WINDOW / 4), if day < 4 { 210 } else { 0 }, "{day}");
+        store.reopen();
+    }
+    // A later queue, whose numbers begin again, does not take over the first one's time.
+    store.settle(900_000, 0..10);
+    assert_eq!(store.keys(800_000), 10);
+    assert_eq!(store.keys(800_000 + WINDOW), 0);
+}
+
+#[test]
+fn the_age_of_a_call_from_the_future_is_counted_from_when_it_was_noticed() {
+    let mut store = ManualClockStore::new();
+    store.transact(1_000_000_000, |transaction, _| {
+        transaction.append(&keyed(call("u", "m"), 1, 1)).unwrap().unwrap();
+    });
+    assert_eq!(store.stats.oldest_stored_at, Some(1_000_000_000));
+    for now in [100, 300, 500] {
+        store.transact(now, |_, _| ());
+        assert_eq!(store.stats.oldest_stored_at, Some(100));
+    }
 }
 
 #[test]

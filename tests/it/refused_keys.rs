@@ -1,0 +1,126 @@
+//! What a repeat of a refused call is answered: while its dead letter is there, and when it is gone.
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::harness::{Answer, Durable, at_last};
+
+/// Where a key can be: in the body, or in a header.
+const KEY_SOURCES: [&str; 3] = ["messageId", "webhook-id", "idempotency-key"];
+
+/// Posts a call of user c-1 under the key k-1, with `Prefer: wait=10` or without.
+async fn post(durable: &Durable, source: &str, plan: &str, waits: bool) -> Answer {
+    let mut body = json!({"userId": "c-1", "traits": {"plan": plan}});
+    let mut headers = Vec::new();
+    if source == "messageId" {
+        body["messageId"] = "k-1".into();
+    } else {
+        headers.push((source, "k-1"));
+    }
+    if waits {
+        headers.push(("prefer", "wait=10"));
+    }
+    durable.post_with(&headers, body.to_string()).await
+}
+
+/// A relay whose call under k-1 was refused.
+async fn refused(source: &str) -> Durable {
+    let durable = Durable::start().await;
+    durable.segment().fail(json!({"poisonUserIds": ["c-1"]})).await;
+    let first = post(&durable, source, "pro", true).await;
+    assert_refused(&first);
+    assert!(!first.is_replayed(), "{first:?}");
+    durable
+}
+
+#[track_caller]
+fn assert_refused(answer: &Answer) {
+    answer.assert_failed(422, "segment_rejected");
+    assert!(answer.message().contains("poisoned user"), "Segment's words: {answer:?}");
+}
+
+async fn assert_repeats_are_refused(durable: &Durable, source: &str) {
+    for waits in [true, false] {
+        let again = post(durable, source, "pro", waits).await;
+        assert_refused(&again);
+        assert!(again.is_replayed(), "{again:?}");
+        assert_eq!(again.header("preference-applied"), waits.then_some("wait=10"), "{again:?}");
+    }
+}
+
+async fn only_letter(durable: &Durable) -> String {
+    let letters = durable.dead_letters().await;
+    assert_eq!(letters.len(), 1, "{letters:?}");
+    letters[0]["id"].to_string()
+}
+
+#[tokio::test]
+async fn a_repeat_of_a_refused_call_is_refused_with_segments_words() {
+    for source in KEY_SOURCES {
+        let mut durable = refused(source).await;
+        assert_repeats_are_refused(&durable, source).await;
+        post(&durable, source, "free", false).await.assert_failed(422, "idempotency_key_reused");
+        durable.kill().await;
+        durable.start_relay().await;
+        assert_repeats_are_refused(&durable, source).await;
+        only_letter(&durable).await;
+    }
+}
+
+#[tokio::test]
+async fn a_repeat_after_the_dead_letter_was_discarded_is_a_new_call() {
+    for source in KEY_SOURCES {
+        let durable = refused(source).await;
+        let letter = only_letter(&durable).await;
+        assert_eq!(durable.operate(Method::DELETE, &format!("/dead-letters/{letter}")).await.status, 204);
+        durable.segment().heal().await;
+        // With another payload, too.
+        let again = post(&durable, source, "free", false).await;
+        assert!(again.is_stored() && !again.is_replayed(), "{again:?}");
+        at_last(async || durable.segment().received().await.len() == 1).await;
+        assert_eq!(durable.segment().received().await[0]["traits"]["plan"], "free");
+        let repeat = post(&durable, source, "free", true).await;
+        assert!(repeat.is_accepted() && repeat.is_replayed(), "{repeat:?}");
+        assert_eq!(repeat.message_id(), again.message_id());
+    }
+}
+
+#[tokio::test]
+async fn a_repeat_after_the_dead_letter_was_replayed_is_the_waiting_call() {
+    for source in KEY_SOURCES {
+        let durable = refused(source).await;
+        let letter = only_letter(&durable).await;
+        durable.segment().fail(json!({"status": 503})).await;
+        assert_eq!(durable.operate(Method::POST, &format!("/dead-letters/{letter}/replay")).await.status, 202);
+        let again = post(&durable, source, "pro", false).await;
+        assert!(again.is_stored() && again.is_replayed(), "{again:?}");
+        post(&durable, source, "free", false).await.assert_failed(422, "idempotency_key_reused");
+        durable.segment().heal().await;
+        let again = post(&durable, source, "pro", true).await;
+        assert!(again.is_replayed() && (again.is_accepted() || again.is_stored()), "{again:?}");
+        at_last(async || durable.segment().received().await.len() == 1).await;
+        assert!(durable.dead_letters().await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_caller_who_waits_for_a_repeat_gets_the_refusal_although_the_dead_letter_is_discarded_at_once() {
+    let durable = Durable::start().await;
+    durable.segment().fail(json!({"status": 503})).await;
+    assert!(post(&durable, "webhook-id", "pro", false).await.is_stored());
+    let discard = async {
+        durable.segment().fail(json!({"poisonUserIds": ["c-1"]})).await;
+        at_last(async || durable.dead_letters().await.len() == 1).await;
+        let letter = only_letter(&durable).await;
+        assert_eq!(durable.operate(Method::DELETE, &format!("/dead-letters/{letter}")).await.status, 204);
+    };
+    let (again, ()) = tokio::join!(post(&durable, "webhook-id", "pro", true), discard);
+    assert!(again.is_replayed(), "{again:?}");
+    // Unless the caller's time is over before the refusal.
+    if !again.is_stored() {
+        assert_refused(&again);
+    }
+    durable.segment().heal().await;
+    let next = post(&durable, "webhook-id", "pro", true).await;
+    assert!(next.is_accepted() && !next.is_replayed(), "{next:?}");
+}
