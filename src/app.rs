@@ -77,10 +77,11 @@ impl App {
         let service = api::service(self.state);
         self.supervisor.supervise("server", server::serve(listener, service, self.limits, self.supervisor.clone()));
         let auth = settings.auth.name();
-        tracing::info!(%address, endpoint = %settings.segment.endpoint, auth, "segment-relay serves");
-        if settings.auth.is_none() {
-            tracing::warn!("RELAY_AUTH is none: whoever can reach this port can send customers");
+        for warning in settings.warnings() {
+            tracing::warn!("{warning}");
         }
+        let proxy = settings.segment.proxy.as_ref().map(tracing::field::display);
+        tracing::info!(%address, endpoint = %settings.segment.endpoint, proxy, auth, "segment-relay serves");
         let outcome = self.supervisor.run(signals, settings.shutdown_delay, settings.shutdown_grace).await;
         if let Some(outbox) = self.outbox {
             outbox.close().await;

@@ -7,14 +7,20 @@
 //! `table.rs` declares each setting once: its name, its default, its meaning and its check.
 
 mod auth;
+mod certificates;
 mod checks;
+mod endpoint;
 mod environment;
+mod proxy;
 mod settings;
 mod table;
 mod value;
+mod warnings;
+mod write_key;
 
 pub use auth::{AuthScheme, AuthSettings, SignatureEncoding, WEBHOOK_TOLERANCE, decode_base64};
 pub use environment::Problems;
+pub use proxy::Proxy;
 pub use settings::{
     LogSettings, OutboxSettings, SegmentSettings, Settings, admin_token_from_environment, from_environment,
     from_variables, listen_from_environment, variables,

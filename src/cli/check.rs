@@ -10,6 +10,13 @@ pub(super) fn run() -> anyhow::Result<ExitCode> {
     let settings = config::from_environment()?;
     println!("settings: right");
     println!("callers:  RELAY_AUTH is {}", settings.auth.name());
+    for warning in settings.warnings() {
+        println!("warning:  {warning}");
+    }
+    match &settings.segment.proxy {
+        Some(proxy) => println!("way:      through the proxy {proxy}"),
+        None => println!("way:      direct, without a proxy"),
+    }
     fd_limit::max_connections(server::MAX_CONNECTIONS, settings.segment.max_concurrency.get())?;
     match runtime()?.block_on(publisher::check_connectivity(&settings.segment))? {
         Ok(answer) => {

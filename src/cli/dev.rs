@@ -29,16 +29,18 @@ pub(super) struct Arguments {
 }
 
 /// The default admin token. A trial relay holds no real customer.
-const DEFAULT_ADMIN_TOKEN: &str = "dev";
+const DEFAULT_ADMIN_TOKEN: &str = "dev-token-of-a-trial";
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let (runtime, signals) = runtime_with_signals()?;
     let data = std::path::absolute(&arguments.data).context("cannot resolve the path of --data")?;
     let outbox = format!("sqlite://{}", data.join("outbox.db").display());
-    let overrides = [("SEGMENT_WRITE_KEY", "dev"), ("SEGMENT_ENDPOINT", "")];
+    let overrides = [("SEGMENT_WRITE_KEY", "dev"), ("SEGMENT_ENDPOINT", "http://localhost")];
     let defaults = [("RELAY_OUTBOX_URL", outbox.as_str()), ("RELAY_ADMIN_TOKEN", DEFAULT_ADMIN_TOKEN)];
     let mut variables: BTreeMap<_, _> = defaults.into_iter().map(owned).collect();
     variables.extend(config::variables().filter(|(_, value)| !value.is_empty()));
+    // The sandbox is in this process: no proxy is on the way.
+    variables.retain(|name, _| !name.to_ascii_uppercase().ends_with("_PROXY"));
     variables.extend(overrides.into_iter().map(owned));
     let mut settings = config::from_variables(variables.into_iter())?;
     let _flush_on_drop = telemetry::start(&settings.logs)?;

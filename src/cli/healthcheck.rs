@@ -28,7 +28,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 async fn probe(url: &str) -> anyhow::Result<()> {
-    let client = http_client().timeout(TIMEOUT).build().context("cannot set up HTTP")?;
+    let client = http_client(url).timeout(TIMEOUT).build().context("cannot set up HTTP")?;
     let status = client.get(url).send().await.with_context(|| format!("{url} does not answer"))?.status();
     if !status.is_success() {
         bail!("{url} answers {status}");

@@ -107,6 +107,24 @@ impl AuthSettings {
         Ok(())
     }
 
+    /// Whether this text, in any form, is one of the secrets or the password in one.
+    pub(super) fn holds(&self, text: &str) -> bool {
+        let decoded = decode_base64(text.strip_prefix("whsec_").unwrap_or(text).as_bytes());
+        let is_it = |secret: &[u8]| secret == text.as_bytes() || decoded.as_deref() == Some(secret);
+        self.secrets.iter().any(|secret| is_it(secret) || is_it(self.secret_part(secret)))
+    }
+
+    /// What of a secret nobody but the sender knows.
+    pub(super) fn secret_part<'a>(&self, secret: &'a [u8]) -> &'a [u8] {
+        let colon = secret.iter().position(|byte| *byte == b':').filter(|_| self.scheme == AuthScheme::Basic);
+        colon.map_or(secret, |colon| &secret[colon + 1..])
+    }
+
+    /// The shortest length in bytes that is not warned about. Standard Webhooks asks for 24.
+    pub(super) fn least_length(&self) -> usize {
+        if self.scheme == AuthScheme::StandardWebhooks { 24 } else { 16 }
+    }
+
     /// Whether everyone may send customers.
     pub fn is_none(&self) -> bool {
         self.scheme == AuthScheme::None
@@ -155,6 +173,10 @@ pub(super) fn scheme(name: &str) -> Result<AuthScheme, String> {
 /// The secrets of a list. What a secret must be depends on the scheme: see [`AuthSettings::accept`].
 pub(super) fn split_secrets(list: &str) -> Result<Vec<String>, String> {
     let secrets: Vec<String> = list.split(',').map(|secret| secret.trim_ascii().to_owned()).collect();
+    // The comma makes two secrets of it, and whoever guesses that one of them is v1 could send.
+    if secrets.windows(2).any(|pair| pair[0] == "v1" && pair[1].starts_with("whsec_")) {
+        return Err("holds v1,whsec_...: the secret begins with whsec_, leave v1 and the comma out".to_owned());
+    }
     if secrets.len() > MAX_SECRETS { Err(format!("more than {MAX_SECRETS}")) } else { Ok(secrets) }
 }
 

@@ -10,7 +10,6 @@ use bytesize::ByteSize;
 use jiff::{SignedDuration, Span, SpanRelativeTo};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
-use url::Url;
 
 use super::value::Secret;
 
@@ -27,6 +26,12 @@ const MIN_SIZE: ByteSize = ByteSize::mib(1);
 
 /// The largest file that SQLite can have.
 const MAX_SIZE: ByteSize = ByteSize::tib(256);
+
+/// A token that nobody guesses has more. Fewer are rather a word.
+const MIN_ADMIN_TOKEN: usize = 16;
+
+/// More than any token in use has, and well within the size limit of a request's head.
+const MAX_ADMIN_TOKEN: usize = 1024;
 
 /// A duration that may be zero, up to a maximum that is also given in words.
 pub(super) fn duration(text: &str, (max, in_words): (Duration, &str)) -> Result<Duration, String> {
@@ -69,33 +74,21 @@ pub(super) fn either<T>(text: &str, [first, second]: [(&str, T); 2]) -> Result<T
     }
 }
 
-/// Visible ASCII, up to a maximum length. `unfit` describes other characters in the message.
-pub(super) fn secret(text: &str, max_length: usize, unfit: &str) -> Result<Secret, String> {
-    if text.len() > max_length {
-        Err(format!("longer than {max_length} characters"))
-    } else if text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        Ok(Secret::new(text))
+/// Visible ASCII, which a header can carry.
+pub(super) fn admin_token(text: &str) -> Result<Secret, String> {
+    if text.len() > MAX_ADMIN_TOKEN {
+        Err(format!("longer than {MAX_ADMIN_TOKEN} characters"))
+    } else if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Err("holds white space or other characters that a header cannot carry".to_owned())
+    } else if text.len() < MIN_ADMIN_TOKEN {
+        Err(format!("shorter than {MIN_ADMIN_TOKEN} bytes; openssl rand -hex 32 makes a good one"))
     } else {
-        Err(format!("holds white space or other characters that {unfit}"))
+        Ok(Secret::new(text))
     }
 }
 
 pub(super) fn socket_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "must be an address and a port such as 0.0.0.0:8080 or [::]:8080".to_owned())
-}
-
-/// A base URL. No message repeats it, because it may hold a password by mistake.
-pub(super) fn endpoint(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| format!("not a URL that begins with https:// or http:// ({error})"))?;
-    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-        Err("must begin with https:// or http://".to_owned())
-    } else if !url.username().is_empty() || url.password().is_some() {
-        Err("must not hold a user name or password".to_owned())
-    } else if url.query().is_some() || url.fragment().is_some() {
-        Err("must be a base URL, without ? or #".to_owned())
-    } else {
-        Ok(url)
-    }
 }
 
 /// No message repeats the URL, because that of a database server holds a password.

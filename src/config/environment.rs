@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display};
 
-use super::table::{DefaultValue, SETTINGS, Setting, UNSUPPORTED};
+use super::table::{self, COMMON, DefaultValue, SETTINGS, Setting, UNSUPPORTED};
 
 /// How similar a setting must be to an unknown name to be suggested, from 0 to 1. Two wrong letters in a name of eight
 /// pass.
@@ -47,7 +47,10 @@ pub(super) struct Environment {
 
 impl Environment {
     pub(super) fn new(variables: impl Iterator<Item = (String, String)>) -> Self {
-        let mut variables: Vec<_> = variables.filter(|(name, value)| is_ours(name) && !value.is_empty()).collect();
+        // The TLS library takes this one for a file even if it is empty.
+        let counts_empty = |name: &str| name == table::SSL_CERT_FILE.declaration.name;
+        let counts = |name: &str, value: &str| !value.is_empty() || counts_empty(name);
+        let mut variables: Vec<_> = variables.filter(|(name, value)| is_ours(name) && counts(name, value)).collect();
         // The order of an environment varies. The order of the problems does not.
         variables.sort();
         Self { variables, problems: Problems::default() }
@@ -56,7 +59,9 @@ impl Environment {
     /// Notes the names that are no setting.
     pub(super) fn check_names(&mut self) {
         for (name, _) in &self.variables {
-            if *name != name.to_uppercase() {
+            if COMMON.contains(&name.to_uppercase().as_str()) {
+                continue;
+            } else if *name != name.to_uppercase() {
                 self.problems.add(name, "no such setting; settings are in capital letters");
             } else if UNSUPPORTED.contains(&name.as_str()) {
                 self.problems.add(name, "this version does not have that yet");
@@ -87,6 +92,14 @@ impl Environment {
         result.map_err(|problem| self.add_problem(setting, problem)).ok()
     }
 
+    /// The value of a setting whose name may be in small letters too. These win.
+    pub(super) fn read_any_case<T>(&mut self, setting: &Setting<T>) -> Option<T> {
+        let names = [setting.declaration.name.to_lowercase(), setting.declaration.name.to_owned()];
+        let find = |name: &String| self.variables.iter().find(|(set, _)| set == name);
+        let (name, text) = names.iter().find_map(find)?;
+        (setting.check)(text).map_err(|problem| self.problems.add(name, problem)).ok()
+    }
+
     /// Notes a problem of a setting.
     pub(super) fn add_problem<T>(&mut self, setting: &Setting<T>, problem: impl Display) {
         self.problems.add(setting.declaration.name, problem);
@@ -113,10 +126,11 @@ impl Environment {
 /// Whether a variable is meant for the relay. Its prefix may be in any case, but `PORT` must be in capitals, because that
 /// name is common.
 fn is_ours(name: &str) -> bool {
+    let is_common = COMMON.iter().any(|common| name == *common || *name == common.to_lowercase());
     let is_port = name == "PORT";
     let name = &*name.to_ascii_uppercase();
     let has_prefix = name.starts_with("RELAY_") || name.starts_with("SEGMENT_");
     let is_kubernetes = KUBERNETES_RELAY_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
         || KUBERNETES_PARTS.iter().any(|part| format!("{name}_").contains(part));
-    has_prefix && !is_kubernetes || is_port || UNSUPPORTED.contains(&name)
+    has_prefix && !is_kubernetes || is_port || is_common || UNSUPPORTED.contains(&name)
 }

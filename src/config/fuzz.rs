@@ -10,7 +10,7 @@ const CANARY: &str = "canary";
 const SECRETS: [&str; 3] = ["RELAY_ADMIN_TOKEN", "RELAY_AUTH_SECRETS", "SEGMENT_WRITE_KEY"];
 
 /// The settings that are no secrets, but into which somebody may put one.
-const MAY_HOLD_SECRET: [&str; 2] = ["RELAY_OUTBOX_URL", "SEGMENT_ENDPOINT"];
+const MAY_HOLD_SECRET: [&str; 4] = ["HTTPS_PROXY", "RELAY_OUTBOX_URL", "SEGMENT_ENDPOINT", "http_proxy"];
 
 const TOKENS: &[&str] = &[
     "\n",
@@ -26,6 +26,13 @@ const TOKENS: &[&str] = &[
     "RELAY_AUTH=",
     "RELAY_AUTH_SECRETS=canary",
     "RELAY_LOG=",
+    "HTTPS_PROXY=",
+    "http_proxy=",
+    "NO_PROXY=",
+    "SSL_CERT_FILE=",
+    "socks5://",
+    "user:canary@",
+    "%2F",
     "PORT=",
     "standard-webhooks",
     "hmac",

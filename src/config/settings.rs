@@ -9,6 +9,7 @@ use url::Url;
 
 use super::auth::{AuthScheme, AuthSettings, WEBHOOK_TOLERANCE};
 use super::environment::{Environment, Problems};
+use super::proxy::{Proxy, is_excepted};
 use super::table;
 use super::value::{LogFormat, Secret};
 
@@ -36,6 +37,8 @@ pub struct SegmentSettings {
     pub write_key: Secret,
     /// The base URL, without `/v1/batch`.
     pub endpoint: Url,
+    /// The proxy on the way there.
+    pub proxy: Option<Proxy>,
     /// The time limit of one attempt.
     pub timeout: Duration,
     /// The maximum number of requests in one second. It is also the pace of batching.
@@ -44,6 +47,13 @@ pub struct SegmentSettings {
     pub max_concurrency: NonZeroUsize,
     /// Whether requests are compressed.
     pub gzip: bool,
+}
+
+impl SegmentSettings {
+    /// Whether anything on the way is encrypted, so that certificate authorities are needed.
+    pub fn uses_tls(&self) -> bool {
+        self.endpoint.scheme() == "https" || self.proxy.as_ref().is_some_and(Proxy::is_https)
+    }
 }
 
 /// The settings of the outbox.
@@ -131,7 +141,7 @@ fn read(environment: &mut Environment) -> Option<Settings> {
         request_timeout: environment.read(&table::RELAY_REQUEST_TIMEOUT),
         max_in_flight: environment.read(&table::RELAY_MAX_IN_FLIGHT),
         outbox: Some(outbox(environment, auth.as_ref())),
-        admin_token: Some(environment.read(&table::RELAY_ADMIN_TOKEN)),
+        admin_token: Some(admin_token(environment, auth.as_ref())),
         shutdown_delay: environment.read(&table::RELAY_SHUTDOWN_DELAY),
         shutdown_grace: environment.read(&table::RELAY_SHUTDOWN_GRACE),
         logs: logs(environment),
@@ -139,14 +149,41 @@ fn read(environment: &mut Environment) -> Option<Settings> {
 }
 
 fn segment(environment: &mut Environment) -> Option<SegmentSettings> {
-    all_fields!(SegmentSettings {
+    let segment = all_fields!(SegmentSettings {
         write_key: environment.read(&table::SEGMENT_WRITE_KEY),
         endpoint: environment.read(&table::SEGMENT_ENDPOINT),
+        proxy: proxy(environment, endpoint.as_ref()),
         timeout: environment.read(&table::SEGMENT_TIMEOUT),
         max_requests_per_second: environment.read(&table::SEGMENT_MAX_REQUESTS_PER_SECOND),
         max_concurrency: environment.read(&table::SEGMENT_MAX_CONCURRENCY),
         gzip: environment.read(&table::SEGMENT_GZIP),
-    })
+    })?;
+    if segment.uses_tls() {
+        environment.read(&table::SSL_CERT_FILE);
+        environment.read(&table::SSL_CERT_DIR);
+    }
+    Some(segment)
+}
+
+/// The proxy for this endpoint. A variable that is no proxy's URL is a problem even if another one counts: somebody asked for
+/// something that cannot be.
+fn proxy(environment: &mut Environment, endpoint: Option<&Url>) -> Option<Option<Proxy>> {
+    let https = environment.read_any_case(&table::HTTPS_PROXY);
+    let http = environment.read_any_case(&table::HTTP_PROXY);
+    let all = environment.read_any_case(&table::ALL_PROXY);
+    let exceptions = environment.read_any_case(&table::NO_PROXY).unwrap_or_default();
+    let endpoint = endpoint?;
+    let proxy = if endpoint.scheme() == "https" { https } else { http }.or(all);
+    Some(proxy.filter(|_| !is_excepted(endpoint, &exceptions)))
+}
+
+/// Whoever may send customers may not read those that Segment refused.
+fn admin_token(environment: &mut Environment, auth: Option<&AuthSettings>) -> Option<Secret> {
+    let token = environment.read(&table::RELAY_ADMIN_TOKEN)?;
+    if auth.is_some_and(|auth| auth.holds(token.reveal())) {
+        environment.add_problem(&table::RELAY_ADMIN_TOKEN, "must not be a secret of RELAY_AUTH_SECRETS");
+    }
+    Some(token)
 }
 
 fn logs(environment: &mut Environment) -> Option<LogSettings> {

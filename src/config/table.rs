@@ -11,11 +11,15 @@ use axum::http::HeaderName;
 use url::Url;
 
 use super::auth::{self, AuthScheme, SignatureEncoding};
+use super::certificates::{certificate_directories, certificate_file};
 use super::checks::{
-    MAX_DURATION, MAX_WINDOW, duration, either, endpoint, log_filter, outbox_size, positive_duration, secret,
+    MAX_DURATION, MAX_WINDOW, admin_token, duration, either, log_filter, outbox_size, positive_duration,
     socket_address, sqlite_path, whole_number,
 };
+use super::endpoint::endpoint;
+use super::proxy::{Proxy, exceptions, proxy_url};
 use super::value::{LogFormat, Secret};
+use super::write_key::write_key;
 use DefaultValue::{Required, Unset, Value};
 
 /// A setting as people read it.
@@ -50,6 +54,10 @@ pub(super) struct Setting<T: 'static> {
 /// Settings whose feature this version does not have. The relay refuses to start with them rather than ignore them.
 pub(super) const UNSUPPORTED: [&str; 1] = ["OTEL_EXPORTER_OTLP_ENDPOINT"];
 
+/// Settings that many programs read. Their names are no mistakes, however similar to them others are.
+pub(super) const COMMON: [&str; 6] =
+    ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"];
+
 /// Declares settings: the meaning, then `NAME: type = default, check;`. Makes a constant of each, and `SETTINGS`.
 macro_rules! settings {
     ($(#[doc = $meaning:literal] $name:ident: $type:ty = $default:expr, $check:expr;)+) => {
@@ -71,12 +79,29 @@ macro_rules! settings {
 }
 
 settings! {
-    // Segment's write keys have 32 characters. A batch leaves room for 256.
     /// The write key of the source in Segment that receives the customers.
-    SEGMENT_WRITE_KEY: Secret = Required, |text| secret(text, 256, "no write key has");
+    SEGMENT_WRITE_KEY: Secret = Required, write_key;
 
     /// The base URL of Segment's API.
     SEGMENT_ENDPOINT: Url = Value("https://api.segment.io"), endpoint;
+
+    /// The proxy for an endpoint of https://.
+    HTTPS_PROXY: Proxy = Unset, proxy_url;
+
+    /// The proxy for an endpoint of http://.
+    HTTP_PROXY: Proxy = Unset, proxy_url;
+
+    /// The proxy for any endpoint, unless the one above is set.
+    ALL_PROXY: Proxy = Unset, proxy_url;
+
+    /// The hosts that are reached without a proxy.
+    NO_PROXY: Vec<String> = Unset, exceptions;
+
+    /// A file of certificate authorities to trust instead of the system's.
+    SSL_CERT_FILE: () = Unset, certificate_file;
+
+    /// Directories of certificate authorities to trust instead of the system's.
+    SSL_CERT_DIR: () = Unset, certificate_directories;
 
     /// The time limit of one attempt to reach Segment.
     SEGMENT_TIMEOUT: Duration = Value("5s"), |text| positive_duration(text, MAX_DURATION);
@@ -127,9 +152,8 @@ settings! {
     /// How long the relay remembers an idempotency key after Segment accepted its call, at most 365days.
     RELAY_IDEMPOTENCY_WINDOW: Duration = Value("24h"), |text| positive_duration(text, MAX_WINDOW);
 
-    // 1024 is more than any token in use has, and well within the size limit of a request's head.
     /// The token for /status, /dead-letters and the command dead-letters.
-    RELAY_ADMIN_TOKEN: Secret = Unset, |text| secret(text, 1024, "a header cannot carry");
+    RELAY_ADMIN_TOKEN: Secret = Unset, admin_token;
 
     /// How long requests are still served after SIGTERM, while /readyz fails.
     RELAY_SHUTDOWN_DELAY: Duration = Value("1s"), |text| duration(text, MAX_DURATION);

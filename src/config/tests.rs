@@ -5,4 +5,5 @@ mod auth;
 mod durations;
 mod environment;
 mod outbox;
+mod proxy;
 mod read;

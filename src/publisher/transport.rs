@@ -11,13 +11,13 @@ use anyhow::Context;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
-use reqwest::{Client, Response, redirect};
+use reqwest::{Client, Proxy, Response, redirect};
 use tokio::time::{Instant, timeout_at};
-use url::{Host, Url};
+use url::Url;
 
 use super::batch::Batch;
 use super::retry::{self, ResponseClass, SendResult};
-use crate::config::SegmentSettings;
+use crate::config::{self, SegmentSettings};
 use crate::segment::{ErrorCode, SegmentError};
 
 /// Age at which the client is renewed: the longest time for which a resolved address is used.
@@ -47,7 +47,9 @@ impl Transport {
     /// # Errors
     /// If TLS cannot be set up.
     pub(super) fn new(settings: SegmentSettings) -> anyhow::Result<Self> {
-        let client = build_client(&settings).context("cannot set up HTTPS")?;
+        let client = build_client(&settings).context(
+            "cannot set up HTTPS; certificate authorities are in a package such as ca-certificates, or in SSL_CERT_FILE",
+        )?;
         let mut url = settings.endpoint.clone();
         url.set_path(&format!("{}/v1/batch", url.path().trim_end_matches('/')));
         Ok(Self { settings, url, client: Mutex::new((client, Instant::now())) })
@@ -124,8 +126,13 @@ fn build_client(settings: &SegmentSettings) -> reqwest::Result<Client> {
     // This fails if a provider is installed already, which is fine.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let builder = Client::builder();
-    // A proxy is for connections that leave this machine. A sandbox on this machine is reached directly.
-    let builder = if is_loopback(&settings.endpoint) { builder.no_proxy() } else { builder };
+    // Nothing goes past the proxy of the settings, and the client looks for no other.
+    let builder = match &settings.proxy {
+        Some(proxy) => builder.proxy(reqwest_proxy(proxy)?),
+        None => builder.no_proxy(),
+    };
+    // Without TLS on the way no certificate authorities are read.
+    let builder = if settings.uses_tls() { builder } else { builder.tls_certs_only([]) };
     builder
         .user_agent(concat!("segment-relay/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
@@ -138,13 +145,12 @@ fn build_client(settings: &SegmentSettings) -> reqwest::Result<Client> {
         .build()
 }
 
-fn is_loopback(endpoint: &Url) -> bool {
-    match endpoint.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
+fn reqwest_proxy(proxy: &config::Proxy) -> reqwest::Result<Proxy> {
+    let built = Proxy::all(proxy.to_string())?;
+    Ok(match proxy.authorization() {
+        Some(credentials) => built.custom_http_auth(credentials.clone()),
+        None => built,
+    })
 }
 
 /// Reads the answer and the beginning of its body. If the body breaks off, the status of a failure still counts. A 2xx does

@@ -294,7 +294,7 @@ async fn the_command_line_reports_a_wrong_token_and_an_unreachable_relay() {
         let mut process = Process::start(&["dead-letters", "list"], &settings);
         (process.exit_code().await, process.stdout(), process.stderr())
     };
-    let (code, _, errors) = run("wrong-token").await;
+    let (code, _, errors) = run("wrong-token-of-24-bytes").await;
     assert_eq!((code, errors.len()), (Some(1), 1), "{errors:?}");
     assert!(!errors[0].contains("wrong-token"), "{errors:?}");
     durable.kill().await;

@@ -37,4 +37,5 @@ mod stopping;
 mod sync;
 mod tidy;
 mod truth;
+mod way_out;
 mod wire;

@@ -34,7 +34,7 @@ impl RelayClient {
             None => local_url()?,
         };
         // No proxy and no redirect receives the token.
-        let builder = http_client().redirect(Policy::none());
+        let builder = http_client(&base).redirect(Policy::none());
         let client = builder.connect_timeout(CONNECT_TIMEOUT).timeout(REQUEST_TIMEOUT).build();
         Ok(Self { base, token, client: client.context("cannot set up HTTP")? })
     }

@@ -1,0 +1,59 @@
+//! The check of Segment's write key. Segment answers 200 to a wrong key and drops the call, so a text that can be none is
+//! refused here.
+
+use super::value::Secret;
+
+/// The length of the write keys that Segment makes.
+pub(super) const USUAL_LENGTH: usize = 32;
+
+/// Keys of Segment have 32 characters. A batch leaves room for 256.
+const MAX_LENGTH: usize = 256;
+
+/// What documents write where a key belongs: in small letters, without what is neither letter nor digit.
+const PLACEHOLDERS: [&str; 16] = [
+    "changeme",
+    "changethis",
+    "insertwritekey",
+    "key",
+    "mywritekey",
+    "placeholder",
+    "replaceme",
+    "replacethis",
+    "segmentkey",
+    "segmentwritekey",
+    "todo",
+    "writekey",
+    "yourkey",
+    "yoursegmentkey",
+    "yoursegmentwritekey",
+    "yourwritekey",
+];
+
+/// No message repeats the key.
+pub(super) fn write_key(text: &str) -> Result<Secret, String> {
+    let problem = if text.len() > MAX_LENGTH {
+        "longer than 256 characters"
+    } else if text.contains("${") || text.contains("$(") || text.starts_with('$') {
+        "a variable that was not replaced: docker run --env-file passes ${...} on as it is, and Kubernetes a $(...) that it does not know"
+    } else if is_placeholder(text) {
+        "a placeholder. The key is in Segment, in the settings of the source"
+    } else if text.starts_with(['"', '\'']) || text.ends_with(['"', '\'']) {
+        "in quotes, which are no part of the key: docker run --env-file passes quotes on as they are"
+    } else if text.contains(char::is_whitespace) {
+        "holds white space, or a newline at its end"
+    } else if text.ends_with(':') {
+        "ends with a colon, which belongs to the Authorization header and not to the key"
+    } else if !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')) {
+        "holds characters that no write key has: only letters, digits, - and _ can be in one"
+    } else {
+        return Ok(Secret::new(text));
+    };
+    Err(problem.to_owned())
+}
+
+fn is_placeholder(text: &str) -> bool {
+    let letters: String = text.chars().filter(char::is_ascii_alphanumeric).collect();
+    let letters = letters.to_ascii_lowercase();
+    // A text of x alone, or of dots and dashes alone.
+    letters.bytes().all(|byte| byte == b'x') || PLACEHOLDERS.contains(&letters.strip_suffix("here").unwrap_or(&letters))
+}
