@@ -59,7 +59,7 @@ impl App {
         if let Some(token) = &settings.admin_token {
             state = state.with_admin(admin(token.reveal(), settings, &live, outbox.as_ref(), &metrics));
         }
-        let limits = Limits { connections, streams };
+        let limits = Limits { connections, streams, keep_alive: settings.keep_alive };
         Ok(Self { state: Arc::new(state), outbox, supervisor: supervisor.clone(), limits })
     }
 

@@ -7,6 +7,7 @@ mod accept;
 mod connection;
 pub mod fd_limit;
 mod idle;
+mod stream;
 
 pub use accept::{Limits, MAX_CONNECTIONS, serve};
 pub use connection::Connection;

@@ -1,8 +1,8 @@
 //! Starts the tasks of the process, notices when one dies, and shuts the process down.
 //!
-//! The process goes through four stages, each entered once and never left: *serving*, *stopping* (`/readyz` fails,
-//! requests are still served), *draining* (no new connections; what is in flight is finished), *cancelled* (the grace
-//! period is over; callers who still wait get an error).
+//! The process goes through five stages, each entered once, in this order: *serving*, *stopping* (`/readyz` fails,
+//! requests are still served), *closing* (no new connections; requests on open ones are still served), *draining* (what is
+//! in flight is finished), *cancelled* (the grace period is over; callers who still wait get an error).
 //!
 //! The API catches a panic of a request handler and answers that request with 500. Any other panic, and any return of a
 //! task that must not return, ends the process: it drains and exits non-zero.
@@ -21,8 +21,14 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+/// How long a connection is idle at least before a stop closes it. A peer that keeps a connection sends its next request
+/// at any time, and loses the one that crosses the end of the connection. One that pauses for less than this hears of the
+/// end with an answer, and loses none.
+pub const MIN_IDLE_AT_STOP: Duration = Duration::from_secs(5);
 
 /// How long cancelled work has to write its last answers: a local write takes milliseconds.
 const CANCEL_GRACE: Duration = Duration::from_millis(500);
@@ -72,12 +78,17 @@ pub struct Supervisor {
 #[derive(Default)]
 struct SupervisorState {
     stopping: CancellationToken,
-    draining: CancellationToken,
     /// The same as a flag, because every request reads it and the token takes a lock.
+    is_stopping: AtomicBool,
+    closing: CancellationToken,
+    draining: CancellationToken,
+    /// As `is_stopping`.
     is_draining: AtomicBool,
     cancelled: CancellationToken,
     /// Work that ends by itself: connections and batches. Draining waits for it.
     work: TaskTracker,
+    /// The connections among it.
+    connections: TaskTracker,
     failed: AtomicBool,
 }
 
@@ -151,15 +162,16 @@ impl Supervisor {
         self.thread(name, move || {
             runtime.block_on(async {
                 supervisor.cancelled().await;
-                tokio::time::sleep(2 * CANCEL_GRACE).await;
+                sleep(2 * CANCEL_GRACE).await;
             });
         })?;
         Ok(handle)
     }
 
-    /// As [`spawn`](Self::spawn), on another runtime.
-    pub fn spawn_on(&self, runtime: &Handle, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
-        self.shared.work.spawn_on(self.clone().fail_on_panic(name, work), runtime);
+    /// As [`spawn`](Self::spawn), for a connection, on another runtime.
+    pub fn spawn_connection(&self, runtime: &Handle, work: impl Future<Output = ()> + Send + 'static) {
+        let work = self.shared.connections.track_future(self.clone().fail_on_panic("connection", work));
+        self.shared.work.spawn_on(work, runtime);
     }
 
     /// Runs `work`, and calls [`fail`](Self::fail) if it panics.
@@ -178,7 +190,22 @@ impl Supervisor {
 
     /// Whether the process has left the stage *serving*.
     pub fn is_stopping(&self) -> bool {
-        self.shared.stopping.is_cancelled()
+        self.shared.is_stopping.load(Ordering::Acquire)
+    }
+
+    /// A child token for *stopping*, so that thousands of tasks do not contend for one lock.
+    pub fn stopping_token(&self) -> CancellationToken {
+        self.shared.stopping.child_token()
+    }
+
+    /// Resolves when the process takes no new connections.
+    pub async fn closing(&self) {
+        self.shared.closing.cancelled().await;
+    }
+
+    /// As [`stopping_token`](Self::stopping_token), for *closing*.
+    pub fn closing_token(&self) -> CancellationToken {
+        self.shared.closing.child_token()
     }
 
     /// Whether the process takes no new requests.
@@ -191,7 +218,7 @@ impl Supervisor {
         self.shared.draining.cancelled().await;
     }
 
-    /// A child token, so that thousands of tasks do not contend for one lock.
+    /// As [`stopping_token`](Self::stopping_token), for *draining*.
     pub fn draining_token(&self) -> CancellationToken {
         self.shared.draining.child_token()
     }
@@ -208,18 +235,22 @@ impl Supervisor {
 
     /// Tells the process to stop, as a signal would.
     pub fn stop(&self) {
+        self.shared.is_stopping.store(true, Ordering::Release);
         self.shared.stopping.cancel();
     }
 
     /// Cancels everything at once, without a grace period. Callers who still wait get an error.
     pub fn cancel(&self) {
-        self.shared.stopping.cancel();
+        self.stop();
+        self.shared.closing.cancel();
         self.drain();
         self.shared.cancelled.cancel();
     }
 
     /// Waits for a signal, [`stop`](Self::stop) or the death of a task, then shuts down: the process serves for another
     /// `delay`, then has `grace` to finish what is in flight. A second signal ends the process at once.
+    ///
+    /// With a `delay` of zero no connection is waited for that nothing is asked of.
     pub async fn run(&self, mut signals: Signals, delay: Duration, grace: Duration) -> ShutdownOutcome {
         tokio::select! {
             signal = signals.recv() => tracing::info!(signal, "stopping"),
@@ -235,18 +266,28 @@ impl Supervisor {
     }
 
     async fn shut_down(&self, delay: Duration, grace: Duration) -> ShutdownOutcome {
-        self.shared.stopping.cancel();
-        if !self.has_failed() {
-            tokio::time::sleep(delay).await;
+        self.stop();
+        let waits = !self.has_failed() && !delay.is_zero();
+        if waits {
+            sleep(delay).await;
+        }
+        let end = Instant::now() + grace;
+        self.shared.closing.cancel();
+        if waits {
+            // A connection that was used in the last moment closes after its next answer, or when it was idle for long enough.
+            self.shared.connections.close();
+            let last_requests = MIN_IDLE_AT_STOP.saturating_sub(delay).min(grace / 2);
+            // The others are told when the process drains.
+            let _ = timeout(last_requests, self.shared.connections.wait()).await;
         }
         self.drain();
         self.shared.work.close();
-        let drained = tokio::time::timeout(grace, self.shared.work.wait()).await.is_ok();
+        let drained = timeout_at(end, self.shared.work.wait()).await.is_ok();
         self.shared.cancelled.cancel();
         if !drained {
             tracing::warn!("the grace period is over; requests in flight are cancelled");
             // A caller who does not read the answer in time changes nothing.
-            let _ = tokio::time::timeout(CANCEL_GRACE, self.shared.work.wait()).await;
+            let _ = timeout(CANCEL_GRACE, self.shared.work.wait()).await;
         }
         match (self.has_failed(), drained) {
             (true, _) => ShutdownOutcome::Failed,

@@ -48,6 +48,12 @@ pub(super) fn positive_duration(text: &str, max: (Duration, &str)) -> Result<Dur
     if duration.is_zero() { Err("must be more than 0s".to_owned()) } else { Ok(duration) }
 }
 
+/// At least a second: a connection is looked at as often as that.
+pub(super) fn keep_alive(text: &str) -> Result<Duration, String> {
+    let duration = duration(text, MAX_DURATION)?;
+    if duration < Duration::from_secs(1) { Err("must be at least 1s".to_owned()) } else { Ok(duration) }
+}
+
 /// A day has 24 hours. Months and years are refused, because their lengths vary. Zero needs no unit.
 fn parse_duration(text: &str) -> Option<Duration> {
     if text == "0" {

@@ -20,6 +20,7 @@ pub struct Settings {
     pub listen: SocketAddr,
     pub auth: AuthSettings,
     pub request_timeout: Duration,
+    pub keep_alive: Duration,
     pub max_in_flight: usize,
     /// `None`: calls go straight to Segment.
     pub outbox: Option<OutboxSettings>,
@@ -139,6 +140,7 @@ fn read(environment: &mut Environment) -> Option<Settings> {
         listen: listen(environment),
         auth: auth(environment),
         request_timeout: environment.read(&table::RELAY_REQUEST_TIMEOUT),
+        keep_alive: environment.read(&table::RELAY_KEEP_ALIVE),
         max_in_flight: environment.read(&table::RELAY_MAX_IN_FLIGHT),
         outbox: Some(outbox(environment, auth.as_ref())),
         admin_token: Some(admin_token(environment, auth.as_ref())),

@@ -13,7 +13,7 @@ use url::Url;
 use super::auth::{self, AuthScheme, SignatureEncoding};
 use super::certificates::{certificate_directories, certificate_file};
 use super::checks::{
-    MAX_DURATION, MAX_WINDOW, admin_token, duration, either, log_filter, outbox_size, positive_duration,
+    MAX_DURATION, MAX_WINDOW, admin_token, duration, either, keep_alive, log_filter, outbox_size, positive_duration,
     socket_address, sqlite_path, whole_number,
 };
 use super::endpoint::endpoint;
@@ -125,6 +125,9 @@ settings! {
 
     /// The time limit of a caller's whole request, retries included.
     RELAY_REQUEST_TIMEOUT: Duration = Value("10s"), |text| positive_duration(text, MAX_DURATION);
+
+    /// How long an idle connection stays open, 1s to 24h.
+    RELAY_KEEP_ALIVE: Duration = Value("620s"), keep_alive;
 
     // Each request in flight may hold 64 KiB: 100000 of them are 6.1 GiB.
     /// The maximum number of requests in flight, 1 to 100000.

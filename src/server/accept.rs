@@ -10,6 +10,7 @@ use std::time::Duration;
 use axum::body::{Bytes, HttpBody};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -31,6 +32,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// limit many times a second.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
+/// How long a connection is silent before the system asks whether its peer is still there, and how often it asks again. A
+/// balancer that forgets silent connections does so after 4 minutes or more; so it does not forget one that stays open.
+const PROBE_AFTER: Duration = Duration::from_secs(60);
+const PROBE_INTERVAL: Duration = Duration::from_secs(15);
+
 /// How much the server serves at once.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -38,16 +44,17 @@ pub struct Limits {
     pub connections: usize,
     /// Open HTTP/2 streams over all connections, beside one on each. One more is reset.
     pub streams: usize,
+    /// How long an idle connection stays open.
+    pub keep_alive: Duration,
 }
 
-/// Serves `service` on `listener` until the process drains. From then on no connection is accepted, and open ones finish
-/// their requests.
+/// Serves `service` on `listener` until the process takes no new connections. Open ones finish their requests.
 pub async fn serve<S, B>(listener: TcpListener, service: S, limits: Limits, supervisor: Supervisor)
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Clone + Send + 'static,
     B: HttpBody<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
-    let shared = Arc::new(ServerState::new(supervisor.clone(), limits.streams));
+    let shared = Arc::new(ServerState::new(supervisor.clone(), limits.streams, limits.keep_alive));
     let permits = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
     let runtimes = match start_runtimes(&supervisor) {
         Ok(runtimes) => runtimes,
@@ -78,13 +85,16 @@ where
                 }
                 drop(permit);
             };
-            supervisor.spawn_on(runtime, "connection", connection);
+            supervisor.spawn_connection(runtime, connection);
         }
     };
     tokio::select! {
-        () = accept_all => {}
-        () = supervisor.draining() => {}
+        () = accept_all => return,
+        () = supervisor.closing() => {}
     }
+    drop(listener);
+    // A server that returns before is taken for a dead one.
+    supervisor.draining().await;
 }
 
 /// One runtime a core, each with one thread. A connection stays on its runtime, so that a request wakes no other thread
@@ -96,10 +106,13 @@ fn start_runtimes(supervisor: &Supervisor) -> std::io::Result<Vec<Handle>> {
 
 /// The next connection. It is not registered with a runtime yet.
 async fn accept(listener: &TcpListener) -> std::net::TcpStream {
+    let probes = TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_INTERVAL);
     loop {
         let accepted = listener.accept().await.and_then(|(stream, _peer)| {
             // Without TCP_NODELAY a small answer waits for an acknowledgement. A failure here costs only that delay.
             let _ = stream.set_nodelay(true);
+            // Nor does a missing probe harm anybody whose line holds.
+            let _ = SockRef::from(&stream).set_tcp_keepalive(&probes);
             stream.into_std()
         });
         match accepted {

@@ -1,4 +1,5 @@
-//! One connection: HTTP/1.1 or h2c, bounded in what it may have under way, closed when its peer makes no progress.
+//! One connection: HTTP/1.1 or h2c, bounded in what it may have under way, closed when its peer makes no progress, and
+//! ended so that a peer who keeps connections loses no request.
 //!
 //! The service times the body of a request. `idle` times everything before the head is complete and after the answer is
 //! ready. hyper itself answers malformed requests, in HTTP/1 with 400 or 431 and no body, and closes the connection.
@@ -6,6 +7,7 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::future::{Future, poll_fn};
+use std::mem;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,18 +16,19 @@ use std::time::Duration;
 
 use axum::body::{Bytes, HttpBody};
 use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::rt::Executor;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::{Request, Response, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use parking_lot::Mutex;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tower::Service;
 
-use super::idle::{ActivityCounts, CountedStream, DRAINING, IdleTracker, SERVING};
+use super::idle::{ActivityCounts, ENDING, IdlePolicy, IdleTracker, Verdict};
+use super::stream::{CountedStream, Transport, close};
 use crate::supervisor::Supervisor;
 
 /// The largest head of a request, in bytes. Common proxies allow 8 to 16 KiB; twice that is generous. In HTTP/1 it also
@@ -68,6 +71,8 @@ impl Connection {
 /// What all connections share.
 pub(super) struct ServerState {
     supervisor: Supervisor,
+    /// How long an idle connection stays open.
+    keep_alive: Duration,
     /// The limit of connections is reached, and others wait.
     pub(super) is_full: AtomicBool,
     /// Permits for open HTTP/2 streams, beside one stream on each connection. A stream is open until its peer has room for
@@ -76,49 +81,111 @@ pub(super) struct ServerState {
 }
 
 impl ServerState {
-    pub(super) fn new(supervisor: Supervisor, streams: usize) -> Self {
+    pub(super) fn new(supervisor: Supervisor, streams: usize, keep_alive: Duration) -> Self {
         let streams = Semaphore::new(streams.min(Semaphore::MAX_PERMITS));
-        Self { supervisor, is_full: AtomicBool::new(false), streams }
+        Self { supervisor, keep_alive, is_full: AtomicBool::new(false), streams }
     }
+}
+
+/// How far the end of the process is, for a connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Serving,
+    Stopping,
+    Closing,
+    Draining,
 }
 
 /// Serves one connection until its end, with one `service` for all its requests.
 pub(super) async fn serve_connection<T, S, B>(stream: T, service: S, shared: Arc<ServerState>)
 where
-    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: Transport,
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Send + 'static,
     B: HttpBody<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
-    let draining = shared.supervisor.draining_token();
+    let (owner, mut returned) = oneshot::channel();
+    let last = serve_until_end(stream, owner, service, shared).await;
+    // Who did not read or write before is not waited for.
+    if last != Verdict::Stuck
+        && let Ok(stream) = returned.try_recv()
+    {
+        close(stream).await;
+    }
+}
+
+/// Serves one connection until its end, and says what became of it. The stream then goes to its owner.
+async fn serve_until_end<T, S, B>(stream: T, owner: oneshot::Sender<T>, service: S, shared: Arc<ServerState>) -> Verdict
+where
+    T: Transport,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Send + 'static,
+    B: HttpBody<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+{
+    let supervisor = &shared.supervisor;
     let activity = Arc::new(ActivityCounts::default());
-    let stream = TokioIo::new(CountedStream { stream, activity: activity.clone() });
+    let stream = TokioIo::new(CountedStream::new(stream, owner, activity.clone()));
     let builder = builder(StreamExecutor { shared: shared.clone(), activity: activity.clone() });
     let requests = Arc::new(Requests {
         service: Mutex::new(service),
         activity: activity.clone(),
         connection: Connection(Arc::new(Semaphore::new(1))),
+        supervisor: supervisor.clone(),
     });
     let mut connection =
         pin!(builder.serve_connection(stream, service_fn(move |request| requests.clone().answer(request))));
-    let mut policy = &SERVING;
+    let mut policy = IdlePolicy::serving(shared.keep_alive);
     let mut ticks = ticks(policy.tick);
     let mut tracker = IdleTracker::default();
-    let mut is_draining = false;
+    let (mut stage, mut next_stage) = (Stage::Serving, supervisor.stopping_token());
+    // hyper was told to end the connection.
+    let mut is_ending = false;
     loop {
+        let served = poll_fn(|cx| {
+            let served = connection.as_mut().poll(cx);
+            // An HTTP/2 peer can be told at any time, and loses nothing: GOAWAY says which requests are answered. An HTTP/1
+            // peer hears it with its next answer.
+            if served.is_ready()
+                || !activity.is_http2()
+                || !supervisor.is_stopping()
+                || mem::replace(&mut is_ending, true)
+            {
+                return served;
+            }
+            connection.as_mut().graceful_shutdown();
+            connection.as_mut().poll(cx)
+        });
         tokio::select! {
             // A peer that breaks the protocol or goes away is no event worth a log line.
-            _ended = connection.as_mut() => return,
+            _ended = served => return Verdict::Idle,
             _ = ticks.tick() => {
                 let is_full = shared.is_full.load(Ordering::Relaxed);
-                if tracker.should_close(activity.snapshot(), policy, is_full) {
-                    return;
+                match tracker.judge(activity.snapshot(), &policy, is_full) {
+                    Verdict::Stays => {}
+                    Verdict::Idle if !is_ending => {
+                        is_ending = true;
+                        policy = ENDING;
+                        ticks = self::ticks(policy.tick);
+                        connection.as_mut().graceful_shutdown();
+                    }
+                    verdict => return verdict,
                 }
             }
-            () = draining.cancelled(), if !is_draining => {
-                is_draining = true;
-                policy = &DRAINING;
+            () = next_stage.cancelled(), if stage != Stage::Draining => {
+                (stage, next_stage) = match stage {
+                    Stage::Serving => (Stage::Stopping, supervisor.closing_token()),
+                    Stage::Stopping => (Stage::Closing, supervisor.draining_token()),
+                    Stage::Closing | Stage::Draining => (Stage::Draining, next_stage),
+                };
+                policy = match stage {
+                    Stage::Serving => policy,
+                    Stage::Stopping => policy.stopping(),
+                    Stage::Closing => policy.closing(),
+                    Stage::Draining => ENDING,
+                };
                 ticks = self::ticks(policy.tick);
-                connection.as_mut().graceful_shutdown();
+                if stage == Stage::Draining {
+                    is_ending = true;
+                    connection.as_mut().graceful_shutdown();
+                }
             }
         }
     }
@@ -126,7 +193,13 @@ where
 
 fn builder(executor: StreamExecutor) -> auto::Builder<StreamExecutor> {
     let mut builder = auto::Builder::new(executor);
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(MAX_HEAD).max_headers(MAX_HEADERS);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .half_close(true)
+        .header_read_timeout(None)
+        .max_buf_size(MAX_HEAD)
+        .max_headers(MAX_HEADERS);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -151,6 +224,7 @@ struct Requests<S> {
     service: Mutex<S>,
     activity: Arc<ActivityCounts>,
     connection: Connection,
+    supervisor: Supervisor,
 }
 
 impl<S> Requests<S> {
@@ -159,6 +233,7 @@ impl<S> Requests<S> {
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
     {
         let _request = self.activity.begin_request();
+        let is_http1 = request.version() < Version::HTTP_2;
         request.extensions_mut().insert(self.connection.clone());
         let mut request = Some(request);
         let response = poll_fn(|cx| {
@@ -168,7 +243,12 @@ impl<S> Requests<S> {
             // The service is called once: this closure is not polled again after it was ready.
             request.take().map_or(Poll::Pending, |request| Poll::Ready(service.call(request)))
         });
-        response.await.await
+        // The error type has no values.
+        let Ok(mut response) = response.await.await;
+        if is_http1 && self.supervisor.is_stopping() {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Ok(response)
     }
 }
 

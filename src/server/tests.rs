@@ -2,8 +2,10 @@
 //! may stay.
 
 use std::convert::Infallible;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -15,6 +17,7 @@ use tokio::time::{Instant, timeout};
 use tower::service_fn;
 
 use super::connection::{ServerState, serve_connection};
+use super::stream::Transport;
 use crate::supervisor::Supervisor;
 
 /// The first bytes of an HTTP/2 peer, and empty settings.
@@ -33,6 +36,16 @@ const STREAMS: usize = 8;
 /// A request and its answer: the body is read, and a word is said.
 const REQUEST: &[u8] = b"POST / HTTP/1.1\r\nhost: relay\r\ncontent-length: 5\r\n\r\nhello";
 
+/// How long an idle connection stays open.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+
+/// A pipe has no resets.
+impl Transport for DuplexStream {
+    fn poll_reset(&self, _cx: &mut Context<'_>) -> Poll<io::Error> {
+        Poll::Pending
+    }
+}
+
 /// One end of a connection that is served.
 struct Peer {
     stream: DuplexStream,
@@ -45,7 +58,7 @@ impl Peer {
     /// A connection with a buffer of `room` bytes. The service answers, or never does.
     fn with(room: usize, answers: bool) -> Self {
         let supervisor = Supervisor::new();
-        let shared = Arc::new(ServerState::new(supervisor.clone(), STREAMS));
+        let shared = Arc::new(ServerState::new(supervisor.clone(), STREAMS, KEEP_ALIVE));
         let service = service_fn(move |request: Request<Incoming>| async move {
             if !answers {
                 std::future::pending::<()>().await;

@@ -45,7 +45,22 @@ impl Raw {
 
     /// Sends a whole `POST /customers`.
     pub async fn post(&mut self, body: &str) {
-        self.send(head(&format!("content-length: {}\r\n", body.len())) + body).await;
+        self.try_post(body).await.expect("the peer reads");
+    }
+
+    /// The same to a peer who may not want it any more.
+    pub async fn try_post(&mut self, body: &str) -> std::io::Result<()> {
+        self.try_send(head(&format!("content-length: {}\r\n", body.len())) + body).await
+    }
+
+    /// Sends nothing more, and reads on.
+    pub async fn half_close(&mut self) {
+        self.stream.shutdown().await.expect("the peer reads");
+    }
+
+    /// Whether the peer is known to have closed, as a pool of connections looks before it takes one.
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.stream.try_read_buf(&mut self.read), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
     }
 
     /// Reads one answer, HTTP/1.1 with a Content-Length.

@@ -25,6 +25,7 @@ mod oracle;
 mod order;
 mod outage;
 mod outcomes;
+mod pooled;
 mod prefer;
 mod refusals;
 mod refused_keys;

@@ -67,6 +67,17 @@ fn zero_needs_no_unit() {
 }
 
 #[test]
+fn an_idle_connection_stays_open_for_a_second_to_a_day() {
+    for (text, seconds) in [("1s", 1), ("1000ms", 1), ("620s", 620), ("24h", DAY)] {
+        let settings = settings(&[KEY, ("RELAY_KEEP_ALIVE", text)]).unwrap();
+        assert_eq!(settings.keep_alive, Duration::from_secs(seconds), "{text}");
+    }
+    for text in ["0", "0s", "999ms", "25h", "never", "-1s"] {
+        assert!(settings(&[KEY, ("RELAY_KEEP_ALIVE", text)]).is_err(), "{text}");
+    }
+}
+
+#[test]
 fn other_formats_and_units_of_a_varying_length_are_refused() {
     for text in [
         "5",

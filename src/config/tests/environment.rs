@@ -16,6 +16,7 @@ fn only_the_write_key_is_required_and_every_other_setting_has_its_default() {
     assert!(!settings.segment.gzip);
     assert_eq!(settings.listen.to_string(), "0.0.0.0:8080");
     assert_eq!(settings.request_timeout, Duration::from_secs(10));
+    assert_eq!(settings.keep_alive, Duration::from_secs(620));
     assert_eq!(settings.max_in_flight, 2048);
     assert_eq!(settings.shutdown_delay, Duration::from_secs(1));
     assert_eq!(settings.shutdown_grace, Duration::from_secs(25));
@@ -33,6 +34,7 @@ fn every_setting_is_read() {
         ("SEGMENT_GZIP", "true"),
         ("RELAY_LISTEN", "[::1]:9000"),
         ("RELAY_REQUEST_TIMEOUT", "2m"),
+        ("RELAY_KEEP_ALIVE", "4000s"),
         ("RELAY_MAX_IN_FLIGHT", "7"),
         ("RELAY_SHUTDOWN_DELAY", "0s"),
         ("RELAY_SHUTDOWN_GRACE", "5s"),
@@ -48,6 +50,7 @@ fn every_setting_is_read() {
     assert!(settings.segment.gzip);
     assert_eq!(settings.listen.to_string(), "[::1]:9000");
     assert_eq!(settings.request_timeout, Duration::from_secs(120));
+    assert_eq!(settings.keep_alive, Duration::from_secs(4_000));
     assert_eq!(settings.max_in_flight, 7);
     assert_eq!(settings.shutdown_delay, Duration::ZERO);
     assert_eq!(settings.logs.format, Some(LogFormat::Text));
