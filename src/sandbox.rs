@@ -6,7 +6,8 @@
 //! - Memory is bounded: bodies, kept events, logged requests, connections.
 //!
 //! It does not speak TLS or HTTP/2, forwards nothing to Segment, checks no write key, and keeps nothing on disk. Anyone who
-//! can reach it can read write keys in `GET /requests`, so it must not listen on a public address.
+//! can reach it can read write keys in `GET /requests`, so it must not listen on a public address. Web pages cannot reach its
+//! own routes through a browser on this machine (`same_site`).
 
 mod body;
 mod call;
@@ -16,6 +17,7 @@ mod faults;
 mod history;
 mod parse;
 mod request_log;
+mod same_site;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -38,6 +40,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
+pub use same_site::refuse_cross_site;
 use tracking::ResetConnection;
 
 /// Connections at once; more wait in the kernel's queue. Far above the relay's 256 slots and a few hundred hung ones.
@@ -49,7 +52,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Serves the sandbox on `listener` until `stop` resolves, then closes every connection and returns. A failed accept is
 /// logged and tried again.
 pub async fn serve(listener: TcpListener, stop: impl Future<Output = ()> + Send) {
-    let router = router();
+    // Without an address it is treated as one that nobody else can reach.
+    let router = router(listener.local_addr().is_ok_and(|address| !address.ip().is_loopback()));
     let mut connections = JoinSet::new();
     let mut stop = pin!(stop);
     loop {
@@ -70,10 +74,9 @@ pub async fn serve(listener: TcpListener, stop: impl Future<Output = ()> + Send)
     connections.shutdown().await;
 }
 
-fn router() -> Router {
+fn router(is_public: bool) -> Router {
     const OTHER_METHOD: &str = "this endpoint has another method";
-    Router::new()
-        .route("/v1/{*endpoint}", post(tracking::receive))
+    let own = Router::new()
         .route("/events", get(control::events))
         .route("/stats", get(control::stats))
         .route("/requests", get(control::requests))
@@ -81,6 +84,9 @@ fn router() -> Router {
         .route("/faults", get(control::faults).post(control::set_faults))
         .route("/healthz", get(async || Json(json!({"status": "ok"}))))
         .route("/", get(control::home))
+        .method_not_allowed_fallback(async || control::error(StatusCode::METHOD_NOT_ALLOWED, OTHER_METHOD));
+    refuse_cross_site(own, !is_public)
+        .route("/v1/{*endpoint}", post(tracking::receive))
         .fallback(async || control::error(StatusCode::NOT_FOUND, "no such endpoint"))
         .method_not_allowed_fallback(async || control::error(StatusCode::METHOD_NOT_ALLOWED, OTHER_METHOD))
         .with_state(Arc::default())

@@ -197,7 +197,7 @@ async fn a_hanging_connection_ends_when_its_peer_leaves() {
     let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (stream, _) = listener.accept().await.unwrap();
     let mut connection = JoinSet::new();
-    connection.spawn(super::serve_connection(stream, super::router()));
+    connection.spawn(super::serve_connection(stream, super::router(false)));
     // The answer to the first request shows that the fault is set. The second request gets no answer.
     let set = "POST /faults HTTP/1.1\r\nHost: s\r\nContent-Length: 13\r\n\r\n{\"hang\":true}";
     peer.write_all(set.as_bytes()).await.unwrap();
