@@ -15,6 +15,7 @@ mod unauthorized;
 use std::time::{Duration, SystemTime};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use parking_lot::RwLock;
 
 use crate::config::{AuthScheme, AuthSettings, SignatureEncoding};
 use keys::Keys;
@@ -24,14 +25,11 @@ use standard_webhooks::SignedWebhook;
 pub(crate) use tokens::Tokens;
 pub(crate) use unauthorized::Unauthorized;
 
-/// Who may send customers: the checks that the settings ask for.
-#[derive(Clone)]
-pub struct Auth(Scheme);
+/// Who may send customers: the checks that the settings ask for. `None`: everyone.
+pub struct Auth(Option<RwLock<Scheme>>);
 
-/// The schemes of `RELAY_AUTH`, each with all accepted secrets.
-#[derive(Clone)]
+/// The other schemes of `RELAY_AUTH`, each with all accepted secrets.
 enum Scheme {
-    None,
     StandardWebhooks(Keys),
     Hmac { header: HeaderName, encoding: SignatureEncoding, keys: Keys },
     Bearer(Tokens),
@@ -48,27 +46,26 @@ pub(crate) enum HeadClaim {
 impl Auth {
     /// The checks for these settings.
     pub fn new(settings: &AuthSettings) -> Self {
-        let secrets = &settings.secrets;
-        Self(match &settings.scheme {
-            AuthScheme::None => Scheme::None,
-            AuthScheme::StandardWebhooks => Scheme::StandardWebhooks(Keys::new(secrets)),
-            AuthScheme::Hmac { header, encoding } => {
-                Scheme::Hmac { header: header.clone(), encoding: *encoding, keys: Keys::new(secrets) }
-            }
-            AuthScheme::Bearer => Scheme::Bearer(Tokens::new(secrets)),
-            AuthScheme::Basic => Scheme::Basic(Tokens::new(secrets)),
-        })
+        Self(Scheme::new(settings).map(RwLock::new))
     }
 
     /// Everyone may send customers.
     pub fn none() -> Self {
-        Self(Scheme::None)
+        Self(None)
+    }
+
+    /// From now on the secrets of these settings are accepted, and no others. If there are no checks, there are none
+    /// afterwards.
+    pub fn replace_secrets(&self, settings: &AuthSettings) {
+        if let (Some(current), Some(scheme)) = (&self.0, Scheme::new(settings)) {
+            *current.write() = scheme;
+        }
     }
 
     /// Checks the head of a request: no header is missing, malformed or stale, and tokens are accepted.
     pub(crate) fn verify_head(&self, headers: &HeaderMap, now: SystemTime) -> Result<HeadClaim, Unauthorized> {
-        match &self.0 {
-            Scheme::None => Ok(HeadClaim::Proven),
+        let Some(scheme) = &self.0 else { return Ok(HeadClaim::Proven) };
+        match &*scheme.read() {
             Scheme::StandardWebhooks(_) => {
                 SignedWebhook::from_headers(headers, since_1970(now)).map(HeadClaim::SignedWebhook)
             }
@@ -83,7 +80,8 @@ impl Auth {
     /// Checks the body against what the head claims. Returns the id that was signed together with the body, if the scheme has
     /// one: no other header can be trusted to tell a repeated request from a new one.
     pub(crate) fn verify_body(&self, claim: HeadClaim, body: &[u8]) -> Result<Option<HeaderValue>, Unauthorized> {
-        match (claim, &self.0) {
+        let Some(scheme) = &self.0 else { return Ok(None) };
+        match (claim, &*scheme.read()) {
             (HeadClaim::Proven, _) => Ok(None),
             (HeadClaim::SignedWebhook(webhook), Scheme::StandardWebhooks(keys)) => webhook.verify(keys, body).map(Some),
             (HeadClaim::SignedBody(signed), Scheme::Hmac { header, keys, .. }) => {
@@ -91,6 +89,21 @@ impl Auth {
             }
             _ => Err(Unauthorized::new("the signature is of another scheme")),
         }
+    }
+}
+
+impl Scheme {
+    fn new(settings: &AuthSettings) -> Option<Self> {
+        let secrets = &settings.secrets;
+        Some(match &settings.scheme {
+            AuthScheme::None => return None,
+            AuthScheme::StandardWebhooks => Self::StandardWebhooks(Keys::new(secrets)),
+            AuthScheme::Hmac { header, encoding } => {
+                Self::Hmac { header: header.clone(), encoding: *encoding, keys: Keys::new(secrets) }
+            }
+            AuthScheme::Bearer => Self::Bearer(Tokens::new(secrets)),
+            AuthScheme::Basic => Self::Basic(Tokens::new(secrets)),
+        })
     }
 }
 

@@ -14,7 +14,7 @@ use super::batch::PendingCall;
 use super::completion::{Completion, CompletionHandle, completion};
 use super::dispatch::run_dispatch;
 use super::dispatch_state::DispatchState;
-use crate::config::SegmentSettings;
+use crate::config::{Secret, SegmentSettings};
 use crate::customer::SegmentIdentifyPayload;
 use crate::metrics::Metrics;
 use crate::segment::{
@@ -25,12 +25,12 @@ use crate::supervisor::Supervisor;
 /// Makes clients that send directly to Segment, over shared slots.
 pub struct LiveClients {
     dispatch: Arc<DispatchState>,
-    message_ids: Arc<MessageIds>,
+    message_ids: MessageIds,
 }
 
 struct LiveClient {
     dispatch: Arc<DispatchState>,
-    message_ids: Arc<MessageIds>,
+    message_ids: MessageIds,
     deadline: Instant,
     key: Option<IdempotencyKey>,
     /// The calls that are not flushed yet.
@@ -45,7 +45,7 @@ impl LiveClients {
     /// # Errors
     /// If HTTPS cannot be set up.
     pub fn start(settings: SegmentSettings, metrics: Arc<Metrics>, supervisor: &Supervisor) -> anyhow::Result<Self> {
-        let message_ids = Arc::new(MessageIds::new(settings.write_key.reveal())?);
+        let message_ids = MessageIds::new(settings.write_key.reveal())?;
         let dispatch = Arc::new(DispatchState::new(settings, metrics, supervisor)?);
         supervisor.supervise("dispatch", run_dispatch(dispatch.clone()));
         Ok(Self { dispatch, message_ids })
@@ -69,7 +69,17 @@ impl LiveClients {
 
     /// The generator of message ids for this source.
     pub fn message_ids(&self) -> MessageIds {
-        MessageIds::clone(&self.message_ids)
+        self.message_ids.clone()
+    }
+
+    /// Sends with another write key from the next request on. Message ids that are made of callers' keys change with it.
+    ///
+    /// # Errors
+    /// Never: message ids can be keyed with any write key.
+    pub fn replace_write_key(&self, write_key: &Secret) -> anyhow::Result<()> {
+        self.message_ids.replace_write_key(write_key.reveal())?;
+        self.dispatch.transport.replace_write_key(write_key);
+        Ok(())
     }
 
     /// When the gate opens, and why it is shut. `None` while it is open.

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use jiff::Timestamp;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Client, Proxy, Response, redirect};
 use tokio::time::{Instant, timeout_at};
@@ -17,7 +17,7 @@ use url::Url;
 
 use super::batch::Batch;
 use super::retry::{self, ResponseClass, SendResult};
-use crate::config::{self, SegmentSettings};
+use crate::config::{self, Secret, SegmentSettings};
 use crate::segment::{ErrorCode, SegmentError};
 
 /// Age at which the client is renewed: the longest time for which a resolved address is used.
@@ -38,6 +38,8 @@ const GZIP_LEVEL: flate2::Compression = flate2::Compression::fast();
 
 pub(super) struct Transport {
     settings: SegmentSettings,
+    /// The write key in use: that of the settings, or one that came later.
+    write_key: RwLock<Secret>,
     url: Url,
     /// The client, and when it was created.
     client: Mutex<(Client, Instant)>,
@@ -52,14 +54,22 @@ impl Transport {
         )?;
         let mut url = settings.endpoint.clone();
         url.set_path(&format!("{}/v1/batch", url.path().trim_end_matches('/')));
-        Ok(Self { settings, url, client: Mutex::new((client, Instant::now())) })
+        let write_key = RwLock::new(settings.write_key.clone());
+        Ok(Self { settings, write_key, url, client: Mutex::new((client, Instant::now())) })
+    }
+
+    /// From the next request on this is the write key.
+    pub(super) fn replace_write_key(&self, write_key: &Secret) {
+        *self.write_key.write() = write_key.clone();
     }
 
     /// Sends a batch once. `retry_count` is 0 for the first attempt.
     pub(super) async fn send_batch(&self, batch: &Batch, retry_count: u32) -> SendResult {
-        let body = batch.request_body(self.settings.write_key.reveal(), Timestamp::now());
+        // One key for the whole request: it is in the body and in a header.
+        let write_key = self.write_key.read().clone();
+        let body = batch.request_body(write_key.reveal(), Timestamp::now());
         let deadline = Instant::now() + self.settings.timeout;
-        let response = match timeout_at(deadline, self.post(body, retry_count)).await {
+        let response = match timeout_at(deadline, self.post(body, &write_key, retry_count)).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) if error.is_connect() => return SendResult::NotSent(root_cause(error)),
             Ok(Err(error)) => return SendResult::NoResponse(root_cause(error)),
@@ -68,9 +78,8 @@ impl Transport {
         read_response(response, deadline).await
     }
 
-    async fn post(&self, body: Vec<u8>, retry_count: u32) -> reqwest::Result<Response> {
-        let request =
-            self.current_client().post(self.url.clone()).basic_auth(self.settings.write_key.reveal(), Some(""));
+    async fn post(&self, body: Vec<u8>, write_key: &Secret, retry_count: u32) -> reqwest::Result<Response> {
+        let request = self.current_client().post(self.url.clone()).basic_auth(write_key.reveal(), Some(""));
         let mut request = request.header(CONTENT_TYPE, "application/json");
         if retry_count > 0 {
             request = request.header("x-retry-count", retry_count);

@@ -5,9 +5,12 @@
 //! first and so have a customer dropped. An id is never made from the content alone, because a real change from A to B and
 //! back to A would be lost.
 
+use std::sync::Arc;
+
 use anyhow::Context;
 use data_encoding::HEXLOWER;
 use hmac::{Hmac, KeyInit, Mac};
+use parking_lot::RwLock;
 use sha2::Sha256;
 use uuid::Uuid;
 
@@ -41,10 +44,10 @@ impl KeyKind {
     }
 }
 
-/// Makes message ids, keyed with the write key.
+/// Makes message ids, keyed with the write key. Clones share it.
 #[derive(Clone)]
 pub struct MessageIds {
-    keyed: Hmac<Sha256>,
+    keyed: Arc<RwLock<Hmac<Sha256>>>,
 }
 
 impl MessageIds {
@@ -53,8 +56,16 @@ impl MessageIds {
     /// # Errors
     /// Never: HMAC takes keys of any length.
     pub fn new(write_key: &str) -> anyhow::Result<Self> {
-        let keyed = Hmac::new_from_slice(write_key.as_bytes()).context("cannot key message ids")?;
-        Ok(Self { keyed })
+        Ok(Self { keyed: Arc::new(RwLock::new(keyed(write_key)?)) })
+    }
+
+    /// Keys the ids with another write key from now on.
+    ///
+    /// # Errors
+    /// Never: HMAC takes keys of any length.
+    pub fn replace_write_key(&self, write_key: &str) -> anyhow::Result<()> {
+        *self.keyed.write() = keyed(write_key)?;
+        Ok(())
     }
 
     /// The id of this payload's call, and whether a repeated request gets the same id.
@@ -73,13 +84,17 @@ impl MessageIds {
 
     /// The id of this user's call under this key. It is stable, and differs from any other user's.
     fn id_under_key(&self, key: &IdempotencyKey, user_id: &str) -> String {
-        let mut mac = self.keyed.clone();
+        let mut mac = self.keyed.read().clone();
         // Neither the kind nor the key can hold a NUL, so the boundaries of the three parts are unambiguous.
         for part in [key.kind.header().as_bytes(), b"\0", &key.value, b"\0", user_id.as_bytes()] {
             mac.update(part);
         }
         format!("relay-{}", HEXLOWER.encode(&mac.finalize().into_bytes()))
     }
+}
+
+fn keyed(write_key: &str) -> anyhow::Result<Hmac<Sha256>> {
+    Hmac::new_from_slice(write_key.as_bytes()).context("cannot key message ids")
 }
 
 #[cfg(test)]
