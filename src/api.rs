@@ -21,7 +21,7 @@ mod state;
 
 pub use admin::{AdminState, DurationSummary, OutboxReport, SegmentReport};
 pub(crate) use error::NO_ROUTE;
-pub use router::service;
+pub use router::{Routes, service};
 pub use state::AppState;
 pub(crate) use state::MAX_BODIES_IN_PROGRESS;
 

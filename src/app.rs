@@ -4,24 +4,33 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
+use axum::Router;
 use tokio::net::TcpListener;
+use tokio::signal::unix::Signal;
 use tokio::time::Instant;
 
-use crate::api::{self, AdminState, AppState, DurationSummary, MAX_BODIES_IN_PROGRESS, OutboxReport, SegmentReport};
+use crate::api::{
+    self, AdminState, AppState, DurationSummary, MAX_BODIES_IN_PROGRESS, OutboxReport, Routes, SegmentReport,
+};
 use crate::auth::Auth;
-use crate::config::{OutboxSettings, Settings};
+use crate::config::{self, OutboxSettings, Settings};
 use crate::delivery::Delivery;
 use crate::metrics::{Metrics, Summary};
 use crate::outbox::sqlite::SqliteOutbox;
 use crate::outbox::{DeadLetters, Outbox, OutboxClients, OutboxStats};
 use crate::publisher::LiveClients;
 use crate::segment::SegmentClients;
-use crate::server::{self, Limits, fd_limit};
+use crate::server::{self, LimitTooLow, Limits, fd_limit};
 use crate::supervisor::{ShutdownOutcome, Signals, Supervisor};
+
+/// What the operators' own address serves at once: a few operators, their scripts, probes and scrapers of metrics. None of it
+/// is taken from senders' share, nor the reverse. Idle connections stay longer than scrapers wait, which is up to a minute.
+const OPERATORS: Limits = Limits { connections: 64, streams: 64, keep_alive: Duration::from_secs(75), threads: 1 };
 
 /// A relay that is assembled and does not serve yet.
 pub struct App {
-    state: Arc<AppState>,
+    state: AppState,
+    live: Arc<LiveClients>,
     outbox: Option<Arc<SqliteOutbox>>,
     supervisor: Supervisor,
     limits: Limits,
@@ -33,7 +42,7 @@ impl App {
     /// # Errors
     /// If HTTPS cannot be set up, the outbox cannot be opened, or the limit of open files is too low.
     pub fn build(settings: &Settings, supervisor: &Supervisor) -> anyhow::Result<Self> {
-        let connections = fd_limit::max_connections(server::MAX_CONNECTIONS, settings.segment.max_concurrency.get())?;
+        let connections = max_connections(settings)?;
         // A stream waits for its body, or is in flight.
         let streams = MAX_BODIES_IN_PROGRESS.saturating_add(settings.max_in_flight);
         let metrics = Arc::new(Metrics::new()?);
@@ -59,27 +68,49 @@ impl App {
         if let Some(token) = &settings.admin_token {
             state = state.with_admin(admin(token.reveal(), settings, &live, outbox.as_ref(), &metrics));
         }
-        let limits = Limits { connections, streams, keep_alive: settings.keep_alive };
-        Ok(Self { state: Arc::new(state), outbox, supervisor: supervisor.clone(), limits })
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let limits = Limits { connections, streams, keep_alive: settings.keep_alive, threads };
+        Ok(Self { state, live, outbox, supervisor: supervisor.clone(), limits })
     }
 
-    /// Serves on `listener` until a signal, or the death of a task, stops it.
+    /// Puts one more layer around all routes.
+    #[must_use]
+    pub fn with_layer(self, wrap: fn(Router) -> Router) -> Self {
+        Self { state: self.state.with_layer(wrap), ..self }
+    }
+
+    /// Serves on `listener`, and operators on `operators` if they have an address of their own, until a signal, or the death
+    /// of a task, stops it. With `hangups` each of these signals reads the secrets that come from files again.
     ///
     /// # Errors
-    /// If the listener has no address.
+    /// If a listener has no address.
     pub async fn run(
         self,
         listener: TcpListener,
+        operators: Option<TcpListener>,
+        hangups: Option<Signal>,
         signals: Signals,
         settings: &Settings,
     ) -> anyhow::Result<ShutdownOutcome> {
         let address = listener.local_addr().context("no local address")?;
-        let service = api::service(self.state);
-        self.supervisor.supervise("server", server::serve(listener, service, self.limits, self.supervisor.clone()));
-        let auth = settings.auth.name();
-        for warning in settings.warnings() {
-            tracing::warn!("{warning}");
+        let state = Arc::new(self.state);
+        let serve = |listener, routes, limits| {
+            let service = api::service(state.clone(), routes);
+            self.supervisor.supervise("server", server::serve(listener, service, limits, self.supervisor.clone()));
+        };
+        let routes = if operators.is_some() { Routes::Senders } else { Routes::All };
+        if let Some(operators) = operators {
+            let address = operators.local_addr().context("no local address")?;
+            serve(operators, Routes::Operators, OPERATORS);
+            tracing::info!(%address, "operators are served");
         }
+        serve(listener, routes, self.limits);
+        if let Some(hangups) = hangups {
+            let secrets = read_secrets_again(hangups, state.clone(), self.live.clone());
+            self.supervisor.supervise("secrets", secrets);
+        }
+        let auth = settings.auth.name();
+        warn_about(settings);
         let proxy = settings.segment.proxy.as_ref().map(tracing::field::display);
         tracing::info!(%address, endpoint = %settings.segment.endpoint, proxy, auth, "segment-relay serves");
         let outcome = self.supervisor.run(signals, settings.shutdown_delay, settings.shutdown_grace).await;
@@ -87,6 +118,46 @@ impl App {
             outbox.close().await;
         }
         Ok(if self.supervisor.has_failed() { ShutdownOutcome::Failed } else { outcome })
+    }
+}
+
+/// The number of senders' connections that the limit of open files allows beside all else.
+///
+/// # Errors
+/// If too few are left.
+pub fn max_connections(settings: &Settings) -> Result<usize, LimitTooLow> {
+    let operators = if settings.admin_listen.is_some() { OPERATORS.connections + fd_limit::FDS_PER_CORE } else { 0 };
+    fd_limit::max_connections(server::MAX_CONNECTIONS, settings.segment.max_concurrency.get(), operators)
+}
+
+/// Logs what is allowed and rarely meant.
+fn warn_about(settings: &Settings) {
+    for warning in settings.warnings() {
+        tracing::warn!("{warning}");
+    }
+}
+
+/// Reads the secrets that come from files again at each signal: takes all of them, or none if one is wrong.
+async fn read_secrets_again(mut hangups: Signal, state: Arc<AppState>, live: Arc<LiveClients>) {
+    while hangups.recv().await.is_some() {
+        let problems = match tokio::task::spawn_blocking(|| config::secrets_from_files(config::variables())).await {
+            Ok(Ok((names, _))) if names.is_empty() => {
+                tracing::info!("no secret comes from a file, so none was read again");
+                continue;
+            }
+            Ok(Ok((names, settings))) => match live.replace_write_key(&settings.segment.write_key) {
+                Ok(()) => {
+                    state.replace_secrets(&settings.auth, settings.admin_token.as_ref());
+                    tracing::info!(names = names.join(", "), "the secrets were read again");
+                    warn_about(&settings);
+                    continue;
+                }
+                Err(error) => error.to_string(),
+            },
+            Ok(Err(problems)) => problems.lines().join("; "),
+            Err(error) => error.to_string(),
+        };
+        tracing::error!(problems, "the secrets could not be read again; those of before stay in use");
     }
 }
 

@@ -4,13 +4,15 @@
 //! whose feature this version does not have, are problems too. An empty variable counts as not set, because compose files
 //! pass a missing variable on as an empty one.
 //!
-//! `table.rs` declares each setting once: its name, its default, its meaning and its check.
+//! `table.rs` declares each setting once: its name, its default, its meaning and its check. `file.rs` says which of them may
+//! come from a file.
 
 mod auth;
 mod certificates;
 mod checks;
 mod endpoint;
 mod environment;
+mod file;
 mod proxy;
 mod settings;
 mod table;
@@ -20,10 +22,11 @@ mod write_key;
 
 pub use auth::{AuthScheme, AuthSettings, SignatureEncoding, WEBHOOK_TOLERANCE, decode_base64};
 pub use environment::Problems;
+pub use file::FILE_SETTINGS;
 pub use proxy::Proxy;
 pub use settings::{
     LogSettings, OutboxSettings, SegmentSettings, Settings, admin_token_from_environment, from_environment,
-    from_variables, listen_from_environment, variables,
+    from_variables, local_address_from_environment, secrets_from_files, variables,
 };
 pub use table::{Declaration, DefaultValue, SETTINGS};
 pub use value::{LogFormat, Secret};

@@ -72,6 +72,11 @@ metrics! {
             "segment_rate_limited", "segment_timeout", "segment_unauthorized", "segment_unavailable", "shutting_down",
         ]);
     "segment_relay_requests_in_flight": "POST /customers in flight" => requests_in_flight: IntGauge(&[]);
+    "segment_relay_admin_requests_total":
+        "Operators' requests: succeeded (2xx), failed, or unauthorized without the right token" =>
+        admin_succeeded: IntCounter(&[("result", "succeeded")]),
+        admin_failed: IntCounter(&[("result", "failed")]),
+        admin_unauthorized: IntCounter(&[("result", "unauthorized")]);
     "segment_relay_panics_total": "Panics of request handlers, each answered 500" => panics: IntCounter(&[]);
     "segment_relay_calls_total":
         "Calls by result: failed was certainly not accepted, unknown may have been, withdrawn had no caller left" =>

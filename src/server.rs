@@ -11,6 +11,7 @@ mod stream;
 
 pub use accept::{Limits, MAX_CONNECTIONS, serve};
 pub use connection::Connection;
+pub use fd_limit::LimitTooLow;
 
 #[cfg(test)]
 mod tests;

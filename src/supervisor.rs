@@ -36,13 +36,15 @@ const CANCEL_GRACE: Duration = Duration::from_millis(500);
 /// The exit code after a second signal: 128 + SIGTERM, as a shell reports it.
 const EXIT_SECOND_SIGNAL: i32 = 143;
 
-/// The signals that stop the process: SIGTERM, SIGINT, and SIGQUIT, which some container runtimes send instead.
+/// The signals that stop the process: SIGTERM, SIGINT, and SIGQUIT, which some container runtimes send instead. SIGHUP, with
+/// which a terminal ends, stops it too, unless the process has [another use](Self::take_hangup) for it.
 ///
 /// A signal that arrives between [`install`](Self::install) and [`recv`](Self::recv) is not lost.
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     quit: Signal,
+    hangup: Option<Signal>,
 }
 
 impl Signals {
@@ -56,7 +58,13 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             quit: signal(SignalKind::quit())?,
+            hangup: Some(signal(SignalKind::hangup())?),
         })
+    }
+
+    /// From now on SIGHUP does not stop the process. The first call returns it.
+    pub fn take_hangup(&mut self) -> Option<Signal> {
+        self.hangup.take()
     }
 
     /// Waits for the next signal and returns its name.
@@ -65,6 +73,7 @@ impl Signals {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
             _ = self.quit.recv() => "SIGQUIT",
+            Some(_) = async { self.hangup.as_mut()?.recv().await } => "SIGHUP",
         }
     }
 }

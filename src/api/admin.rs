@@ -1,10 +1,11 @@
 //! The operators' routes: how the relay is, and its dead letters.
 //!
 //! The routes exist only if a token is set: without one their paths are 404 like any other. Every request to them must show
-//! the token, also one with a wrong method.
+//! the token, also one with a wrong method. `record` logs and counts every request.
 
 mod dead_letters;
 pub(super) mod page;
+mod record;
 mod report;
 pub(super) mod state;
 mod status;
@@ -12,7 +13,8 @@ mod status;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::rejection::RawPathParamsRejection;
+use axum::extract::{RawPathParams, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{delete, get, post};
@@ -20,6 +22,7 @@ use axum::routing::{delete, get, post};
 use super::error::{ApiError, method_not_allowed};
 use super::state::{Admin, AppState};
 use crate::auth::Unauthorized;
+use record::{Operation, OperationRecord};
 
 pub use report::{DurationSummary, OutboxReport, SegmentReport};
 pub use state::AdminState;
@@ -52,14 +55,22 @@ fn with_token(routes: Router<Arc<AppState>>, state: &Arc<AppState>) -> Router<Ar
 
 /// Lets a request pass that shows the token.
 async fn require_token(
-    State(_state): State<Arc<AppState>>,
+    State(state): State<Arc<AppState>>,
     Admin(admin): Admin,
+    parameters: Result<RawPathParams, RawPathParamsRejection>,
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    admin.token.verify_bearer(request.headers()).map_err(|Unauthorized { challenge, .. }| {
+    let what = Operation::new(&request, &parameters);
+    let verdict = admin.token.read().verify_bearer(request.headers());
+    if let Err(Unauthorized { challenge, .. }) = verdict {
+        state.metrics.admin_unauthorized.inc();
+        admin.refusals.refused(&state.supervisor, &what);
         let message = "this needs the header Authorization: Bearer and the admin token".to_owned();
-        ApiError::from(Unauthorized { message, challenge })
-    })?;
-    Ok(next.run(request).await)
+        return Err(Unauthorized { message, challenge }.into());
+    }
+    let mut record = OperationRecord::begin(what, state.metrics.clone());
+    let response = next.run(request).await;
+    record.ended(response.status());
+    Ok(response)
 }

@@ -13,17 +13,28 @@ use super::error::{ApiError, NO_ROUTE, method_not_allowed};
 use super::state::AppState;
 use super::{admin, customers, docs, health, layers, openapi};
 
+/// The routes of one address. All have `/healthz` and `/readyz`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Routes {
+    All,
+    /// `POST /customers` alone.
+    Senders,
+    /// All others: operators, metrics and documents.
+    Operators,
+}
+
 /// The whole application. `server` serves it, and so could `axum::serve`.
 pub fn service<B>(
     state: Arc<AppState>,
+    routes: Routes,
 ) -> impl Service<Request<B>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static
 where
     B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    layers::with_common_layers(router(state))
+    layers::with_common_layers(router(state, routes))
 }
 
-fn router(state: Arc<AppState>) -> Router {
+fn router(state: Arc<AppState>, routes: Routes) -> Router {
     // A layer covers the fallbacks that are set before it. The count is outside, so that it includes panics.
     let catch_panic = layers::catch_panic(state.metrics.clone());
     let metrics = state.metrics.clone();
@@ -36,15 +47,21 @@ fn router(state: Arc<AppState>) -> Router {
         .route("/openapi.json", get(openapi::document))
         .route("/docs", get(docs::page))
         .route("/docs/{file}", get(docs::file))
+        .route("/metrics", get(health::metrics))
         .method_not_allowed_fallback(method_not_allowed);
     let health = Router::new()
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
-        .route("/metrics", get(health::metrics))
         .method_not_allowed_fallback(method_not_allowed);
-    let reads = layers::with_timeout(documents.merge(health).merge(admin::read_routes(&state)), state.request_timeout);
-    let others = layers::with_sensitive_headers(reads.merge(admin::write_routes(&state))).layer(catch_panic);
-    customers.merge(others).fallback(not_found).with_state(state)
+    let with_timeout = |routes| layers::with_timeout(routes, state.request_timeout);
+    let operators = with_timeout(documents.merge(admin::read_routes(&state))).merge(admin::write_routes(&state));
+    let (customers, operators) = match routes {
+        Routes::All => (customers, operators),
+        Routes::Senders => (customers, Router::new()),
+        Routes::Operators => (Router::new(), operators),
+    };
+    let others = layers::with_sensitive_headers(with_timeout(health).merge(operators)).layer(catch_panic);
+    (state.wrap)(customers.merge(others).fallback(not_found).with_state(state.clone()))
 }
 
 async fn not_found() -> ApiError {

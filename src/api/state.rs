@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use tokio::sync::Semaphore;
 
 use super::admin::state::AdminState;
 use super::error::{ApiError, NO_ROUTE};
-use crate::auth::Auth;
+use crate::auth::{Auth, Tokens};
+use crate::config::{AuthSettings, Secret};
 use crate::metrics::Metrics;
 use crate::segment::SegmentClients;
 use crate::supervisor::Supervisor;
@@ -36,6 +38,8 @@ pub struct AppState {
     pub(super) unready_reason: Box<dyn Fn() -> Option<&'static str> + Send + Sync>,
     /// `None`: the operators' routes are absent.
     pub(super) admin: Option<Arc<AdminState>>,
+    /// Puts one more layer around all routes.
+    pub(super) wrap: fn(Router) -> Router,
 }
 
 impl AppState {
@@ -60,6 +64,7 @@ impl AppState {
             update_gauges: Box::new(|| ()),
             unready_reason: Box::new(|| None),
             admin: None,
+            wrap: |routes| routes,
         }
     }
 
@@ -85,6 +90,20 @@ impl AppState {
     #[must_use]
     pub fn with_admin(self, admin: AdminState) -> Self {
         Self { admin: Some(Arc::new(admin)), ..self }
+    }
+
+    /// Puts one more layer around all routes, inside those that every answer has.
+    #[must_use]
+    pub fn with_layer(self, wrap: fn(Router) -> Router) -> Self {
+        Self { wrap, ..self }
+    }
+
+    /// Accepts the secrets of these settings from now on, and no others.
+    pub fn replace_secrets(&self, senders: &AuthSettings, admin_token: Option<&Secret>) {
+        self.auth.replace_secrets(senders);
+        if let (Some(admin), Some(token)) = (&self.admin, admin_token) {
+            *admin.token.write() = Tokens::new(&[token.reveal()]);
+        }
     }
 
     /// The number of requests in flight.

@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout};
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 
-use super::{AppState, service};
+use super::{AppState, Routes, service};
 use crate::customer::SegmentIdentifyPayload;
 use crate::metrics::Metrics;
 use crate::segment::{
@@ -137,7 +137,7 @@ impl Relay {
         let metrics = Arc::new(Metrics::new().unwrap());
         let clients = Arc::new(Fake(segment.clone()));
         let state = AppState::new(clients, metrics, supervisor.clone(), Duration::from_secs(10), max_in_flight);
-        Self { service: BoxCloneSyncService::new(service(Arc::new(add(state)))), segment, supervisor }
+        Self { service: BoxCloneSyncService::new(service(Arc::new(add(state)), Routes::All)), segment, supervisor }
     }
 
     async fn send(&self, request: Request<Body>) -> Answer {

@@ -13,9 +13,17 @@ pub(super) async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
 }
 
-/// The URL at which this process's settings let the running service be reached from this machine.
+/// The same, if there is an address.
+pub(super) async fn listen_if_set(address: Option<SocketAddr>) -> anyhow::Result<Option<TcpListener>> {
+    match address {
+        Some(address) => listen(address).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// The URL at which this process's settings let the running service be reached from this machine, for its operators.
 pub(super) fn local_url() -> anyhow::Result<String> {
-    Ok(format!("http://{}", reachable(config::listen_from_environment()?)))
+    Ok(format!("http://{}", reachable(config::local_address_from_environment()?)))
 }
 
 /// The address to connect to, for an address that a service listens on.

@@ -3,8 +3,7 @@
 use std::process::ExitCode;
 
 use super::runtime::runtime;
-use crate::server::{self, fd_limit};
-use crate::{config, publisher};
+use crate::{app, config, publisher};
 
 pub(super) fn run() -> anyhow::Result<ExitCode> {
     let settings = config::from_environment()?;
@@ -17,7 +16,7 @@ pub(super) fn run() -> anyhow::Result<ExitCode> {
         Some(proxy) => println!("way:      through the proxy {proxy}"),
         None => println!("way:      direct, without a proxy"),
     }
-    fd_limit::max_connections(server::MAX_CONNECTIONS, settings.segment.max_concurrency.get())?;
+    app::max_connections(&settings)?;
     match runtime()?.block_on(publisher::check_connectivity(&settings.segment))? {
         Ok(answer) => {
             println!("segment:  reached at {} ({answer})", settings.segment.endpoint);

@@ -24,7 +24,7 @@ const OLD_VALUES: &str = "A replayed call keeps its messageId and its old values
 pub(super) struct Arguments {
     #[command(subcommand)]
     command: DeadLettersCommand,
-    /// The running relay, instead of the address of RELAY_LISTEN or PORT on this machine
+    /// The running relay, instead of the address of RELAY_ADMIN_LISTEN, RELAY_LISTEN or PORT on this machine
     #[arg(long, value_name = "BASE", global = true)]
     url: Option<String>,
 }

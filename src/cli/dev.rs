@@ -1,17 +1,19 @@
 //! `segment-relay dev`: the relay and the sandbox in one process, for trials without an account.
 //!
-//! The environment's settings apply, except that calls always go to the sandbox. The outbox and the admin token have
-//! defaults here.
+//! The environment's settings apply, except that calls always go to the sandbox. The address, the outbox and the admin
+//! token have defaults here: nobody else can reach the relay, and its token is made for this run. Web pages of other sites
+//! are refused, because the browser of whoever tries this can reach it.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use url::Url;
+use uuid::Uuid;
 
-use super::address::{listen, reachable};
+use super::address::{listen, listen_if_set, reachable};
 use super::runtime::runtime_with_signals;
 use crate::app::App;
 use crate::config::{self, Settings};
@@ -28,36 +30,71 @@ pub(super) struct Arguments {
     data: PathBuf,
 }
 
-/// The default admin token. A trial relay holds no real customer.
-const DEFAULT_ADMIN_TOKEN: &str = "dev-token-of-a-trial";
+/// What the printed lines need.
+struct Trial {
+    relay: String,
+    /// Where operators' requests go.
+    operators: String,
+    sandbox: String,
+    /// The admin token, as a shell reads it.
+    token: String,
+}
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let (runtime, signals) = runtime_with_signals()?;
     let data = std::path::absolute(&arguments.data).context("cannot resolve the path of --data")?;
-    let outbox = format!("sqlite://{}", data.join("outbox.db").display());
-    let overrides = [("SEGMENT_WRITE_KEY", "dev"), ("SEGMENT_ENDPOINT", "http://localhost")];
-    let defaults = [("RELAY_OUTBOX_URL", outbox.as_str()), ("RELAY_ADMIN_TOKEN", DEFAULT_ADMIN_TOKEN)];
-    let mut variables: BTreeMap<_, _> = defaults.into_iter().map(owned).collect();
-    variables.extend(config::variables().filter(|(_, value)| !value.is_empty()));
+    let mut variables: BTreeMap<String, String> = config::variables().filter(|(_, value)| !value.is_empty()).collect();
+    variables.remove("SEGMENT_WRITE_KEY_FILE");
     // The sandbox is in this process: no proxy is on the way.
     variables.retain(|name, _| !name.to_ascii_uppercase().ends_with("_PROXY"));
-    variables.extend(overrides.into_iter().map(owned));
+    variables.extend([("SEGMENT_WRITE_KEY", "dev"), ("SEGMENT_ENDPOINT", "http://localhost")].map(owned));
+    let is_set = |name: &str| variables.contains_key(name) || variables.contains_key(&format!("{name}_FILE"));
+    let (has_listen, has_outbox, has_token) =
+        (is_set("RELAY_LISTEN"), is_set("RELAY_OUTBOX_URL"), is_set("RELAY_ADMIN_TOKEN"));
+    // 122 bits of a cryptographic generator.
+    let token = Uuid::new_v4().simple().to_string();
+    if !has_outbox {
+        variables.insert("RELAY_OUTBOX_URL".to_owned(), format!("sqlite://{}", data.join("outbox.db").display()));
+    }
+    let token = if !has_token {
+        variables.insert("RELAY_ADMIN_TOKEN".to_owned(), token.clone());
+        token
+    } else if variables.contains_key("RELAY_ADMIN_TOKEN") {
+        "$RELAY_ADMIN_TOKEN".to_owned()
+    } else {
+        "$(cat $RELAY_ADMIN_TOKEN_FILE)".to_owned()
+    };
     let mut settings = config::from_variables(variables.into_iter())?;
+    if !has_listen {
+        settings.listen.set_ip(Ipv4Addr::LOCALHOST.into());
+    }
     let _flush_on_drop = telemetry::start(&settings.logs)?;
     runtime.block_on(async {
         let supervisor = Supervisor::new();
         let segment = listen(arguments.sandbox_listen).await?;
         let relay = listen(settings.listen).await?;
-        let sandbox_url = format!("http://{}", reachable(segment.local_addr()?));
-        settings.segment.endpoint = Url::parse(&sandbox_url).context("cannot point at the sandbox")?;
+        let operators = listen_if_set(settings.admin_listen).await?;
+        let url = |address| format!("http://{}", reachable(address));
+        let trial = Trial {
+            relay: url(relay.local_addr()?),
+            operators: url(operators.as_ref().unwrap_or(&relay).local_addr()?),
+            sandbox: url(segment.local_addr()?),
+            token,
+        };
+        settings.segment.endpoint = Url::parse(&trial.sandbox).context("cannot point at the sandbox")?;
         let stages = supervisor.clone();
         supervisor.supervise("sandbox", async move {
             sandbox::serve(segment, async move { stages.cancelled().await }).await;
         });
-        let relay_url = format!("http://{}", reachable(relay.local_addr()?));
-        let app = App::build(&settings, &supervisor)?;
-        print_instructions(&relay_url, &sandbox_url, &settings);
-        Ok(app.run(relay, signals, &settings).await?.into())
+        let is_loopback =
+            [Some(settings.listen), settings.admin_listen].iter().flatten().all(|at| at.ip().is_loopback());
+        let app = App::build(&settings, &supervisor)?.with_layer(if is_loopback {
+            |routes| sandbox::refuse_cross_site(routes, true)
+        } else {
+            |routes| sandbox::refuse_cross_site(routes, false)
+        });
+        print_instructions(&trial, &settings);
+        Ok(app.run(relay, operators, None, signals, &settings).await?.into())
     })
 }
 
@@ -65,10 +102,8 @@ fn owned((name, value): (&str, &str)) -> (String, String) {
     (name.to_owned(), value.to_owned())
 }
 
-fn print_instructions(relay: &str, sandbox: &str, settings: &Settings) {
+fn print_instructions(Trial { relay, operators, sandbox, token }: &Trial, settings: &Settings) {
     let outbox = settings.outbox.as_ref().map(|outbox| outbox.path.display().to_string()).unwrap_or_default();
-    let is_default = settings.admin_token.as_ref().is_some_and(|token| token.reveal() == DEFAULT_ADMIN_TOKEN);
-    let token = if is_default { DEFAULT_ADMIN_TOKEN } else { "$RELAY_ADMIN_TOKEN" };
     let auth = &settings.auth;
     let auth_hint =
         if auth.is_none() { String::new() } else { format!(" (with the credentials of RELAY_AUTH={})", auth.name()) };
@@ -79,7 +114,9 @@ fn print_instructions(relay: &str, sandbox: &str, settings: &Settings) {
          To wait for the answer of Segment, add -H 'prefer: wait=5'\n\n\
          Show what Segment received:\n\n  curl {sandbox}/events\n\n\
          Make Segment fail, show what waits, then end the failure:\n\n  curl {sandbox}/faults -d '{{\"status\":503}}'\n  \
-         curl {relay}/status -H \"authorization: Bearer {token}\"\n  \
-         curl {sandbox}/faults -d '{{}}'\n",
+         curl {operators}/status -H \"authorization: Bearer {token}\"\n  \
+         curl {sandbox}/faults -d '{{}}'\n\n\
+         List the calls that Segment refused:\n\n  \
+         RELAY_ADMIN_TOKEN=\"{token}\" segment-relay dead-letters list --url {operators}\n",
     );
 }

@@ -13,7 +13,7 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
-    /// The URL to probe, instead of the address of RELAY_LISTEN or PORT
+    /// The URL to probe, instead of the address of RELAY_ADMIN_LISTEN, RELAY_LISTEN or PORT
     #[arg(long, value_name = "URL")]
     url: Option<String>,
 }

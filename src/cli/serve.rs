@@ -2,20 +2,22 @@
 
 use std::process::ExitCode;
 
-use super::address::listen;
+use super::address::{listen, listen_if_set};
 use super::runtime::runtime_with_signals;
 use crate::app::App;
 use crate::supervisor::Supervisor;
 use crate::{config, telemetry};
 
 pub(super) fn run() -> anyhow::Result<ExitCode> {
-    let (runtime, signals) = runtime_with_signals()?;
+    let (runtime, mut signals) = runtime_with_signals()?;
+    let hangups = signals.take_hangup();
     let settings = config::from_environment()?;
     let _flush_on_drop = telemetry::start(&settings.logs)?;
     runtime.block_on(async {
         let supervisor = Supervisor::new();
         let listener = listen(settings.listen).await?;
+        let operators = listen_if_set(settings.admin_listen).await?;
         let app = App::build(&settings, &supervisor)?;
-        Ok(app.run(listener, signals, &settings).await?.into())
+        Ok(app.run(listener, operators, hangups, signals, &settings).await?.into())
     })
 }

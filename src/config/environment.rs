@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Display};
 
+use super::file;
 use super::table::{self, COMMON, DefaultValue, SETTINGS, Setting, UNSUPPORTED};
 
 /// How similar a setting must be to an unknown name to be suggested, from 0 to 1. Two wrong letters in a name of eight
@@ -65,9 +66,9 @@ impl Environment {
                 self.problems.add(name, "no such setting; settings are in capital letters");
             } else if UNSUPPORTED.contains(&name.as_str()) {
                 self.problems.add(name, "this version does not have that yet");
-            } else if SETTINGS.iter().all(|setting| setting.name != name) {
-                let known = SETTINGS.iter().map(|setting| setting.name);
-                let scored = known.map(|known| (strsim::normalized_damerau_levenshtein(name, known), known));
+            } else if SETTINGS.iter().all(|setting| setting.name != name) && file::setting_of(name).is_none() {
+                let known = file::known_variables();
+                let scored = known.map(|known| (strsim::normalized_damerau_levenshtein(name, &known), known));
                 let nearest = scored.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score >= MIN_SIMILARITY);
                 let hint = nearest.map(|(_, known)| format!("; is it {known}?")).unwrap_or_default();
                 self.problems.add(name, format_args!("no such setting{hint}"));
@@ -75,14 +76,22 @@ impl Environment {
         }
     }
 
+    /// Whether a setting is set, by its value or by a file.
     pub(super) fn is_set<T>(&self, setting: &Setting<T>) -> bool {
-        self.values(setting).next().is_some()
+        self.values(setting.declaration.name).next().is_some() || self.is_from_file(setting)
+    }
+
+    /// Whether a setting comes from a file.
+    pub(super) fn is_from_file<T>(&self, setting: &Setting<T>) -> bool {
+        let variable = file::variable_of(setting);
+        file::setting_of(&variable).is_some() && self.values(&variable).next().is_some()
     }
 
     /// The value of a setting, or its default. `None` if there is neither, or if there is a problem, which is noted.
     pub(super) fn read<T>(&mut self, setting: &Setting<T>) -> Option<T> {
-        let values: Vec<&str> = self.values(setting).collect();
+        let values: Vec<&str> = self.values(setting.declaration.name).collect();
         let result = match (values.as_slice(), setting.declaration.default) {
+            _ if self.is_from_file(setting) => self.read_file(setting, values.is_empty()),
             ([text], _) => (setting.check)(text),
             ([], DefaultValue::Value(text)) => (setting.check)(text),
             ([], DefaultValue::Required) => Err(format!("required. {}", setting.declaration.meaning)),
@@ -100,9 +109,24 @@ impl Environment {
         (setting.check)(text).map_err(|problem| self.problems.add(name, problem)).ok()
     }
 
-    /// Notes a problem of a setting.
+    /// The value of a setting that comes from a file.
+    fn read_file<T>(&self, setting: &Setting<T>, is_only_there: bool) -> Result<T, String> {
+        let variable = file::variable_of(setting);
+        let paths: Vec<&str> = self.values(&variable).collect();
+        match paths.as_slice() {
+            [path] if is_only_there => (setting.check)(&file::read(path)?),
+            [_] => Err(format!("{} is set too; only one of them may be", setting.declaration.name)),
+            _ => Err("set more than once".to_owned()),
+        }
+    }
+
+    /// Notes a problem of a setting, under the name of its file's variable if it comes from a file.
     pub(super) fn add_problem<T>(&mut self, setting: &Setting<T>, problem: impl Display) {
-        self.problems.add(setting.declaration.name, problem);
+        if self.is_from_file(setting) {
+            self.problems.add(&file::variable_of(setting), problem);
+        } else {
+            self.problems.add(setting.declaration.name, problem);
+        }
     }
 
     /// Notes a problem of a setting if it is set.
@@ -117,8 +141,7 @@ impl Environment {
         value.filter(|_| self.problems.lines().is_empty()).ok_or(self.problems)
     }
 
-    fn values<T>(&self, setting: &Setting<T>) -> impl Iterator<Item = &str> {
-        let name = setting.declaration.name;
+    fn values(&self, name: &str) -> impl Iterator<Item = &str> {
         self.variables.iter().filter(move |(set, _)| set == name).map(|(_, value)| value.as_str())
     }
 }

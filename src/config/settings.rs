@@ -10,8 +10,8 @@ use url::Url;
 use super::auth::{AuthScheme, AuthSettings, WEBHOOK_TOLERANCE};
 use super::environment::{Environment, Problems};
 use super::proxy::{Proxy, is_excepted};
-use super::table;
 use super::value::{LogFormat, Secret};
+use super::{file, table};
 
 /// All settings of the service. The table of settings gives the meaning of each.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub struct Settings {
     pub outbox: Option<OutboxSettings>,
     /// Whoever shows it may read the calls that Segment refused, and send them again. `None`: there are no admin routes.
     pub admin_token: Option<Secret>,
+    /// Where operators, metrics and documents are served. `None`: at `listen`.
+    pub admin_listen: Option<SocketAddr>,
     pub shutdown_delay: Duration,
     pub shutdown_grace: Duration,
     pub logs: LogSettings,
@@ -102,14 +104,37 @@ pub fn from_variables(variables: impl Iterator<Item = (String, String)>) -> Resu
     environment.finish(settings)
 }
 
-/// The address that this process's service listens on. The health check needs no other setting.
+/// The secrets that can be read again while the relay runs. The outbox's address cannot.
+const READ_AGAIN: [&str; 3] = ["SEGMENT_WRITE_KEY", "RELAY_AUTH_SECRETS", "RELAY_ADMIN_TOKEN"];
+
+/// Reads the settings of `variables` again, for the secrets that come from files, and returns them with the names of
+/// these. Where the outbox is does not count: it may be missing from the settings.
 ///
 /// # Errors
-/// If `RELAY_LISTEN` or `PORT` is wrong.
-pub fn listen_from_environment() -> Result<SocketAddr, Problems> {
+/// All problems of the settings.
+pub fn secrets_from_files(
+    variables: impl Iterator<Item = (String, String)>,
+) -> Result<(Vec<&'static str>, Settings), Problems> {
+    let outbox = table::RELAY_OUTBOX_URL.declaration.name;
+    let variables: Vec<_> = variables.filter(|(name, _)| !name.starts_with(outbox)).collect();
+    let is_file = |name: &str| {
+        variables.iter().any(|(variable, path)| !path.is_empty() && file::setting_of(variable) == Some(name))
+    };
+    let names = READ_AGAIN.into_iter().filter(|name| is_file(name)).collect();
+    Ok((names, from_variables(variables.into_iter())?))
+}
+
+/// The address at which commands on this machine ask the running service: that of operators, if they have their own.
+///
+/// # Errors
+/// If `RELAY_ADMIN_LISTEN`, `RELAY_LISTEN` or `PORT` is wrong.
+pub fn local_address_from_environment() -> Result<SocketAddr, Problems> {
     let mut environment = Environment::new(variables());
-    let listen = listen(&mut environment);
-    environment.finish(listen)
+    let address = match environment.read(&table::RELAY_ADMIN_LISTEN) {
+        Some(operators) => Some(operators),
+        None => listen(&mut environment),
+    };
+    environment.finish(address)
 }
 
 /// The admin token of the running service. The command `dead-letters` needs no other setting but the address.
@@ -144,6 +169,7 @@ fn read(environment: &mut Environment) -> Option<Settings> {
         max_in_flight: environment.read(&table::RELAY_MAX_IN_FLIGHT),
         outbox: Some(outbox(environment, auth.as_ref())),
         admin_token: Some(admin_token(environment, auth.as_ref())),
+        admin_listen: Some(admin_listen(environment, listen)),
         shutdown_delay: environment.read(&table::RELAY_SHUTDOWN_DELAY),
         shutdown_grace: environment.read(&table::RELAY_SHUTDOWN_GRACE),
         logs: logs(environment),
@@ -203,6 +229,21 @@ fn listen(environment: &mut Environment) -> Option<SocketAddr> {
         listen.set_port(port?);
     }
     Some(listen)
+}
+
+/// An address of its own: not one that senders reach.
+fn admin_listen(environment: &mut Environment, listen: Option<SocketAddr>) -> Option<SocketAddr> {
+    let operators = environment.read(&table::RELAY_ADMIN_LISTEN)?;
+    if let Some(senders) = listen {
+        let is_same =
+            operators.ip() == senders.ip() || operators.ip().is_unspecified() || senders.ip().is_unspecified();
+        // Each port 0 is another free one.
+        if is_same && operators.port() == senders.port() && operators.port() != 0 {
+            let problem = format_args!("must be another address and port than {senders}, where senders are served");
+            environment.add_problem(&table::RELAY_ADMIN_LISTEN, problem);
+        }
+    }
+    Some(operators)
 }
 
 /// A setting that would have no effect is a problem: whoever set it believes that senders are checked.

@@ -158,6 +158,9 @@ settings! {
     /// The token for /status, /dead-letters and the command dead-letters.
     RELAY_ADMIN_TOKEN: Secret = Unset, admin_token;
 
+    /// The address and port for operators, metrics and documents alone.
+    RELAY_ADMIN_LISTEN: SocketAddr = Unset, socket_address;
+
     /// How long requests are still served after SIGTERM, while /readyz fails.
     RELAY_SHUTDOWN_DELAY: Duration = Value("1s"), |text| duration(text, MAX_DURATION);
 

@@ -8,6 +8,7 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::mem;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -58,13 +59,21 @@ const PING_INTERVAL: Duration = Duration::from_secs(75);
 
 /// What a connection shares with its requests. Each request carries it as an extension.
 #[derive(Clone)]
-pub struct Connection(Arc<Semaphore>);
+pub struct Connection {
+    /// The address at the other end, which may be that of a proxy.
+    pub peer: SocketAddr,
+    body_permits: Arc<Semaphore>,
+}
 
 impl Connection {
+    pub(super) fn new(peer: SocketAddr) -> Self {
+        Self { peer, body_permits: Arc::new(Semaphore::new(1)) }
+    }
+
     /// A permit to read a body, if no other body is being read on this connection. Each connection may read one body even
     /// when a global limit is reached, so that other connections cannot keep it from being served.
     pub fn body_permit(&self) -> Option<SemaphorePermit<'_>> {
-        self.0.try_acquire().ok()
+        self.body_permits.try_acquire().ok()
     }
 }
 
@@ -97,14 +106,14 @@ enum Stage {
 }
 
 /// Serves one connection until its end, with one `service` for all its requests.
-pub(super) async fn serve_connection<T, S, B>(stream: T, service: S, shared: Arc<ServerState>)
+pub(super) async fn serve_connection<T, S, B>(stream: T, peer: SocketAddr, service: S, shared: Arc<ServerState>)
 where
     T: Transport,
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Send + 'static,
     B: HttpBody<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
     let (owner, mut returned) = oneshot::channel();
-    let last = serve_until_end(stream, owner, service, shared).await;
+    let last = serve_until_end(stream, peer, owner, service, shared).await;
     // Who did not read or write before is not waited for.
     if last != Verdict::Stuck
         && let Ok(stream) = returned.try_recv()
@@ -114,7 +123,13 @@ where
 }
 
 /// Serves one connection until its end, and says what became of it. The stream then goes to its owner.
-async fn serve_until_end<T, S, B>(stream: T, owner: oneshot::Sender<T>, service: S, shared: Arc<ServerState>) -> Verdict
+async fn serve_until_end<T, S, B>(
+    stream: T,
+    peer: SocketAddr,
+    owner: oneshot::Sender<T>,
+    service: S,
+    shared: Arc<ServerState>,
+) -> Verdict
 where
     T: Transport,
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Send + 'static,
@@ -127,7 +142,7 @@ where
     let requests = Arc::new(Requests {
         service: Mutex::new(service),
         activity: activity.clone(),
-        connection: Connection(Arc::new(Semaphore::new(1))),
+        connection: Connection::new(peer),
         supervisor: supervisor.clone(),
     });
     let mut connection =

@@ -12,7 +12,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 const FDS_FOR_FILES: usize = 64;
 
 /// Each core has a runtime for connections and a thread of the shared one. Each runtime has a poll and two ways to be woken.
-const FDS_PER_CORE: usize = 4;
+pub(crate) const FDS_PER_CORE: usize = 4;
 
 /// A request to Segment has a connection, and one more while its name is resolved or a second address is tried.
 const FDS_PER_SLOT: usize = 2;
@@ -43,14 +43,14 @@ impl fmt::Display for LimitTooLow {
 
 impl std::error::Error for LimitTooLow {}
 
-/// The number of connections, at most `wanted`, that the limit allows beside `slots` requests to Segment at once. Raises the
-/// limit of the process for that, if it can.
+/// The number of connections, at most `wanted`, that the limit allows beside `slots` requests to Segment at once and `others`
+/// more descriptors. Raises the limit of the process for that, if it can.
 ///
 /// # Errors
 /// If fewer than 64 connections are left.
-pub fn max_connections(wanted: usize, slots: usize) -> Result<usize, LimitTooLow> {
+pub fn max_connections(wanted: usize, slots: usize, others: usize) -> Result<usize, LimitTooLow> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let reserved = reserved(slots, cores);
+    let reserved = reserved(slots, cores).saturating_add(others);
     let limit = raise_limit(wanted.saturating_add(reserved));
     let connections = connections(limit, reserved, wanted)?;
     if connections < FEW_CONNECTIONS.min(wanted) {

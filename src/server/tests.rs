@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
@@ -19,6 +20,9 @@ use tower::service_fn;
 use super::connection::{ServerState, serve_connection};
 use super::stream::Transport;
 use crate::supervisor::Supervisor;
+
+/// The address of every peer.
+const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 50_000);
 
 /// The first bytes of an HTTP/2 peer, and empty settings.
 const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
@@ -68,7 +72,7 @@ impl Peer {
             Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"heard"))))
         });
         let (stream, served) = duplex(room);
-        supervisor.spawn("connection", serve_connection(served, service, shared.clone()));
+        supervisor.spawn("connection", serve_connection(served, PEER, service, shared.clone()));
         Self { stream, shared, supervisor, began: Instant::now() }
     }
 

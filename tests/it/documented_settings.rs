@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use segment_relay::config::{Declaration, DefaultValue, SETTINGS};
+use segment_relay::config::{Declaration, DefaultValue, FILE_SETTINGS, SETTINGS};
 
 /// Variables of docker-compose.yml that are not settings of the relay: the ports on the machine.
 const COMPOSE_PORTS: [&str; 2] = ["RELAY_PORT", "SANDBOX_PORT"];
@@ -97,6 +97,20 @@ fn the_documents_list_every_setting_with_its_default() {
         let is_listed = |row: &String| row.contains(&format!("`{name}`")) || row.contains(&format!("${name}`"));
         assert!(rows.iter().any(is_listed), "{name} is not in the table of README.md or docs/*.md");
     }
+}
+
+#[test]
+fn the_documents_name_the_settings_that_may_come_from_a_file() {
+    let page = read("docs/settings.md");
+    let section = page.split("## Secrets from files\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let named: Vec<_> = code(section.split("may come from a file").next().unwrap()).collect();
+    assert_eq!(named, FILE_SETTINGS);
+    let file = read("config/relay.env");
+    for name in FILE_SETTINGS {
+        setting(name);
+        assert!(file.contains(name), "{name}");
+    }
+    assert!(file.contains(&format!("{}_FILE", FILE_SETTINGS[0])));
 }
 
 #[test]

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use parking_lot::RwLock;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use super::record::RefusalLog;
 use super::report::{OutboxReport, SegmentReport};
 use crate::auth::Tokens;
 use crate::outbox::DeadLetters;
@@ -15,12 +17,13 @@ const MAX_PAGES_IN_PROGRESS: usize = 4;
 
 /// The composition root makes it and injects it.
 pub struct AdminState {
-    pub(in crate::api) token: Tokens,
+    pub(in crate::api) token: RwLock<Tokens>,
     /// `None` without an outbox.
     pub(super) dead_letters: Option<Arc<dyn DeadLetters>>,
     pub(super) segment_report: Box<dyn Fn() -> SegmentReport + Send + Sync>,
     pub(super) outbox_report: Box<dyn Fn() -> Option<OutboxReport> + Send + Sync>,
     pub(super) page_permits: Arc<Semaphore>,
+    pub(super) refusals: RefusalLog,
     pub(super) started_at: Timestamp,
     pub(super) started: Instant,
 }
@@ -29,7 +32,8 @@ impl AdminState {
     /// Requests with `token` may read the status and manage `dead_letters`.
     pub fn new(token: &str, dead_letters: Option<Arc<dyn DeadLetters>>) -> Self {
         Self {
-            token: Tokens::new(&[token]),
+            token: RwLock::new(Tokens::new(&[token])),
+            refusals: RefusalLog::default(),
             dead_letters,
             segment_report: Box::new(|| SegmentReport::new(String::new(), 0, None)),
             outbox_report: Box::new(|| None),

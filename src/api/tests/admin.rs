@@ -9,6 +9,7 @@ use axum::http::{Method, Request};
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::{Answer, Relay};
 use crate::api::{AdminState, DurationSummary, OutboxReport, SegmentReport};
@@ -316,4 +317,22 @@ async fn a_gate_that_is_open_has_no_reason_and_no_end() {
     let status = ask(&relay, "GET", "/status").await.json();
     assert_eq!(status["segment"]["sending"], true);
     assert_eq!(status["segment"]["gate"], json!({"shut": false, "code": null, "until": null}));
+}
+
+/// How often this result of operators' requests was counted.
+async fn counted(relay: &Relay, result: &str) -> String {
+    let metrics = relay.get("/metrics").await.text;
+    let series = format!("segment_relay_admin_requests_total{{result=\"{result}\"}} ");
+    metrics.lines().find_map(|line| line.strip_prefix(&series)).unwrap().to_owned()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_counts_as_failed_if_it_takes_too_long_or_its_caller_leaves() {
+    let (relay, letters) = with_letters([1]);
+    *letters.hangs.lock() = true;
+    assert_eq!(ask(&relay, "GET", "/dead-letters").await.status, 503);
+    assert_eq!(counted(&relay, "failed").await, "1");
+    let leaves = timeout(Duration::from_millis(1), ask(&relay, "POST", "/dead-letters/replay")).await;
+    assert!(leaves.is_err());
+    assert_eq!((counted(&relay, "failed").await, counted(&relay, "succeeded").await), ("2".to_owned(), "0".to_owned()));
 }

@@ -58,7 +58,7 @@ fn failure(status: StatusCode, body: &str, base: &str) -> anyhow::Error {
         return anyhow!("{base} answers {status}, and is not a relay");
     };
     if message == NO_ROUTE {
-        return anyhow!("{message}: was the relay at {base} started with RELAY_ADMIN_TOKEN?");
+        return anyhow!("{message}: does the relay at {base} have RELAY_ADMIN_TOKEN, and no other RELAY_ADMIN_LISTEN?");
     }
     let message = format!("{} ({})", escape(message), escape(code));
     if status == StatusCode::NOT_FOUND {

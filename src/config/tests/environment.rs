@@ -14,7 +14,7 @@ fn only_the_write_key_is_required_and_every_other_setting_has_its_default() {
     assert_eq!(settings.segment.max_requests_per_second.get(), 900);
     assert_eq!(settings.segment.max_concurrency.get(), 256);
     assert!(!settings.segment.gzip);
-    assert_eq!(settings.listen.to_string(), "0.0.0.0:8080");
+    assert_eq!((settings.listen.to_string().as_str(), settings.admin_listen), ("0.0.0.0:8080", None));
     assert_eq!(settings.request_timeout, Duration::from_secs(10));
     assert_eq!(settings.keep_alive, Duration::from_secs(620));
     assert_eq!(settings.max_in_flight, 2048);
@@ -33,6 +33,7 @@ fn every_setting_is_read() {
         ("SEGMENT_MAX_CONCURRENCY", "2"),
         ("SEGMENT_GZIP", "true"),
         ("RELAY_LISTEN", "[::1]:9000"),
+        ("RELAY_ADMIN_LISTEN", "[::1]:9001"),
         ("RELAY_REQUEST_TIMEOUT", "2m"),
         ("RELAY_KEEP_ALIVE", "4000s"),
         ("RELAY_MAX_IN_FLIGHT", "7"),
@@ -49,6 +50,7 @@ fn every_setting_is_read() {
     assert_eq!(settings.segment.max_concurrency.get(), 2);
     assert!(settings.segment.gzip);
     assert_eq!(settings.listen.to_string(), "[::1]:9000");
+    assert_eq!(settings.admin_listen.unwrap().to_string(), "[::1]:9001");
     assert_eq!(settings.request_timeout, Duration::from_secs(120));
     assert_eq!(settings.keep_alive, Duration::from_secs(4_000));
     assert_eq!(settings.max_in_flight, 7);
