@@ -87,7 +87,7 @@ impl AuthSettings {
             AuthScheme::None => return Err("the scheme is none"),
             AuthScheme::StandardWebhooks => {
                 let key = secret.strip_prefix("whsec_").and_then(|text| decode_base64(text.as_bytes()));
-                key.filter(|key| !key.is_empty()).ok_or("must be whsec_ and then the key in base64")?
+                key.filter(|key| !key.is_empty()).ok_or("must be whsec_ and then the key in base64, without quotes")?
             }
             AuthScheme::Hmac { .. } => secret.as_bytes().to_vec(),
             AuthScheme::Bearer => {

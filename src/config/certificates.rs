@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 
 /// A file that holds a certificate in PEM.
 pub(super) fn certificate_file(path: &str) -> Result<(), String> {
@@ -32,8 +32,14 @@ pub(super) fn certificate_directories(paths: &str) -> Result<(), String> {
     if is_any { Ok(()) } else { Err("holds no file with a certificate in PEM".to_owned()) }
 }
 
+/// Reads as far as the first certificate. Of other things than files, such as `/dev/zero`, nothing is read.
 fn holds_certificate(path: &Path) -> io::Result<bool> {
-    let text = fs::read(path)?;
-    let certificates = CertificateDer::pem_slice_iter(&text).flatten();
-    Ok(RootCertStore::empty().add_parsable_certificates(certificates).0 > 0)
+    if !fs::metadata(path)?.is_file() {
+        return Ok(false);
+    }
+    match CertificateDer::pem_file_iter(path) {
+        Ok(mut found) => Ok(found.any(|found| found.is_ok_and(|found| RootCertStore::empty().add(found).is_ok()))),
+        Err(pem::Error::Io(error)) => Err(error),
+        Err(_) => Ok(false),
+    }
 }

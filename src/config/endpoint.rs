@@ -33,7 +33,7 @@ pub(super) fn endpoint(text: &str) -> Result<Url, String> {
     }
     let mut url = Url::parse(text).map_err(|error| format!("not a URL ({error})"))?;
     if !url.host().as_ref().is_some_and(is_host) {
-        return Err("its host can be none".to_owned());
+        return Err("its host is no valid name or address".to_owned());
     } else if url.port() == Some(0) {
         return Err("nothing listens on port 0".to_owned());
     }

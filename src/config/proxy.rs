@@ -15,6 +15,8 @@ use super::endpoint::is_host;
 const DEFAULT_HTTP_PORT: u16 = 1080;
 const DEFAULT_HTTPS_PORT: u16 = 443;
 
+const NO_SCHEME: &str = "must begin with http:// or https://, or be a host and a port";
+
 /// A proxy. Neither `Debug` nor `Display` shows the credentials.
 #[derive(Clone, Debug)]
 pub struct Proxy {
@@ -48,15 +50,17 @@ pub(super) fn proxy_url(text: &str) -> Result<Proxy, String> {
     let text = text.trim();
     let (scheme, rest) = match text.split_once("://") {
         Some((scheme, rest)) => (scheme.to_ascii_lowercase(), rest),
+        // A slash elsewhere than at the end belongs to a scheme that is mistyped.
+        None if text.trim_end_matches('/').contains('/') => return Err(NO_SCHEME.to_owned()),
         None => ("http".to_owned(), text),
     };
     let (scheme, default_port) = match scheme.as_str() {
         "http" => ("http", DEFAULT_HTTP_PORT),
         "https" => ("https", DEFAULT_HTTPS_PORT),
         "socks" | "socks4" | "socks4a" | "socks5" | "socks5h" => {
-            return Err("SOCKS is not spoken, only proxies of http:// and https://".to_owned());
+            return Err("SOCKS proxies are not supported, only those of http:// and https://".to_owned());
         }
-        _ => return Err("must begin with http:// or https://, or be a host and a port".to_owned()),
+        _ => return Err(NO_SCHEME.to_owned()),
     };
     if !rest.bytes().all(is_url_byte) {
         let problem =
@@ -65,7 +69,7 @@ pub(super) fn proxy_url(text: &str) -> Result<Proxy, String> {
     }
     let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     // curl leaves the path out, too. With these it is rather the rest of a password.
-    if path.contains(['@', '?', '#', ':']) || !text.contains("://") && path.len() > 1 {
+    if path.contains(['@', '?', '#', ':']) {
         return Err("must end after the port; in a password / ? and # are percent-encoded".to_owned());
     }
     let (user_info, host) = authority.rsplit_once('@').unwrap_or(("", authority));
@@ -76,7 +80,7 @@ pub(super) fn proxy_url(text: &str) -> Result<Proxy, String> {
     };
     match Host::parse(host) {
         Ok(host) if is_host(&host) => Ok(Proxy { scheme, authority: format!("{host}:{port}"), authorization }),
-        _ => Err("its host can be none".to_owned()),
+        _ => Err("its host is no valid name or address".to_owned()),
     }
 }
 

@@ -32,13 +32,13 @@ const PLACEHOLDERS: [&str; 16] = [
 /// No message repeats the key.
 pub(super) fn write_key(text: &str) -> Result<Secret, String> {
     let problem = if text.len() > MAX_LENGTH {
-        "longer than 256 characters"
+        "is longer than 256 characters"
     } else if text.contains("${") || text.contains("$(") || text.starts_with('$') {
-        "a variable that was not replaced: docker run --env-file passes ${...} on as it is, and Kubernetes a $(...) that it does not know"
+        "is a variable that was not replaced: docker run --env-file passes ${...} on as it is, and Kubernetes a $(...) that it does not know"
     } else if is_placeholder(text) {
-        "a placeholder. The key is in Segment, in the settings of the source"
+        "is a placeholder. The key is in Segment, in the settings of the source"
     } else if text.starts_with(['"', '\'']) || text.ends_with(['"', '\'']) {
-        "in quotes, which are no part of the key: docker run --env-file passes quotes on as they are"
+        "is in quotes, which are no part of the key: docker run --env-file passes quotes on as they are"
     } else if text.contains(char::is_whitespace) {
         "holds white space, or a newline at its end"
     } else if text.ends_with(':') {
