@@ -45,7 +45,9 @@ impl AuthSettings {
         for (number, secret) in (1..).zip(&self.secrets) {
             let what = format!("secret {number} of {} in RELAY_AUTH_SECRETS", self.secrets.len());
             if [secret.first(), secret.last()].iter().any(|end| matches!(end, Some(b'"' | b'\''))) {
-                warnings.push(format!("{what} is in quotes, which count: docker run --env-file passes quotes on"));
+                warnings.push(format!(
+                    "{what} is in quotes, which are part of it: docker run --env-file passes quotes on as they are"
+                ));
             }
             let least = self.least_length();
             if self.secret_part(secret).len() < least {

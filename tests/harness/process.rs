@@ -32,7 +32,8 @@ impl Process {
         for (name, _) in std::env::vars_os() {
             let shown = name.to_string_lossy().to_ascii_uppercase();
             let prefixed = ["RELAY_", "SEGMENT_", "OTEL_"].iter().any(|prefix| shown.starts_with(prefix));
-            if prefixed || shown == "PORT" || shown.ends_with("_PROXY") {
+            let common = shown == "PORT" || shown.ends_with("_PROXY") || shown.starts_with("SSL_CERT_");
+            if prefixed || common {
                 command.env_remove(name);
             }
         }
