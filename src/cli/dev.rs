@@ -36,8 +36,10 @@ struct Trial {
     /// Where operators' requests go.
     operators: String,
     sandbox: String,
-    /// The admin token, as a shell reads it.
+    /// The admin token, as a shell reads it between double quotes.
     token: String,
+    /// What a shell puts before an operators' command.
+    environment: String,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
@@ -56,13 +58,14 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if !has_outbox {
         variables.insert("RELAY_OUTBOX_URL".to_owned(), format!("sqlite://{}", data.join("outbox.db").display()));
     }
-    let token = if !has_token {
+    let (token, environment) = if !has_token {
         variables.insert("RELAY_ADMIN_TOKEN".to_owned(), token.clone());
-        token
+        let environment = format!("RELAY_ADMIN_TOKEN={token} ");
+        (token, environment)
     } else if variables.contains_key("RELAY_ADMIN_TOKEN") {
-        "$RELAY_ADMIN_TOKEN".to_owned()
+        ("$RELAY_ADMIN_TOKEN".to_owned(), String::new())
     } else {
-        "$(cat $RELAY_ADMIN_TOKEN_FILE)".to_owned()
+        (r#"$(cat "$RELAY_ADMIN_TOKEN_FILE")"#.to_owned(), String::new())
     };
     let mut settings = config::from_variables(variables.into_iter())?;
     if !has_listen {
@@ -80,6 +83,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             operators: url(operators.as_ref().unwrap_or(&relay).local_addr()?),
             sandbox: url(segment.local_addr()?),
             token,
+            environment,
         };
         settings.segment.endpoint = Url::parse(&trial.sandbox).context("cannot point at the sandbox")?;
         let stages = supervisor.clone();
@@ -102,7 +106,7 @@ fn owned((name, value): (&str, &str)) -> (String, String) {
     (name.to_owned(), value.to_owned())
 }
 
-fn print_instructions(Trial { relay, operators, sandbox, token }: &Trial, settings: &Settings) {
+fn print_instructions(Trial { relay, operators, sandbox, token, environment }: &Trial, settings: &Settings) {
     let outbox = settings.outbox.as_ref().map(|outbox| outbox.path.display().to_string()).unwrap_or_default();
     let auth = &settings.auth;
     let auth_hint =
@@ -117,6 +121,6 @@ fn print_instructions(Trial { relay, operators, sandbox, token }: &Trial, settin
          curl {operators}/status -H \"authorization: Bearer {token}\"\n  \
          curl {sandbox}/faults -d '{{}}'\n\n\
          List the calls that Segment refused:\n\n  \
-         RELAY_ADMIN_TOKEN=\"{token}\" segment-relay dead-letters list --url {operators}\n",
+         {environment}segment-relay dead-letters list --url {operators}\n",
     );
 }

@@ -35,6 +35,7 @@ where
 }
 
 fn forbidden(message: &str) -> Response {
+    // The shape of the relay's own failures.
     let error = json!({"message": message, "code": "forbidden"});
     (StatusCode::FORBIDDEN, Json(json!({"success": false, "error": error}))).into_response()
 }
