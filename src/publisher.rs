@@ -5,13 +5,14 @@
 //!
 //! The files in the order of the flow: `live` (one caller's client) -> `dispatch` (starts batches; `dispatch_state` holds
 //! the `queue`, the `slots` and the `gate`) -> `send` (sends a batch until it is settled; `apply` decides what an answer
-//! leads to, `attempt` is a batch with its history) -> `transport` (HTTPS). `completion` tells callers the outcome. `batch`
-//! and `retry` are pure.
+//! leads to, `attempt` is a batch with its history) -> `transport` (HTTPS) over `connections` (the pool). `completion` tells
+//! callers the outcome. `batch` and `retry` are pure.
 
 mod apply;
 mod attempt;
 mod batch;
 mod completion;
+mod connections;
 mod dispatch;
 mod dispatch_state;
 mod gate;

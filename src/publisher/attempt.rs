@@ -11,6 +11,8 @@ pub(super) struct BatchAttempt {
     pub(super) retry_count: u32,
     /// Number of requests that held these calls.
     pub(super) attempts: u32,
+    /// Whether the last request had no answer on a connection that was used before. Then the next one follows at once.
+    pub(super) is_second_try: bool,
     /// Consecutive failures.
     pub(super) failures: u32,
     /// Number of requests that Segment had accepted when this batch began to fail.
@@ -34,6 +36,7 @@ impl BatchAttempt {
             batch,
             retry_count: 0,
             attempts: 0,
+            is_second_try: false,
             failures: 0,
             accepted_before: 0,
             was_split_without_evidence: false,

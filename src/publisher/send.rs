@@ -72,13 +72,21 @@ async fn send_request(dispatch: &DispatchState, mut attempt: BatchAttempt, slot:
     metrics.slots_busy.inc();
     metrics.batch_calls.observe(calls as f64);
     let timer = metrics.attempt_seconds.start_timer();
-    let result = dispatch.transport.send_batch(&attempt.batch, attempt.retry_count).await;
+    let request = dispatch.transport.send_batch(&attempt.batch, attempt.retry_count);
+    let (result, is_stale) = dispatch.transport.connections.watch(request).await;
     let seconds = timer.stop_and_record();
     metrics.slots_busy.dec();
     let class = retry::classify(&result, SystemTime::now());
     metrics.attempted(class.as_str());
     tracing::debug!(calls, attempt = number, result = class.as_str(), seconds, "batch attempt ended");
     attempt.retry_count = attempt.retry_count.saturating_add(1);
+    if is_stale && !std::mem::replace(&mut attempt.is_second_try, true) {
+        // This says nothing about Segment: a probe that ends so was none, and it is no failure of the batch.
+        drop(slot);
+        attempt.batch.iter().for_each(|pending| pending.completion.mark_unknown());
+        return NextStep::Retry(attempt);
+    }
+    attempt.is_second_try = false;
     apply_response(dispatch, attempt, class, slot)
 }
 

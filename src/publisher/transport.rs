@@ -9,19 +9,18 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use jiff::Timestamp;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Client, Proxy, Response, redirect};
 use tokio::time::{Instant, timeout_at};
+use tower::util::MapRequestLayer;
 use url::Url;
 
 use super::batch::Batch;
+use super::connections::{self, Connections};
 use super::retry::{self, ResponseClass, SendResult};
 use crate::config::{self, Secret, SegmentSettings};
 use crate::segment::{ErrorCode, SegmentError};
-
-/// Age at which the client is renewed: the longest time for which a resolved address is used.
-const MAX_CLIENT_AGE: Duration = Duration::from_secs(300);
 
 /// Time after which an idle connection is closed: less than the minute after which load balancers commonly close it.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -41,21 +40,21 @@ pub(super) struct Transport {
     /// The write key in use: that of the settings, or one that came later.
     write_key: RwLock<Secret>,
     url: Url,
-    /// The client, and when it was created.
-    client: Mutex<(Client, Instant)>,
+    pub(super) connections: Connections,
 }
 
 impl Transport {
     /// # Errors
     /// If TLS cannot be set up.
     pub(super) fn new(settings: SegmentSettings) -> anyhow::Result<Self> {
-        let client = build_client(&settings).context(
+        let for_clients = settings.clone();
+        let connections = Connections::new(move || build_client(&for_clients)).context(
             "cannot set up HTTPS; certificate authorities are in a package such as ca-certificates, or in SSL_CERT_FILE",
         )?;
         let mut url = settings.endpoint.clone();
         url.set_path(&format!("{}/v1/batch", url.path().trim_end_matches('/')));
         let write_key = RwLock::new(settings.write_key.clone());
-        Ok(Self { settings, write_key, url, client: Mutex::new((client, Instant::now())) })
+        Ok(Self { settings, write_key, url, connections })
     }
 
     /// From the next request on this is the write key.
@@ -79,7 +78,7 @@ impl Transport {
     }
 
     async fn post(&self, body: Vec<u8>, write_key: &Secret, retry_count: u32) -> reqwest::Result<Response> {
-        let request = self.current_client().post(self.url.clone()).basic_auth(write_key.reveal(), Some(""));
+        let request = self.connections.client().post(self.url.clone()).basic_auth(write_key.reveal(), Some(""));
         let mut request = request.header(CONTENT_TYPE, "application/json");
         if retry_count > 0 {
             request = request.header("x-retry-count", retry_count);
@@ -88,30 +87,7 @@ impl Transport {
             Some(compressed) => request.header(CONTENT_ENCODING, "gzip").body(compressed),
             None => request.body(body),
         };
-        request.send().await
-    }
-
-    /// The client, renewed if it is too old. Requests in flight keep the old one.
-    fn current_client(&self) -> Client {
-        let mut client = self.client.lock();
-        if client.1.elapsed() <= MAX_CLIENT_AGE {
-            return client.0.clone();
-        }
-        // The first request that sees the age renews the client; the others use the old one meanwhile. The new time also keeps
-        // a failure from being repeated at once.
-        client.1 = Instant::now();
-        let old = client.0.clone();
-        drop(client);
-        match build_client(&self.settings) {
-            Ok(new) => {
-                self.client.lock().0 = new.clone();
-                new
-            }
-            Err(error) => {
-                tracing::error!(%error, "could not renew the HTTP client; the old one stays in use");
-                old
-            }
-        }
+        request.send().await.inspect(|_response| connections::note_answer())
     }
 }
 
@@ -149,6 +125,7 @@ fn build_client(settings: &SegmentSettings) -> reqwest::Result<Client> {
         // One connection per slot: a reset affects one batch, and no batch waits for another one's bytes.
         .http1_only()
         .connect_timeout(settings.timeout.mul_f64(CONNECT_TIMEOUT_SHARE))
+        .connector_layer(MapRequestLayer::new(connections::note_opened))
         .pool_idle_timeout(POOL_IDLE_TIMEOUT)
         .pool_max_idle_per_host(settings.max_concurrency.get())
         .build()

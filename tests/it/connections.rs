@@ -1,0 +1,98 @@
+//! The pooled connections to Segment die together, and new ones work: no caller notices.
+
+use futures_util::future::join_all;
+use serde_json::Value;
+use tokio::task::JoinSet;
+
+use crate::harness::{Relay, Segment, customer, eventually};
+use crate::line::{Death, Line};
+
+/// Idle connections in the relay's pool.
+const WARM: usize = 16;
+
+/// A relay with [`WARM`] idle connections to its sandbox.
+async fn warm(settings: &[(&str, &str)]) -> (Relay, Line, Segment) {
+    let segment = Segment::start().await;
+    let line = Line::to(segment.url()).await;
+    let url = line.url();
+    let relay = Relay::start(&[&[("SEGMENT_ENDPOINT", &*url)][..], settings].concat()).await;
+    line.hold_answers(true);
+    let mut waiting = JoinSet::new();
+    for number in 0..WARM {
+        waiting.spawn(relay.post_request(&customer(&format!("warm-{number}"))).send());
+        eventually(async || line.opened() == number + 1).await;
+    }
+    line.hold_answers(false);
+    for answer in waiting.join_all().await {
+        assert_eq!(answer.unwrap().status(), 200);
+    }
+    eventually(async || relay.metric("segment_relay_slots_busy").await == 0.0).await;
+    assert_eq!(line.opened(), WARM);
+    (relay, line, segment)
+}
+
+/// The users whose calls arrived, but for those that warmed the connections.
+async fn arrived(segment: &Segment) -> Vec<String> {
+    let calls = segment.received().await;
+    let users = calls.iter().filter_map(|call| call["userId"].as_str());
+    users.filter(|user| !user.starts_with("warm-")).map(str::to_owned).collect()
+}
+
+async fn all_calls_arrive_after(death: Death) {
+    let (relay, line, segment) = warm(&[("SEGMENT_TIMEOUT", "2s")]).await;
+    line.kill_all(death);
+    let first = relay.post(&customer("c-0")).await;
+    assert!(first.is_accepted(), "{death:?}: {first:?}");
+    let customers: Vec<Value> = (1..40).map(|number| customer(&format!("c-{number}"))).collect();
+    for answer in join_all(customers.iter().map(|customer| relay.post(customer))).await {
+        assert!(answer.is_accepted(), "{death:?}: {answer:?}");
+    }
+    let mut users = arrived(&segment).await;
+    users.sort();
+    users.dedup();
+    assert_eq!(users.len(), 40);
+    // The dead connections were dropped together: no other attempt met one of them.
+    assert_eq!(relay.metric(r#"segment_relay_segment_attempts_total{result="unknown"}"#).await, 1.0);
+}
+
+#[tokio::test]
+async fn all_calls_arrive_when_all_idle_connections_answer_with_a_reset() {
+    all_calls_arrive_after(Death::Reset).await;
+}
+
+#[tokio::test]
+async fn all_calls_arrive_when_all_idle_connections_are_closed_by_the_next_request() {
+    all_calls_arrive_after(Death::Close).await;
+}
+
+#[tokio::test]
+async fn all_calls_arrive_when_all_idle_connections_are_silent() {
+    all_calls_arrive_after(Death::Silence).await;
+}
+
+#[tokio::test]
+async fn the_second_try_is_a_request_of_its_own() {
+    let (relay, line, segment) = warm(&[]).await;
+    line.kill_all(Death::Reset);
+    assert!(relay.post(&customer("c-1")).await.is_accepted());
+    let requests = segment.requests().await;
+    let last = requests.last().unwrap();
+    assert_eq!(last["headers"]["x-retry-count"], "1");
+    assert_eq!(requests.len(), WARM + 1);
+}
+
+#[tokio::test]
+async fn requests_under_way_on_silent_connections_each_wait_for_one_timeout() {
+    let (relay, line, segment) = warm(&[("RELAY_REQUEST_TIMEOUT", "30s"), ("SEGMENT_MAX_CONCURRENCY", "16")]).await;
+    line.kill_all(Death::Silence);
+    let mut waiting = JoinSet::new();
+    for number in 0..WARM {
+        waiting.spawn(relay.post_request(&customer(&format!("c-{number}"))).send());
+        eventually(async || line.swallowed() == number + 1).await;
+    }
+    for answer in waiting.join_all().await {
+        assert_eq!(answer.unwrap().status(), 200);
+    }
+    assert_eq!(arrived(&segment).await.len(), WARM);
+    assert_eq!(relay.metric(r#"segment_relay_segment_attempts_total{result="unknown"}"#).await, WARM as f64);
+}
