@@ -8,6 +8,7 @@
 mod call;
 mod client;
 mod error;
+mod failure_reason;
 mod message_id;
 mod outcome;
 
@@ -15,5 +16,6 @@ pub use call::{Call, MAX_CALL_BYTES};
 pub(crate) use call::{rfc3339_milliseconds, write_json_string};
 pub use client::{SegmentClient, SegmentClients};
 pub use error::{ErrorCode, MIN_RETRY_AFTER, SegmentError};
+pub use failure_reason::FailureReason;
 pub use message_id::{IdempotencyKey, KeyKind, MessageIds};
 pub use outcome::{DeliveryState, Receipt, Refusal, SettledCall};

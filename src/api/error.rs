@@ -176,7 +176,7 @@ impl From<PayloadError> for ApiError {
 }
 
 impl From<SegmentError> for ApiError {
-    fn from(SegmentError { message, code, retry_after, replayed }: SegmentError) -> Self {
+    fn from(SegmentError { message, code, retry_after, replayed, reason: _ }: SegmentError) -> Self {
         let code = ApiErrorCode::Call(code);
         let error = Self { retry_after: retry_after.filter(|_| code.has_retry_after()), ..Self::new(code, message) };
         if replayed { error.with_header(REPLAYED, HeaderValue::from_static("true")) } else { error }

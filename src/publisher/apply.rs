@@ -47,7 +47,10 @@ pub(super) fn apply_response(
             split_or_refuse(dispatch, attempt, error, status)
         }
         ResponseClass::Retryable { error, retry_after, outcome_unknown } => {
-            slot.gate_permit.open();
+            // A probe without an answer found out nothing: the next request is the probe.
+            if error.reason.is_some_and(|reason| reason.status().is_some()) {
+                slot.gate_permit.open();
+            }
             retry_or_split(dispatch, attempt, &error, retry_after, outcome_unknown)
         }
         ResponseClass::RetriesExhausted { error, pause } => {

@@ -16,12 +16,15 @@ use super::slots::Slots;
 use super::transport::Transport;
 use crate::config::SegmentSettings;
 use crate::metrics::Metrics;
-use crate::segment::{ErrorCode, MIN_RETRY_AFTER, SegmentError};
+use crate::segment::{ErrorCode, FailureReason, MIN_RETRY_AFTER, SegmentError};
 use crate::supervisor::Supervisor;
 
 /// Consecutive failed requests that count as an outage. Fewer failures may be the fault of one call. Only the end of an
 /// outage is reported to the batches that pause.
 const FAILURES_OF_AN_OUTAGE: u32 = 3;
+
+/// Reasons of one outage that are logged: more than an outage has, unless something writes statuses at random.
+const MAX_LOGGED_REASONS: usize = 8;
 
 pub(super) struct DispatchState {
     pub(super) queue: Mutex<Queue>,
@@ -36,6 +39,8 @@ pub(super) struct DispatchState {
     accepted: AtomicU64,
     /// Number of requests that failed since the last accepted one.
     pub(super) failed_in_a_row: AtomicU32,
+    /// The reasons of the present outage that were logged.
+    logged_reasons: Mutex<Vec<Option<FailureReason>>>,
     /// Reports the end of every outage.
     pub(super) recovery: watch::Sender<()>,
 }
@@ -60,6 +65,7 @@ impl DispatchState {
             supervisor: supervisor.clone(),
             accepted: AtomicU64::new(0),
             failed_in_a_row: AtomicU32::new(0),
+            logged_reasons: Mutex::default(),
             recovery: watch::Sender::new(()),
         })
     }
@@ -114,15 +120,22 @@ impl DispatchState {
     pub(super) fn count_accepted(&self) {
         self.accepted.fetch_add(1, Ordering::Relaxed);
         if self.failed_in_a_row.swap(0, Ordering::Relaxed) >= FAILURES_OF_AN_OUTAGE {
+            self.logged_reasons.lock().clear();
             tracing::info!("requests to Segment succeed again");
             self.recovery.send_replace(());
         }
     }
 
-    /// Counts a request that failed and can be retried.
+    /// Counts a request that failed and can be retried. Each reason of an outage is logged once.
     pub(super) fn count_failed(&self, error: &SegmentError) {
-        if self.failed_in_a_row.fetch_add(1, Ordering::Relaxed) + 1 == FAILURES_OF_AN_OUTAGE {
-            tracing::warn!(code = error.code.as_str(), "requests to Segment fail; they are retried");
+        if self.failed_in_a_row.fetch_add(1, Ordering::Relaxed) + 1 < FAILURES_OF_AN_OUTAGE {
+            return;
+        }
+        let mut logged = self.logged_reasons.lock();
+        if logged.len() < MAX_LOGGED_REASONS && !logged.contains(&error.reason) {
+            logged.push(error.reason);
+            let (reason, status) = (error.reason.map(|r| r.as_str()), error.reason.and_then(|r| r.status()));
+            tracing::warn!(code = error.code.as_str(), reason, status, "requests to Segment fail; they are retried");
         }
     }
 

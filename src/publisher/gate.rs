@@ -120,7 +120,8 @@ impl GatePermit {
             state.times_shut = state.times_shut.saturating_add(1);
             // One log line per change, not per probe.
             if state.shut.as_ref().is_none_or(|shut| shut.error.code != error.code) {
-                tracing::warn!(code = error.code.as_str(), "requests to Segment are paused");
+                let (reason, status) = (error.reason.map(|r| r.as_str()), error.reason.and_then(|r| r.status()));
+                tracing::warn!(code = error.code.as_str(), reason, status, "requests to Segment are paused");
             }
         }
         let named = retry::usable_retry_after(retry_after).map(|pause| now + pause.min(MAX_RETRY_AFTER));

@@ -2,11 +2,18 @@
 //!
 //! A failure concerns one of three things: the request's calls (they are refused), Segment or the network (the request is
 //! retried), or the relay's configuration (no call is at fault). Segment's answers, and what its SDKs do about them, were
-//! read from the SDKs' sources.
+//! read from the SDKs' sources. A proxy or a gateway may answer in Segment's place. Only a status that Segment uses for a
+//! call at fault refuses calls, and only a 2xx in Segment's form accepts them.
+
+mod body;
+mod retry_after;
 
 use std::time::{Duration, SystemTime};
 
-use crate::segment::{ErrorCode, SegmentError};
+use super::failure::Failure;
+use super::secret_forms::SecretForms;
+use crate::segment::{ErrorCode, FailureReason, SegmentError};
+use body::Verdict;
 
 /// Longest `Retry-After` that is honoured, as in Segment's SDKs.
 pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
@@ -25,17 +32,14 @@ const MAX_BACKOFF_WITHOUT_DEADLINE: Duration = MAX_RETRY_AFTER;
 /// count starts over.
 const RETRIES_EXHAUSTED_PAUSE: Duration = Duration::from_secs(60);
 
-/// Longest part of Segment's message that is passed on, in characters. Its longest known messages are under a hundred.
-const MAX_MESSAGE_CHARS: usize = 500;
-
 /// The result of one request. No `Debug`: Segment's messages are not for logs.
 pub(super) enum SendResult {
-    /// Segment answered. `retry_after` is the header, if it is text; `body` is the beginning of the body.
-    Response { status: u16, retry_after: Option<String>, body: Vec<u8> },
+    /// There is an answer. `retry_after` holds the headers that are text. `body` is not whole if it is too long or broke off.
+    Response { status: u16, retry_after: Vec<String>, body: Vec<u8>, is_whole: bool },
     /// The connection failed: nothing was sent.
-    NotSent(String),
+    NotSent(Failure),
     /// The request failed after it was sent: Segment may have accepted it.
-    NoResponse(String),
+    NoResponse(Failure),
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -83,36 +87,64 @@ impl ResponseClass {
     }
 }
 
-pub(super) fn classify(result: &SendResult, now: SystemTime) -> ResponseClass {
-    let (status, retry_after, body) = match result {
-        SendResult::Response { status, retry_after, body } => (*status, retry_after.as_deref(), body),
-        SendResult::NotSent(cause) => return retryable(format!("Segment could not be reached: {cause}"), None, false),
-        SendResult::NoResponse(cause) => return retryable(format!("Segment did not answer: {cause}"), None, true),
+/// `secrets` are left out of Segment's message.
+pub(super) fn classify(result: &SendResult, secrets: &SecretForms, now: SystemTime) -> ResponseClass {
+    let (status, retry_after, body, is_whole) = match result {
+        SendResult::Response { status, retry_after, body, is_whole } => (*status, retry_after, body, *is_whole),
+        SendResult::NotSent(failure) => return not_sent(failure.reason),
+        SendResult::NoResponse(Failure { reason, .. }) => {
+            let message = format!("Segment did not answer: {}", reason.sentence());
+            return retryable(SegmentError::new(ErrorCode::Unavailable, message).because(*reason), None, true);
+        }
     };
-    let message = response_message(body);
-    let retry_after = retry_after.and_then(|header| parse_retry_after(header, now));
-    let error = |code, summary: &str| SegmentError::new(code, with_status(summary, status, &message));
-    let refused = || ResponseClass::Refused { error: error(ErrorCode::Rejected, "Segment refused this call"), status };
+    let retry_after = retry_after::longest(retry_after, now).map(|pause| pause.min(MAX_RETRY_AFTER));
+    let error = |code, summary: &str| {
+        SegmentError::new(code, format!("{summary} ({status})")).because(FailureReason::Status(status))
+    };
+    let refused = || {
+        let mut error = error(ErrorCode::Rejected, "Segment refused this call");
+        error.message.push_str(&shown_message(body, secrets));
+        ResponseClass::Refused { error, status }
+    };
+    let unauthorized = |summary| ResponseClass::ConfigurationError(error(ErrorCode::Unauthorized, summary));
+    let misconfigured = |summary| ResponseClass::ConfigurationError(error(ErrorCode::Misconfigured, summary));
+    let failed = || error(ErrorCode::Unavailable, "Segment failed");
     match status {
-        200..=299 if says_failure(body) => refused(),
-        200..=299 => ResponseClass::Accepted,
-        429 => ResponseClass::RateLimited {
-            error: error(ErrorCode::RateLimited, "Segment asked the relay to wait"),
-            retry_after,
+        200..=299 => match body::verdict(body, is_whole) {
+            Verdict::Accepted => ResponseClass::Accepted,
+            Verdict::Refused => refused(),
+            Verdict::NotSegments => misconfigured("the body of the answer is not Segment's"),
         },
+        400 | 413 => refused(),
+        401 | 403 => unauthorized("Segment refused the relay's credentials"),
+        407 => unauthorized("the proxy refused the relay's credentials"),
         422 => ResponseClass::RetriesExhausted {
             error: error(ErrorCode::Unavailable, "Segment reported too many retries"),
             pause: usable_retry_after(retry_after).unwrap_or(RETRIES_EXHAUSTED_PAUSE),
         },
-        401 | 403 => {
-            ResponseClass::ConfigurationError(error(ErrorCode::Unauthorized, "Segment refused the relay's credentials"))
+        429 => ResponseClass::RateLimited {
+            error: error(ErrorCode::RateLimited, "Segment asked the relay to wait"),
+            retry_after,
+        },
+        // A gateway did not hear Segment's answer in time.
+        502 | 504 => retryable(failed(), retry_after, true),
+        501 | 505 => misconfigured("what answers at the endpoint is not Segment's API"),
+        // A status of 600 or more is treated as a 5xx (RFC 9110, 15).
+        408 | 410 | 460 | 500.. => retryable(failed(), retry_after, false),
+        _ => misconfigured("what answers at the endpoint is not Segment's API"),
+    }
+}
+
+fn not_sent(reason: FailureReason) -> ResponseClass {
+    match reason {
+        FailureReason::Proxy(Some(status @ (403 | 407))) => {
+            let message = format!("the proxy refused the relay's credentials ({status})");
+            ResponseClass::ConfigurationError(SegmentError::new(ErrorCode::Unauthorized, message).because(reason))
         }
-        100..=199 | 300..=399 | 404 | 501 | 505 => ResponseClass::ConfigurationError(error(
-            ErrorCode::Misconfigured,
-            "what answers at the endpoint is not Segment's API",
-        )),
-        408 | 410 | 460 | 500.. => retryable(with_status("Segment failed", status, &message), retry_after, false),
-        _ => refused(),
+        _ => {
+            let message = format!("Segment could not be reached: {}", reason.sentence());
+            retryable(SegmentError::new(ErrorCode::Unavailable, message).because(reason), None, false)
+        }
     }
 }
 
@@ -137,54 +169,17 @@ pub(super) fn usable_retry_after(retry_after: Option<Duration>) -> Option<Durati
     retry_after.filter(|pause| *pause >= INITIAL_BACKOFF)
 }
 
-fn retryable(message: String, retry_after: Option<Duration>, outcome_unknown: bool) -> ResponseClass {
-    let error = SegmentError::new(ErrorCode::Unavailable, message);
+fn retryable(error: SegmentError, retry_after: Option<Duration>, outcome_unknown: bool) -> ResponseClass {
     ResponseClass::Retryable { error, retry_after, outcome_unknown }
 }
 
-fn with_status(summary: &str, status: u16, message: &str) -> String {
-    if message.is_empty() { format!("{summary} ({status})") } else { format!("{summary} ({status}): {message}") }
-}
-
-/// Segment's message: the JSON `message` or `error`, otherwise the text of the body. One line, bounded.
-fn response_message(body: &[u8]) -> String {
-    let json: Option<serde_json::Value> = serde_json::from_slice(body).ok();
-    let message = json
-        .as_ref()
-        .and_then(|json| ["/message", "/error", "/error/message"].iter().find_map(|at| json.pointer(at)?.as_str()));
-    let text = match (message, &json) {
-        (Some(message), _) => message.into(),
-        // An object without a message, such as {"success":false}, tells a reader nothing.
-        (None, Some(serde_json::Value::Object(_))) => return String::new(),
-        (None, _) => String::from_utf8_lossy(body),
-    };
-    let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
-    words.collect::<Vec<_>>().join(" ").chars().take(MAX_MESSAGE_CHARS).collect()
-}
-
-/// Whether the body of a 2xx says `"success": false`. A body that is not valid JSON, such as a truncated one, is searched as
-/// text.
-fn says_failure(body: &[u8]) -> bool {
-    match serde_json::from_slice::<serde_json::Value>(body) {
-        Ok(json) => json.get("success") == Some(&serde_json::Value::Bool(false)),
-        Err(_) => {
-            let text: Vec<u8> = body.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
-            let failure = br#""success":false"#;
-            text.windows(failure.len()).any(|window| window == failure)
-        }
+/// Segment's message as it follows the relay's sentence. It is left out as a whole if it repeats a secret.
+fn shown_message(body: &[u8], secrets: &SecretForms) -> String {
+    match body::message(body) {
+        message if message.is_empty() => message,
+        message if secrets.are_in(&message) => ": its message repeats a secret and is left out".to_owned(),
+        message => format!(": {}", body::cut(&message)),
     }
-}
-
-/// `Retry-After` as seconds or as an HTTP date, at most [`MAX_RETRY_AFTER`]. A date in the past is a pause of 0.
-fn parse_retry_after(header: &str, now: SystemTime) -> Option<Duration> {
-    let header = header.trim();
-    let pause = if !header.is_empty() && header.bytes().all(|byte| byte.is_ascii_digit()) {
-        // A number that is too large to parse is still a long pause.
-        header.parse().map_or(MAX_RETRY_AFTER, Duration::from_secs)
-    } else {
-        httpdate::parse_http_date(header).ok()?.duration_since(now).unwrap_or_default()
-    };
-    Some(pause.min(MAX_RETRY_AFTER))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -13,7 +13,6 @@ use super::apply::{NextStep, apply_response, give_up};
 use super::attempt::BatchAttempt;
 use super::batch::{Halves, PendingCall};
 use super::dispatch_state::DispatchState;
-use super::retry;
 use super::slots::Slot;
 
 /// Interval at which a pausing batch drops the calls whose callers have left. A user's next call waits at most this
@@ -76,7 +75,7 @@ async fn send_request(dispatch: &DispatchState, mut attempt: BatchAttempt, slot:
     let (result, is_stale) = dispatch.transport.connections.watch(request).await;
     let seconds = timer.stop_and_record();
     metrics.slots_busy.dec();
-    let class = retry::classify(&result, SystemTime::now());
+    let class = dispatch.transport.classify(&result);
     metrics.attempted(class.as_str());
     tracing::debug!(calls, attempt = number, result = class.as_str(), seconds, "batch attempt ended");
     attempt.retry_count = attempt.retry_count.saturating_add(1);

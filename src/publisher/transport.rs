@@ -18,9 +18,12 @@ use url::Url;
 
 use super::batch::Batch;
 use super::connections::{self, Connections};
+use super::failure::Failure;
 use super::retry::{self, ResponseClass, SendResult};
+use super::secret_forms::SecretForms;
+use super::tunnel::TunnelRefusal;
 use crate::config::{self, Secret, SegmentSettings};
-use crate::segment::{ErrorCode, SegmentError};
+use crate::segment::{ErrorCode, FailureReason, SegmentError};
 
 /// Time after which an idle connection is closed: less than the minute after which load balancers commonly close it.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -41,6 +44,9 @@ pub(super) struct Transport {
     write_key: RwLock<Secret>,
     url: Url,
     pub(super) connections: Connections,
+    tunnel_refusal: TunnelRefusal,
+    /// The secrets that requests hold, those of before among them.
+    secrets: RwLock<SecretForms>,
 }
 
 impl Transport {
@@ -54,11 +60,13 @@ impl Transport {
         let mut url = settings.endpoint.clone();
         url.set_path(&format!("{}/v1/batch", url.path().trim_end_matches('/')));
         let write_key = RwLock::new(settings.write_key.clone());
-        Ok(Self { settings, write_key, url, connections })
+        let secrets = RwLock::new(SecretForms::new([settings.write_key.reveal()]));
+        Ok(Self { settings, write_key, url, connections, tunnel_refusal: TunnelRefusal::default(), secrets })
     }
 
     /// From the next request on this is the write key.
     pub(super) fn replace_write_key(&self, write_key: &Secret) {
+        self.secrets.write().add(write_key.reveal());
         *self.write_key.write() = write_key.clone();
     }
 
@@ -70,11 +78,25 @@ impl Transport {
         let deadline = Instant::now() + self.settings.timeout;
         let response = match timeout_at(deadline, self.post(body, &write_key, retry_count)).await {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) if error.is_connect() => return SendResult::NotSent(root_cause(error)),
-            Ok(Err(error)) => return SendResult::NoResponse(root_cause(error)),
-            Err(_elapsed) => return SendResult::NoResponse("timeout".to_owned()),
+            Ok(Err(error)) if error.is_connect() => return self.not_sent(error.into(), deadline).await,
+            Ok(Err(error)) => return SendResult::NoResponse(error.into()),
+            Err(_elapsed) => return SendResult::NoResponse(Failure::new(FailureReason::Timeout)),
         };
         read_response(response, deadline).await
+    }
+
+    /// What a result means for the batch.
+    pub(super) fn classify(&self, result: &SendResult) -> ResponseClass {
+        retry::classify(result, &self.secrets.read(), SystemTime::now())
+    }
+
+    /// The connection failed. If a proxy made no tunnel, its status says whether the credentials are wrong.
+    async fn not_sent(&self, mut failure: Failure, deadline: Instant) -> SendResult {
+        if failure.reason == FailureReason::Proxy(None) {
+            let status = self.tunnel_refusal.status(&self.connections.client(), &self.url, deadline).await;
+            failure.reason = FailureReason::Proxy(status);
+        }
+        SendResult::NotSent(failure)
     }
 
     async fn post(&self, body: Vec<u8>, write_key: &Secret, retry_count: u32) -> reqwest::Result<Response> {
@@ -97,12 +119,18 @@ impl Transport {
 /// # Errors
 /// The outer error if HTTPS cannot be set up. The inner error if Segment cannot be reached, or refuses the credentials.
 pub async fn check_connectivity(settings: &SegmentSettings) -> anyhow::Result<Result<String, SegmentError>> {
-    let result = Transport::new(settings.clone())?.send_batch(&Batch::default(), 0).await;
-    Ok(match (retry::classify(&result, SystemTime::now()), result) {
+    let transport = Transport::new(settings.clone())?;
+    let result = transport.send_batch(&Batch::default(), 0).await;
+    let class = transport.classify(&result);
+    Ok(match (class, result) {
+        (
+            ResponseClass::Retryable { error, .. } | ResponseClass::ConfigurationError(error),
+            SendResult::NotSent(failure) | SendResult::NoResponse(failure),
+        ) => Err(SegmentError { message: format!("{error} ({})", failure.detail), ..error }),
         (ResponseClass::Retryable { error, .. } | ResponseClass::ConfigurationError(error), _) => Err(error),
         (_, SendResult::Response { status, .. }) => Ok(format!("it answered {status}")),
-        (_, SendResult::NotSent(cause) | SendResult::NoResponse(cause)) => {
-            Err(SegmentError::new(ErrorCode::Unavailable, cause))
+        (_, SendResult::NotSent(failure) | SendResult::NoResponse(failure)) => {
+            Err(SegmentError::new(ErrorCode::Unavailable, failure.detail))
         }
     })
 }
@@ -142,23 +170,30 @@ fn reqwest_proxy(proxy: &config::Proxy) -> reqwest::Result<Proxy> {
 /// Reads the answer and the beginning of its body. If the body breaks off, the status of a failure still counts. A 2xx does
 /// not, because the rest of its body might have reported a failure.
 async fn read_response(mut response: Response, deadline: Instant) -> SendResult {
-    let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let headers = response.headers().get_all(RETRY_AFTER).iter();
+    let retry_after = headers.filter_map(|value| value.to_str().ok()).map(str::to_owned).collect();
     let status = response.status();
     let mut body = Vec::new();
     let read = async {
-        while body.len() < MAX_RESPONSE_BYTES
+        while body.len() <= MAX_RESPONSE_BYTES
             && let Some(chunk) = response.chunk().await?
         {
             body.extend_from_slice(&chunk);
         }
         reqwest::Result::Ok(())
     };
-    let is_complete = matches!(timeout_at(deadline, read).await, Ok(Ok(())));
-    if status.is_success() && !is_complete {
-        return SendResult::NoResponse("the answer broke off".to_owned());
-    }
+    let read = timeout_at(deadline, read).await;
+    let failure = match read {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(error.into()),
+        Err(_elapsed) => Some(Failure::new(FailureReason::Timeout)),
+    };
+    let is_whole = failure.is_none() && body.len() <= MAX_RESPONSE_BYTES;
     body.truncate(MAX_RESPONSE_BYTES);
-    SendResult::Response { status: status.as_u16(), retry_after, body }
+    match failure {
+        Some(failure) if status.is_success() => SendResult::NoResponse(failure),
+        _ => SendResult::Response { status: status.as_u16(), retry_after, body, is_whole },
+    }
 }
 
 fn gzip(body: &[u8]) -> Option<Vec<u8>> {
@@ -166,9 +201,4 @@ fn gzip(body: &[u8]) -> Option<Vec<u8>> {
     // Writing into memory cannot fail. If it did, the request would be sent uncompressed.
     encoder.write_all(body).ok()?;
     encoder.finish().ok()
-}
-
-/// The innermost cause, without the URL that the outer errors repeat.
-fn root_cause(error: reqwest::Error) -> String {
-    anyhow::Error::new(error).root_cause().to_string()
 }

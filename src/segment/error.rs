@@ -3,13 +3,15 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::failure_reason::FailureReason;
+
 /// The `retry_after` of a failure whose duration is unknown: the smallest whole number of seconds.
 pub const MIN_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The failure of a call that Segment did not accept, or may not have accepted.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SegmentError {
-    /// What happened, in Segment's words where it gave any. They may name the customer and are never logged.
+    /// What happened. For [`ErrorCode::Rejected`] in Segment's words, which may name the customer and are never logged.
     pub message: String,
     /// What happened, for programs.
     pub code: ErrorCode,
@@ -17,6 +19,8 @@ pub struct SegmentError {
     pub retry_after: Option<Duration>,
     /// The idempotency key was used before: this is the outcome of the first call, and no second one was made.
     pub replayed: bool,
+    /// Why the request to Segment failed, if there was one. For logs.
+    pub reason: Option<FailureReason>,
 }
 
 /// The error codes of the interface that a client can return.
@@ -32,15 +36,15 @@ pub enum ErrorCode {
     Overloaded,
     /// Segment refused this call for good.
     Rejected,
-    /// Segment refused the write key.
+    /// The relay's credentials were refused, by Segment or by a proxy.
     Unauthorized,
-    /// The endpoint does not answer as Segment's API does.
+    /// What answers at the endpoint is not Segment's API.
     Misconfigured,
-    /// Segment failed or could not be reached. The call was certainly not accepted.
+    /// Segment failed or could not be reached. The call was not accepted, as far as Segment said.
     Unavailable,
     /// Segment asked for a pause that ends after the deadline. The call was certainly not accepted.
     RateLimited,
-    /// An attempt ended without an answer. The call may have been accepted.
+    /// An attempt ended without Segment's own answer. The call may have been accepted.
     Timeout,
     /// The relay is shutting down. The call was not accepted.
     ShuttingDown,
@@ -72,9 +76,9 @@ impl ErrorCode {
 }
 
 impl SegmentError {
-    /// An error without `retry_after`.
+    /// An error without `retry_after` and without a reason.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { message: message.into(), code, retry_after: None, replayed: false }
+        Self { message: message.into(), code, retry_after: None, replayed: false, reason: None }
     }
 
     /// The same error with `retry_after` set to `pause`.
@@ -82,13 +86,20 @@ impl SegmentError {
     pub fn retry_after(self, pause: Duration) -> Self {
         Self { retry_after: Some(pause), ..self }
     }
+
+    /// The same error with the reason of the failed request.
+    #[must_use]
+    pub fn because(self, reason: FailureReason) -> Self {
+        Self { reason: Some(reason), ..self }
+    }
 }
 
 impl fmt::Debug for SegmentError {
     /// Leaves out the message, which may name the customer.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("SegmentError");
-        shown.field("code", &self.code).field("retry_after", &self.retry_after).finish_non_exhaustive()
+        shown.field("code", &self.code).field("retry_after", &self.retry_after).field("reason", &self.reason);
+        shown.finish_non_exhaustive()
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 
 use serde_json::{Value, json};
 
-use crate::harness::{App, Relay, Segment, WRITE_KEY, ada, customer, eventually};
+use crate::harness::{App, Durable, Relay, Segment, WRITE_KEY, ada, customer, eventually};
 
 #[tokio::test]
 async fn credentials_that_are_mended_are_noticed() {
@@ -27,6 +27,24 @@ async fn all_who_wait_at_the_gate_go_when_the_probe_went_through() {
     let customers: Vec<_> = (0..20).map(|number| customer(&format!("c-{number}"))).collect();
     let answers = futures_util::future::join_all(customers.iter().map(|customer| app.post(customer))).await;
     assert!(answers.iter().all(|answer| answer.is_accepted()), "{answers:?}");
+}
+
+#[tokio::test]
+async fn a_probe_without_an_answer_does_not_open_the_gate() {
+    let durable = Durable::with(&[("SEGMENT_TIMEOUT", "300ms")]).await;
+    durable.segment().fail(json!({"status": 401})).await;
+    for number in 0..20 {
+        assert!(durable.post(&customer(&format!("c-{number}"))).await.is_stored());
+    }
+    let gate_shut = async || durable.relay().metric("segment_relay_gate_shut").await;
+    eventually(async || gate_shut().await == 1.0).await;
+    durable.segment().fail(json!({"reset": true})).await;
+    let unanswered = r#"segment_relay_segment_attempts_total{result="unknown"}"#;
+    eventually(async || durable.relay().metric(unanswered).await >= 3.0).await;
+    assert_eq!(gate_shut().await, 1.0);
+    durable.segment().heal().await;
+    eventually(async || gate_shut().await == 0.0).await;
+    eventually(async || durable.segment().received().await.len() == 20).await;
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 #[path = "../harness.rs"]
 mod harness;
 
+mod answers;
 mod auth;
 mod backlog;
 mod bodies;

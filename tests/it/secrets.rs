@@ -6,7 +6,7 @@
 
 mod debug;
 mod h2;
-mod needles;
+pub mod needles;
 mod sender;
 
 use reqwest::Method;
