@@ -105,6 +105,7 @@ metrics! {
     "segment_relay_outbox_oldest_call_age_seconds": "Age of the oldest stored call that is not settled" =>
         outbox_oldest_seconds: IntGauge(&[]);
     "segment_relay_outbox_size_bytes": "Size of the outbox on disk" => outbox_bytes: IntGauge(&[]);
+    "segment_relay_outbox_log_bytes": "Length of the outbox's write-ahead log" => outbox_log_bytes: IntGauge(&[]);
     "segment_relay_outbox_stored_total": "Calls stored" => outbox_stored: IntCounter(&[]);
     "segment_relay_outbox_settled_total": "Stored calls that were settled and synced; a refused one is a dead letter" =>
         outbox_accepted: IntCounter(&[("result", "accepted")]),

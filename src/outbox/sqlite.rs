@@ -3,7 +3,7 @@
 //! One thread owns the writing connection (`writer`). It takes groups of commands (`command`), executes each group in
 //! one `transaction` (`calls`, `dead_letters`, `prune`), and answers after the sync. A second thread copies the
 //! write-ahead log back into the file (`checkpoint`). Reads use connections of their own (`read`). `file` and `schema`
-//! open the file or explain why they cannot; `store` puts the parts together.
+//! open the file or explain why they cannot; `watch` notices that a file is lost, and `lost` says what comes then; `store` puts the parts together.
 //!
 //! Promise: an answer means that the commit was synced (`synchronous=FULL`, read back at the start). It rests on the
 //! meaning of fsync: the bytes survive a power cut. A failed sync ends the process. The next start copies the whole log
@@ -16,6 +16,7 @@ mod checkpoint;
 mod command;
 mod dead_letters;
 mod file;
+mod lost;
 mod prune;
 mod read;
 mod reserve;
@@ -25,6 +26,8 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod transaction;
+mod watch;
+mod watchers;
 mod writer;
 
 pub use store::SqliteOutbox;

@@ -203,6 +203,39 @@ async fn an_unusable_path_is_reported_and_not_changed() {
 }
 
 #[tokio::test]
+async fn a_file_with_a_second_name_or_that_everybody_can_write_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut durable = Durable::start().await;
+    assert_eq!(durable.stop().await, Some(0));
+    let other = durable.directory().join("other.db");
+    fs::hard_link(durable.file(), &other).unwrap();
+    let line = startup_error(durable.spawn()).await;
+    assert!(line.contains("hard link"), "{line}");
+    fs::remove_file(&other).unwrap();
+    fs::set_permissions(durable.file(), PermissionsExt::from_mode(0o666)).unwrap();
+    let line = startup_error(durable.spawn()).await;
+    assert!(line.contains("everybody"), "{line}");
+    // What Kubernetes' fsGroup makes of it.
+    fs::set_permissions(durable.file(), PermissionsExt::from_mode(0o660)).unwrap();
+    durable.start_relay().await;
+    let warns = |line: &serde_json::Value| line["message"].as_str().is_some_and(|message| message.contains("group"));
+    assert!(durable.relay().log().iter().any(warns));
+}
+
+#[tokio::test]
+async fn a_reserve_that_is_a_link_is_refused_and_what_it_points_to_is_not_changed() {
+    let mut durable = Durable::start().await;
+    assert_eq!(durable.stop().await, Some(0));
+    let (reserve, other) = (durable.directory().join("outbox.db.reserve"), durable.directory().join("other"));
+    fs::remove_file(&reserve).unwrap();
+    fs::write(&other, "somebody's").unwrap();
+    std::os::unix::fs::symlink(&other, &reserve).unwrap();
+    let line = startup_error(durable.spawn()).await;
+    assert!(line.contains("a link"), "{line}");
+    assert_eq!(fs::read(&other).unwrap(), b"somebody's");
+}
+
+#[tokio::test]
 async fn a_second_process_on_the_same_file_is_refused_and_the_first_continues() {
     let durable = Durable::start().await;
     durable.segment().fail(json!({"status": 503})).await;

@@ -4,24 +4,33 @@
 //! of its own. When nearly all is copied, the writer copies the rest between two commits, after which SQLite writes the
 //! WAL from its start again. Without that last step a WAL that is never idle grows for ever.
 //!
+//! A reader of the file keeps the WAL from being written from its start, and what was written after the reader began from
+//! being copied. While one does, the checkpoint is tried once a second, and what the WAL takes beyond its usual length
+//! counts against the outbox's limit. Before a copy the disk's space for it is allocated: a full disk must not keep a
+//! long WAL from being copied, because nothing else would make room again.
+//!
 //! A checkpoint whose sync fails ends the store, as a commit's does: the next start copies the whole WAL again, because
 //! it does not rely on the failed copy. A checkpoint that finds the disk full, or the WAL in use by a reader, is tried
 //! again when the WAL has grown some more: the calls are safe in the WAL.
 //!
-//! The same thread is the store's clock: once a second it sends the writer a [`WriterCommand::Tick`].
+//! The same thread is the store's clock: once a second it sends the writer a [`WriterCommand::Tick`], or leaves word of it
+//! if the queue is full.
 
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use rusqlite::wal::CheckpointMode;
-use rusqlite::{Connection, MAIN_DB, Result};
+use rusqlite::{Connection, ErrorCode, MAIN_DB, Result};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
 use super::command::WriterCommand;
-use super::file::BUSY_TIMEOUT;
+use super::file::{BUSY_TIMEOUT, PAGE_SIZE, allocate};
 use super::state::{StoreFault, StoreState};
+use super::watch::FileWatch;
 use crate::supervisor::Supervisor;
 
 /// Pages that the WAL grows before an unfinished checkpoint is tried again: 4 MiB. Fewer would sync the file more
@@ -41,8 +50,9 @@ const TICK_INTERVAL: Duration = Duration::from_secs(1);
 /// The writer's side: wakes the [`Checkpointer`] and finishes its work.
 pub(super) struct CheckpointHandle {
     wake: SyncSender<()>,
-    /// The checkpointer has copied nearly all: the writer copies the rest.
-    is_copied: Arc<AtomicBool>,
+    flags: Arc<Flags>,
+    /// A long WAL was logged.
+    is_logged: bool,
     /// WAL pages that start the first checkpoint.
     wal_pages: i32,
     /// WAL pages that start the next one.
@@ -51,10 +61,24 @@ pub(super) struct CheckpointHandle {
     ended: Receiver<()>,
 }
 
+/// What the two threads tell each other.
+#[derive(Default)]
+struct Flags {
+    /// The checkpointer has copied nearly all: the writer copies the rest.
+    is_copied: AtomicBool,
+    /// A reader kept the last checkpoint from its end.
+    is_hindered: AtomicBool,
+    /// The disk has no space for the copy.
+    has_no_space: AtomicBool,
+    /// A tick did not fit into the queue.
+    missed_tick: AtomicBool,
+}
+
 impl CheckpointHandle {
     /// Starts the checkpointer's thread.
     pub(super) fn start(
         conn: Connection,
+        file: Arc<File>,
         wal_pages: i32,
         commands: mpsc::WeakSender<WriterCommand>,
         state: &Arc<StoreState>,
@@ -62,28 +86,73 @@ impl CheckpointHandle {
     ) -> std::io::Result<Self> {
         let (wake, woken) = sync_channel(1);
         let (ends, ended) = sync_channel(0);
-        let is_copied = Arc::new(AtomicBool::new(false));
+        let flags = Arc::new(Flags::default());
         let checkpointer =
-            Checkpointer { wal_pages, conn, woken, commands, state: state.clone(), is_copied: is_copied.clone() };
+            Checkpointer { wal_pages, conn, file, woken, commands, state: state.clone(), flags: flags.clone() };
         supervisor.thread("outbox-checkpoint", move || {
             checkpointer.run();
+            // Its connection is closed, and nothing of it keeps the file locked, when the writer hears of the end.
+            drop(checkpointer);
             drop(ends);
         })?;
-        Ok(Self { wake, is_copied, wal_pages, wake_at: wal_pages, ended })
+        Ok(Self { wake, flags, is_logged: false, wal_pages, wake_at: wal_pages, ended })
     }
 
-    /// Starts a checkpoint of a WAL of any length. On a full disk the WAL cannot grow, and the space of a copied WAL
-    /// can be used again.
-    pub(super) fn checkpoint_now(&mut self, conn: &Connection, state: &StoreState) {
-        if !self.restart_if_copied(conn, state) {
+    /// Whether the clock could not send a tick since the last call.
+    pub(super) fn missed_tick(&self) -> bool {
+        self.flags.missed_tick.load(Ordering::Relaxed) && self.flags.missed_tick.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether the disk has no space for what must be copied.
+    pub(super) fn has_no_space(&self) -> bool {
+        self.flags.has_no_space.load(Ordering::Acquire)
+    }
+
+    /// Bytes of a WAL of this length that count against the outbox's limit.
+    pub(super) fn counted_bytes(&self, wal_bytes: u64) -> u64 {
+        if self.is_hindered() { wal_bytes.saturating_sub(self.usual_bytes()) } else { 0 }
+    }
+
+    /// Whether the WAL is so long that its space should be given back.
+    pub(super) fn is_long(&self, wal_bytes: u64) -> bool {
+        wal_bytes > 2 * self.usual_bytes()
+    }
+
+    fn is_hindered(&self) -> bool {
+        self.flags.is_hindered.load(Ordering::Acquire)
+    }
+
+    /// Length of the WAL that starts a checkpoint.
+    fn usual_bytes(&self) -> u64 {
+        u64::from(self.wal_pages.unsigned_abs()) * PAGE_SIZE.unsigned_abs()
+    }
+
+    /// Call once a second: tries again what a reader or a full disk hinders, and logs a long WAL once. On a full disk
+    /// the WAL cannot grow, and the space of a copied WAL can be used again.
+    pub(super) fn tick(&mut self, conn: &Connection, state: &StoreState, watch: &FileWatch, is_disk_full: bool) {
+        let is_hindered = self.is_hindered();
+        if (is_hindered || is_disk_full) && !self.restart_if_copied(conn, state, true) {
             self.wake();
+        }
+        let log_bytes = watch.wal_bytes();
+        if is_hindered && !self.is_logged && self.is_long(log_bytes) {
+            self.is_logged = true;
+            let pid = watch.reader();
+            tracing::warn!(
+                pid,
+                log_bytes,
+                "a reader keeps the write-ahead log of the outbox from being emptied; the log grows until it ends"
+            );
+        } else if !is_hindered && self.is_logged && !self.is_long(log_bytes) {
+            self.is_logged = false;
+            tracing::info!(log_bytes, "the reader has gone; the write-ahead log of the outbox is emptied again");
         }
     }
 
     /// Call between two commits: copies the rest if the checkpointer has copied nearly all, or wakes it if the WAL is
-    /// long.
-    pub(super) fn after_commit(&mut self, conn: &Connection, state: &StoreState) {
-        if self.restart_if_copied(conn, state) {
+    /// long. `truncates` gives the disk space of the WAL back.
+    pub(super) fn after_commit(&mut self, conn: &Connection, state: &StoreState, truncates: bool) {
+        if self.restart_if_copied(conn, state, truncates) {
             return;
         }
         match conn.wal_checkpoint_v2(Some(MAIN_DB), CheckpointMode::NOOP) {
@@ -96,15 +165,20 @@ impl CheckpointHandle {
         }
     }
 
-    fn restart_if_copied(&mut self, conn: &Connection, state: &StoreState) -> bool {
-        let is_copied = self.is_copied.swap(false, Ordering::AcqRel);
+    fn restart_if_copied(&mut self, conn: &Connection, state: &StoreState, truncates: bool) -> bool {
+        let is_copied = self.flags.is_copied.swap(false, Ordering::AcqRel);
         if is_copied {
-            match checkpoint_restart(conn) {
+            match checkpoint_restart(conn, truncates) {
                 Ok(pages) => {
                     self.wake_at = self.wal_pages;
-                    tracing::debug!(pages, "the write-ahead log was restarted");
+                    self.flags.is_hindered.store(false, Ordering::Release);
+                    tracing::debug!(pages, truncates, "the write-ahead log was restarted");
                 }
-                Err(error) => checkpoint_failed(&error, state),
+                Err(error) => {
+                    let is_busy = error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy);
+                    self.flags.is_hindered.store(is_busy, Ordering::Release);
+                    checkpoint_failed(&error, state);
+                }
             }
         }
         is_copied
@@ -115,25 +189,29 @@ impl CheckpointHandle {
         let _ = self.wake.try_send(());
     }
 
-    /// Waits for the checkpointer's end, and copies the whole WAL. After a failure nothing is copied: it would rely on
-    /// syncs that cannot be trusted any more.
-    pub(super) fn close(self, conn: &Connection, state: &StoreState) {
+    /// Waits for the checkpointer's end, and copies the whole WAL; false if that failed. After a failure nothing is
+    /// copied: it would rely on syncs that cannot be trusted any more.
+    pub(super) fn close(self, conn: &Connection, state: &StoreState) -> bool {
         drop(self.wake);
         // Nothing is ever sent: this returns when the checkpointer ends.
         let _ = self.ended.recv();
-        if !state.has_failed()
-            && let Err(error) = conn.wal_checkpoint_v2(Some(MAIN_DB), CheckpointMode::TRUNCATE)
-        {
-            checkpoint_failed(&error, state);
+        if state.has_failed() || state.is_unreadable() {
+            return false;
         }
+        let copied = conn.wal_checkpoint_v2(Some(MAIN_DB), CheckpointMode::TRUNCATE);
+        if let Err(error) = &copied {
+            checkpoint_failed(error, state);
+        }
+        copied.is_ok()
     }
 }
 
 /// Copies the rest of the WAL, and lets SQLite write it from its start again. Returns the WAL's pages. Does not wait
 /// for readers of the WAL, because every caller would wait too: the next checkpoint tries again.
-fn checkpoint_restart(conn: &Connection) -> Result<i32> {
+fn checkpoint_restart(conn: &Connection, truncates: bool) -> Result<i32> {
+    let mode = if truncates { CheckpointMode::TRUNCATE } else { CheckpointMode::RESTART };
     conn.busy_timeout(Duration::ZERO)?;
-    let restarted = conn.wal_checkpoint_v2(Some(MAIN_DB), CheckpointMode::RESTART);
+    let restarted = conn.wal_checkpoint_v2(Some(MAIN_DB), mode);
     conn.busy_timeout(BUSY_TIMEOUT)?;
     restarted.map(|(pages, _)| pages)
 }
@@ -142,10 +220,11 @@ fn checkpoint_restart(conn: &Connection) -> Result<i32> {
 struct Checkpointer {
     wal_pages: i32,
     conn: Connection,
+    file: Arc<File>,
     woken: Receiver<()>,
     commands: mpsc::WeakSender<WriterCommand>,
     state: Arc<StoreState>,
-    is_copied: Arc<AtomicBool>,
+    flags: Arc<Flags>,
 }
 
 impl Checkpointer {
@@ -153,17 +232,23 @@ impl Checkpointer {
         let mut tick_at = Instant::now() + TICK_INTERVAL;
         loop {
             match self.woken.recv_timeout(tick_at.saturating_duration_since(Instant::now())) {
-                Ok(()) if !self.state.has_failed() => self.checkpoint(),
+                Ok(()) if !self.state.has_failed() && !self.state.is_unreadable() => self.checkpoint(),
                 Ok(()) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             if Instant::now() >= tick_at {
                 tick_at = Instant::now() + TICK_INTERVAL;
-                if let Some(commands) = self.commands.upgrade() {
-                    // A full queue needs no tick.
-                    let _ = commands.try_send(WriterCommand::Tick);
-                }
+                self.tick();
             }
+        }
+    }
+
+    fn tick(&self) {
+        // A full queue keeps the writer awake, so it finds the flag.
+        if let Some(commands) = self.commands.upgrade()
+            && let Err(TrySendError::Full(_)) = commands.try_send(WriterCommand::Tick)
+        {
+            self.flags.missed_tick.store(true, Ordering::Relaxed);
         }
     }
 
@@ -171,28 +256,77 @@ impl Checkpointer {
     fn checkpoint(&self) {
         for _ in 0..MAX_ROUNDS {
             match self.checkpoint_passive() {
-                Ok(rest) if rest <= RESTART_PAGES.min(self.wal_pages / 4) => break,
+                // The writer would have to copy what is left when the reader has gone.
+                Ok(PassiveCheckpoint { is_hindered: true, .. }) => {
+                    return self.flags.is_hindered.store(true, Ordering::Release);
+                }
+                Ok(PassiveCheckpoint { rest, .. }) if rest <= RESTART_PAGES.min(self.wal_pages / 4) => break,
                 Ok(_) => {}
                 Err(error) => return checkpoint_failed(&error, &self.state),
             }
         }
-        self.is_copied.store(true, Ordering::Release);
+        self.flags.is_copied.store(true, Ordering::Release);
     }
 
-    /// Copies what is in the WAL now. Returns the number of pages that were added meanwhile.
-    fn checkpoint_passive(&self) -> Result<i32> {
+    /// Copies what is in the WAL now.
+    fn checkpoint_passive(&self) -> Result<PassiveCheckpoint> {
         let started = Instant::now();
-        let (_, copied) = self.conn.wal_checkpoint_v2(Some(MAIN_DB), CheckpointMode::PASSIVE)?;
+        let pages = self.conn.pragma_query_value(None, "page_count", |row| row.get(0))?;
+        self.flags.has_no_space.store(!allocate(&self.file, pages), Ordering::Release);
+        let (before, copied) = self.conn.wal_checkpoint_v2(Some(MAIN_DB), CheckpointMode::PASSIVE)?;
         let (pages, _) = self.conn.wal_checkpoint_v2(Some(MAIN_DB), CheckpointMode::NOOP)?;
         let rest = pages - copied;
         tracing::debug!(copied, rest, took = ?started.elapsed(), "the write-ahead log was checkpointed");
-        Ok(rest)
+        Ok(PassiveCheckpoint { rest, is_hindered: copied < before })
     }
+}
+
+struct PassiveCheckpoint {
+    /// Pages that are not copied.
+    rest: i32,
+    /// Some of them were in the WAL before, and a reader kept them from being copied.
+    is_hindered: bool,
 }
 
 /// A full disk or a busy WAL is tried again later. Any other error ends the store.
 fn checkpoint_failed(error: &rusqlite::Error, state: &StoreState) {
     if StoreFault::from_error(error) == StoreFault::Fatal && !state.has_failed() {
         state.fail("could not copy its log", error);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::mpsc;
+
+    use super::CheckpointHandle;
+    use crate::metrics::Metrics;
+    use crate::outbox::sqlite::command::WriterCommand;
+    use crate::outbox::sqlite::file::DatabaseFile;
+    use crate::outbox::sqlite::state::StoreState;
+    use crate::supervisor::Supervisor;
+
+    #[test]
+    fn a_tick_that_finds_the_queue_full_is_not_lost() {
+        let directory = tempfile::tempdir().unwrap();
+        let database = DatabaseFile::new(&directory.path().join("outbox.db"));
+        let lock = database.create_and_lock().unwrap();
+        let (conn, supervisor) = (database.open_writer().unwrap(), Supervisor::new());
+        database.enable_wal(&conn).unwrap();
+        let state = Arc::new(StoreState::new(Metrics::new().unwrap().into(), supervisor.clone()));
+        let (commands, mut received) = mpsc::channel(1);
+        commands.try_send(WriterCommand::Close).unwrap();
+        let beside = database.open_writer().unwrap();
+        let handle =
+            CheckpointHandle::start(beside, lock.file.clone(), 8, commands.downgrade(), &state, &supervisor).unwrap();
+        while !handle.missed_tick() {
+            std::thread::yield_now();
+        }
+        // With room in the queue ticks go through it again.
+        assert!(matches!(received.blocking_recv(), Some(WriterCommand::Close)));
+        while !matches!(received.blocking_recv(), Some(WriterCommand::Tick)) {}
+        handle.close(&conn, &state);
     }
 }

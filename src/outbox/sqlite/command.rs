@@ -52,6 +52,11 @@ impl<T> Reply<T> {
         (Self { caller, result: Err(OutboxError::Unconfirmed) }, answer)
     }
 
+    /// Answers without a transaction.
+    pub(super) fn done(self, value: T) {
+        let _ = self.caller.send(Ok(value));
+    }
+
     /// Sends the result, or this error instead.
     fn send(self, error: Option<OutboxError>) {
         // The caller may have left.
@@ -85,6 +90,11 @@ impl WriterCommand {
             Self::Tick | Self::Close => {}
         }
         Ok(())
+    }
+
+    /// Whether it adds calls to those that wait.
+    pub(super) fn stores(&self) -> bool {
+        matches!(self, Self::Append(..) | Self::Replay(..) | Self::ReplayAll(..))
     }
 
     /// Whether it needs another transaction.

@@ -4,26 +4,33 @@
 //! Invariants: only the owner can read what is created, and its directory entry is synced; a file of another program is
 //! never written. Nothing is repaired: damage is reported and left as it is.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, MAIN_DB, OpenFlags};
+use rustix::process::geteuid;
 
 /// How long a statement waits for a lock of another program, such as a shell that reads the file. Callers wait
 /// meanwhile.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The first bytes of every SQLite file.
-const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+pub(super) const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+/// What SQLite adds to the file's name for the write-ahead log and for its shared memory.
+pub(super) const WAL_SUFFIXES: [&str; 2] = ["-wal", "-shm"];
+
+const NOT_A_FILE: &str = "it is not a file; name a file in that place";
 
 /// Pages of 4 KiB, SQLite's own default. With 16 KiB a call without a key takes 6 % less CPU and twice the bytes
 /// written (`cargo bench`); a call with a key, which is on a page of its own, takes four times the bytes written.
-const PAGE_SIZE: i64 = 4 * 1024;
+pub(super) const PAGE_SIZE: i64 = 4 * 1024;
 
 /// The writer's page cache, 8 MiB: the inner pages of the keys' tree, a different one of which each stored call needs,
 /// for some tens of millions of keys. The rest is in the system's own cache.
@@ -49,40 +56,57 @@ pub(super) struct DatabaseFile {
     pub(super) wal_pages: i32,
 }
 
+/// The file, open, and locked against other processes until this is dropped. It must outlive SQLite's connections.
+pub(super) struct LockedFile {
+    pub(super) file: Arc<File>,
+    _lock_beside: Option<File>,
+}
+
 impl DatabaseFile {
     pub(super) fn new(path: &Path) -> Self {
         Self { path: path.to_owned(), vfs: None, wal_pages: WAL_PAGES }
     }
 
     /// Creates the directory and the file if they are missing. No other process can use them while the returned lock is
-    /// held.
-    pub(super) fn create_and_lock(&self) -> anyhow::Result<File> {
+    /// held. Refuses a file that other users can change, or that has other names.
+    pub(super) fn create_and_lock(&self) -> anyhow::Result<LockedFile> {
         create_directory(parent_or_current(&self.path))?;
-        let file = match File::open(&self.path) {
+        let file = match OpenOptions::new().read(true).write(true).open(&self.path) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let file = private().create_new(true).open(&self.path).context("cannot create the file")?;
                 file.sync_all()?;
                 file
             }
-            Err(error) => return Err(error).context("cannot open the file"),
+            Err(error) if error.kind() == ErrorKind::IsADirectory => bail!("{NOT_A_FILE}"),
+            Err(error) => return Err(error).context("cannot open the file for writing"),
         };
         check_header(&file)?;
+        let real = self.path.canonicalize()?;
         // The file itself is locked, whatever its name, which may be a link. On Linux SQLite's own locks are of another
         // kind, and do not conflict with this one. On other systems they do, so a file beside it is locked.
-        let lock = if cfg!(target_os = "linux") {
-            file
+        let lock_beside = if cfg!(target_os = "linux") {
+            None
         } else {
-            let beside = self.path.canonicalize()?.with_added_extension("lock");
-            private().create(true).truncate(false).open(&beside).context("cannot create the lock file beside it")?
+            let path = real.with_added_extension("lock");
+            Some(private().create(true).truncate(false).open(&path).context("cannot create the lock file beside it")?)
         };
-        match lock.try_lock() {
+        match lock_beside.as_ref().unwrap_or(&file).try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => bail!("another process uses this outbox; only one may"),
             Err(TryLockError::Error(error)) => return Err(error).context("cannot lock the file"),
         }
+        let metadata = file.metadata()?;
+        check_access(&self.path, &metadata)?;
+        // Kubernetes' fsGroup sets this.
+        if metadata.mode() & 0o020 != 0 {
+            tracing::warn!(file = %self.path.display(), "the outbox's file can be written by its group");
+        }
+        for suffix in WAL_SUFFIXES {
+            check_beside(&beside(&real, suffix))?;
+        }
         self.sync_directory()?;
-        Ok(lock)
+        Ok(LockedFile { file: Arc::new(file), _lock_beside: lock_beside })
     }
 
     /// Opens a connection that writes, syncs each commit, and makes no checkpoint by itself. Changes nothing in the
@@ -145,8 +169,25 @@ impl DatabaseFile {
     }
 }
 
+/// Allocates the disk space of a file of this many pages, without making it longer; false if the disk is full.
+pub(super) fn allocate(file: &File, pages: i64) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{FallocateFlags, fallocate};
+        use rustix::io::Errno;
+        let bytes = pages.saturating_mul(PAGE_SIZE).unsigned_abs();
+        // Any other error means that the file system cannot do this.
+        !matches!(fallocate(file, FallocateFlags::KEEP_SIZE, 0, bytes), Err(Errno::NOSPC | Errno::DQUOT))
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (file, pages);
+        true
+    }
+}
+
 fn check_header(mut file: &File) -> anyhow::Result<()> {
-    ensure!(file.metadata()?.is_file(), "it is not a file; name a file in that place");
+    ensure!(file.metadata()?.is_file(), "{NOT_A_FILE}");
     let mut head = [0; MAGIC.len()];
     match file.read_exact(&mut head) {
         Ok(()) => ensure!(head == *MAGIC, "the file is not an SQLite database; move it away, or name another file"),
@@ -160,6 +201,31 @@ fn check_header(mut file: &File) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Refuses a file that is a link, as [`check_access`] does. It need not exist.
+pub(super) fn check_beside(path: &Path) -> anyhow::Result<()> {
+    match path.symlink_metadata() {
+        Ok(found) => {
+            ensure!(found.is_file(), "{} is a link, or no file; delete it, or move it away", path.display());
+            check_access(path, &found)
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("cannot look at {}", path.display())),
+    }
+}
+
+/// Refuses a file that others can change. Under a second name a file has another log, and a log that belongs to an older
+/// state of the file destroys calls.
+fn check_access(path: &Path, found: &Metadata) -> anyhow::Result<()> {
+    let (path, owner, own) = (path.display(), found.uid(), geteuid().as_raw());
+    ensure!(
+        found.nlink() == 1,
+        "{path} has a second name, a hard link, under which its log would not be found; delete one"
+    );
+    ensure!(owner == own, "{path} belongs to another user ({owner}) than the relay's ({own}); change its owner");
+    ensure!(found.mode() & 0o002 == 0, "{path} can be written by everybody; take that right away (chmod o-w)");
+    Ok(())
+}
+
 /// Converts bytes to pages.
 pub(super) fn pages(bytes: u64) -> i32 {
     i32::try_from(bytes / PAGE_SIZE.unsigned_abs()).unwrap_or(i32::MAX)
@@ -170,6 +236,13 @@ fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true).mode(0o600);
     options
+}
+
+/// The path of a file beside the outbox, whose name SQLite makes without a dot.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(suffix);
+    path.into()
 }
 
 /// A path without a directory is in the current one.

@@ -5,6 +5,8 @@
 //! the disk is full, and allocated again when there is space. Until then calls are stored only in the unused part of
 //! the file ([`Reserve::room`]).
 //!
+//! It is always a new file, so nothing is written through a link that somebody put in its place.
+//!
 //! On a file system that cannot allocate space ahead there is no reserve, and nothing waits for one.
 
 use std::fs::OpenOptions;
@@ -13,6 +15,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
+
+use super::file::check_beside;
 
 /// Bytes of the reserve: twice the log, which is all that can be in progress.
 const MAX_RESERVE_BYTES: u64 = 32 * 1024 * 1024;
@@ -32,12 +36,16 @@ pub(super) struct Reserve {
 
 impl Reserve {
     /// Takes over what an earlier process left beside the outbox, or allocates the reserve if there is space.
-    pub(super) fn open(outbox: &Path) -> Self {
+    ///
+    /// # Errors
+    /// If a link, or a file of another user, is in its place.
+    pub(super) fn open(outbox: &Path) -> anyhow::Result<Self> {
         let path = outbox.with_added_extension("reserve");
-        if let Ok(existing) = path.metadata()
+        check_beside(&path)?;
+        if let Ok(existing) = path.symlink_metadata()
             && existing.len() >= MIN_BYTES
         {
-            return Self { path, bytes: existing.len(), is_held: true };
+            return Ok(Self { path, bytes: existing.len(), is_held: true });
         }
         let free =
             outbox.parent().and_then(|directory| statvfs(directory).ok()).map(|disk| disk.f_bavail * disk.f_frsize);
@@ -45,7 +53,7 @@ impl Reserve {
             free.map_or(MAX_RESERVE_BYTES, |free| free / FREE_SPACE_DIVISOR).clamp(MIN_BYTES, MAX_RESERVE_BYTES);
         let mut reserve = Self { path, bytes, is_held: false };
         reserve.allocate();
-        reserve
+        Ok(reserve)
     }
 
     /// The length up to which a log can be copied into the space of the reserve.
@@ -56,6 +64,11 @@ impl Reserve {
     /// Whether it is allocated, or cannot exist on this file system.
     pub(super) fn is_held(&self) -> bool {
         self.is_held || self.bytes == 0
+    }
+
+    /// Notices that somebody else deleted it.
+    pub(super) fn look(&mut self) {
+        self.is_held &= self.path.symlink_metadata().is_ok_and(|found| found.len() >= self.bytes);
     }
 
     /// Deletes it to free its space.
@@ -70,7 +83,9 @@ impl Reserve {
     /// Allocates it; false if there is no space.
     pub(super) fn allocate(&mut self) -> bool {
         let create = || {
-            let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&self.path)?;
+            // What is there is not the reserve, or too small.
+            let _ = std::fs::remove_file(&self.path);
+            let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.path)?;
             std::io::Result::Ok(fallocate(&file, FallocateFlags::empty(), 0, self.bytes)?)
         };
         let created = create();
@@ -99,7 +114,7 @@ mod tests {
     fn a_released_reserve_is_deleted_and_can_be_allocated_again() {
         let directory = tempfile::tempdir().unwrap();
         let outbox = directory.path().join("outbox.db");
-        let mut reserve = Reserve::open(&outbox);
+        let mut reserve = Reserve::open(&outbox).unwrap();
         assert!(reserve.is_held());
         assert_eq!(reserve.room(7, 0), 7);
         assert!(reserve.path.metadata().unwrap().len() >= MIN_BYTES);
@@ -107,7 +122,23 @@ mod tests {
         assert!(!reserve.path.exists() && !reserve.is_held());
         assert_eq!((reserve.room(7, 0), reserve.room(7, reserve.wal_bytes() + 3)), (0, 3));
         assert!(reserve.allocate());
-        let again = Reserve::open(&outbox);
+        let again = Reserve::open(&outbox).unwrap();
         assert_eq!((again.is_held(), again.bytes), (true, reserve.bytes));
+    }
+
+    #[test]
+    fn a_reserve_that_somebody_deleted_is_noticed_and_a_link_in_its_place_is_not_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut reserve = Reserve::open(&directory.path().join("outbox.db")).unwrap();
+        reserve.look();
+        assert!(reserve.is_held());
+        std::fs::remove_file(&reserve.path).unwrap();
+        let other = directory.path().join("other");
+        std::fs::write(&other, "somebody's").unwrap();
+        std::os::unix::fs::symlink(&other, &reserve.path).unwrap();
+        reserve.look();
+        assert!(!reserve.is_held() && reserve.allocate());
+        assert!(reserve.path.symlink_metadata().unwrap().is_file());
+        assert_eq!(std::fs::read(&other).unwrap(), b"somebody's");
     }
 }

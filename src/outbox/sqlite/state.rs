@@ -2,14 +2,15 @@
 //!
 //! The store survives two kinds of SQLite's errors, because SQLite rolls back and no commit was written: a full disk (a
 //! short write of the write-ahead log, so its last frame, which is the commit, is missing) and a database that another
-//! program has locked. Any other error ends the store: after a failed sync the content of the disk is unknown, and a
+//! program has locked. The shared memory is a file too: SQLite reports a full disk there as an error of its own, after the
+//! call was synced. Any other error ends the store: after a failed sync the content of the disk is unknown, and a
 //! second sync may report success for data that was lost.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
-use rusqlite::{Error, ErrorCode};
+use rusqlite::{Error, ErrorCode, ffi};
 
 use super::transaction::room;
 use crate::metrics::Metrics;
@@ -19,13 +20,15 @@ use crate::supervisor::Supervisor;
 pub(super) struct StoreState {
     stats: Mutex<OutboxStats>,
     has_failed: AtomicBool,
+    is_unreadable: AtomicBool,
     pub(super) metrics: Arc<Metrics>,
     supervisor: Supervisor,
 }
 
 impl StoreState {
     pub(super) fn new(metrics: Arc<Metrics>, supervisor: Supervisor) -> Self {
-        Self { stats: Mutex::default(), has_failed: AtomicBool::new(false), metrics, supervisor }
+        let [has_failed, is_unreadable] = [(); 2].map(|()| AtomicBool::new(false));
+        Self { stats: Mutex::default(), has_failed, is_unreadable, metrics, supervisor }
     }
 
     pub(super) fn stats(&self) -> OutboxStats {
@@ -49,6 +52,20 @@ impl StoreState {
     /// Whether the store has failed: nothing may be written any more.
     pub(super) fn has_failed(&self) -> bool {
         self.has_failed.load(Ordering::Acquire)
+    }
+
+    /// Whether a file was cut: what is read from it may be wrong, and must not be copied.
+    pub(super) fn is_unreadable(&self) -> bool {
+        self.is_unreadable.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_unreadable(&self) {
+        self.is_unreadable.store(true, Ordering::Release);
+    }
+
+    /// Ends the process, which finishes what is in requests first.
+    pub(super) fn end(&self, why: &'static str) {
+        self.supervisor.fail("outbox", why);
     }
 
     /// Ends the store, because the content of the disk is unknown or unreadable. The process drains, and the next start
@@ -82,6 +99,7 @@ impl StoreFault {
     pub(super) fn from_error(error: &Error) -> Self {
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::DiskFull,
+            Some(_) if is_shared_memory_full(error) => Self::DiskFull,
             Some(ErrorCode::DatabaseBusy) => Self::Locked,
             _ => Self::Fatal,
         }
@@ -95,6 +113,11 @@ impl StoreFault {
             Self::Fatal | Self::Closed => "the outbox failed",
         }
     }
+}
+
+/// Whether there was no space for SQLite's shared memory. A commit that ends so may be found by the next start.
+pub(super) fn is_shared_memory_full(error: &Error) -> bool {
+    error.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_SHMSIZE)
 }
 
 /// Whether the error means that the file is damaged.
@@ -111,5 +134,22 @@ pub(super) fn without_values(error: &Error) -> String {
         }
         Error::QueryReturnedNoRows => "a row that must be there is missing".to_owned(),
         _ => "the statement could not be run".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::{Error, ffi};
+
+    use super::{StoreFault, is_shared_memory_full};
+
+    #[test]
+    fn a_disk_without_space_for_the_shared_memory_is_full() {
+        let error = |code| Error::SqliteFailure(ffi::Error::new(code), None);
+        assert_eq!(StoreFault::from_error(&error(ffi::SQLITE_IOERR_SHMSIZE)), StoreFault::DiskFull);
+        assert_eq!(StoreFault::from_error(&error(ffi::SQLITE_FULL)), StoreFault::DiskFull);
+        assert_eq!(StoreFault::from_error(&error(ffi::SQLITE_IOERR_WRITE)), StoreFault::Fatal);
+        assert!(is_shared_memory_full(&error(ffi::SQLITE_IOERR_SHMSIZE)));
+        assert!(!is_shared_memory_full(&error(ffi::SQLITE_FULL)));
     }
 }

@@ -19,7 +19,9 @@ use super::reserve::Reserve;
 use super::schema;
 use super::state::{StoreFault, StoreState, is_corruption};
 use super::transaction::{read_counters, read_sizes};
-use super::writer::{Watchers, Writer, now};
+use super::watch::FileWatch;
+use super::watchers::Watchers;
+use super::writer::{Writer, now};
 use crate::config::OutboxSettings;
 use crate::metrics::Metrics;
 use crate::outbox::{
@@ -70,11 +72,12 @@ impl SqliteOutbox {
         supervisor: &Supervisor,
     ) -> anyhow::Result<Opened> {
         let lock = file.create_and_lock()?;
+        let real = file.path.canonicalize()?;
         let mut conn = file.open_writer()?;
         schema::check(&conn)?;
         file.enable_wal(&conn)?;
         schema::migrate(&mut conn)?;
-        let mut reserve = Reserve::open(&file.path);
+        let mut reserve = Reserve::open(&real)?;
         // The log may rest on a sync that failed in an earlier process: its content is written and synced once more.
         let checkpoint = || conn.wal_checkpoint_v2(Some(MAIN_DB), CheckpointMode::TRUNCATE);
         let mut copied = checkpoint();
@@ -92,15 +95,18 @@ impl SqliteOutbox {
         state.update(stats, None);
         let pages = ReadConnection::new(file.open_reader()?, &state);
         let dead_letters = ReadConnection::new(file.open_reader()?, &state);
+        let watch = FileWatch::start(&file.path, &real, lock.file.clone())?;
         let (commands, received) = mpsc::channel(QUEUE_CAPACITY);
         let (new_calls, feed) = mpsc::channel(FEED_GROUPS);
         let (ended, has_ended) = watch::channel(false);
         let wal_pages = file.wal_pages.min(file::pages(reserve.wal_bytes()));
+        let (conn_beside, database) = (file.open_writer()?, lock.file.clone());
         let checkpoints =
-            CheckpointHandle::start(file.open_writer()?, wal_pages, commands.downgrade(), &state, supervisor)?;
+            CheckpointHandle::start(conn_beside, database, wal_pages, commands.downgrade(), &state, supervisor)?;
         let writer = Writer {
             conn,
             lock,
+            watch,
             queue: CommandQueue::new(received),
             state: state.clone(),
             new_calls,
@@ -111,6 +117,8 @@ impl SqliteOutbox {
             checkpoints,
             reserve,
             fault: None,
+            lost: None,
+            counted_log: 0,
             logged_trouble: None,
             ended,
         };
@@ -148,6 +156,10 @@ impl Outbox for SqliteOutbox {
 
     async fn page(&self, from: CallId, users: UserFilter, limit: usize) -> Result<Page, OutboxError> {
         let last_id = self.state.stats().last_id;
+        if self.state.is_unreadable() {
+            // Nothing more can be read.
+            return Ok(Page { calls: Vec::new(), next: last_id.saturating_add(1) });
+        }
         self.pages.read(move |conn| read::page(conn, from, &users, limit, last_id)).await
     }
 

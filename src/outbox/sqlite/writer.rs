@@ -3,33 +3,48 @@
 //!
 //! A failed commit is never repeated as it was. If the disk is full or another program holds a lock, nothing was
 //! changed: the callers get an error, and once a second a tiny transaction checks whether the fault is over. While the
-//! disk is full only commands that free space are tried. Any other failure ends the store.
+//! disk is full only commands that free space are tried. Any other failure ends the store. After a file is lost, what can
+//! still be delivered is settled, in the lost files, and nothing else.
 
-use std::collections::HashMap;
-use std::fs::File;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use rusqlite::{Connection, Result};
-use tokio::sync::{mpsc, oneshot, watch};
+use rusqlite::wal::CheckpointMode;
+use rusqlite::{Connection, MAIN_DB, Result};
+use tokio::sync::{mpsc, watch};
 
 use super::checkpoint::CheckpointHandle;
 use super::command::{CommandQueue, WriterCommand};
+use super::file::LockedFile;
+use super::lost::LostFiles;
 use super::prune::Pruner;
 use super::reserve::Reserve;
-use super::state::{StoreFault, StoreState};
+use super::state::{StoreFault, StoreState, is_shared_memory_full};
 use super::transaction::{Effects, Transaction, room};
-use crate::outbox::{CallId, DeliveryOutcome, OutboxStats, StoredCall};
+use super::watch::{FileWatch, Loss, LossExtent};
+use super::watchers::Watchers;
+use crate::outbox::{DeliveryOutcome, OutboxStats, StoredCall};
+use crate::segment::Refusal;
+
+/// `rm -r` deletes one file after another: after this pause it is known which are lost.
+const DELETE_PAUSE: Duration = Duration::from_millis(100);
+
+/// The reason that `/readyz` shows while the log takes what calls could.
+const LONG_LOG: &str = "the outbox is full: a reader of its file keeps the write-ahead log from being emptied";
 
 pub(super) struct Writer {
     pub(super) conn: Connection,
     /// Held while the store is open, so that no other process writes.
-    pub(super) lock: File,
+    pub(super) lock: LockedFile,
+    pub(super) watch: FileWatch,
     pub(super) queue: CommandQueue,
     pub(super) state: Arc<StoreState>,
     pub(super) new_calls: mpsc::Sender<Vec<StoredCall>>,
     /// After the last commit.
     pub(super) stats: OutboxStats,
+    /// Bytes of the log that are part of `stats.bytes`.
+    pub(super) counted_log: u64,
     /// Bytes of the file that are not in use.
     pub(super) free_bytes: u64,
     pub(super) pruner: Pruner,
@@ -38,6 +53,8 @@ pub(super) struct Writer {
     pub(super) reserve: Reserve,
     /// Why the last transaction failed, if it did.
     pub(super) fault: Option<StoreFault>,
+    /// What was lost, if a file was.
+    pub(super) lost: Option<LostFiles>,
     /// The trouble that was logged last.
     pub(super) logged_trouble: Option<&'static str>,
     /// True when everything is closed.
@@ -56,26 +73,114 @@ impl Writer {
                 refuse(group, StoreFault::Closed);
                 continue;
             }
-            let is_tick = group.iter().any(|command| matches!(command, WriterCommand::Tick));
-            if is_tick {
-                self.watchers.remove_closed();
-                self.log_trouble();
+            if self.checkpoints.missed_tick() {
+                group.push(WriterCommand::Tick);
             }
-            if self.fault == Some(StoreFault::DiskFull) {
-                group = keep_space_freeing(group);
-                if is_tick {
-                    self.checkpoints.checkpoint_now(&self.conn, &self.state);
-                }
-            } else if is_tick && !self.reserve.is_held() && self.reserve.allocate() {
-                self.publish_stats();
+            let is_tick = group.iter().any(|command| matches!(command, WriterCommand::Tick));
+            self.look();
+            if is_tick {
+                self.tick();
+            }
+            if self.lost.is_some() {
+                group = self.keep_deliverable(group);
+            } else if self.fault == Some(StoreFault::DiskFull) {
+                group = keep_space_freeing(group, StoreFault::DiskFull);
             }
             self.execute(group);
         }
-        let Self { conn, lock, checkpoints, state, ended, .. } = self;
-        checkpoints.close(&conn, &state);
+        self.look();
+        self.end_lost(true);
+        let Self { conn, lock, watch, checkpoints, state, lost, stats, ended, .. } = self;
+        let is_kept = checkpoints.close(&conn, &state) && watch.has_file();
         drop(conn);
-        drop(lock);
+        if let Some(lost) = lost {
+            lost.log_end(&stats, is_kept);
+        }
+        drop((watch, lock));
         ended.send_replace(true);
+    }
+
+    /// What is done once a second.
+    fn tick(&mut self) {
+        self.watchers.remove_closed();
+        self.log_trouble();
+        if self.state.is_unreadable() {
+            return;
+        }
+        let is_disk_full = self.fault == Some(StoreFault::DiskFull);
+        self.checkpoints.tick(&self.conn, &self.state, &self.watch, is_disk_full);
+        self.reserve.look();
+        if !is_disk_full && !self.reserve.is_held() {
+            self.reserve.allocate();
+        }
+        self.count_log();
+        self.note_space();
+        self.publish_stats();
+    }
+
+    /// Notices that the disk has no space for the copy of the log.
+    fn note_space(&mut self) {
+        if self.checkpoints.has_no_space() && self.fault.is_none() {
+            self.fault = Some(StoreFault::DiskFull);
+            self.reserve.release();
+        }
+    }
+
+    /// Looks at the files, unless one is known to be lost.
+    fn look(&mut self) {
+        if self.lost.is_none()
+            && !self.state.has_failed()
+            && let Err(loss) = self.watch.look(&self.conn)
+        {
+            std::thread::sleep(DELETE_PAUSE);
+            self.lose(self.watch.look_again(loss));
+        }
+    }
+
+    fn lose(&mut self, loss: Loss) {
+        match loss.extent {
+            LossExtent::Content => self.state.set_unreadable(),
+            // If this fails, the close tries again.
+            LossExtent::Beside => drop(self.conn.wal_checkpoint_v2(Some(MAIN_DB), CheckpointMode::FULL)),
+            LossExtent::File => {}
+        }
+        self.lost = Some(LostFiles::new(loss, self.stats.waiting));
+        self.end_lost(false);
+        self.publish_stats();
+    }
+
+    /// Ends the process after a loss, if there is no more to be done, or if the store `is_closed`.
+    fn end_lost(&mut self, is_closed: bool) {
+        if let Some(lost) = &mut self.lost
+            && !lost.is_ending
+            && (is_closed || lost.is_over(self.stats.waiting, Instant::now()))
+        {
+            lost.is_ending = true;
+            self.state.end("a file of the outbox was lost");
+        }
+    }
+
+    /// Keeps what is done after a loss. Calls are settled in memory alone if the files cannot be trusted.
+    fn keep_deliverable(&mut self, group: Vec<WriterCommand>) -> Vec<WriterCommand> {
+        self.end_lost(false);
+        let mut group = keep_space_freeing(group, StoreFault::DiskFull);
+        if self.state.is_unreadable() {
+            for command in group.drain(..) {
+                if let WriterCommand::Settle(delivered, reply) = command {
+                    self.stats.waiting = self.stats.waiting.saturating_sub(delivered.len() as u64);
+                    for settled in delivered.iter() {
+                        let refused = |refusal: &Refusal| DeliveryOutcome::Refused(refusal.reason.clone());
+                        let outcome = settled.outcome.as_ref().map_or_else(refused, |()| DeliveryOutcome::Accepted);
+                        self.watchers.notify(settled.id, &outcome);
+                    }
+                    reply.done(());
+                } else {
+                    command.finish(Some(StoreFault::DiskFull));
+                }
+            }
+            self.publish_stats();
+        }
+        group
     }
 
     /// Executes a group. If the disk is full, the commands that free space are tried once more without the others.
@@ -96,7 +201,10 @@ impl Writer {
                     && StoreFault::from_error(&error) == StoreFault::DiskFull =>
             {
                 self.failed(Vec::new(), &error);
-                let mut rest = keep_space_freeing(group);
+                // The commit was synced, and is found if the process dies now.
+                let is_synced = is_shared_memory_full(&error);
+                let mut rest =
+                    keep_space_freeing(group, if is_synced { StoreFault::Fatal } else { StoreFault::DiskFull });
                 // The tick has done its work: the disk is known to be full.
                 rest.retain(|command| !matches!(command, WriterCommand::Tick));
                 self.execute(rest);
@@ -137,18 +245,45 @@ impl Writer {
         self.reserve.room(room(&self.stats), self.free_bytes)
     }
 
+    /// Counts what a reader makes the log take.
+    fn count_log(&mut self) {
+        let counted = self.checkpoints.counted_bytes(self.watch.wal_bytes());
+        self.stats.bytes = self.stats.bytes.saturating_sub(self.counted_log).saturating_add(counted);
+        self.counted_log = counted;
+    }
+
+    /// Whether the disk space of the log is wanted.
+    fn truncates_log(&self) -> bool {
+        !self.reserve.is_held() || self.checkpoints.is_long(self.watch.wal_bytes())
+    }
+
     /// Publishes the statistics, with the reason if there is no room.
     fn publish_stats(&mut self) {
+        let mut stats = self.stats;
         let is_disk_full = self.room() == 0 && !self.reserve.is_held();
         let fault = self.fault.or(is_disk_full.then_some(StoreFault::DiskFull));
-        self.state.update(self.stats, fault.map(StoreFault::trouble));
+        let is_log_long = self.counted_log > 0 && room(&stats) == 0;
+        let mut trouble = fault.map(StoreFault::trouble).or(is_log_long.then_some(LONG_LOG));
+        if let Some(lost) = &self.lost {
+            trouble = Some(lost.loss.trouble());
+            if lost.is_ending && lost.loses_calls() {
+                // Nothing waits for the next start.
+                stats.waiting = 0;
+            }
+        }
+        self.state.metrics.outbox_log_bytes.set(i64::try_from(self.watch.wal_bytes()).unwrap_or(i64::MAX));
+        self.state.update(stats, trouble);
     }
 
     /// Applies a committed transaction's effects, and answers the callers.
     fn committed(&mut self, group: Vec<WriterCommand>, effects: Effects) {
-        (self.stats, self.free_bytes) = (effects.stats, effects.free_bytes);
+        (self.stats, self.free_bytes, self.counted_log) = (effects.stats, effects.free_bytes, 0);
+        self.look();
+        self.count_log();
+        self.note_space();
         // A settlement that worked does not show that there is room for more.
         if self.fault.is_some()
+            && !self.checkpoints.has_no_space()
             && group.iter().any(|command| matches!(command, WriterCommand::Append(..) | WriterCommand::Tick))
         {
             self.fault = None;
@@ -183,7 +318,10 @@ impl Writer {
         effects.watchers.into_iter().for_each(|(id, watcher)| self.watchers.add(id, watcher));
         effects.outcomes.iter().for_each(|(id, outcome)| self.watchers.notify(*id, outcome));
         for command in group {
-            if !command.is_unfinished() {
+            if self.lost.is_some() && command.stores() {
+                // It is in the lost file, and may be delivered.
+                command.finish(Some(StoreFault::Fatal));
+            } else if !command.is_unfinished() {
                 command.finish(None);
             } else if self.queue.commands.is_closed() {
                 command.finish(Some(StoreFault::Closed));
@@ -191,7 +329,9 @@ impl Writer {
                 self.queue.requeued.push(command);
             }
         }
-        self.checkpoints.after_commit(&self.conn, &self.state);
+        if !self.state.is_unreadable() {
+            self.checkpoints.after_commit(&self.conn, &self.state, self.truncates_log());
+        }
     }
 
     /// The commit failed, or was not confirmed.
@@ -215,14 +355,13 @@ impl Writer {
     }
 }
 
-/// Keeps the commands that can free space, or need none. The other callers get
-/// [`OutboxError::Full`](crate::outbox::OutboxError::Full).
-fn keep_space_freeing(group: Vec<WriterCommand>) -> Vec<WriterCommand> {
+/// Keeps the commands that can free space, or need none. The other callers hear of the fault.
+fn keep_space_freeing(group: Vec<WriterCommand>, fault: StoreFault) -> Vec<WriterCommand> {
     let (kept, refused) = group.into_iter().partition(|command| match command {
         WriterCommand::Settle(..) | WriterCommand::Discard(..) | WriterCommand::Tick | WriterCommand::Close => true,
         WriterCommand::Append(..) | WriterCommand::Replay(..) | WriterCommand::ReplayAll(..) => false,
     });
-    refuse(refused, StoreFault::DiskFull);
+    refuse(refused, fault);
     kept
 }
 
@@ -233,58 +372,4 @@ fn refuse(group: Vec<WriterCommand>, fault: StoreFault) {
 /// The wall clock, in milliseconds since 1970.
 pub(super) fn now() -> i64 {
     Timestamp::now().as_millisecond()
-}
-
-/// The callers that wait for the outcome of a call.
-#[derive(Default)]
-pub(super) struct Watchers {
-    by_call: HashMap<CallId, Vec<oneshot::Sender<DeliveryOutcome>>>,
-}
-
-impl Watchers {
-    pub(super) fn add(&mut self, id: CallId, watcher: oneshot::Sender<DeliveryOutcome>) {
-        self.by_call.entry(id).or_default().push(watcher);
-    }
-
-    /// Sends the outcome to every watcher of this call.
-    pub(super) fn notify(&mut self, id: CallId, outcome: &DeliveryOutcome) {
-        for watcher in self.by_call.remove(&id).unwrap_or_default() {
-            // The caller may have left.
-            let _ = watcher.send(outcome.clone());
-        }
-    }
-
-    /// Removes watchers whose callers left, so that the memory is bounded by the callers that still wait.
-    pub(super) fn remove_closed(&mut self) {
-        self.by_call.retain(|_, watchers| {
-            watchers.retain(|watcher| !watcher.is_closed());
-            !watchers.is_empty()
-        });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Watchers;
-    use crate::outbox::DeliveryOutcome;
-    use tokio::sync::oneshot;
-
-    #[test]
-    fn every_watcher_is_notified_and_closed_ones_are_removed() {
-        let mut watchers = Watchers::default();
-        let (first, mut first_receiver) = oneshot::channel();
-        let (second, mut second_receiver) = oneshot::channel();
-        let (left, gone) = oneshot::channel();
-        watchers.add(1, first);
-        watchers.add(1, second);
-        watchers.add(2, left);
-        drop(gone);
-        watchers.remove_closed();
-        assert_eq!(watchers.by_call.len(), 1);
-        watchers.notify(1, &DeliveryOutcome::Accepted);
-        watchers.notify(2, &DeliveryOutcome::Accepted);
-        assert_eq!(first_receiver.try_recv().unwrap(), DeliveryOutcome::Accepted);
-        assert_eq!(second_receiver.try_recv().unwrap(), DeliveryOutcome::Accepted);
-        assert!(watchers.by_call.is_empty());
-    }
 }

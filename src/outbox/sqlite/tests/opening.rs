@@ -49,7 +49,57 @@ async fn a_second_process_is_refused_until_the_first_ends() {
     refuses(&link, "another process uses this outbox");
     refuses(&hard_link, "another process uses this outbox");
     store.close().await;
+    fs::remove_file(hard_link).unwrap();
+    let (store, _fresh) = open(&settings(&link)).unwrap();
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_file_that_others_can_change_is_refused_and_not_changed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("outbox.db");
     let (store, _fresh) = open(&settings(&path)).unwrap();
+    append(&*store, plain(call("u", "m"))).await.unwrap();
+    store.close().await;
+    let before = fs::read(&path).unwrap();
+    let beside = |name: &str| directory.path().join(name);
+    let other_name = beside("other");
+    for name in ["outbox.db", "outbox.db-wal", "outbox.db-shm", "outbox.db.reserve"] {
+        fs::hard_link(beside(name), &other_name).unwrap();
+        refuses(&path, "hard link");
+        fs::remove_file(&other_name).unwrap();
+        fs::set_permissions(beside(name), PermissionsExt::from_mode(0o602)).unwrap();
+        refuses(&path, "written by everybody");
+        fs::set_permissions(beside(name), PermissionsExt::from_mode(0o660)).unwrap();
+        // Only root can give a file away.
+        if std::os::unix::fs::chown(beside(name), Some(12_345), None).is_ok() {
+            refuses(&path, "another user (12345)");
+            std::os::unix::fs::chown(beside(name), Some(rustix::process::geteuid().as_raw()), None).unwrap();
+        }
+    }
+    for name in ["outbox.db-wal", "outbox.db-shm", "outbox.db.reserve"] {
+        fs::write(&other_name, "somebody's").unwrap();
+        fs::remove_file(beside(name)).unwrap();
+        std::os::unix::fs::symlink(&other_name, beside(name)).unwrap();
+        refuses(&path, "a link");
+        assert_eq!(fs::read(&other_name).unwrap(), b"somebody's");
+        fs::remove_file(beside(name)).unwrap();
+    }
+    assert!(fs::read(&path).unwrap() == before);
+    // What the group may do is only warned about.
+    let (store, _fresh) = open(&settings(&path)).unwrap();
+    store.close().await;
+}
+
+#[tokio::test]
+async fn the_reserve_is_beside_the_file_and_not_beside_a_link_to_it() {
+    let (links, files) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (link, path) = (links.path().join("outbox.db"), files.path().join("outbox.db"));
+    fs::write(&path, "").unwrap();
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    let (store, _fresh) = open(&settings(&link)).unwrap();
+    assert!(files.path().join("outbox.db.reserve").exists());
+    assert_eq!(fs::read_dir(links.path()).unwrap().count(), 1);
     store.close().await;
 }
 

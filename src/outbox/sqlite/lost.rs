@@ -1,0 +1,112 @@
+//! What becomes of the store after one of its files is lost: it stores nothing more, what can still be read is delivered,
+//! and then the process ends.
+//!
+//! While Segment takes calls this goes on until none is left. It ends without success after a while, because a restart
+//! makes the relay useful again.
+
+use std::time::{Duration, Instant};
+
+use super::watch::{Loss, LossExtent};
+use crate::outbox::OutboxStats;
+
+/// The process ends if no call was settled for so long: a few attempts with their pauses.
+const MAX_IDLE: Duration = Duration::from_secs(30);
+
+/// The process ends after this time in any case: at some 1,000 calls a second, most backlogs are delivered by then.
+const MAX_DURATION: Duration = Duration::from_secs(600);
+
+pub(super) struct LostFiles {
+    pub(super) loss: Loss,
+    found: Instant,
+    /// When a call was settled last, and how many waited then.
+    settled: Instant,
+    waiting: u64,
+    /// The process drains.
+    pub(super) is_ending: bool,
+}
+
+impl LostFiles {
+    /// Logs the loss.
+    pub(super) fn new(loss: Loss, waiting: u64) -> Self {
+        let now = Instant::now();
+        let Loss { path, what, now: place, .. } = &loss;
+        let place = place.as_ref().map(|place| place.display().to_string());
+        tracing::error!(
+            file = %path.display(), now = place, calls = waiting,
+            "a file of the outbox {what}; nothing more is stored, the stored calls are delivered as far as they can be \
+             read, then the process ends"
+        );
+        Self { loss, found: now, settled: now, waiting, is_ending: false }
+    }
+
+    /// Whether the process should end now.
+    pub(super) fn is_over(&mut self, waiting: u64, now: Instant) -> bool {
+        if waiting < self.waiting {
+            (self.waiting, self.settled) = (waiting, now);
+        }
+        waiting == 0
+            || self.loss.extent == LossExtent::Beside
+            || now.duration_since(self.settled) >= MAX_IDLE
+            || now.duration_since(self.found) >= MAX_DURATION
+    }
+
+    /// Whether the calls that wait are lost with this process.
+    pub(super) fn loses_calls(&self) -> bool {
+        self.loss.extent != LossExtent::Beside
+    }
+
+    /// Logs how it ended: the last line of the store. `is_kept` means that all calls are in the file, and the file
+    /// in its place.
+    pub(super) fn log_end(&self, stats: &OutboxStats, is_kept: bool) {
+        let file = self.loss.path.display();
+        let OutboxStats { waiting, dead_letters, .. } = *stats;
+        if !self.loses_calls() && is_kept {
+            tracing::error!(%file, lost = 0, calls = waiting, dead_letters, "the outbox has ended; its file holds all calls");
+        } else {
+            let place = self.loss.now.as_ref().map(|place| place.display().to_string());
+            tracing::error!(
+                %file, now = place, lost = waiting, dead_letters,
+                "the outbox has ended; lost is the number of stored calls that were not delivered"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{LostFiles, MAX_DURATION, MAX_IDLE};
+    use crate::outbox::sqlite::watch::{Loss, LossExtent};
+
+    fn lost(extent: LossExtent) -> LostFiles {
+        LostFiles::new(Loss { path: "outbox.db".into(), what: "was deleted", now: None, extent }, 1000)
+    }
+
+    #[test]
+    fn it_ends_when_nothing_waits_or_nothing_is_settled_any_more() {
+        let mut lost = lost(LossExtent::File);
+        let start = lost.found;
+        let second = Duration::from_secs(1);
+        assert!(!lost.is_over(1000, start + MAX_IDLE - second));
+        // A call was settled.
+        assert!(!lost.is_over(999, start + MAX_IDLE));
+        assert!(!lost.is_over(999, start + 2 * MAX_IDLE - second));
+        assert!(lost.is_over(999, start + 2 * MAX_IDLE));
+        assert!(lost.is_over(0, start + 2 * MAX_IDLE));
+    }
+
+    #[test]
+    fn it_ends_after_a_while_although_calls_are_settled() {
+        let mut lost = lost(LossExtent::Content);
+        let start = lost.found;
+        let over = (1..).find(|n| lost.is_over(1000 - u64::from(*n), start + *n * MAX_IDLE / 2)).unwrap();
+        assert_eq!(over * MAX_IDLE / 2, MAX_DURATION);
+    }
+
+    #[test]
+    fn it_ends_at_once_when_the_file_holds_all_calls() {
+        let mut lost = lost(LossExtent::Beside);
+        assert!(lost.is_over(1000, lost.found) && !lost.loses_calls());
+    }
+}

@@ -1,0 +1,219 @@
+//! Watches the outbox's files: whether the next start would find what is written now.
+//!
+//! SQLite goes on writing to a file that was deleted, moved or replaced, and into a log that was cut, and reports no
+//! error. So the writer looks before each transaction, and again after its sync, before it answers: what is gone by then
+//! is not called stored. A look takes about 5 us, and a sync a hundred times as long.
+//!
+//! The files are found by their paths, and compared with descriptors that stay open. A descriptor of the file or of the
+//! shared memory must not be closed while SQLite uses them: that would drop SQLite's locks in this process.
+
+use std::fs::{File, Metadata};
+use std::io::{self, ErrorKind};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use rusqlite::wal::CheckpointMode;
+use rusqlite::{Connection, MAIN_DB};
+use rustix::process::{Flock, FlockType, fcntl_getlk};
+
+use super::file::{MAGIC, WAL_SUFFIXES, beside};
+
+/// Bytes of the log's header, and of the header of each page in it.
+const WAL_HEADER: usize = 32;
+const FRAME_HEADER: usize = 24;
+
+/// The first bytes of a log, but for the last bit.
+const WAL_MAGIC: [u8; 4] = 0x377f_0682_u32.to_be_bytes();
+
+/// The bytes of the shared memory that SQLite locks for readers of the log.
+const READ_LOCKS: (u64, u64) = (123, 5);
+
+pub(super) struct FileWatch {
+    /// The outbox's file, its log, its shared memory.
+    files: [WatchedFile; 3],
+    /// Length of the file at the last look.
+    file_bytes: u64,
+    /// Length of the log at the last look.
+    wal_bytes: u64,
+    /// Pages in the log at the last look, and the salts that were in its header: they change when it is restarted.
+    frames: u64,
+    salts: [u8; 8],
+}
+
+struct WatchedFile {
+    path: PathBuf,
+    open: Arc<File>,
+    /// Device and inode.
+    id: (u64, u64),
+}
+
+/// What happened to a file.
+#[derive(Debug)]
+pub(super) struct Loss {
+    pub(super) path: PathBuf,
+    pub(super) what: &'static str,
+    /// Where the file is now, as far as the system tells.
+    pub(super) now: Option<PathBuf>,
+    pub(super) extent: LossExtent,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LossExtent {
+    /// The outbox's file. Only this process can still read it.
+    File,
+    /// A file beside it. All calls can still be copied into the outbox's file.
+    Beside,
+    /// Bytes are missing, and what is read may be wrong.
+    Content,
+}
+
+impl FileWatch {
+    /// Starts watching the files, which SQLite has opened. `path` is the configured one, `real` the one without links.
+    ///
+    /// # Errors
+    /// If a file is not the one that was opened and locked.
+    pub(super) fn start(path: &Path, real: &Path, file: Arc<File>) -> anyhow::Result<Self> {
+        let open = |suffix| -> anyhow::Result<WatchedFile> {
+            let path = beside(real, suffix);
+            let file = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+            Ok(WatchedFile::new(path, file.into())?)
+        };
+        let [wal, shm] = WAL_SUFFIXES;
+        let files = [WatchedFile::new(path.to_owned(), file)?, open(wal)?, open(shm)?];
+        let mut watch = Self { files, file_bytes: 0, wal_bytes: 0, frames: 0, salts: [0; 8] };
+        match watch.look_at_paths() {
+            Ok(()) => Ok(watch),
+            Err(loss) => bail!("{} {} while it was opened", loss.path.display(), loss.what),
+        }
+    }
+
+    /// Looks whether everything is in its place. Returns the number of pages in the log.
+    pub(super) fn look(&mut self, conn: &Connection) -> Result<i32, Loss> {
+        self.look_at_paths()?;
+        // Another program may restart or empty the log between the two reads. Then the second try agrees.
+        for _ in 0..2 {
+            // An error here says nothing about the files, and comes again in the transaction.
+            let Ok((frames, _)) = conn.wal_checkpoint_v2(Some(MAIN_DB), CheckpointMode::NOOP) else { return Ok(0) };
+            if self.has_frames(u64::try_from(frames).unwrap_or(0)) {
+                return Ok(frames);
+            }
+        }
+        Err(self.files[1].loss("was truncated", LossExtent::Content))
+    }
+
+    /// What is lost by now, if more is.
+    pub(super) fn look_again(&self, loss: Loss) -> Loss {
+        let file = (loss.extent == LossExtent::Beside).then(|| self.files[0].find(LossExtent::File).err()).flatten();
+        file.unwrap_or(loss)
+    }
+
+    /// Whether the outbox's file is in its place.
+    pub(super) fn has_file(&self) -> bool {
+        self.files[0].find(LossExtent::File).is_ok()
+    }
+
+    fn look_at_paths(&mut self) -> Result<(), Loss> {
+        let [file, wal, shm] = &self.files;
+        let found = file.find(LossExtent::File)?;
+        if found.len() < self.file_bytes && !is_whole(&file.open, found.len()) {
+            return Err(file.loss("was truncated", LossExtent::Content));
+        }
+        self.file_bytes = found.len();
+        self.wal_bytes = wal.find(LossExtent::Beside)?.len();
+        shm.find(LossExtent::Beside)?;
+        Ok(())
+    }
+
+    /// Whether the log holds the pages that it held at the last look, unless it was restarted since.
+    fn has_frames(&mut self, frames: u64) -> bool {
+        let wal = &self.files[1].open;
+        let mut header = [0; WAL_HEADER];
+        let is_whole = frames == 0
+            || wal.read_exact_at(&mut header, 0).is_ok_and(|()| {
+                let page_size = u32::from_be_bytes([header[8], header[9], header[10], header[11]]);
+                let is_restarted = self.frames == 0 || header[16..24] != self.salts;
+                let last = if is_restarted { frames } else { self.frames };
+                let offset = WAL_HEADER as u64 + (last - 1) * (FRAME_HEADER as u64 + u64::from(page_size));
+                let mut frame = [0; FRAME_HEADER];
+                header[..3] == WAL_MAGIC[..3]
+                    && wal.read_exact_at(&mut frame, offset).is_ok()
+                    && frame[8..16] == header[16..24]
+            });
+        if is_whole {
+            self.frames = frames;
+            self.salts.copy_from_slice(&header[16..24]);
+        }
+        is_whole
+    }
+
+    /// Length of the log at the last look.
+    pub(super) fn wal_bytes(&self) -> u64 {
+        self.wal_bytes
+    }
+
+    /// A process that reads the log, other than this one.
+    pub(super) fn reader(&self) -> Option<u32> {
+        let (start, length) = READ_LOCKS;
+        let lock = Flock { start, length, ..FlockType::WriteLock.into() };
+        let found = fcntl_getlk(&*self.files[2].open, &lock).ok().flatten()?;
+        u32::try_from(found.pid?.as_raw_nonzero().get()).ok()
+    }
+}
+
+impl WatchedFile {
+    fn new(path: PathBuf, open: Arc<File>) -> io::Result<Self> {
+        let id = id(&open.metadata()?);
+        Ok(Self { path, open, id })
+    }
+
+    /// Finds the file by its path, or says why it is lost.
+    fn find(&self, extent: LossExtent) -> Result<Metadata, Loss> {
+        match self.path.metadata() {
+            Ok(found) if id(&found) != self.id => Err(self.loss("was replaced by another file", extent)),
+            // The name is a mount point, or the file system keeps it.
+            Ok(found) if found.nlink() == 0 => Err(self.loss("was deleted", extent)),
+            Ok(found) => Ok(found),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                Err(self.loss("can no longer be reached", extent))
+            }
+            Err(_) if self.open.metadata().is_ok_and(|open| open.nlink() > 0) => Err(self.loss("was moved", extent)),
+            Err(_) => Err(self.loss("was deleted", extent)),
+        }
+    }
+
+    fn loss(&self, what: &'static str, extent: LossExtent) -> Loss {
+        let now = format!("/proc/self/fd/{}", self.open.as_raw_fd());
+        Loss { path: self.path.clone(), what, now: Path::new(&now).read_link().ok(), extent }
+    }
+}
+
+impl Loss {
+    /// The reason that `/readyz` shows.
+    pub(super) fn trouble(&self) -> &'static str {
+        match self.extent {
+            LossExtent::Content => "a file of the outbox was truncated",
+            LossExtent::File | LossExtent::Beside => "a file of the outbox was deleted, moved or replaced",
+        }
+    }
+}
+
+fn id(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+/// A file that became shorter is whole if it holds all its pages: another program has vacuumed it.
+fn is_whole(file: &File, length: u64) -> bool {
+    let mut header = [0; WAL_HEADER];
+    file.read_exact_at(&mut header, 0).is_ok_and(|()| {
+        // 1 stands for 65536.
+        let page_size = match u16::from_be_bytes([header[16], header[17]]) {
+            1 => 65_536,
+            size => u64::from(size),
+        };
+        let pages = u32::from_be_bytes([header[28], header[29], header[30], header[31]]);
+        header.starts_with(MAGIC) && u64::from(pages) * page_size <= length
+    })
+}

@@ -1,0 +1,68 @@
+//! A reader that stays open keeps the write-ahead log from being emptied: the log counts against the outbox's limit, the
+//! relay says who reads, and it recovers by itself when the reader has gone.
+
+use std::fs;
+
+use rusqlite::Connection;
+use serde_json::{Value, json};
+
+use crate::harness::{Durable, at_last, eventually};
+
+/// Bytes of the log that the relay empties if nobody hinders it, about.
+const USUAL: u64 = 17 << 20;
+
+/// `RELAY_OUTBOX_MAX_SIZE` of these relays.
+const LIMIT: u64 = 24 << 20;
+
+fn heavy(number: u64) -> Value {
+    json!({"userId": format!("c-{}", number % 50), "traits": {"history": "x".repeat(30_000)}})
+}
+
+fn log_length(durable: &Durable) -> u64 {
+    fs::metadata(durable.file().with_added_extension("x").with_file_name("outbox.db-wal")).unwrap().len()
+}
+
+/// A line of the log that says this.
+fn said(durable: &Durable, words: &str) -> Option<Value> {
+    let says = |line: &Value| line["message"].as_str().is_some_and(|message| message.contains(words));
+    durable.relay().log().into_iter().find(says)
+}
+
+#[tokio::test]
+async fn a_reader_that_stays_open_fills_the_outbox_and_not_the_disk() {
+    let durable = Durable::with(&[("RELAY_OUTBOX_MAX_SIZE", "24MiB")]).await;
+    assert!(durable.post(&heavy(0)).await.is_stored());
+    let reader = Connection::open(durable.file()).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM calls").unwrap();
+    let mut number = 0;
+    loop {
+        number += 1;
+        let answer = durable.post(&heavy(number)).await;
+        assert!(log_length(&durable) < LIMIT + 2 * USUAL, "the log takes {} bytes", log_length(&durable));
+        if !answer.is_stored() {
+            answer.assert_failed(503, "overloaded");
+            break;
+        }
+    }
+    assert!(log_length(&durable) > LIMIT, "the log takes {} bytes only", log_length(&durable));
+    eventually(async || durable.get("/readyz").await.status == 503).await;
+    let ready = durable.get("/readyz").await;
+    assert!(ready.body["reasons"].to_string().contains("reader"), "{ready:?}");
+    eventually(async || said(&durable, "a reader keeps").is_some()).await;
+    let line = said(&durable, "a reader keeps").unwrap();
+    assert_eq!((&line["level"], &line["pid"]), (&json!("WARN"), &json!(std::process::id())), "{line}");
+    assert!(durable.relay().metric("segment_relay_outbox_log_bytes").await > LIMIT as f64);
+
+    drop(reader);
+    at_last(async || durable.post(&heavy(0)).await.is_stored()).await;
+    eventually(async || durable.get("/readyz").await.status == 200).await;
+    eventually(async || said(&durable, "the reader has gone").is_some()).await;
+    assert!(log_length(&durable) < USUAL, "the log still takes {} bytes", log_length(&durable));
+    let told = durable
+        .relay()
+        .log()
+        .iter()
+        .filter(|line| line["message"] == said(&durable, "a reader keeps").unwrap()["message"])
+        .count();
+    assert_eq!(told, 1);
+}
