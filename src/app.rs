@@ -17,7 +17,7 @@ use crate::config::{self, OutboxSettings, Settings};
 use crate::delivery::Delivery;
 use crate::metrics::{Metrics, Summary};
 use crate::outbox::sqlite::SqliteOutbox;
-use crate::outbox::{DeadLetters, Outbox, OutboxClients, OutboxStats};
+use crate::outbox::{Backups, DeadLetters, Outbox, OutboxClients, OutboxStats};
 use crate::publisher::LiveClients;
 use crate::segment::SegmentClients;
 use crate::server::{self, LimitTooLow, Limits, fd_limit};
@@ -198,13 +198,14 @@ fn admin(
 ) -> AdminState {
     let (live, metrics, endpoint) = (live.clone(), metrics.clone(), settings.segment.endpoint.to_string());
     let (stored, dead_letters) = (outbox.cloned(), outbox.cloned().map(|outbox| outbox as Arc<dyn DeadLetters>));
+    let backups = outbox.cloned().map(|outbox| outbox as Arc<dyn Backups>);
     let segment = move || {
         let shut = live.gate_shut_until();
         let shut = shut.map(|(until, code)| (until.saturating_duration_since(Instant::now()), code.as_str()));
         SegmentReport::new(endpoint.clone(), live.failed_in_a_row(), shut)
     };
     let outbox = move || stored.as_ref().map(|outbox| outbox_report(outbox.stats(), &metrics));
-    AdminState::new(token, dead_letters).with_reports(segment, outbox)
+    AdminState::new(token, dead_letters).with_backups(backups).with_reports(segment, outbox)
 }
 
 fn outbox_report(stats: OutboxStats, metrics: &Metrics) -> OutboxReport {

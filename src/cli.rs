@@ -1,8 +1,9 @@
-//! The command line: `segment-relay [serve|dev|sandbox|check|healthcheck|dead-letters]`.
+//! The command line: `segment-relay [serve|dev|sandbox|check|healthcheck|dead-letters|backup]`.
 //!
 //! Exit codes: 0 for success, 1 for a failure, 2 for wrong settings or arguments.
 
 mod address;
+mod backup;
 mod check;
 mod dead_letters;
 mod dev;
@@ -44,6 +45,8 @@ enum Command {
     Healthcheck(healthcheck::Arguments),
     /// List the calls that Segment refused, send them again or delete them (needs RELAY_ADMIN_TOKEN)
     DeadLetters(dead_letters::Arguments),
+    /// Write a copy of the running relay's outbox to a file (needs RELAY_ADMIN_TOKEN)
+    Backup(backup::Arguments),
 }
 
 /// Runs the command of this process's arguments.
@@ -56,6 +59,7 @@ pub fn main() -> ExitCode {
         Command::Check => check::run(),
         Command::Healthcheck(arguments) => healthcheck::run(&arguments),
         Command::DeadLetters(arguments) => dead_letters::run(&arguments),
+        Command::Backup(arguments) => backup::run(&arguments),
     };
     match outcome {
         Ok(code) => code,

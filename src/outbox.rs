@@ -7,12 +7,14 @@
 //! Invariants: a call and the record of its idempotency key are stored in one transaction; nothing is reported as
 //! stored before it is synced; a call leaves the outbox only when it is accepted or becomes a dead letter.
 
+mod backup;
 mod client;
 pub mod sqlite;
 mod store;
 #[cfg(test)]
 mod suite;
 
+pub use backup::{BackupError, Backups, StoreCopy};
 pub use client::OutboxClients;
 pub use store::{
     Append, Appended, CallId, DeadLetter, DeadLetters, DeliveryOutcome, KeyRecord, Outbox, OutboxError, OutboxStats,

@@ -1,8 +1,9 @@
-//! The operators' routes: how the relay is, and its dead letters.
+//! The operators' routes: how the relay is, its dead letters, and a backup.
 //!
 //! The routes exist only if a token is set: without one their paths are 404 like any other. Every request to them must show
 //! the token, also one with a wrong method. `record` logs and counts every request.
 
+mod backup;
 mod dead_letters;
 pub(super) mod page;
 mod record;
@@ -36,13 +37,14 @@ pub(super) fn read_routes(state: &Arc<AppState>) -> Router<Arc<AppState>> {
     with_token(routes, state)
 }
 
-/// The routes that change something. Each sets its own time limit, or has none: the answer must not hide the outcome of
-/// a change that has begun.
+/// The routes that change something, and the backup. Each sets its own time limit, or has none: the answer must not hide the
+/// outcome of a change that has begun.
 pub(super) fn write_routes(state: &Arc<AppState>) -> Router<Arc<AppState>> {
     if state.admin.is_none() {
         return Router::new();
     }
     let routes = Router::new()
+        .route("/backup", get(backup::get))
         .route("/dead-letters/replay", post(dead_letters::replay_all))
         .route("/dead-letters/{id}", delete(dead_letters::discard))
         .route("/dead-letters/{id}/replay", post(dead_letters::replay));

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::body::{BodyError, MAX_BODY};
 use crate::auth::Unauthorized;
 use crate::customer::{BrokenRule, PayloadError};
-use crate::outbox::{OutboxError, STORE_RETRY_AFTER};
+use crate::outbox::{BackupError, OutboxError, STORE_RETRY_AFTER};
 use crate::segment::{ErrorCode, MIN_RETRY_AFTER, SegmentError};
 
 /// Says that a call with this key was stored before, and that no second call was made. No standard defines the header;
@@ -202,6 +202,16 @@ impl From<OutboxError> for ApiError {
             ),
         };
         Self::new(ApiErrorCode::Call(code), message).with_retry_after(pause)
+    }
+}
+
+impl From<BackupError> for ApiError {
+    fn from(error: BackupError) -> Self {
+        match error {
+            BackupError::Store(error) => error.into(),
+            _ => Self::new(ApiErrorCode::Call(ErrorCode::Overloaded), error.to_string())
+                .with_retry_after(STORE_RETRY_AFTER),
+        }
     }
 }
 

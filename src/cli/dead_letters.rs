@@ -1,6 +1,6 @@
 //! `segment-relay dead-letters`: lists, replays and discards the calls that Segment refused, through the running relay.
 
-mod relay;
+pub(super) mod relay;
 mod table;
 
 use std::fmt::Display;

@@ -155,7 +155,7 @@ settings! {
     /// How long the relay remembers an idempotency key after Segment accepted its call, at most 365days.
     RELAY_IDEMPOTENCY_WINDOW: Duration = Value("24h"), |text| positive_duration(text, MAX_WINDOW);
 
-    /// The token for /status, /dead-letters and the command dead-letters.
+    /// The token for /status, /dead-letters, /backup and their commands.
     RELAY_ADMIN_TOKEN: Secret = Unset, admin_token;
 
     /// The address and port for operators, metrics and documents alone.

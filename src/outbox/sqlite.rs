@@ -3,7 +3,8 @@
 //! One thread owns the writing connection (`writer`). It takes groups of commands (`command`), executes each group in
 //! one `transaction` (`calls`, `dead_letters`, `prune`), and answers after the sync. A second thread copies the
 //! write-ahead log back into the file (`checkpoint`). Reads use connections of their own (`read`). `file` and `schema`
-//! open the file or explain why they cannot; `watch` notices that a file is lost, and `lost` says what comes then; `store` puts the parts together.
+//! open the file or explain why they cannot. `watch` notices that a file is lost, and `lost` says what comes then. `backup`
+//! copies the file. `store` puts the parts together.
 //!
 //! Promise: an answer means that the commit was synced (`synchronous=FULL`, read back at the start). It rests on the
 //! meaning of fsync: the bytes survive a power cut. A failed sync ends the process. The next start copies the whole log
@@ -11,6 +12,7 @@
 //!
 //! It works neither on two machines nor over a network file system.
 
+mod backup;
 mod calls;
 mod checkpoint;
 mod command;

@@ -6,6 +6,7 @@ mod harness;
 mod answers;
 mod auth;
 mod backlog;
+mod backup;
 mod bodies;
 mod callers;
 mod commands;

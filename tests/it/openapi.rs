@@ -35,7 +35,7 @@ async fn every_relay_serves_the_same_document() {
     let operators: BTreeSet<_> =
         ["/dead-letters", "/dead-letters/replay", "/dead-letters/{id}", "/dead-letters/{id}/replay"]
             .into_iter()
-            .chain(["/status"])
+            .chain(["/backup", "/status"])
             .collect();
     let document = Document::of(app.relay()).await;
     let described: BTreeSet<_> =
@@ -225,6 +225,7 @@ async fn every_other_answer_is_as_the_document_says() {
         ("post", "/dead-letters/{id}/replay", &format!("/dead-letters/{}/replay", letters[1]["id"]), 202),
         ("post", "/dead-letters/{id}/replay", "/dead-letters/0/replay", 404),
         ("post", "/dead-letters/replay", "/dead-letters/replay", 202),
+        ("get", "/backup", "/backup", 200),
         ("get", "/status", "/status", 200),
         ("get", "/healthz", "/healthz", 200),
         ("get", "/readyz", "/readyz", 200),

@@ -21,10 +21,13 @@ const MAY_USE: [(&str, &[&str]); 14] = [
             "integration",
             "segment",
             // What operators see and do.
+            "outbox::BackupError",
+            "outbox::Backups",
             "outbox::DeadLetter",
             "outbox::DeadLetters",
             "outbox::OutboxError",
             "outbox::STORE_RETRY_AFTER",
+            "outbox::StoreCopy",
             // The extension that a connection gives to its requests.
             "server::Connection",
         ],

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::record::RefusalLog;
 use super::report::{OutboxReport, SegmentReport};
 use crate::auth::Tokens;
-use crate::outbox::DeadLetters;
+use crate::outbox::{Backups, DeadLetters};
 
 /// Pages of dead letters that are read or sent at once, each of 32 MiB at most: a few operators and their scripts.
 const MAX_PAGES_IN_PROGRESS: usize = 4;
@@ -20,6 +20,8 @@ pub struct AdminState {
     pub(in crate::api) token: RwLock<Tokens>,
     /// `None` without an outbox.
     pub(super) dead_letters: Option<Arc<dyn DeadLetters>>,
+    /// `None` without an outbox.
+    pub(super) backups: Option<Arc<dyn Backups>>,
     pub(super) segment_report: Box<dyn Fn() -> SegmentReport + Send + Sync>,
     pub(super) outbox_report: Box<dyn Fn() -> Option<OutboxReport> + Send + Sync>,
     pub(super) page_permits: Arc<Semaphore>,
@@ -35,12 +37,19 @@ impl AdminState {
             token: RwLock::new(Tokens::new(&[token])),
             refusals: RefusalLog::default(),
             dead_letters,
+            backups: None,
             segment_report: Box::new(|| SegmentReport::new(String::new(), 0, None)),
             outbox_report: Box::new(|| None),
             page_permits: Arc::new(Semaphore::new(MAX_PAGES_IN_PROGRESS)),
             started_at: Timestamp::now(),
             started: Instant::now(),
         }
+    }
+
+    /// Makes copies of this outbox.
+    #[must_use]
+    pub fn with_backups(self, backups: Option<Arc<dyn Backups>>) -> Self {
+        Self { backups, ..self }
     }
 
     /// Takes the reports of the status from these functions.

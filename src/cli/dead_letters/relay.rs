@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use reqwest::redirect::Policy;
-use reqwest::{Client, Method, StatusCode};
+use reqwest::{Client, Method, Response, StatusCode};
 use serde_json::Value;
 
 use super::table::escape;
@@ -16,10 +16,11 @@ use crate::config::{self, Secret};
 /// A running relay accepts a connection at once.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A replay of a million calls takes minutes. The relay answers at its end.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+/// How long the relay may send nothing. A replay of a million calls takes minutes, and so does the copy of a large outbox. The
+/// relay answers at their end.
+const READ_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
-pub(super) struct RelayClient {
+pub(in crate::cli) struct RelayClient {
     base: String,
     token: Secret,
     client: Client,
@@ -27,7 +28,7 @@ pub(super) struct RelayClient {
 
 impl RelayClient {
     /// The relay at `base`, or else the relay on this machine.
-    pub(super) fn new(base: Option<&str>) -> anyhow::Result<Self> {
+    pub(in crate::cli) fn new(base: Option<&str>) -> anyhow::Result<Self> {
         let token = config::admin_token_from_environment()?;
         let base = match base {
             Some(base) => base.trim_end_matches('/').to_owned(),
@@ -35,19 +36,33 @@ impl RelayClient {
         };
         // No proxy and no redirect receives the token.
         let builder = http_client(&base).redirect(Policy::none());
-        let client = builder.connect_timeout(CONNECT_TIMEOUT).timeout(REQUEST_TIMEOUT).build();
+        let client = builder.connect_timeout(CONNECT_TIMEOUT).read_timeout(READ_TIMEOUT).build();
         Ok(Self { base, token, client: client.context("cannot set up HTTP")? })
     }
 
     /// The body of a successful answer. The path follows `/dead-letters`. The error is an `io::Error` of the kind `NotFound`
     /// if there is no such dead letter.
     pub(super) async fn request(&self, method: Method, path: &str) -> anyhow::Result<String> {
+        let answer = self.answer(method, &format!("/dead-letters{path}")).await?;
+        answer.text().await.with_context(|| self.broke_off())
+    }
+
+    /// A successful answer, of which the head was read. The error is as that of [`request`](Self::request).
+    pub(in crate::cli) async fn answer(&self, method: Method, path: &str) -> anyhow::Result<Response> {
         let Self { base, token, client } = self;
-        let request = client.request(method, format!("{base}/dead-letters{path}")).bearer_auth(token.reveal());
+        let request = client.request(method, format!("{base}{path}")).bearer_auth(token.reveal());
         let answer = request.send().await.with_context(|| format!("{base} does not answer"))?;
         let status = answer.status();
-        let body = answer.text().await.with_context(|| format!("the answer of {base} broke off"))?;
-        if status.is_success() { Ok(body) } else { Err(failure(status, &body, base)) }
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let body = answer.text().await.with_context(|| self.broke_off())?;
+        Err(failure(status, &body, base))
+    }
+
+    /// What is said of an answer that is not whole.
+    pub(in crate::cli) fn broke_off(&self) -> String {
+        format!("the answer of {} broke off", self.base)
     }
 }
 

@@ -3,15 +3,16 @@
 //! Group commit: a group of commands is one transaction and one sync. A small group is taken at once. Under load a
 //! group starts a fixed interval after the last one, so that more callers share the cost of a transaction.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::dead_letters::ReplayAll;
 use super::state::StoreFault;
 use super::transaction::{MAX_TRANSACTION_BYTES, ROW_OVERHEAD, Transaction};
-use crate::outbox::{Append, Appended, OutboxError};
+use crate::outbox::{Append, Appended, BackupError, OutboxError, StoreCopy};
 use crate::segment::{MAX_CALL_BYTES, SettledCall};
 
 /// Commands that may wait: as many as requests may be in flight by default (`RELAY_MAX_IN_FLIGHT`), so that callers
@@ -34,16 +35,25 @@ pub(super) enum WriterCommand {
     Replay(i64, Reply<bool>),
     ReplayAll(ReplayAll, Reply<u64>),
     Discard(i64, Reply<bool>),
+    /// Is not part of a transaction. The job is taken when it is begun.
+    Backup(Option<BackupJob>, Reply<Result<StoreCopy, BackupError>>),
     /// Sent once a second: starts work that no caller asks for.
     Tick,
     /// Accept no more commands, finish those that are queued, then end.
     Close,
 }
 
+/// What a backup is copied to.
+pub(super) struct BackupJob {
+    pub(super) path: PathBuf,
+    /// The right to the one copy that may exist.
+    pub(super) permit: OwnedSemaphorePermit,
+}
+
 /// A caller's channel, and the result that it gets after the commit.
 pub(super) struct Reply<T> {
     caller: oneshot::Sender<Result<T, OutboxError>>,
-    result: Result<T, OutboxError>,
+    pub(super) result: Result<T, OutboxError>,
 }
 
 impl<T> Reply<T> {
@@ -55,6 +65,11 @@ impl<T> Reply<T> {
     /// Answers without a transaction.
     pub(super) fn done(self, value: T) {
         let _ = self.caller.send(Ok(value));
+    }
+
+    /// Whether the caller has left.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.caller.is_closed()
     }
 
     /// Sends the result, or this error instead.
@@ -76,7 +91,7 @@ impl WriterCommand {
             }
             // The size is unknown until the row is read.
             Self::Replay(..) => ROW_OVERHEAD + MAX_CALL_BYTES,
-            Self::ReplayAll(..) | Self::Discard(..) | Self::Tick | Self::Close => ROW_OVERHEAD,
+            Self::ReplayAll(..) | Self::Discard(..) | Self::Backup(..) | Self::Tick | Self::Close => ROW_OVERHEAD,
         }
     }
 
@@ -87,7 +102,7 @@ impl WriterCommand {
             Self::Replay(id, reply) => reply.result = Ok(transaction.replay(*id)?),
             Self::ReplayAll(all, reply) => reply.result = Ok(transaction.replay_next(all)?),
             Self::Discard(id, reply) => reply.result = Ok(transaction.discard(*id)?),
-            Self::Tick | Self::Close => {}
+            Self::Backup(..) | Self::Tick | Self::Close => {}
         }
         Ok(())
     }
@@ -117,6 +132,7 @@ impl WriterCommand {
             Self::Settle(_, reply) => reply.send(error),
             Self::Replay(_, reply) | Self::Discard(_, reply) => reply.send(error),
             Self::ReplayAll(_, reply) => reply.send(error),
+            Self::Backup(_, reply) => reply.send(error),
             Self::Tick | Self::Close => {}
         }
     }
@@ -134,6 +150,14 @@ pub(super) struct CommandQueue {
 impl CommandQueue {
     pub(super) fn new(commands: mpsc::Receiver<WriterCommand>) -> Self {
         Self { commands, requeued: Vec::new(), last_started: None, last_size: 0 }
+    }
+
+    /// The next group, if a command waits. Does not wait for one.
+    pub(super) fn group_that_waits(&mut self) -> Option<Vec<WriterCommand>> {
+        if self.requeued.is_empty() {
+            self.requeued.push(self.commands.try_recv().ok()?);
+        }
+        self.next_group()
     }
 
     /// The next group, in the order of arrival; `None` when the queue is closed and empty. Blocks.

@@ -1,16 +1,19 @@
 //! [`SqliteOutbox`]: opens the file, starts the threads, and sends commands to the writer.
 
+use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use anyhow::Context;
 use async_trait::async_trait;
 use rusqlite::MAIN_DB;
 use rusqlite::wal::CheckpointMode;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
+use super::backup;
 use super::checkpoint::CheckpointHandle;
-use super::command::{CommandQueue, QUEUE_CAPACITY, Reply, WriterCommand};
+use super::command::{BackupJob, CommandQueue, QUEUE_CAPACITY, Reply, WriterCommand};
 use super::dead_letters::ReplayAll;
 use super::file::{self, DatabaseFile};
 use super::prune::Pruner;
@@ -25,7 +28,8 @@ use super::writer::{Writer, now};
 use crate::config::OutboxSettings;
 use crate::metrics::Metrics;
 use crate::outbox::{
-    Append, Appended, CallId, DeadLetter, DeadLetters, Outbox, OutboxError, OutboxStats, Page, StoredCall, UserFilter,
+    Append, Appended, BackupError, Backups, CallId, DeadLetter, DeadLetters, Outbox, OutboxError, OutboxStats, Page,
+    StoreCopy, StoredCall, UserFilter,
 };
 use crate::segment::SettledCall;
 use crate::supervisor::Supervisor;
@@ -41,6 +45,9 @@ pub struct SqliteOutbox {
     /// Two connections, so that a long list of dead letters does not delay delivery.
     pages: Arc<ReadConnection>,
     dead_letters: Arc<ReadConnection>,
+    backup_path: PathBuf,
+    /// One permit: a copy takes as much space as the outbox.
+    backup_permits: Arc<Semaphore>,
     ended: watch::Receiver<bool>,
 }
 
@@ -73,6 +80,8 @@ impl SqliteOutbox {
     ) -> anyhow::Result<Opened> {
         let lock = file.create_and_lock()?;
         let real = file.path.canonicalize()?;
+        let backup_path = backup::path_beside(&file.path);
+        backup::remove_leftover(&backup_path);
         let mut conn = file.open_writer()?;
         schema::check(&conn)?;
         file.enable_wal(&conn)?;
@@ -103,16 +112,18 @@ impl SqliteOutbox {
         let (conn_beside, database) = (file.open_writer()?, lock.file.clone());
         let checkpoints =
             CheckpointHandle::start(conn_beside, database, wal_pages, commands.downgrade(), &state, supervisor)?;
-        let writer = Writer {
-            conn,
+        let (writer_state, window) = (state.clone(), settings.window);
+        // The writer belongs to its thread.
+        let writer = move || Writer {
+            conn: Rc::new(conn),
             lock,
             watch,
             queue: CommandQueue::new(received),
-            state: state.clone(),
+            state: writer_state,
             new_calls,
             stats,
             free_bytes,
-            pruner: Pruner::new(settings.window),
+            pruner: Pruner::new(window),
             watchers: Watchers::default(),
             checkpoints,
             reserve,
@@ -122,8 +133,10 @@ impl SqliteOutbox {
             logged_trouble: None,
             ended,
         };
-        supervisor.thread("outbox", move || writer.run())?;
-        Ok((Arc::new(Self { commands, state, pages, dead_letters, ended: has_ended }), feed))
+        supervisor.thread("outbox", move || writer().run())?;
+        let backup_permits = Arc::new(Semaphore::new(1));
+        let store = Self { commands, state, pages, dead_letters, backup_path, backup_permits, ended: has_ended };
+        Ok((Arc::new(store), feed))
     }
 
     /// Sends the writer a command, and waits for the answer without a deadline.
@@ -192,5 +205,14 @@ impl DeadLetters for SqliteOutbox {
 
     async fn discard(&self, id: i64) -> Result<bool, OutboxError> {
         self.request(|reply| WriterCommand::Discard(id, reply)).await
+    }
+}
+
+#[async_trait]
+impl Backups for SqliteOutbox {
+    async fn back_up(&self) -> Result<StoreCopy, BackupError> {
+        let permit = self.backup_permits.clone().try_acquire_owned().map_err(|_| BackupError::InProgress)?;
+        let job = BackupJob { path: self.backup_path.clone(), permit };
+        self.request(|reply| WriterCommand::Backup(Some(job), reply)).await?
     }
 }

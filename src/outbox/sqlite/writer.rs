@@ -6,6 +6,7 @@
 //! disk is full only commands that free space are tried. Any other failure ends the store. After a file is lost, what can
 //! still be delivered is settled, in the lost files, and nothing else.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -34,7 +35,8 @@ const DELETE_PAUSE: Duration = Duration::from_millis(100);
 const LONG_LOG: &str = "the outbox is full: a reader of its file keeps the write-ahead log from being emptied";
 
 pub(super) struct Writer {
-    pub(super) conn: Connection,
+    /// A backup holds it too.
+    pub(super) conn: Rc<Connection>,
     /// Held while the store is open, so that no other process writes.
     pub(super) lock: LockedFile,
     pub(super) watch: FileWatch,
@@ -64,7 +66,13 @@ pub(super) struct Writer {
 impl Writer {
     /// Runs until the store is closed and every queued command is finished.
     pub(super) fn run(mut self) {
-        while let Some(mut group) = self.queue.next_group() {
+        self.run_groups(CommandQueue::next_group);
+        self.end();
+    }
+
+    /// Executes groups until there is none. A backup executes those that arrive between its steps.
+    pub(super) fn run_groups(&mut self, mut next: impl FnMut(&mut CommandQueue) -> Option<Vec<WriterCommand>>) {
+        while let Some(mut group) = next(&mut self.queue) {
             if group.iter().any(|command| matches!(command, WriterCommand::Close)) {
                 self.queue.commands.close();
             }
@@ -86,8 +94,16 @@ impl Writer {
             } else if self.fault == Some(StoreFault::DiskFull) {
                 group = keep_space_freeing(group, StoreFault::DiskFull);
             }
+            let backup = group.iter().position(|command| matches!(command, WriterCommand::Backup(..)));
+            let backup = backup.map(|index| group.remove(index));
             self.execute(group);
+            if let Some(backup) = backup {
+                self.back_up(backup);
+            }
         }
+    }
+
+    fn end(mut self) {
         self.look();
         self.end_lost(true);
         let Self { conn, lock, watch, checkpoints, state, lost, stats, ended, .. } = self;
@@ -188,7 +204,7 @@ impl Writer {
         let has_work = group.iter().any(|command| match command {
             // While there is a fault, a tick needs a transaction to find out whether it is over.
             WriterCommand::Tick => self.fault.is_some() || self.pruner.is_due(now()),
-            WriterCommand::Close => false,
+            WriterCommand::Close | WriterCommand::Backup(..) => false,
             _ => true,
         });
         if !has_work {
@@ -360,6 +376,7 @@ fn keep_space_freeing(group: Vec<WriterCommand>, fault: StoreFault) -> Vec<Write
     let (kept, refused) = group.into_iter().partition(|command| match command {
         WriterCommand::Settle(..) | WriterCommand::Discard(..) | WriterCommand::Tick | WriterCommand::Close => true,
         WriterCommand::Append(..) | WriterCommand::Replay(..) | WriterCommand::ReplayAll(..) => false,
+        WriterCommand::Backup(..) => false,
     });
     refuse(refused, fault);
     kept

@@ -1,0 +1,96 @@
+//! `GET /backup`: a consistent copy of the outbox, streamed.
+//!
+//! The copy is complete before the first byte is sent, so a slow reader holds back nothing but the space of the copy, and
+//! not for ever. The answer says its length: whoever gets fewer bytes has no backup.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::{HeaderName, HeaderValue};
+use futures_util::stream;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
+
+use crate::api::error::ApiError;
+use crate::api::request_id::RequestId;
+use crate::api::state::{Admin, AppState};
+use crate::outbox::StoreCopy;
+
+/// Bytes that are read at once. Two of these are in memory.
+const PIECE_BYTES: u64 = 256 * 1024;
+
+/// The slowest reader that gets the whole copy, in bytes a second. A slower one holds the space of the copy for too long.
+const MIN_RATE: u64 = 256 * 1024;
+
+/// What every reader has beside the time at that rate.
+const MIN_TIME: Duration = Duration::from_secs(60);
+
+/// The headers of the answer beside those of every answer.
+type Headers = [(HeaderName, HeaderValue); 3];
+
+/// `GET /backup`. It has no time limit: a copy of a large outbox takes minutes.
+pub(super) async fn get(
+    State(state): State<Arc<AppState>>,
+    Admin(admin): Admin,
+    request_id: RequestId,
+) -> Result<(Headers, Body), ApiError> {
+    let no_outbox = "no outbox is configured (RELAY_OUTBOX_URL), so there is nothing to back up";
+    let backups = admin.backups.as_ref().ok_or_else(|| ApiError::not_found(no_outbox))?;
+    let copy = backups.back_up().await?;
+    let bytes = copy.bytes;
+    let (pieces, received) = mpsc::channel(1);
+    let request_id = request_id.as_str().to_owned();
+    state.supervisor.spawn("backup", async move {
+        let sent = send(copy, pieces).await;
+        tracing::info!(request_id, bytes, sent, "a backup was sent");
+    });
+    let headers = [
+        (CONTENT_TYPE, HeaderValue::from_static("application/vnd.sqlite3")),
+        (CONTENT_LENGTH, bytes.into()),
+        (CONTENT_DISPOSITION, HeaderValue::from_static("attachment; filename=\"outbox.db\"")),
+    ];
+    Ok((headers, body(received, bytes)))
+}
+
+/// Reads the copy and hands it on, and closes it. Returns the bytes that were handed on.
+async fn send(copy: StoreCopy, pieces: mpsc::Sender<io::Result<Bytes>>) -> u64 {
+    let StoreCopy { file, bytes, permit: _permit } = copy;
+    let (file, mut sent) = (Arc::new(file), 0);
+    let deadline = Instant::now() + MIN_TIME + Duration::from_secs(bytes / MIN_RATE);
+    while sent < bytes {
+        let (from, length) = (sent, PIECE_BYTES.min(bytes - sent));
+        let file = file.clone();
+        let piece = tokio::task::spawn_blocking(move || read(&file, from, length)).await;
+        let piece = piece.unwrap_or_else(|_| Err(io::ErrorKind::Other.into()));
+        let is_error = piece.is_err();
+        match timeout_at(deadline, pieces.send(piece)).await {
+            Ok(Ok(())) if !is_error => sent += length,
+            _ => break,
+        }
+    }
+    sent
+}
+
+fn read(file: &File, from: u64, length: u64) -> io::Result<Bytes> {
+    let mut piece = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+    file.read_exact_at(&mut piece, from)?;
+    Ok(piece.into())
+}
+
+/// A body that fails if the pieces end early.
+fn body(received: mpsc::Receiver<io::Result<Bytes>>, bytes: u64) -> Body {
+    Body::from_stream(stream::unfold((received, bytes), |(mut received, left)| async move {
+        if left == 0 {
+            return None;
+        }
+        let piece = received.recv().await.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()));
+        let left = piece.as_ref().map_or(0, |piece| left.saturating_sub(piece.len() as u64));
+        Some((piece, (received, left)))
+    }))
+}

@@ -1,0 +1,121 @@
+//! `segment-relay backup FILE`: fetches a copy of the running relay's outbox.
+//!
+//! The file is there when it is whole and synced, or not at all. A file of this name that is no database in use is
+//! replaced.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail, ensure};
+use clap::Args;
+use reqwest::Method;
+
+use super::dead_letters::relay::RelayClient;
+use super::runtime::runtime_with_signals;
+
+/// The header of an SQLite file, as far as its length is known from it.
+const HEADER_BYTES: usize = 32;
+
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// The file to write. An existing file is replaced when the copy is complete
+    file: PathBuf,
+    /// The running relay, instead of the address of RELAY_LISTEN or PORT on this machine
+    #[arg(long, value_name = "BASE")]
+    url: Option<String>,
+}
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let relay = RelayClient::new(arguments.url.as_deref())?;
+    let file = &arguments.file;
+    check_target(file)?;
+    let (runtime, mut signals) = runtime_with_signals()?;
+    let bytes = runtime.block_on(async {
+        tokio::select! {
+            bytes = fetch(&relay, file) => bytes,
+            signal = signals.recv() => bail!("{signal}: no backup was written"),
+        }
+    })?;
+    // The reader of the output may have left; the backup is there all the same.
+    let _ = writeln!(io::stdout().lock(), "wrote {}: {bytes} bytes", file.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses a name under which a backup would be lost, or would damage a database: SQLite would apply a log beside it.
+fn check_target(file: &Path) -> anyhow::Result<()> {
+    ensure!(file.file_name().is_some() && !file.is_dir(), "{} is a directory; name a file", file.display());
+    for log in ["-wal", "-journal"].map(|end| beside(file, end)) {
+        ensure!(
+            log.symlink_metadata().is_err(),
+            "{} is there, so {} is a database in use, or was not closed; name another file",
+            log.display(),
+            file.display()
+        );
+    }
+    Ok(())
+}
+
+fn beside(file: &Path, end: &str) -> PathBuf {
+    let mut name = OsString::from(file);
+    name.push(end);
+    name.into()
+}
+
+/// A file that is deleted unless it gets its name.
+struct PartialFile {
+    path: PathBuf,
+    file: File,
+}
+
+impl Drop for PartialFile {
+    fn drop(&mut self) {
+        // After the rename nothing has this name any more.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+async fn fetch(relay: &RelayClient, target: &Path) -> anyhow::Result<u64> {
+    let mut answer = relay.answer(Method::GET, "/backup").await?;
+    let announced = answer.content_length();
+    let path = beside(target, &format!(".{}.part", std::process::id()));
+    let cannot_write = || format!("cannot write {}", path.display());
+    // Calls are personal: only the owner may read them.
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path);
+    let mut partial = PartialFile { path: path.clone(), file: file.with_context(cannot_write)? };
+    let mut bytes = 0;
+    while let Some(piece) = answer.chunk().await.with_context(|| relay.broke_off())? {
+        partial.file.write_all(&piece).with_context(cannot_write)?;
+        bytes += piece.len() as u64;
+    }
+    ensure!(announced.is_none_or(|announced| announced == bytes), relay.broke_off());
+    check_length(&partial.file, bytes)?;
+    partial.file.sync_all().with_context(cannot_write)?;
+    // Another relay may have opened the file meanwhile.
+    check_target(target)?;
+    fs::rename(&path, target).with_context(|| format!("cannot write {}", target.display()))?;
+    let directory = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(directory).and_then(|directory| directory.sync_all()).with_context(cannot_write)?;
+    Ok(bytes)
+}
+
+/// The header says how long the file is: a copy that a proxy cut is noticed, whatever it announced.
+fn check_length(file: &File, bytes: u64) -> anyhow::Result<()> {
+    let mut header = [0; HEADER_BYTES];
+    let is_whole = file.read_exact_at(&mut header, 0).is_ok() && length(&header) == Some(bytes);
+    ensure!(is_whole, "the answer is not a whole SQLite file");
+    Ok(())
+}
+
+/// The length of an SQLite file with this header (SQLite's page "Database File Format").
+fn length(header: &[u8; HEADER_BYTES]) -> Option<u64> {
+    let pages = u32::from_be_bytes(header[28..32].try_into().ok()?);
+    let page_size = match u16::from_be_bytes(header[16..18].try_into().ok()?) {
+        1 => 65_536,
+        size => u64::from(size),
+    };
+    header.starts_with(b"SQLite format 3\0").then_some(page_size * u64::from(pages))
+}
