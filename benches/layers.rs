@@ -52,7 +52,10 @@ fn main() {
 async fn time(mut service: Variant) -> Duration {
     let start = Instant::now();
     for _ in 0..REQUESTS {
-        let request = Request::post("/customers").header("content-type", "application/json").body(Body::from("{}"));
+        let request = Request::post("/customers")
+            .header("host", "relay")
+            .header("content-type", "application/json")
+            .body(Body::from("{}"));
         let Ok(request) = request else { panic!("a request") };
         let Ok(ready) = service.ready().await;
         let Ok(answer) = ready.call(request).await;

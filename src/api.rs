@@ -10,6 +10,7 @@ mod docs;
 mod document;
 mod error;
 mod health;
+mod host;
 mod idempotency;
 mod layers;
 mod openapi;

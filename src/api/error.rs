@@ -26,6 +26,7 @@ pub(crate) const NO_ROUTE: &str = "there is nothing at this path";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ApiErrorCode {
     InvalidJson,
+    BadRequest,
     Unauthorized,
     NotFound,
     MethodNotAllowed,
@@ -41,6 +42,7 @@ impl ApiErrorCode {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::InvalidJson => "invalid_json",
+            Self::BadRequest => "bad_request",
             Self::Unauthorized => "unauthorized",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
@@ -54,7 +56,7 @@ impl ApiErrorCode {
     /// The status of the code, as documented in the README.
     pub(super) fn status(self) -> StatusCode {
         match self {
-            Self::InvalidJson => StatusCode::BAD_REQUEST,
+            Self::InvalidJson | Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,

@@ -1,4 +1,5 @@
-//! What surrounds the router: request ids, headers of every answer, panics, trailing slashes; and on some routes more.
+//! What surrounds the router: request ids, headers of every answer, panics, trailing slashes, sound hosts; and on some
+//! routes more.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -21,6 +22,7 @@ use tower_http::set_header::SetResponseHeaderLayer;
 
 use super::customers;
 use super::error::ApiError;
+use super::host::WithHost;
 use super::request_id::{self, RandomId};
 use crate::metrics::Metrics;
 
@@ -31,6 +33,7 @@ pub(super) struct TrailingSlash;
 /// The router with the layers that every route has, beside [`catch_panic`].
 pub(super) fn with_common_layers<B>(
     router: Router,
+    metrics: Arc<Metrics>,
 ) -> impl Service<Request<B>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static
 where
     B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
@@ -44,7 +47,7 @@ where
         .layer(SetResponseHeaderLayer::if_not_present(CACHE_CONTROL, no_store))
         .layer(SetResponseHeaderLayer::overriding(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")))
         .map_request(remove_trailing_slash)
-        .service(router)
+        .service(WithHost { inner: router, metrics })
 }
 
 /// Answers a panic of a handler with 500 `internal_error`, and counts it.

@@ -31,7 +31,8 @@ pub fn service<B>(
 where
     B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    layers::with_common_layers(router(state, routes))
+    let metrics = state.metrics.clone();
+    layers::with_common_layers(router(state, routes), metrics)
 }
 
 fn router(state: Arc<AppState>, routes: Routes) -> Router {

@@ -140,7 +140,9 @@ impl Relay {
         Self { service: BoxCloneSyncService::new(service(Arc::new(add(state)), Routes::All)), segment, supervisor }
     }
 
-    async fn send(&self, request: Request<Body>) -> Answer {
+    /// Sends a request, whose host is `relay` unless it has another.
+    async fn send(&self, mut request: Request<Body>) -> Answer {
+        request.headers_mut().entry("host").or_insert(axum::http::HeaderValue::from_static("relay"));
         let (head, body) = self.service.clone().oneshot(request).await.unwrap().into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         Answer { status: head.status, headers: head.headers, text: String::from_utf8(body.to_vec()).unwrap() }

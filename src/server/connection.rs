@@ -248,7 +248,7 @@ impl<S> Requests<S> {
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
     {
         let _request = self.activity.begin_request();
-        let is_http1 = request.version() < Version::HTTP_2;
+        let version = request.version();
         request.extensions_mut().insert(self.connection.clone());
         let mut request = Some(request);
         let response = poll_fn(|cx| {
@@ -260,8 +260,12 @@ impl<S> Requests<S> {
         });
         // The error type has no values.
         let Ok(mut response) = response.await.await;
-        if is_http1 && self.supervisor.is_stopping() {
+        if version < Version::HTTP_2 && self.supervisor.is_stopping() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if version == Version::HTTP_10 && response.headers().contains_key(CONNECTION) {
+            // hyper would add `keep-alive` to the `close` of a later version.
+            *response.version_mut() = version;
         }
         Ok(response)
     }

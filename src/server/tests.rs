@@ -202,3 +202,54 @@ async fn while_the_process_drains_an_incomplete_head_is_not_waited_for() {
     peer.supervisor.cancel();
     assert!(peer.closed_after(b"x").await <= 1);
 }
+
+/// The HTTP/2 frames that the other end sends until it closes, by their kinds.
+async fn kinds_until_closed(peer: &mut Peer) -> Vec<u8> {
+    let mut read = Vec::new();
+    timeout(Duration::from_secs(1_000), peer.stream.read_to_end(&mut read)).await.unwrap().unwrap();
+    let (mut frames, mut kinds) = (&read[..], Vec::new());
+    while let [a, b, c, kind, _, _, _, _, _, rest @ ..] = frames {
+        kinds.push(*kind);
+        frames = &rest[u32::from_be_bytes([0, *a, *b, *c]) as usize..];
+    }
+    kinds
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_http2_preface_in_several_packets_has_the_time_limits_of_http2() {
+    for cut in [1, 2, 3, 4, 23, 24, 30] {
+        let mut peer = Peer::new();
+        for packet in HTTP2.chunks(cut) {
+            peer.send(packet).await;
+            tokio::task::yield_now().await;
+        }
+        peer.began = Instant::now();
+        let after = peer.closed_after(b"").await;
+        assert!((75..=80).contains(&after), "{cut}: {after}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn half_an_http2_preface_has_the_time_of_a_head() {
+    let mut peer = Peer::new();
+    peer.send(&HTTP2[..20]).await;
+    assert!((10..=15).contains(&peer.closed_after(b"").await));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_http2_connection_ends_with_goaway() {
+    let mut peer = Peer::new();
+    peer.send(HTTP2).await;
+    assert!(kinds_until_closed(&mut peer).await.contains(&7));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_ends_is_read_for_a_moment_so_that_nothing_is_answered_with_a_reset() {
+    let mut peer = Peer::new();
+    peer.post().await;
+    assert!((75..=80).contains(&peer.closed_after(b"").await));
+    // A request that crosses the end of the connection.
+    peer.stream.write_all(REQUEST).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(peer.stream.write_all(REQUEST).await.is_err());
+}

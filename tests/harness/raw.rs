@@ -58,6 +58,11 @@ impl Raw {
         self.stream.shutdown().await.expect("the peer reads");
     }
 
+    /// Leaves at once: the peer gets a reset.
+    pub fn reset(self) {
+        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("a socket");
+    }
+
     /// Whether the peer is known to have closed, as a pool of connections looks before it takes one.
     pub fn has_ended(&mut self) -> bool {
         !matches!(self.stream.try_read_buf(&mut self.read), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)

@@ -29,6 +29,21 @@ async fn after_sigterm_the_relay_is_not_ready_and_serves_for_the_shutdown_delay(
 }
 
 #[tokio::test]
+async fn sigint_and_sigquit_drain_the_relay_as_sigterm_does() {
+    for signal in ["INT", "QUIT"] {
+        let mut app = App::with(&[("RELAY_SHUTDOWN_DELAY", "2s")]).await;
+        app.segment().fail(json!({"latency": "3s"})).await;
+        let in_flight = tokio::task::JoinSet::from_iter([app.relay().post_request(&ada()).send()]);
+        eventually(async || has_request_in_flight(&app).await).await;
+        app.relay().process().signal(signal);
+        eventually(async || app.get("/readyz").await.status == 503).await;
+        let answers = in_flight.join_all().await;
+        assert!(answers.iter().all(|answer| answer.as_ref().is_ok_and(|answer| answer.status() == 200)), "{answers:?}");
+        assert_eq!(app.relay_mut().process_mut().exit_code().await, Some(0), "{signal}");
+    }
+}
+
+#[tokio::test]
 async fn sigint_ends_a_relay_that_has_only_idle_connections() {
     let mut app = App::with(&[("RELAY_SHUTDOWN_DELAY", "0s"), ("RELAY_SHUTDOWN_GRACE", "60s")]).await;
     let _silent = app.relay().connect().await;

@@ -3,12 +3,14 @@
 #[path = "../harness.rs"]
 mod harness;
 
+mod answer_headers;
 mod answers;
 mod auth;
 mod backlog;
 mod backup;
 mod bodies;
 mod callers;
+mod closing;
 mod commands;
 mod connections;
 mod crash;
@@ -18,8 +20,10 @@ mod disk;
 mod documented_settings;
 mod examples;
 mod gate;
+mod half_close;
 mod held_log;
 mod hostile;
+mod hosts;
 mod idempotency;
 mod ledger;
 mod lifecycle;

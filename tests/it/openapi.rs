@@ -117,6 +117,9 @@ async fn every_described_answer_for_a_customer_is_given_as_the_document_says() {
     assert!(accepted.is_accepted());
     seen.document.check("post", CUSTOMERS, &accepted);
     seen.failed(&app.post_with(&[], "{").await, 400, "invalid_json");
+    let mut nameless = app.relay().connect().await;
+    nameless.send("POST /customers HTTP/1.1\r\ncontent-length: 0\r\n\r\n").await;
+    seen.failed(&nameless.answer().await, 400, "bad_request");
     seen.failed(&app.post_with(&[], " ".repeat(70_000)).await, 413, "message_too_large");
     seen.failed(&app.post_with(&[("content-type", "text/plain")], "{}").await, 415, "unsupported_media_type");
     let many: serde_json::Map<_, _> = (0..100).map(|number| (format!("x{number}"), json!(1))).collect();

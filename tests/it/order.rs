@@ -18,7 +18,7 @@ async fn a_caller_who_left_before_its_call_was_sent_is_not_sent_and_the_next_one
         let mut caller = app.relay().connect().await;
         caller.post(r#"{"userId":"c-2","traits":{"call":"left"}}"#).await;
         eventually(async || app.relay().metric("segment_relay_calls_waiting").await == 1.0).await;
-        drop(caller);
+        caller.reset();
         eventually(async || app.relay().metric("segment_relay_requests_in_flight").await == 1.0).await;
         app.post(&next).await
     };
@@ -127,7 +127,7 @@ async fn a_caller_who_leaves_during_a_pause_does_not_keep_its_users_next_call_wa
         app.relay().metric(r#"segment_relay_segment_attempts_total{result="unavailable"}"#).await == 1.0
     })
     .await;
-    drop(caller);
+    caller.reset();
     let next = app.post(&json!({"userId": "c-1", "traits": {"call": "next"}})).await;
     assert!(next.is_accepted(), "{next:?}");
     let received = app.segment().received().await;

@@ -21,6 +21,7 @@ fn codes() -> Vec<ApiErrorCode> {
     use ErrorCode as Call;
     let own = [
         ApiErrorCode::InvalidJson,
+        ApiErrorCode::BadRequest,
         ApiErrorCode::Unauthorized,
         ApiErrorCode::NotFound,
         ApiErrorCode::MethodNotAllowed,
@@ -45,6 +46,7 @@ fn codes() -> Vec<ApiErrorCode> {
     // A new code does not compile here: it belongs into the lists above and into the document.
     let _ = |code: ApiErrorCode| match code {
         ApiErrorCode::InvalidJson
+        | ApiErrorCode::BadRequest
         | ApiErrorCode::Unauthorized
         | ApiErrorCode::NotFound
         | ApiErrorCode::MethodNotAllowed
@@ -171,13 +173,19 @@ fn every_answer_has_the_headers_of_every_answer() {
 }
 
 #[test]
-fn every_operation_may_answer_that_the_relay_is_at_fault() {
+fn every_operation_may_answer_that_the_relay_is_at_fault_or_the_host_is_invalid() {
     let document = document();
     for (path, item) in document["paths"].as_object().unwrap() {
         assert_eq!(item["parameters"], json!([{"$ref": "#/components/parameters/x-request-id"}]), "{path}");
         for operation in item.as_object().unwrap().values().filter(|operation| operation.is_object()) {
             let answer = &operation["responses"]["500"];
             assert_eq!(answer, &json!({"$ref": "#/components/responses/InternalError"}), "{path}");
+            let answer = &operation["responses"]["400"];
+            if path == "/customers" {
+                assert!(codes_of(&answer["content"]["application/json"]["schema"]).contains("bad_request"));
+            } else {
+                assert_eq!(answer, &json!({"$ref": "#/components/responses/BadRequest"}), "{path}");
+            }
         }
     }
 }

@@ -81,7 +81,7 @@ async fn what_is_odd_and_allowed_is_answered() {
     let requests = [
         ("100 headers", "200", post(&headers(96))),
         ("a head of nearly 32 KiB", "200", post(&format!("x: {}\r\n", "y".repeat(32_000)))),
-        ("no host", "200", format!("POST /customers HTTP/1.1\r\n{json}\r\n{body}")),
+        ("no host", "400", format!("POST /customers HTTP/1.1\r\n{json}\r\n{body}")),
         ("HTTP/1.0", "200", format!("POST /customers HTTP/1.0\r\n{json}\r\n{body}")),
         ("a URI with a host", "200", format!("POST http://else/customers HTTP/1.1\r\nhost: relay\r\n{json}\r\n{body}")),
         ("empty lines before it", "200", "\r\n\r\n".to_owned() + &post("")),
