@@ -67,7 +67,7 @@ async fn a_length_that_is_not_a_write_keys_is_warned_about() {
         assert_eq!(code, Some(0), "{printed:?}");
         printed.iter().any(|line| line.contains(NAME) && line.contains("32"))
     };
-    assert!(warned(WRITE_KEY).await);
-    assert!(!warned("AbCdEfGhIjKlMnOpQrStUvWxYz012345").await);
+    assert!(warned(&WRITE_KEY[1..]).await);
+    assert!(!warned(WRITE_KEY).await);
     assert!(!warned("dev").await, "it is the sandbox's, which takes any");
 }
