@@ -8,6 +8,7 @@ use std::io::Write;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
+use data_encoding::BASE64;
 use jiff::Timestamp;
 use parking_lot::RwLock;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
@@ -60,7 +61,7 @@ impl Transport {
         let mut url = settings.endpoint.clone();
         url.set_path(&format!("{}/v1/batch", url.path().trim_end_matches('/')));
         let write_key = RwLock::new(settings.write_key.clone());
-        let secrets = RwLock::new(SecretForms::new([settings.write_key.reveal()]));
+        let secrets = RwLock::new(secrets(&settings));
         Ok(Self { settings, write_key, url, connections, tunnel_refusal: TunnelRefusal::default(), secrets })
     }
 
@@ -123,16 +124,25 @@ pub async fn check_connectivity(settings: &SegmentSettings) -> anyhow::Result<Re
     let result = transport.send_batch(&Batch::default(), 0).await;
     let class = transport.classify(&result);
     Ok(match (class, result) {
-        (
-            ResponseClass::Retryable { error, .. } | ResponseClass::ConfigurationError(error),
-            SendResult::NotSent(failure) | SendResult::NoResponse(failure),
-        ) => Err(SegmentError { message: format!("{error} ({})", failure.detail), ..error }),
+        (ResponseClass::Retryable { error, .. }, SendResult::NotSent(failure) | SendResult::NoResponse(failure)) => {
+            Err(SegmentError { message: format!("{error} ({})", failure.detail), ..error })
+        }
         (ResponseClass::Retryable { error, .. } | ResponseClass::ConfigurationError(error), _) => Err(error),
         (_, SendResult::Response { status, .. }) => Ok(format!("it answered {status}")),
         (_, SendResult::NotSent(failure) | SendResult::NoResponse(failure)) => {
             Err(SegmentError::new(ErrorCode::Unavailable, failure.detail))
         }
     })
+}
+
+/// The secrets that a request holds: the write key, and the proxy's password with its user and without.
+fn secrets(settings: &SegmentSettings) -> SecretForms {
+    let authorization = settings.proxy.as_ref().and_then(config::Proxy::authorization);
+    let encoded = authorization.and_then(|value| value.as_bytes().strip_prefix(b"Basic "));
+    let decoded = encoded.and_then(|encoded| BASE64.decode(encoded).ok()).unwrap_or_default();
+    let credentials = String::from_utf8_lossy(&decoded);
+    let password = credentials.split_once(':').map_or("", |(_user, password)| password);
+    SecretForms::new([settings.write_key.reveal(), &*credentials, password])
 }
 
 fn build_client(settings: &SegmentSettings) -> reqwest::Result<Client> {

@@ -4,6 +4,7 @@ use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
+use super::by_proxy;
 use super::peer::{Peer, answer};
 use crate::harness::{Durable, Relay, WRITE_KEY, ada};
 use crate::secrets::needles::Needles;
@@ -69,6 +70,22 @@ async fn an_endpoint_that_echoes_headers_tells_nobody_the_write_key() {
     let letters = durable.dead_letters().await;
     assert_eq!(letters.len(), count);
     needles.assert_absent(&Value::from(letters).to_string(), "the dead letters");
+}
+
+#[tokio::test]
+async fn a_proxy_that_echoes_headers_tells_nobody_its_password() {
+    for password in ["pr0xy-pa55w0rd-of-ours", "pw0rd"] {
+        let proxy = Peer::start(|head| {
+            let line = head.lines().find(|line| line.to_ascii_lowercase().starts_with("proxy-authorization"));
+            answer("400 Bad Request", &[], line.unwrap_or("nothing"))
+        });
+        let url = format!("http://relay:{password}@{}", proxy.address());
+        let relay = Relay::start(&by_proxy("http://segment.invalid", &url)).await;
+        let refused = relay.post(&ada()).await;
+        refused.assert_failed(422, "segment_rejected");
+        assert!(refused.message().contains("left out"), "{refused:?}");
+        Needles::of([password]).assert_absent(&refused.body.to_string(), "an answer");
+    }
 }
 
 #[tokio::test]
