@@ -7,7 +7,9 @@
 //! Not in here: limits on the size of a body or a call, making a `messageId` or a timestamp, and the JSON that Segment
 //! gets.
 
+mod date;
 mod error;
+mod id;
 mod object;
 mod payload;
 mod scan;
@@ -15,13 +17,19 @@ mod time;
 mod traits;
 
 #[cfg(test)]
+mod date_tests;
+#[cfg(test)]
+mod id_tests;
+#[cfg(test)]
 mod scan_tests;
 #[cfg(test)]
 mod tests;
 
 pub use error::{BrokenRule, MAX_BROKEN_RULES, PayloadError};
+pub use id::check_user_id;
+pub(crate) use id::is_blank;
 pub use object::JsonObject;
-pub use payload::{SegmentIdentifyPayload, check_user_id};
+pub use payload::SegmentIdentifyPayload;
 #[cfg(test)]
 pub(crate) use traits::reserved_traits;
 pub use traits::{Address, UserTraits};

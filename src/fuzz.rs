@@ -11,13 +11,30 @@
 
 pub(crate) mod json;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::sample::{Index, select};
 use proptest::test_runner::{Config, TestRunner, contextualize_config};
+use regex_syntax::hir::{Class, HirKind};
+
+/// The characters of one class of a regular expression.
+pub(crate) fn characters(class: &str) -> BTreeSet<char> {
+    let class = regex_syntax::parse(class).expect("a regular expression").into_kind();
+    let HirKind::Class(Class::Unicode(class)) = class else { panic!("a class") };
+    class.iter().flat_map(|range| range.start()..=range.end()).collect()
+}
+
+/// The characters that name nobody, by another copy of Unicode's tables than the program's.
+pub(crate) fn invisible() -> &'static BTreeSet<char> {
+    static INVISIBLE: LazyLock<BTreeSet<char>> =
+        LazyLock::new(|| characters(r"[\p{White_Space}\p{Cc}\p{Default_Ignorable_Code_Point}]"));
+    &INVISIBLE
+}
 
 /// Mutations per target if `PROPTEST_CASES` is not set. All targets together take a few seconds.
 const CASES: u32 = 2_000;

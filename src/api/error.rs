@@ -13,7 +13,7 @@ use super::body::{BodyError, MAX_BODY};
 use crate::auth::Unauthorized;
 use crate::customer::{BrokenRule, PayloadError};
 use crate::outbox::{BackupError, OutboxError, STORE_RETRY_AFTER};
-use crate::segment::{ErrorCode, MIN_RETRY_AFTER, SegmentError};
+use crate::segment::{ErrorCode, MAX_CALL_BYTES, MIN_RETRY_AFTER, SegmentError};
 
 /// Says that a call with this key was stored before, and that no second call was made. No standard defines the header;
 /// this name is the usual one.
@@ -152,7 +152,11 @@ impl From<BodyError> for ApiError {
     fn from(error: BodyError) -> Self {
         let (code, message) = match error {
             BodyError::TooLarge => {
-                let message = format!("the body is larger than {MAX_BODY} bytes").into();
+                let message = format!(
+                    "the body is larger than {MAX_BODY} bytes, white space included; a call as sent may have \
+                     {MAX_CALL_BYTES}"
+                )
+                .into();
                 (ApiErrorCode::Call(ErrorCode::MessageTooLarge), message)
             }
             BodyError::TimedOut => (ApiErrorCode::RequestTimeout, Cow::from("the body did not arrive in time")),

@@ -8,7 +8,7 @@ use axum::http::request::Parts;
 
 use crate::segment::{IdempotencyKey, KeyKind};
 
-/// The caller's key from the headers: `webhook-id`, else `Idempotency-Key`. An empty header counts as none.
+/// The caller's key from the headers: `webhook-id`, else `Idempotency-Key`. A blank header counts as none.
 pub(super) struct KeyFromHeaders(pub(super) Option<IdempotencyKey>);
 
 impl<S: Sync> FromRequestParts<S> for KeyFromHeaders {
@@ -20,10 +20,9 @@ impl<S: Sync> FromRequestParts<S> for KeyFromHeaders {
 }
 
 fn key_from_headers(headers: &HeaderMap) -> Option<IdempotencyKey> {
-    [KeyKind::WebhookId, KeyKind::IdempotencyKey].into_iter().find_map(|kind| {
-        let value = headers.get(kind.header())?.as_bytes().trim_ascii();
-        (!value.is_empty()).then(|| IdempotencyKey { kind, value: value.to_vec() })
-    })
+    [KeyKind::WebhookId, KeyKind::IdempotencyKey]
+        .into_iter()
+        .find_map(|kind| IdempotencyKey::from_header(kind, headers.get(kind.header())?.as_bytes()))
 }
 
 #[cfg(test)]
@@ -42,6 +41,9 @@ mod tests {
         assert_eq!((both.kind, &*both.value), (KeyKind::WebhookId, &b"w"[..]));
         let one = key_from_headers(&headers(&[("idempotency-key", "i"), ("webhook-id", "")])).unwrap();
         assert_eq!((one.kind, &*one.value), (KeyKind::IdempotencyKey, &b"i"[..]));
+        let one = key_from_headers(&headers(&[("idempotency-key", "i"), ("webhook-id", " \t")])).unwrap();
+        assert_eq!((one.kind, &*one.value), (KeyKind::IdempotencyKey, &b"i"[..]));
+        assert!(key_from_headers(&headers(&[("idempotency-key", ""), ("webhook-id", " ")])).is_none());
         assert!(key_from_headers(&HeaderMap::new()).is_none());
     }
 }

@@ -62,7 +62,7 @@ impl FromRequest<Arc<AppState>> for ProvenBody {
         let bytes = body::read(&parts.headers, body, deadline).await?;
         let signed_id = state.auth.verify_body(claim, &bytes)?;
         drop(permit);
-        Ok(Self { bytes: bytes.to_vec(), deadline, signed_key: signed_id.map(signed_key) })
+        Ok(Self { bytes: bytes.to_vec(), deadline, signed_key: signed_id.and_then(signed_key) })
     }
 }
 
@@ -79,18 +79,27 @@ async fn check_head(parts: &mut Parts, state: &Arc<AppState>) -> Result<Sender, 
     Ok(sender)
 }
 
-fn signed_key(id: HeaderValue) -> IdempotencyKey {
-    IdempotencyKey { kind: KeyKind::WebhookId, value: id.as_bytes().to_vec() }
+fn signed_key(id: HeaderValue) -> Option<IdempotencyKey> {
+    IdempotencyKey::from_header(KeyKind::WebhookId, id.as_bytes())
 }
 
 fn check_media_type(headers: &HeaderMap) -> Result<(), ApiError> {
     let unsupported = |message| ApiError::new(ApiErrorCode::UnsupportedMediaType, message);
-    if headers.contains_key(CONTENT_ENCODING) {
+    let is_identity =
+        |coding: &[u8]| coding.trim_ascii().is_empty() || coding.trim_ascii().eq_ignore_ascii_case(b"identity");
+    let mut codings =
+        headers.get_all(CONTENT_ENCODING).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    if !codings.all(is_identity) {
         // RFC 9110, section 12.5.3: the answer to an unsupported coding names the supported one.
-        return Err(unsupported("a body with a Content-Encoding is not taken; send it as it is")
+        return Err(unsupported("a body with a Content-Encoding other than identity is not taken; send it as it is")
             .with_header("accept-encoding", HeaderValue::from_static("identity")));
     }
-    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let mut types = headers.get_all(CONTENT_TYPE).iter();
+    let first = types.next();
+    if types.any(|other| Some(other) != first) {
+        return Err(unsupported("the Content-Type lines differ"));
+    }
+    let media_type = first.and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = media_type.split(';').next().unwrap_or_default().trim();
     let is_json = essence.eq_ignore_ascii_case("application/json") || has_json_suffix(essence);
     is_json.then_some(()).ok_or_else(|| unsupported("the Content-Type must be application/json, or application/*+json"))
@@ -108,7 +117,7 @@ fn has_json_suffix(essence: &str) -> bool {
 mod tests {
     use super::check_media_type;
     use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-    use axum::http::{HeaderMap, HeaderValue};
+    use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
     fn content_type(media_type: &'static str) -> HeaderMap {
         HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(media_type))])
@@ -129,8 +138,38 @@ mod tests {
             assert!(check_media_type(&content_type(refused)).is_err(), "{refused}");
         }
         assert!(check_media_type(&HeaderMap::new()).is_err());
-        let mut encoded = content_type("application/json");
-        encoded.insert(CONTENT_ENCODING, HeaderValue::from_static("identity"));
-        assert!(check_media_type(&encoded).is_err());
+    }
+
+    /// The headers of a JSON body with these lines more.
+    fn with(further: &[(HeaderName, &'static str)]) -> HeaderMap {
+        let mut headers = content_type("application/json");
+        for (name, value) in further {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn only_equal_content_types_may_be_repeated() {
+        assert!(check_media_type(&with(&[(CONTENT_TYPE, "application/json")])).is_ok());
+        for other in ["text/plain", "application/ld+json", "application/json; charset=utf-8", "application/json,", ""] {
+            assert!(check_media_type(&with(&[(CONTENT_TYPE, other)])).is_err(), "{other}");
+            let thrice = with(&[(CONTENT_TYPE, "application/json"), (CONTENT_TYPE, other)]);
+            assert!(check_media_type(&thrice).is_err(), "{other}");
+        }
+    }
+
+    #[test]
+    fn the_identity_encoding_counts_as_none() {
+        for none in ["", " ", "identity", "Identity", "identity,identity", ", identity ,\t"] {
+            assert!(check_media_type(&with(&[(CONTENT_ENCODING, none)])).is_ok(), "{none:?}");
+            let twice = with(&[(CONTENT_ENCODING, none), (CONTENT_ENCODING, "IDENTITY")]);
+            assert!(check_media_type(&twice).is_ok(), "{none:?}");
+        }
+        for other in ["gzip", "identity, gzip", "identity;q=1", "identity identity", "\u{7e}"] {
+            assert!(check_media_type(&with(&[(CONTENT_ENCODING, other)])).is_err(), "{other:?}");
+            let last = with(&[(CONTENT_ENCODING, "identity"), (CONTENT_ENCODING, other)]);
+            assert!(check_media_type(&last).is_err(), "{other:?}");
+        }
     }
 }

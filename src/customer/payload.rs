@@ -9,16 +9,11 @@ use std::fmt;
 use jiff::Timestamp;
 
 use super::error::{BrokenRules, PayloadError, Pointer};
+use super::id::{check_message_id, check_user_id};
 use super::object::JsonObject;
 use super::scan::{JsonError, Scanner, Value};
 use super::time::read_timestamp;
 use super::traits::UserTraits;
-
-/// Segment drops a call whose `messageId` has more characters, although it answers 200.
-const MAX_MESSAGE_ID: usize = 99;
-
-/// Ids that senders write when they have none, besides zeros and dashes.
-const PLACEHOLDERS: [&str; 3] = ["-1", "null", "anonymous"];
 
 const REQUIRED: &str = "is required";
 const UNKNOWN: &str = "is not a field of this interface, which takes userId, traits, timestamp, messageId, anonymousId, \
@@ -126,24 +121,23 @@ fn read_fields<'a>(
     let (mut timestamp, mut message_id, mut anonymous_id) = (None, None, None);
     let (mut context, mut integrations) = (None, None);
     while let Some(name) = scanner.next_name(&members)? {
-        if name == "traits" {
-            traits = Some(UserTraits::read(scanner, broken)?);
-            continue;
-        }
-        let value = scanner.value()?;
         match &*name {
-            "userId" => user_id = Some(read_string(value, "/userId", broken, user_id_rule)),
+            "userId" => user_id = Some(read_string(scanner.value()?, "/userId", broken, user_id_rule)),
+            "traits" => traits = Some(UserTraits::read(scanner, broken)?),
             // For each of these `null` counts as absent.
-            "timestamp" | "messageId" | "anonymousId" | "context" | "integrations" | "type"
-                if matches!(value, Value::Null) => {}
-            "timestamp" => timestamp = read_string(value, "/timestamp", broken, |text| read_timestamp(&text)),
-            "messageId" => message_id = read_string(value, "/messageId", broken, message_id_rule),
+            "timestamp" => {
+                timestamp = read_optional(scanner.value()?, "/timestamp", broken, |text| read_timestamp(&text));
+            }
+            "messageId" => message_id = read_optional(scanner.value()?, "/messageId", broken, message_id_rule),
             // Segment drops a call with an empty `anonymousId`, and merges strangers by a placeholder.
-            "anonymousId" => anonymous_id = read_string(value, "/anonymousId", broken, user_id_rule),
-            "context" => context = JsonObject::new(value, "/context", broken),
-            "integrations" => integrations = JsonObject::new(value, "/integrations", broken),
-            "type" => _ = read_string(value, "/type", broken, check_type),
-            _ => broken.push(Pointer(&name), UNKNOWN),
+            "anonymousId" => anonymous_id = read_optional(scanner.value()?, "/anonymousId", broken, user_id_rule),
+            "context" => context = JsonObject::read(scanner, "/context", broken)?,
+            "integrations" => integrations = JsonObject::read(scanner, "/integrations", broken)?,
+            "type" => _ = read_optional(scanner.value()?, "/type", broken, check_type),
+            _ => {
+                scanner.value()?;
+                broken.push(Pointer(&name), UNKNOWN);
+            }
         }
     }
     if user_id.is_none() {
@@ -173,28 +167,19 @@ fn read_string<'a, T>(
     read(text).map_err(|message| broken.push(field, message)).ok()
 }
 
+/// The same, but `null` is none and breaks no rule.
+fn read_optional<'a, T>(
+    value: Value<'a>,
+    field: &str,
+    broken: &mut BrokenRules,
+    read: impl FnOnce(Cow<'a, str>) -> Result<T, &'static str>,
+) -> Option<T> {
+    match value {
+        Value::Null => None,
+        value => read_string(value, field, broken, read),
+    }
+}
+
 fn check_type(kind: Cow<'_, str>) -> Result<(), &'static str> {
     (kind == "identify").then_some(()).ok_or("must be \"identify\": no other type of call is taken here")
-}
-
-/// Checks that an id names one customer: it is not blank, and it is none of the placeholders that Segment tells its users
-/// to block, because they have merged hundreds of strangers into one profile.
-///
-/// # Errors
-/// What is wrong, to be read after the field's name. It does not contain the id.
-pub fn check_user_id(id: &str) -> Result<(), &'static str> {
-    if id.trim().is_empty() {
-        return Err("must not be blank");
-    }
-    let only_zeros_and_dashes = id.bytes().all(|byte| matches!(byte, b'0' | b'-'));
-    if only_zeros_and_dashes || PLACEHOLDERS.contains(&id) {
-        return Err("is a placeholder (only zeros and dashes, -1, null or anonymous): Segment advises to block it, \
-             because it merges strangers into one profile");
-    }
-    Ok(())
-}
-
-fn check_message_id(id: &str) -> Result<(), &'static str> {
-    let is_valid = (1..=MAX_MESSAGE_ID).contains(&id.chars().count());
-    is_valid.then_some(()).ok_or("must have 1 to 99 characters")
 }

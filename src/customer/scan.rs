@@ -57,6 +57,13 @@ pub(super) struct Members {
     first_name: usize,
 }
 
+/// Where an object starts.
+pub(super) struct ObjectStart {
+    at: usize,
+    /// The bytes of white space before it.
+    space: usize,
+}
+
 struct Name<'a> {
     text: Cow<'a, str>,
     at: usize,
@@ -67,6 +74,8 @@ pub(super) struct Scanner<'a> {
     text: &'a str,
     at: usize,
     depth: usize,
+    /// The bytes of white space so far.
+    space: usize,
     /// The names of all open objects, the innermost object's last.
     names: Vec<Name<'a>>,
 }
@@ -81,18 +90,14 @@ impl<'a> Scanner<'a> {
 
     pub(super) fn from_text(text: &'a str) -> Self {
         // A usual customer has no more names open at once, so the stack is allocated once.
-        Self { text, at: 0, depth: 0, names: Vec::with_capacity(FEW_NAMES) }
+        Self { text, at: 0, depth: 0, space: 0, names: Vec::with_capacity(FEW_NAMES) }
     }
 
     /// Reads one whole value. Only a string is decoded.
     pub(super) fn value(&mut self) -> Result<Value<'a>, JsonError> {
-        if let Some((members, start)) = self.enter_object()? {
-            while self.next_name(&members)?.is_some() {
-                self.value()?;
-            }
-            return Ok(Value::Object(self.since(start)));
-        }
+        self.skip_space();
         match self.peek() {
+            Some(b'{') => self.object(),
             Some(b'"') => self.string().map(Value::String),
             Some(b'[') => self.array(),
             Some(b'-' | b'0'..=b'9') => self.number(),
@@ -103,16 +108,26 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Enters the next value if it is an object, and returns the object and its start, for [`since`](Self::since).
-    /// `next_name` and `value` then read each member, until `next_name` returns `None`.
-    pub(super) fn enter_object(&mut self) -> Result<Option<(Members, usize)>, JsonError> {
+    /// Enters the next value if it is an object, and returns the object and its start, for
+    /// [`object_since`](Self::object_since). `next_name` and `value` then read each member, until `next_name` returns `None`.
+    pub(super) fn enter_object(&mut self) -> Result<Option<(Members, ObjectStart)>, JsonError> {
         self.skip_space();
-        let start = self.at;
+        let start = ObjectStart { at: self.at, space: self.space };
         if self.peek() != Some(b'{') {
             return Ok(None);
         }
         self.descend()?;
         Ok(Some((Members { first_name: self.names.len() }, start)))
+    }
+
+    fn object(&mut self) -> Result<Value<'a>, JsonError> {
+        let start = self.at;
+        self.descend()?;
+        let members = Members { first_name: self.names.len() };
+        while self.next_name(&members)?.is_some() {
+            self.value()?;
+        }
+        Ok(Value::Object(self.since(start)))
     }
 
     /// Reads the unescaped name of the object's next member, up to its value.
@@ -146,8 +161,12 @@ impl<'a> Scanner<'a> {
         Ok(Some(text))
     }
 
-    /// The text from an object's start to the current position.
-    pub(super) fn since(&self, start: usize) -> &'a str {
+    /// The text from an object's start to the current position, and its bytes of white space between tokens.
+    pub(super) fn object_since(&self, start: ObjectStart) -> (&'a str, usize) {
+        (self.since(start.at), self.space - start.space)
+    }
+
+    fn since(&self, start: usize) -> &'a str {
         self.text.get(start..self.at).unwrap_or_default()
     }
 
@@ -293,6 +312,7 @@ impl<'a> Scanner<'a> {
     fn skip_space(&mut self) {
         while matches!(self.peek(), Some(b' ' | b'\n' | b'\r' | b'\t')) {
             self.at += 1;
+            self.space += 1;
         }
     }
 

@@ -1,8 +1,8 @@
-//! The two ways a payload writes time: the call's `timestamp` (RFC 3339) and the date traits (ISO 8601).
+//! The call's `timestamp`: RFC 3339.
 //!
 //! Invariant: an accepted timestamp is a whole millisecond, not before 1970, and within the range of [`Timestamp`].
 //!
-//! jiff parses both, after the text was brought into a form that jiff reads as the two standards do.
+//! jiff parses it, after the text was brought into a form that jiff reads as the standard does.
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -21,17 +21,6 @@ pub(super) fn read_timestamp(text: &str) -> Result<Timestamp, &'static str> {
         Ok(_) => Err("must not be before 1970-01-01T00:00:00Z"),
         Err(_) => Err("is later than the relay can tell (9999-12-30T22:00:00Z)"),
     }
-}
-
-/// Whether a text is an ISO 8601 date, with or without a time and an offset. The day, or month and day, may be left out.
-pub(super) fn is_iso8601_date(text: &str) -> bool {
-    // jiff wants all three. It also reads the annotations in brackets of RFC 9557, which are not ISO 8601.
-    let missing = match &*shape(text) {
-        "0000" => "-01-01",
-        "0000-00" => "-01",
-        _ => "",
-    };
-    !text.contains('[') && Pieces::parse(&format!("{text}{missing}")).is_ok()
 }
 
 /// jiff accepts more than RFC 3339 (a time without seconds, an offset without minutes, names of time zones) and fewer

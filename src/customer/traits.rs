@@ -10,10 +10,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::date::is_iso8601_date;
 use super::error::{BrokenRules, PayloadError};
-use super::object::find_member;
+use super::object::{append_compact, find_member};
 use super::scan::{JsonError, Scanner, Value};
-use super::time::is_iso8601_date;
 
 /// Segment drops an Identify with 300 traits or more, although it answers 200.
 const MAX_TRAITS: usize = 299;
@@ -22,6 +22,8 @@ const MAX_TRAITS: usize = 299;
 #[derive(Clone, PartialEq, Eq)]
 pub struct UserTraits<'a> {
     json: Cow<'a, str>,
+    /// The bytes of white space between its tokens.
+    space: usize,
 }
 
 impl<'a> UserTraits<'a> {
@@ -45,13 +47,23 @@ impl<'a> UserTraits<'a> {
         let json = serde_json::to_string(value).map_err(|error| PayloadError::InvalidJson {
             message: format!("the traits cannot be written as JSON: {error}"),
         })?;
-        UserTraits::parse(&json)?;
-        Ok(UserTraits { json: Cow::Owned(json) })
+        let space = UserTraits::parse(&json)?.space;
+        Ok(UserTraits { json: Cow::Owned(json), space })
     }
 
     /// The object's text, from brace to brace.
     pub fn as_json(&self) -> &str {
         &self.json
+    }
+
+    /// The bytes that [`append_compact`](Self::append_compact) appends.
+    pub(crate) fn compact_len(&self) -> usize {
+        self.json.len() - self.space
+    }
+
+    /// Appends the text without the white space between its tokens.
+    pub(crate) fn append_compact(&self, out: &mut Vec<u8>) {
+        append_compact(out, &self.json, self.space);
     }
 
     /// The trait `email`, if it is a string.
@@ -96,7 +108,8 @@ impl<'a> UserTraits<'a> {
             let message = format_args!("must have at most {MAX_TRAITS} keys; it has {count}");
             broken.insert(broken_before, "/traits", message);
         }
-        Ok(Some(Self { json: Cow::Borrowed(scanner.since(start)) }))
+        let (json, space) = scanner.object_since(start);
+        Ok(Some(Self { json: Cow::Borrowed(json), space }))
     }
 }
 

@@ -1,7 +1,8 @@
 //! A call: one Identify as the bytes that Segment gets. It is serialised once and never parsed or rebuilt.
 //!
 //! The keys have the order in which Segment's SDK for Node writes them (`timestamp, integrations, type, userId, traits,
-//! context, anonymousId, messageId`). `traits`, `context` and `integrations` are copied verbatim from the caller's JSON.
+//! context, anonymousId, messageId`). `traits`, `context` and `integrations` are copied verbatim from the caller's JSON, without
+//! the white space between tokens.
 
 use std::fmt;
 use std::sync::Arc;
@@ -43,7 +44,11 @@ impl Call {
         if json.len() > MAX_CALL_BYTES {
             return Err(SegmentError::new(
                 ErrorCode::MessageTooLarge,
-                format!("the call is {} bytes as sent to Segment, which takes at most {MAX_CALL_BYTES}", json.len()),
+                format!(
+                    "the call has {} bytes as sent, and Segment takes at most {MAX_CALL_BYTES}; white space between \
+                     tokens is left out, and an escape counts as it is written: \\u00e9 has 6 bytes",
+                    json.len()
+                ),
             ));
         }
         Ok(Self { user_id: Arc::from(&*payload.user_id), json: json.into() })
@@ -73,19 +78,21 @@ impl fmt::Debug for Call {
 }
 
 fn serialize(payload: &SegmentIdentifyPayload<'_>, message_id: &str, received_at: Timestamp) -> Vec<u8> {
-    let traits = payload.traits.as_json();
-    let context = payload.context.as_ref().map_or("", JsonObject::as_json);
-    let integrations = payload.integrations.as_ref().map_or("{}", JsonObject::as_json);
+    let of_objects =
+        [&payload.context, &payload.integrations].into_iter().flatten().map(JsonObject::compact_len).sum::<usize>();
     let mut out =
-        Vec::with_capacity(ENVELOPE_BYTES + traits.len() + context.len() + integrations.len() + payload.user_id.len());
+        Vec::with_capacity(ENVELOPE_BYTES + payload.traits.compact_len() + of_objects + payload.user_id.len());
     out.extend_from_slice(br#"{"timestamp":""#);
     out.extend_from_slice(rfc3339_milliseconds(payload.timestamp.unwrap_or(received_at)).as_bytes());
     out.extend_from_slice(br#"","integrations":"#);
-    out.extend_from_slice(integrations.as_bytes());
+    match &payload.integrations {
+        Some(integrations) => integrations.append_compact(&mut out),
+        None => out.extend_from_slice(b"{}"),
+    }
     out.extend_from_slice(br#","type":"identify","userId":"#);
     write_json_string(&mut out, &payload.user_id);
     out.extend_from_slice(br#","traits":"#);
-    out.extend_from_slice(traits.as_bytes());
+    payload.traits.append_compact(&mut out);
     out.extend_from_slice(br#","context":"#);
     push_context(&mut out, payload.context.as_ref());
     if let Some(anonymous_id) = &payload.anonymous_id {
@@ -98,10 +105,10 @@ fn serialize(payload: &SegmentIdentifyPayload<'_>, message_id: &str, received_at
     out
 }
 
-/// Appends the caller's context verbatim, with the relay's library in front unless the caller gave one.
+/// Appends the caller's context, with the relay's library in front unless the caller gave one.
 fn push_context(out: &mut Vec<u8>, context: Option<&JsonObject<'_>>) {
-    if let Some(context) = context.filter(|context| context.has_member("library")) {
-        out.extend_from_slice(context.as_json().as_bytes());
+    if let Some(context) = context.filter(|context| context.has_library()) {
+        context.append_compact(out);
         return;
     }
     out.push(b'{');
@@ -109,8 +116,7 @@ fn push_context(out: &mut Vec<u8>, context: Option<&JsonObject<'_>>) {
     match context.filter(|context| !context.is_empty()) {
         Some(context) => {
             out.push(b',');
-            // The text of an object begins with its brace.
-            out.extend_from_slice(&context.as_json().as_bytes()[1..]);
+            context.append_compact_members(out);
         }
         None => out.push(b'}'),
     }
@@ -161,8 +167,11 @@ mod tests {
 
     #[test]
     fn traits_are_copied_byte_for_byte() {
-        let traits = r#"{ "n":1234567890123456789,"z":null,"a":"","p":1.10,"é":"\u00e9\n" }"#;
-        assert!(call(&format!(r#"{{"userId":"c-1","traits":{traits}}}"#)).contains(traits));
+        let traits = r#"{"n":1234567890123456789,"z":null,"a":"","p":1.10,"é":"\u00e9\n ","e":1E+5}"#;
+        let spaced = traits.replace(',', " ,\t");
+        for given in [traits, &spaced] {
+            assert!(call(&format!(r#"{{"userId":"c-1","traits":{given}}}"#)).contains(traits));
+        }
     }
 
     #[test]
@@ -175,6 +184,28 @@ mod tests {
         assert_eq!(library(r#"{ "ip":"1.2.3.4" }"#)["library"]["name"], "segment-relay");
         assert_eq!(library(r#"{ "ip":"1.2.3.4" }"#)["ip"], "1.2.3.4");
         assert_eq!(library("{ }")["library"]["name"], "segment-relay");
+    }
+
+    #[test]
+    fn white_space_between_tokens_is_not_sent() {
+        let body = "{ \"userId\" : \"c-1\",\n\t\"traits\" : { \"a b\" : [ 1 , \"x \\\" : , \\\\\" , { } ],\r\n \"c\" : \" \\n{ }\" },
+            \"context\" : { \"ip\" : \"::1\" }, \"integrations\" : { \"All\" : true } }";
+        let sent = call(body);
+        assert!(sent.contains(r#","traits":{"a b":[1,"x \" : , \\",{}],"c":" \n{ }"},"#), "{sent}");
+        assert!(sent.contains(r#"version":"0.1.0"},"ip":"::1"},"#), "{sent}");
+        assert!(sent.contains(r#""integrations":{"All":true},"#), "{sent}");
+        let own = call(r#"{"userId":"c-1","traits":{},"context":{ "library" : { "name" : "own" } , "x" : [ ] }}"#);
+        assert!(own.contains(r#""context":{"library":{"name":"own"},"x":[]},"#), "{own}");
+    }
+
+    #[test]
+    fn a_call_that_is_too_large_says_which_limit_it_exceeds_and_that_escapes_count() {
+        let body = format!(r#"{{"userId":"c-1","traits":{{"a":"{}"}}}}"#, r"\u00e9".repeat(6_000));
+        let payload = SegmentIdentifyPayload::parse(body.as_bytes()).unwrap();
+        let error = Call::new(&payload, "m-1", Timestamp::UNIX_EPOCH).unwrap_err();
+        for part in ["the call has 36", "as sent", "32768", r"\u00e9 has 6"] {
+            assert!(error.message.contains(part), "{error} does not say {part}");
+        }
     }
 
     #[test]

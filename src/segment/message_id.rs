@@ -5,6 +5,7 @@
 //! first and so have a customer dropped. An id is never made from the content alone, because a real change from A to B and
 //! back to A would be lost.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -14,15 +15,26 @@ use parking_lot::RwLock;
 use sha2::Sha256;
 use uuid::Uuid;
 
-use crate::customer::SegmentIdentifyPayload;
+use crate::customer::{SegmentIdentifyPayload, is_blank};
 
 /// What a caller sends so that a repeated request is recognised.
 #[derive(Clone, PartialEq, Eq)]
 pub struct IdempotencyKey {
     /// The header it came in. Keys of two kinds never collide.
     pub kind: KeyKind,
-    /// The header's value: not empty, and without NUL (HTTP forbids it).
+    /// The header's value: not blank, and without NUL (HTTP forbids it).
     pub value: Vec<u8>,
+}
+
+impl IdempotencyKey {
+    /// The key in a header. A blank one is none: senders who have no id write it, and it would make their calls one.
+    pub fn from_header(kind: KeyKind, value: &[u8]) -> Option<Self> {
+        let value = value.trim_ascii();
+        // A value that is not UTF-8 is ISO 8859-1, as values of headers once were.
+        let of_latin_1 = |_| Cow::Owned(value.iter().map(|byte| char::from(*byte)).collect());
+        let text = std::str::from_utf8(value).map_or_else(of_latin_1, Cow::Borrowed);
+        (!is_blank(&text)).then(|| Self { kind, value: value.to_vec() })
+    }
 }
 
 /// The headers that carry an idempotency key. The first that is present counts.
@@ -128,6 +140,19 @@ mod tests {
         // printf 'webhook-id\0msg_1\0c-1' | openssl dgst -sha256 -hmac wk
         let id = MessageIds::new("wk").unwrap().id_under_key(&key(KeyKind::WebhookId, "msg_1"), "c-1");
         assert_eq!(id, "relay-1349fd573997c25b0f64b114a855534318e7b6d6983a7681dbd6744bc86246e1");
+    }
+
+    #[test]
+    fn a_blank_key_is_none() {
+        for blank in ["", " \t", "\u{a0}", "\u{feff}\u{200b}", "\u{85}"] {
+            assert!(IdempotencyKey::from_header(KeyKind::WebhookId, blank.as_bytes()).is_none(), "{blank:?}");
+        }
+        assert!(IdempotencyKey::from_header(KeyKind::WebhookId, b"\xA0\xAD").is_none(), "ISO 8859-1");
+        for value in ["0", "null", "\u{200b}k", "\u{e9}"] {
+            let key = IdempotencyKey::from_header(KeyKind::WebhookId, value.as_bytes());
+            assert!(key.is_some_and(|key| key.value == value.as_bytes()), "{value:?}");
+        }
+        assert!(IdempotencyKey::from_header(KeyKind::WebhookId, b"\xE9").is_some_and(|key| key.value == b"\xE9"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::json;
 
-use crate::harness::{Answer, App, ada, client_builder};
+use crate::harness::{Answer, App, ada, client_builder, head};
 
 #[tokio::test]
 async fn a_customer_that_segment_accepts_is_200() {
@@ -74,7 +74,8 @@ async fn what_is_not_said_to_be_plain_json_is_415() {
         &[("content-type", "application/x-www-form-urlencoded")],
         &[("content-type", "text/json")],
         &[("content-type", "application/json"), ("content-encoding", "gzip")],
-        &[("content-type", "application/json"), ("content-encoding", "identity")],
+        &[("content-type", "application/json"), ("content-encoding", "identity, gzip")],
+        &[("content-type", "application/json"), ("content-encoding", "identity;q=1")],
     ] {
         app.post_with(headers, body.clone()).await.assert_failed(415, "unsupported_media_type");
     }
@@ -82,6 +83,38 @@ async fn what_is_not_said_to_be_plain_json_is_415() {
     Answer::of(untyped).await.unwrap().assert_failed(415, "unsupported_media_type");
     for taken in ["application/json; charset=utf-8", "application/cloudevents+json"] {
         assert!(app.post_with(&[("content-type", taken)], body.clone()).await.is_accepted(), "{taken}");
+    }
+}
+
+#[tokio::test]
+async fn content_types_that_differ_are_415_and_equal_ones_count_as_one() {
+    let app = App::start().await;
+    let body = ada().to_string();
+    let post = async |further: &str| {
+        let mut caller = app.relay().connect().await;
+        // The head has one line of application/json.
+        caller.send(head(&format!("{further}content-length: {}\r\n", body.len())) + &body).await;
+        caller.answer().await
+    };
+    for other in ["text/plain", "application/json; charset=utf-8", "application/ld+json", ""] {
+        let answer = post(&format!("content-type: {other}\r\n")).await;
+        answer.assert_failed(415, "unsupported_media_type");
+    }
+    assert!(post("content-type: application/json\r\n").await.is_accepted());
+}
+
+#[tokio::test]
+async fn a_content_encoding_that_changes_nothing_counts_as_none_and_any_other_hears_which_is_taken() {
+    let app = App::start().await;
+    let body = ada().to_string();
+    for encoding in ["", "identity", "IDENTITY", "identity, identity", " , Identity,"] {
+        let answer = app.post_with(&[("content-encoding", encoding)], body.clone()).await;
+        assert!(answer.is_accepted(), "{encoding:?}: {answer:?}");
+    }
+    for encoding in ["gzip", "identity, gzip", "identity;q=1", "identity identity", "none"] {
+        let answer = app.post_with(&[("content-encoding", encoding)], body.clone()).await;
+        answer.assert_failed(415, "unsupported_media_type");
+        assert_eq!(answer.header("accept-encoding"), Some("identity"), "{answer:?}");
     }
 }
 

@@ -299,6 +299,21 @@ fn the_schema_of_a_customer_and_the_rules_say_the_same() {
         json!("-1"),
         json!("null"),
         json!("Null"),
+        json!(" nULL\u{200b}"),
+        json!("nullable"),
+        json!("UNDEFINED"),
+        json!("None"),
+        json!("NaN"),
+        json!("True"),
+        json!("\u{feff}false\n"),
+        json!("[object Object]"),
+        json!("[object object] "),
+        json!("object"),
+        json!(" 0-0 "),
+        json!(" -1"),
+        json!("-2"),
+        json!("\u{200b}\u{e0001}"),
+        json!("\u{2800}"),
         json!("anonymous"),
         json!("identify"),
         json!("track"),
@@ -314,6 +329,30 @@ fn the_schema_of_a_customer_and_the_rules_say_the_same() {
         json!("2026-01"),
         json!("2026-01-31T09:30:00Z"),
         json!("2026-01-31T09:30:00+02:00"),
+        json!("2024-02-29T09:30:00Z"),
+        json!("2026-01-31t09:30:00.123456789012z"),
+        json!("2026-01-31 09:30:00Z"),
+        json!("2026-01-31 09:30:00"),
+        json!("2026-01-31T09:30:00+25:59"),
+        json!("2026-01-31T09:30:00+0200"),
+        json!("2026-01-31T09"),
+        json!("2026-01-31T24:00:00,0"),
+        json!("2026-01-31T24:00:01"),
+        json!("2026-01-31T23:59:60"),
+        json!("20260131"),
+        json!("20260231"),
+        json!("20260131T093000Z"),
+        json!("20260131T09:30:00Z"),
+        json!("2026-01T09"),
+        json!("2026-W05"),
+        json!("2026W056"),
+        json!("2026-W05-6T09:30"),
+        json!("2026-W05-8"),
+        json!("2026-W00"),
+        json!("2026-031"),
+        json!("2026365"),
+        json!("2026-000"),
+        json!("202601"),
         json!("soon"),
     ];
     let properties = &document["components"]["schemas"]["Customer"]["properties"];
@@ -331,6 +370,17 @@ fn the_schema_of_a_customer_and_the_rules_say_the_same() {
     for body in bodies {
         assert_eq!(validator.is_valid(&body), is_taken(&body), "{body}");
     }
+}
+
+#[test]
+fn the_schema_of_an_id_and_the_rules_have_the_same_invisible_characters() {
+    let pattern = &document()["components"]["schemas"]["Customer"]["properties"]["messageId"]["pattern"];
+    let visible = crate::fuzz::characters(pattern.as_str().unwrap());
+    assert!(crate::fuzz::invisible().iter().all(|character| !visible.contains(character)));
+    assert_eq!(visible.len() + crate::fuzz::invisible().len(), ('\0'..=char::MAX).count());
+    let placeholder = document()["components"]["schemas"]["Placeholder"]["pattern"].as_str().unwrap().to_owned();
+    let class = pattern.as_str().unwrap().trim_start_matches("[^").trim_end_matches(']').to_owned();
+    assert!(placeholder.starts_with(&format!("^[{class}]*(?:")) && placeholder.ends_with(&format!(")[{class}]*$")));
 }
 
 #[test]

@@ -174,14 +174,15 @@ async fn a_compressed_body_is_refused_as_it_is() {
             ("br", &bomb),
             ("zstd", &bomb),
             ("gzip, gzip", &bomb),
-            ("identity", &bomb),
-            ("", &bomb),
+            ("identity, gzip", &bomb),
         ] {
             let answer = app.post_with(&[("content-encoding", encoding)], body.clone()).await;
             answer.assert_failed(415, "unsupported_media_type");
         }
         // Who does not say so sends what is no JSON.
-        app.post_with(&[], bomb.clone()).await.assert_failed(400, "invalid_json");
+        for headers in [&[][..], &[("content-encoding", "identity")], &[("content-encoding", "")]] {
+            app.post_with(headers, bomb.clone()).await.assert_failed(400, "invalid_json");
+        }
     })
     .await;
 }
