@@ -122,9 +122,13 @@ Feature: Every customer becomes a known user in Segment, or the shop learns why 
       And Segment was not asked about this one, while it is about the next
 
       Examples:
-        | userId    |
-        |           |
-        | anonymous |
+        | userId          |
+        |                 |
+        | anonymous       |
+        | Undefined       |
+        | NULL            |
+        | [object Object] |
+        | 0000-0000       |
 
     Scenario: Without a write key the relay does not start
       Given nobody has set SEGMENT_WRITE_KEY
