@@ -94,7 +94,7 @@ impl OutboxClient {
         let Some(outcome) = appended.outcome else { return Ok(stored) };
         // A caller who does not wait gets an outcome only if it is known: a refusal.
         let until = self.wait_until.unwrap_or_else(Instant::now);
-        tokio::select! {
+        let outcome = tokio::select! {
             // Checked first: a known outcome is returned even if the wait is zero.
             biased;
             outcome = outcome => match outcome {
@@ -108,6 +108,12 @@ impl OutboxClient {
             () = tokio::time::sleep_until(until) => Ok(stored),
             // A draining relay sends no waiting calls any more.
             () = self.context.supervisor.draining() => Ok(stored),
+        };
+        match outcome {
+            Ok(Receipt { state: DeliveryState::Stored, .. }) if self.context.outbox.stats().is_lost => {
+                Err(to_segment_error(OutboxError::Unconfirmed))
+            }
+            outcome => outcome,
         }
     }
 }

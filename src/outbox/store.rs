@@ -161,6 +161,8 @@ pub struct OutboxStats {
     pub max_bytes: u64,
     /// Why calls cannot be stored at the moment, for `/readyz`.
     pub trouble: Option<&'static str>,
+    /// A file was deleted, moved, replaced or cut: the next start will not find the calls.
+    pub is_lost: bool,
 }
 
 /// A call that Segment refused. `GET /dead-letters` answers with this JSON.

@@ -41,7 +41,8 @@ impl Shim {
         durable.unset("LD_PRELOAD");
     }
 
-    /// From now on the disk fails like this, and in no other way: `fail-sync N`, `room N`.
+    /// From now on the disk fails like this, and in no other way: `fail-sync N`, `room N`,
+    /// `no-shared-memory 1`.
     pub fn fail(&self, fault: &str) {
         // Moved to its place, so that nobody reads half of it.
         let aside = self.directory.path().join("aside");

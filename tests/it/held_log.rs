@@ -6,7 +6,8 @@ use std::fs;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use crate::harness::{Durable, at_last, eventually};
+use crate::harness::{Durable, Shim, at_last, eventually};
+use crate::ledger::{Ledger, body};
 
 /// Bytes of the log that the relay empties if nobody hinders it, about.
 const USUAL: u64 = 17 << 20;
@@ -19,7 +20,14 @@ fn heavy(number: u64) -> Value {
 }
 
 fn log_length(durable: &Durable) -> u64 {
-    fs::metadata(durable.file().with_added_extension("x").with_file_name("outbox.db-wal")).unwrap().len()
+    fs::metadata(durable.file().with_file_name("outbox.db-wal")).unwrap().len()
+}
+
+/// A reader that holds the log.
+fn reader(durable: &Durable) -> Connection {
+    let reader = Connection::open(durable.file()).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM calls").unwrap();
+    reader
 }
 
 /// A line of the log that says this.
@@ -32,8 +40,7 @@ fn said(durable: &Durable, words: &str) -> Option<Value> {
 async fn a_reader_that_stays_open_fills_the_outbox_and_not_the_disk() {
     let durable = Durable::with(&[("RELAY_OUTBOX_MAX_SIZE", "24MiB")]).await;
     assert!(durable.post(&heavy(0)).await.is_stored());
-    let reader = Connection::open(durable.file()).unwrap();
-    reader.execute_batch("BEGIN; SELECT count(*) FROM calls").unwrap();
+    let reader = reader(&durable);
     let mut number = 0;
     loop {
         number += 1;
@@ -58,11 +65,44 @@ async fn a_reader_that_stays_open_fills_the_outbox_and_not_the_disk() {
     eventually(async || durable.get("/readyz").await.status == 200).await;
     eventually(async || said(&durable, "the reader has gone").is_some()).await;
     assert!(log_length(&durable) < USUAL, "the log still takes {} bytes", log_length(&durable));
-    let told = durable
-        .relay()
-        .log()
-        .iter()
-        .filter(|line| line["message"] == said(&durable, "a reader keeps").unwrap()["message"])
-        .count();
+    let all = durable.relay().log();
+    let told = all.iter().filter(|told| told["message"] == line["message"]).count();
     assert_eq!(told, 1);
+}
+
+#[tokio::test]
+async fn shared_memory_without_disk_space_is_a_full_disk_and_ends_nothing() {
+    let mut durable = Durable::prepared(&[]).await;
+    let shim = Shim::before(&mut durable);
+    durable.segment().fail(json!({"status": 503})).await;
+    durable.start_relay().await;
+    let mut ledger = Ledger::default();
+    ledger.post(&durable, "c-1", 0).await;
+    // The log grows until SQLite needs more shared memory to know what is in it.
+    let reader = reader(&durable);
+    shim.fail("no-shared-memory 1");
+    let mut number = 0;
+    loop {
+        number += 1;
+        ledger.posting("c-1", number);
+        let mut customer = body("c-1", number);
+        customer["traits"]["history"] = "x".repeat(30_000).into();
+        let answer = durable.post(&customer).await;
+        if !answer.is_stored() {
+            // It was synced, so whether it is stored is unknown.
+            answer.assert_failed(504, "outbox_timeout");
+            break;
+        }
+        ledger.promised("c-1", number, &answer);
+        assert!(log_length(&durable) < 2 * USUAL, "the shared memory is large enough");
+    }
+    eventually(async || durable.get("/readyz").await.status == 503).await;
+    assert_eq!(durable.get("/healthz").await.status, 200);
+    shim.heal();
+    drop(reader);
+    at_last(async || durable.get("/readyz").await.status == 200).await;
+    number += 1;
+    ledger.post(&durable, "c-1", number).await;
+    durable.segment().heal().await;
+    ledger.settle_without_refusals(&durable).await;
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::harness::{Durable, eventually};
+use crate::harness::{Answer, Durable, eventually};
 use crate::ledger::{Ledger, body};
 
 /// Calls that are stored before the loss.
@@ -187,4 +187,17 @@ async fn a_relay_that_is_stopped_after_its_file_was_deleted_says_how_many_calls_
     durable.relay().process().signal("TERM");
     let errors = ended_with_errors(&mut durable).await;
     assert_eq!(errors.last().expect("an error")["lost"], STORED, "{errors:?}");
+}
+
+#[tokio::test]
+async fn a_caller_who_waits_when_the_file_is_deleted_does_not_hear_that_its_call_is_stored() {
+    let (durable, _ledger) = relay_with_stored_calls().await;
+    let waiting = durable.relay().post_request(&body("c-2", 0)).header("prefer", "wait=5").send();
+    let deletes = async {
+        eventually(async || durable.relay().metric("segment_relay_outbox_calls").await > STORED as f64).await;
+        fs::remove_file(outbox(&durable)).unwrap();
+        eventually(async || durable.get("/readyz").await.status == 503).await;
+    };
+    let (answer, ()) = tokio::join!(waiting, deletes);
+    Answer::of(answer.unwrap()).await.unwrap().assert_failed(504, "outbox_timeout");
 }

@@ -12,7 +12,8 @@
 //!
 //! Faults: `fail-sync N` makes the N-th sync under `SHIM_DIRECTORY` since the start of the process do nothing and fail
 //! with EIO. `room N` allows N bytes of writes to the outbox's files since the start of the process; later writes fail
-//! with ENOSPC. In-place writes count too, because they need space on a file system that copies on write.
+//! with ENOSPC. In-place writes count too, because they need space on a file system that copies on write. `no-shared-memory
+//! 1` makes each write to SQLite's shared memory fail with ENOSPC.
 
 use std::ffi::{c_char, c_int, c_void};
 use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
@@ -153,7 +154,8 @@ fn write_recorded(
     if !is_outbox(&path) {
         return real(length);
     }
-    let room = room_for(length);
+    let is_refused = path.ends_with(b"-shm") && fault("no-shared-memory ").is_some();
+    let room = if is_refused { 0 } else { room_for(length) };
     if room == 0 && length > 0 {
         record("full", 0, -1, &path, b"");
         set_errno(ENOSPC);

@@ -298,6 +298,7 @@ fn checkpoint_failed(error: &rusqlite::Error, state: &StoreState) {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::{Duration, Instant};
 
     use tokio::sync::mpsc;
 
@@ -321,7 +322,9 @@ mod tests {
         let beside = database.open_writer().unwrap();
         let handle =
             CheckpointHandle::start(beside, lock.file.clone(), 8, commands.downgrade(), &state, &supervisor).unwrap();
+        let started = Instant::now();
         while !handle.missed_tick() {
+            assert!(started.elapsed() < Duration::from_secs(60), "the tick is lost");
             std::thread::yield_now();
         }
         // With room in the queue ticks go through it again.

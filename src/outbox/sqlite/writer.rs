@@ -281,7 +281,7 @@ impl Writer {
         let is_log_long = self.counted_log > 0 && room(&stats) == 0;
         let mut trouble = fault.map(StoreFault::trouble).or(is_log_long.then_some(LONG_LOG));
         if let Some(lost) = &self.lost {
-            trouble = Some(lost.loss.trouble());
+            (trouble, stats.is_lost) = (Some(lost.loss.trouble()), true);
             if lost.is_ending && lost.loses_calls() {
                 // Nothing waits for the next start.
                 stats.waiting = 0;
