@@ -12,13 +12,29 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use reqwest::Client;
+use reqwest::{Client, ClientBuilder};
 use tokio::time::Instant;
+use tower::util::MapRequestLayer;
 
 use super::retry::SendResult;
 
 /// Age at which the client is renewed: the longest time for which a resolved address is used.
 const MAX_CLIENT_AGE: Duration = Duration::from_secs(300);
+
+/// Age up to which a client that replaced another one is not replaced because of its pool. On a line that kills every connection
+/// this bounds the work of building clients.
+const MIN_CLIENT_AGE: Duration = Duration::from_millis(100);
+
+/// Idle time after which the kernel asks whether the peer is still there, so that a dead connection leaves the pool before a
+/// request meets it. A probe costs one packet each way.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
+
+/// Time between such questions: the shortest that the kernel takes.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long sent bytes may stay unacknowledged: many round trips and several repetitions. The peer's kernel acknowledges them
+/// however busy Segment is. The rest of a caller's time is for a new connection.
+const MAX_UNACKNOWLEDGED: Duration = Duration::from_secs(2);
 
 /// The client with the pool in use.
 pub(super) struct Connections {
@@ -79,11 +95,19 @@ impl Connections {
                 let result = request.await;
                 let stale = matches!(result, SendResult::NoResponse(_)).then(|| EXCHANGE.with(Exchange::stale_pool));
                 if let Some(generation) = stale.flatten() {
-                    self.renew(generation);
+                    self.drop_idle(generation);
                 }
                 (result, stale.flatten().is_some())
             })
             .await
+    }
+
+    /// Drops the idle connections of a pool.
+    fn drop_idle(&self, generation: u64) {
+        let is_new = generation > 0 && self.current.lock().created.elapsed() < MIN_CLIENT_AGE;
+        if !is_new {
+            self.renew(generation);
+        }
     }
 
     /// Replaces the client of this generation, unless another request has done so. Its idle connections are dropped. Loading
@@ -110,8 +134,19 @@ impl Exchange {
     }
 }
 
+/// Lets a client tell [`Connections::watch`] when it opens a connection, and find dead connections soon.
+pub(super) fn watched(builder: ClientBuilder) -> ClientBuilder {
+    let builder = builder
+        .connector_layer(MapRequestLayer::new(note_opened))
+        .tcp_keepalive(KEEPALIVE_IDLE)
+        .tcp_keepalive_interval(KEEPALIVE_INTERVAL);
+    #[cfg(target_os = "linux")]
+    let builder = builder.tcp_user_timeout(MAX_UNACKNOWLEDGED);
+    builder
+}
+
 /// The connector opens a connection for `target`.
-pub(super) fn note_opened<T>(target: T) -> T {
+fn note_opened<T>(target: T) -> T {
     note(|exchange| exchange.opened_connection.set(true));
     target
 }

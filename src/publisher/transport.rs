@@ -14,7 +14,6 @@ use parking_lot::RwLock;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Client, Proxy, Response, redirect};
 use tokio::time::{Instant, timeout_at};
-use tower::util::MapRequestLayer;
 use url::Url;
 
 use super::batch::Batch;
@@ -148,7 +147,7 @@ fn secrets(settings: &SegmentSettings) -> SecretForms {
 fn build_client(settings: &SegmentSettings) -> reqwest::Result<Client> {
     // This fails if a provider is installed already, which is fine.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let builder = Client::builder();
+    let builder = connections::watched(Client::builder());
     // Nothing goes past the proxy of the settings, and the client looks for no other.
     let builder = match &settings.proxy {
         Some(proxy) => builder.proxy(reqwest_proxy(proxy)?),
@@ -163,7 +162,6 @@ fn build_client(settings: &SegmentSettings) -> reqwest::Result<Client> {
         // One connection per slot: a reset affects one batch, and no batch waits for another one's bytes.
         .http1_only()
         .connect_timeout(settings.timeout.mul_f64(CONNECT_TIMEOUT_SHARE))
-        .connector_layer(MapRequestLayer::new(connections::note_opened))
         .pool_idle_timeout(POOL_IDLE_TIMEOUT)
         .pool_max_idle_per_host(settings.max_concurrency.get())
         .build()

@@ -1,14 +1,24 @@
 //! The pooled connections to Segment die together, and new ones work: no caller notices.
 
 use futures_util::future::join_all;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::harness::{Relay, Segment, customer, eventually};
+use crate::harness::{App, Relay, Segment, customer, eventually};
 use crate::line::{Death, Line};
 
 /// Idle connections in the relay's pool.
 const WARM: usize = 16;
+
+/// The publisher says what it does with a batch.
+const PUBLISHER_LOG: (&str, &str) = ("RELAY_LOG", "info,segment_relay::publisher=debug");
+
+/// The pauses of batches, once so many attempts have ended.
+async fn pauses(relay: &Relay, attempts: usize) -> usize {
+    let count = |message: &str| relay.log().iter().filter(|line| line["message"] == message).count();
+    eventually(async || count("batch attempt ended") == attempts).await;
+    count("batch paused")
+}
 
 /// A relay with [`WARM`] idle connections to its sandbox.
 async fn warm(settings: &[(&str, &str)]) -> (Relay, Line, Segment) {
@@ -72,9 +82,11 @@ async fn all_calls_arrive_when_all_idle_connections_are_silent() {
 
 #[tokio::test]
 async fn the_second_try_is_a_request_of_its_own() {
-    let (relay, line, segment) = warm(&[]).await;
+    let (relay, line, segment) = warm(&[PUBLISHER_LOG]).await;
     line.kill_all(Death::Reset);
     assert!(relay.post(&customer("c-1")).await.is_accepted());
+    // It follows at once.
+    assert_eq!(pauses(&relay, WARM + 2).await, 0);
     let requests = segment.requests().await;
     let last = requests.last().unwrap();
     assert_eq!(last["headers"]["x-retry-count"], "1");
@@ -95,4 +107,12 @@ async fn requests_under_way_on_silent_connections_each_wait_for_one_timeout() {
     }
     assert_eq!(arrived(&segment).await.len(), WARM);
     assert_eq!(relay.metric(r#"segment_relay_segment_attempts_total{result="unknown"}"#).await, WARM as f64);
+}
+
+#[tokio::test]
+async fn an_attempt_that_fails_on_a_new_connection_is_followed_by_a_pause() {
+    let app = App::with(&[PUBLISHER_LOG]).await;
+    app.segment().fail(json!({"reset": true, "count": 1})).await;
+    assert!(app.post(&customer("c-1")).await.is_accepted());
+    assert_eq!(pauses(app.relay(), 2).await, 1);
 }
