@@ -9,25 +9,9 @@ pub(super) const USUAL_LENGTH: usize = 32;
 /// Keys of Segment have 32 characters. A batch leaves room for 256.
 const MAX_LENGTH: usize = 256;
 
-/// What documents write where a key belongs: in small letters, without what is neither letter nor digit.
-const PLACEHOLDERS: [&str; 16] = [
-    "changeme",
-    "changethis",
-    "insertwritekey",
-    "key",
-    "mywritekey",
-    "placeholder",
-    "replaceme",
-    "replacethis",
-    "segmentkey",
-    "segmentwritekey",
-    "todo",
-    "writekey",
-    "yourkey",
-    "yoursegmentkey",
-    "yoursegmentwritekey",
-    "yourwritekey",
-];
+/// What documents write where a key belongs, besides `YOUR_..._KEY`: in small letters, without what is neither letter nor digit.
+const PLACEHOLDERS: [&str; 8] =
+    ["changeme", "changethis", "insertwritekey", "placeholder", "replaceme", "replacethis", "segmentwritekey", "todo"];
 
 /// No message repeats the key.
 pub(super) fn write_key(text: &str) -> Result<Secret, String> {
@@ -54,6 +38,10 @@ pub(super) fn write_key(text: &str) -> Result<Secret, String> {
 fn is_placeholder(text: &str) -> bool {
     let letters: String = text.chars().filter(char::is_ascii_alphanumeric).collect();
     let letters = letters.to_ascii_lowercase();
-    // A text of x alone, or of dots and dashes alone.
-    letters.bytes().all(|byte| byte == b'x') || PLACEHOLDERS.contains(&letters.strip_suffix("here").unwrap_or(&letters))
+    let letters = letters.strip_suffix("here").unwrap_or(&letters);
+    // YOUR_WRITE_KEY, your-key and the like.
+    letters.starts_with("your") && letters.ends_with("key")
+        || PLACEHOLDERS.contains(&letters)
+        // xxxx, or nothing but dashes.
+        || letters.bytes().all(|byte| byte == b'x') && letters.len() != 1
 }

@@ -18,6 +18,8 @@ pub struct Ledger {
     posted: HashSet<Post>,
     /// With the messageId that was answered.
     owed: HashMap<Post, String>,
+    /// What was answered as refused before.
+    refused: HashSet<Post>,
 }
 
 /// Of what a ledger is held against.
@@ -51,11 +53,16 @@ impl Ledger {
         self.posted.insert((user_id.to_owned(), number));
     }
 
-    /// Notes a 202.
+    /// Notes a 202, or the refusal that a repeat of a stored call gets.
     ///
     /// # Panics
     /// If it was answered before with another messageId.
     pub fn promised(&mut self, user_id: &str, number: u64, answer: &Answer) {
+        if answer.is_replayed() && answer.status == 422 {
+            answer.assert_failed(422, "segment_rejected");
+            self.refused.insert((user_id.to_owned(), number));
+            return;
+        }
         assert!(answer.is_stored(), "{user_id}/{number}: {answer:?}");
         let id = answer.message_id().to_owned();
         let before = self.owed.insert((user_id.to_owned(), number), id.clone());
@@ -71,6 +78,7 @@ impl Ledger {
     pub fn join(&mut self, other: Self) {
         self.posted.extend(other.posted);
         self.owed.extend(other.owed);
+        self.refused.extend(other.refused);
     }
 
     /// Waits until everything that is owed arrived or is a dead letter, then checks that nothing else is wrong.
@@ -93,6 +101,9 @@ impl Ledger {
         let found = Found::of(durable).await;
         let missing = self.missing(&found);
         assert!(missing.is_empty(), "{} of {} are lost: {missing:?}", missing.len(), self.owed.len());
+        let dead_letters: HashSet<_> = found.refused.iter().map(|(post, _)| post).collect();
+        let missing: Vec<_> = self.refused.iter().filter(|post| !dead_letters.contains(post)).collect();
+        assert!(missing.is_empty(), "these are said to be refused, and are no dead letters: {missing:?}");
         let mut ids: HashMap<&Post, &str> = HashMap::new();
         for (post, id) in found.arrived.iter().chain(&found.refused) {
             assert!(self.posted.contains(post), "{post:?} was never posted");
