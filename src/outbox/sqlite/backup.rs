@@ -18,7 +18,7 @@ use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags, Result};
 use rustix::fs::statvfs;
 
-use super::command::{BackupJob, WriterCommand};
+use super::command::{BackupJob, Reply};
 use super::state::without_values;
 use super::writer::Writer;
 use crate::outbox::{BackupError, OutboxError, StoreCopy};
@@ -49,22 +49,19 @@ pub(super) fn remove_leftover(path: &Path) {
 }
 
 impl Writer {
-    /// Answers the command: with the copy, or why there is none.
-    pub(super) fn back_up(&mut self, mut command: WriterCommand) {
-        if let WriterCommand::Backup(job, reply) = &mut command
-            && let Some(BackupJob { path, permit }) = job.take()
-        {
-            let started = Instant::now();
-            let copied = self.copy(&path, || reply.is_abandoned());
-            match &copied {
-                Ok((_, bytes)) => {
-                    tracing::info!(bytes, took = ?started.elapsed(), "the outbox was copied for a backup")
-                }
-                Err(error) => tracing::warn!(%error, "there is no backup"),
-            }
-            reply.result = Ok(copied.map(|(file, bytes)| StoreCopy { file, bytes, permit }));
+    /// Replies with the copy, or why there is none.
+    pub(super) fn back_up(
+        &mut self,
+        BackupJob { path, permit }: BackupJob,
+        reply: Reply<std::result::Result<StoreCopy, BackupError>>,
+    ) {
+        let started = Instant::now();
+        let copied = self.copy(&path, || reply.is_abandoned());
+        match &copied {
+            Ok((_, bytes)) => tracing::info!(bytes, took = ?started.elapsed(), "the outbox was copied for a backup"),
+            Err(error) => tracing::warn!(%error, "the backup failed"),
         }
-        command.finish(None);
+        reply.done(copied.map(|(file, bytes)| StoreCopy { file, bytes, permit }));
     }
 
     /// Copies the file, and executes the groups that arrive meanwhile.
@@ -75,8 +72,9 @@ impl Writer {
         let (file, mut copy) = create(path)?;
         let backup = Backup::new(&conn, &mut copy).map_err(failed)?;
         while !step(&backup)? {
-            let mut is_next = true;
-            self.run_groups(|queue| if std::mem::take(&mut is_next) { queue.group_that_waits() } else { None });
+            if let Some(group) = self.queue.group_that_waits() {
+                self.run_group(group);
+            }
             if self.state.has_failed() || self.queue.commands.is_closed() {
                 return Err(OutboxError::Closed.into());
             }

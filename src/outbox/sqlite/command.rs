@@ -35,8 +35,8 @@ pub(super) enum WriterCommand {
     Replay(i64, Reply<bool>),
     ReplayAll(ReplayAll, Reply<u64>),
     Discard(i64, Reply<bool>),
-    /// Is not part of a transaction. The job is taken when it is begun.
-    Backup(Option<BackupJob>, Reply<Result<StoreCopy, BackupError>>),
+    /// Is not part of a transaction.
+    Backup(BackupJob, Reply<Result<StoreCopy, BackupError>>),
     /// Sent once a second: starts work that no caller asks for.
     Tick,
     /// Accept no more commands, finish those that are queued, then end.

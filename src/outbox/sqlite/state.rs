@@ -27,8 +27,13 @@ pub(super) struct StoreState {
 
 impl StoreState {
     pub(super) fn new(metrics: Arc<Metrics>, supervisor: Supervisor) -> Self {
-        let [has_failed, is_unreadable] = [(); 2].map(|()| AtomicBool::new(false));
-        Self { stats: Mutex::default(), has_failed, is_unreadable, metrics, supervisor }
+        Self {
+            stats: Mutex::default(),
+            has_failed: AtomicBool::new(false),
+            is_unreadable: AtomicBool::new(false),
+            metrics,
+            supervisor,
+        }
     }
 
     pub(super) fn stats(&self) -> OutboxStats {

@@ -213,6 +213,6 @@ impl Backups for SqliteOutbox {
     async fn back_up(&self) -> Result<StoreCopy, BackupError> {
         let permit = self.backup_permits.clone().try_acquire_owned().map_err(|_| BackupError::InProgress)?;
         let job = BackupJob { path: self.backup_path.clone(), permit };
-        self.request(|reply| WriterCommand::Backup(Some(job), reply)).await?
+        self.request(|reply| WriterCommand::Backup(job, reply)).await?
     }
 }

@@ -66,40 +66,37 @@ pub(super) struct Writer {
 impl Writer {
     /// Runs until the store is closed and every queued command is finished.
     pub(super) fn run(mut self) {
-        self.run_groups(CommandQueue::next_group);
+        while let Some(group) = self.queue.next_group() {
+            self.run_group(group);
+        }
         self.end();
     }
 
-    /// Executes groups until there is none. A backup executes those that arrive between its steps.
-    pub(super) fn run_groups(&mut self, mut next: impl FnMut(&mut CommandQueue) -> Option<Vec<WriterCommand>>) {
-        while let Some(mut group) = next(&mut self.queue) {
-            if group.iter().any(|command| matches!(command, WriterCommand::Close)) {
-                self.queue.commands.close();
-            }
-            if self.state.has_failed() {
-                self.queue.commands.close();
-                refuse(group, StoreFault::Closed);
-                continue;
-            }
-            if self.checkpoints.missed_tick() {
-                group.push(WriterCommand::Tick);
-            }
-            let is_tick = group.iter().any(|command| matches!(command, WriterCommand::Tick));
-            self.look();
-            if is_tick {
-                self.tick();
-            }
-            if self.lost.is_some() {
-                group = self.keep_deliverable(group);
-            } else if self.fault == Some(StoreFault::DiskFull) {
-                group = keep_space_freeing(group, StoreFault::DiskFull);
-            }
-            let backup = group.iter().position(|command| matches!(command, WriterCommand::Backup(..)));
-            let backup = backup.map(|index| group.remove(index));
-            self.execute(group);
-            if let Some(backup) = backup {
-                self.back_up(backup);
-            }
+    /// Executes a group: its backup last, because that executes the groups that arrive between its steps.
+    pub(super) fn run_group(&mut self, mut group: Vec<WriterCommand>) {
+        if group.iter().any(|command| matches!(command, WriterCommand::Close)) {
+            self.queue.commands.close();
+        }
+        if self.state.has_failed() {
+            self.queue.commands.close();
+            return refuse(group, StoreFault::Closed);
+        }
+        if self.checkpoints.missed_tick() {
+            group.push(WriterCommand::Tick);
+        }
+        self.look();
+        if group.iter().any(|command| matches!(command, WriterCommand::Tick)) {
+            self.tick();
+        }
+        if self.lost.is_some() {
+            group = self.keep_deliverable(group);
+        } else if self.fault == Some(StoreFault::DiskFull) {
+            group = keep_space_freeing(group, StoreFault::DiskFull);
+        }
+        let backup = group.extract_if(.., |command| matches!(command, WriterCommand::Backup(..))).next();
+        self.execute(group);
+        if let Some(WriterCommand::Backup(job, reply)) = backup {
+            self.back_up(job, reply);
         }
     }
 
