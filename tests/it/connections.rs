@@ -49,7 +49,7 @@ async fn arrived(segment: &Segment) -> Vec<String> {
 }
 
 async fn all_calls_arrive_after(death: Death) {
-    let (relay, line, segment) = warm(&[("SEGMENT_TIMEOUT", "2s")]).await;
+    let (relay, line, segment) = warm(&[("RELAY_REQUEST_TIMEOUT", "30s")]).await;
     line.kill_all(death);
     let first = relay.post(&customer("c-0")).await;
     assert!(first.is_accepted(), "{death:?}: {first:?}");
@@ -81,7 +81,7 @@ async fn all_calls_arrive_when_all_idle_connections_are_silent() {
 }
 
 #[tokio::test]
-async fn the_second_try_is_a_request_of_its_own() {
+async fn the_attempt_on_a_new_connection_follows_at_once_and_counts_as_a_retry() {
     let (relay, line, segment) = warm(&[PUBLISHER_LOG]).await;
     line.kill_all(Death::Reset);
     assert!(relay.post(&customer("c-1")).await.is_accepted());

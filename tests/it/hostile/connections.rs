@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use super::{heads, http2, withstand};
-use crate::harness::{App, LONG_PATIENCE, Process, Raw, customer, head};
+use crate::harness::{App, LONG_PATIENCE, Process, Raw, WRITE_KEY, customer, head};
 
 /// Connections on which nothing is said: more than the 1,024 files that may be open unless one asks for more.
 const IDLE: usize = 1_100;
@@ -75,7 +75,8 @@ async fn where_few_files_may_be_open_idle_callers_make_room_for_those_who_come_l
 #[tokio::test]
 async fn where_next_to_no_files_may_be_open_the_start_fails_and_says_what_to_do() {
     let limit = format!("ulimit -n {}", files_for(10));
-    let settings = [("SEGMENT_WRITE_KEY", "x"), ("RELAY_LISTEN", "127.0.0.1:0"), ("SEGMENT_MAX_CONCURRENCY", "8")];
+    let settings =
+        [("SEGMENT_WRITE_KEY", WRITE_KEY), ("RELAY_LISTEN", "127.0.0.1:0"), ("SEGMENT_MAX_CONCURRENCY", "8")];
     let mut process = Process::limited(&limit, &["serve"], &settings);
     assert_eq!(process.exit_code().await, Some(1));
     let said = process.stderr().join("\n");

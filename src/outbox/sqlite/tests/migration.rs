@@ -1,8 +1,10 @@
 //! Tests of opening files of earlier versions: their truths are kept.
 
 use std::path::Path;
+use std::time::Duration;
 
 use rusqlite::Connection;
+use tokio::time::timeout;
 
 use super::{open, settings};
 use crate::outbox::suite::{append, call, keyed, outcome, text, texts, waiting};
@@ -57,9 +59,12 @@ async fn a_file_of_version_1_keeps_its_calls_and_remembers_the_keys_of_its_dead_
         let conn = Connection::open(&path).unwrap();
         conn.query_row("SELECT count(*) FROM settled_keys", [], |row| row.get(0)).unwrap()
     };
-    while queued() > 0 {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
+    let forgotten = async {
+        while queued() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(60), forgotten).await.expect("no key is due any more");
     let OutboxStats { waiting: calls, dead_letters, keys, .. } = store.stats();
     // All but the fourth.
     assert_eq!((calls, dead_letters, keys), (2, 5, 6));
