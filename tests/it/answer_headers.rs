@@ -34,7 +34,7 @@ async fn every_answer_to_any_method_says_that_it_is_neither_sniffed_nor_kept() {
 }
 
 #[tokio::test]
-async fn so_do_the_failures_of_a_body_of_segment_and_of_a_relay_that_stops() {
+async fn failures_of_the_body_of_segment_and_of_a_stopping_relay_have_these_headers_too() {
     let app = App::with(&[("RELAY_REQUEST_TIMEOUT", "1s"), ("RELAY_SHUTDOWN_DELAY", "60s")]).await;
     let mut slow = app.relay().connect().await;
     slow.send(head("content-length: 100\r\n") + "{").await;

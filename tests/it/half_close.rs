@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::harness::{App, ada, customer, eventually, head};
 
 #[tokio::test]
-async fn a_caller_who_sends_nothing_more_gets_its_answer() {
+async fn a_caller_who_half_closes_after_its_request_gets_its_answer() {
     let app = App::start().await;
     for latency in ["0ms", "200ms"] {
         app.segment().fail(json!({"latency": latency})).await;
@@ -25,7 +25,7 @@ async fn a_caller_who_sends_nothing_more_gets_its_answer() {
 }
 
 #[tokio::test]
-async fn requests_in_one_write_are_all_answered_after_the_end_of_the_callers_direction() {
+async fn pipelined_requests_are_all_answered_after_a_half_close() {
     let app = App::start().await;
     app.segment().fail(json!({"latency": "100ms"})).await;
     let mut caller = app.relay().connect().await;

@@ -75,7 +75,7 @@ async fn a_reader_that_stays_open_fills_the_outbox_and_not_the_disk() {
 }
 
 #[tokio::test]
-async fn shared_memory_without_disk_space_is_a_full_disk_and_ends_nothing() {
+async fn no_disk_space_for_the_shared_memory_is_a_full_disk_and_the_process_goes_on() {
     let mut durable = Durable::prepared(&[]).await;
     let shim = Shim::before(&mut durable);
     durable.segment().fail(json!({"status": 503})).await;

@@ -51,7 +51,7 @@ async fn with_operators() -> App {
 }
 
 #[tokio::test]
-async fn a_host_that_is_missing_there_twice_or_invalid_is_400_on_every_path() {
+async fn a_host_that_is_missing_repeated_or_invalid_is_400_on_every_path() {
     let app = with_operators().await;
     for (name, lines) in REFUSED {
         // Each answer leaves the connection as it is: the request was whole.
@@ -132,7 +132,7 @@ async fn http2_status(app: &App, authority: Option<&str>, hosts: &[&str]) -> &'s
 }
 
 #[tokio::test]
-async fn in_http2_a_host_or_an_authority_is_there_and_both_agree() {
+async fn an_http2_request_without_host_and_authority_or_with_two_that_differ_is_400() {
     let app = App::start().await;
     for (authority, hosts, expected) in [
         (Some("relay"), &[][..], "200"),

@@ -127,7 +127,7 @@ async fn a_hangup_does_not_read_the_outboxs_address_again() {
 }
 
 #[tokio::test]
-async fn a_hangup_without_files_changes_nothing_and_one_while_stopping_neither() {
+async fn a_hangup_without_files_or_while_the_relay_stops_changes_nothing() {
     let mut durable = Durable::with(&[("RELAY_SHUTDOWN_DELAY", "2s")]).await;
     read_again(durable.relay(), "no secret comes from a file, so none was read again").await;
     assert!(durable.post(&ada()).await.is_stored());
@@ -160,7 +160,7 @@ async fn a_hangup_in_the_first_moments_does_not_kill() {
 }
 
 #[tokio::test]
-async fn a_hangup_ends_dev_and_the_sandbox_in_order_as_the_end_of_their_terminal_should() {
+async fn a_hangup_stops_dev_and_the_sandbox_without_an_error() {
     let data = tempfile::tempdir().unwrap();
     let data = data.path().to_str().unwrap();
     for (arguments, ready) in [

@@ -96,7 +96,7 @@ async fn a_file_that_is_wrong_stops_the_start_and_its_content_is_not_shown() {
 }
 
 #[tokio::test]
-async fn a_secret_is_set_in_one_way_and_misspelt_names_are_known() {
+async fn a_secret_with_a_value_and_a_file_stops_the_start_and_a_misspelt_name_gets_a_suggestion() {
     let files = Files::new();
     for name in NAMES {
         let (plain, path) = (name.trim_end_matches("_FILE"), files.write(name, right(&files, name)));

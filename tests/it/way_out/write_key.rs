@@ -6,7 +6,7 @@ use crate::harness::{Segment, WRITE_KEY};
 const NAME: &str = "SEGMENT_WRITE_KEY";
 
 #[tokio::test]
-async fn what_no_write_key_is_stops_the_start_and_the_line_says_why() {
+async fn a_text_that_cannot_be_a_write_key_stops_the_start_and_the_message_says_why() {
     let long = "k".repeat(257);
     for (key, says) in [
         (r#""s3cr3tkey""#, "quotes"),
