@@ -3,10 +3,9 @@
 //! The file is there when it is whole and synced, or not at all. A file of this name that is no database in use is
 //! replaced.
 
-use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -16,9 +15,7 @@ use reqwest::Method;
 
 use super::dead_letters::relay::RelayClient;
 use super::runtime::runtime_with_signals;
-
-/// The header of an SQLite file, as far as its length is known from it.
-const HEADER_BYTES: usize = 32;
+use crate::outbox::sqlite::{beside, file_length, sync_directory_of};
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -59,12 +56,6 @@ fn check_target(file: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn beside(file: &Path, end: &str) -> PathBuf {
-    let mut name = OsString::from(file);
-    name.push(end);
-    name.into()
-}
-
 /// A file that is deleted unless it gets its name.
 struct PartialFile {
     path: PathBuf,
@@ -92,30 +83,12 @@ async fn fetch(relay: &RelayClient, target: &Path) -> anyhow::Result<u64> {
         bytes += piece.len() as u64;
     }
     ensure!(announced.is_none_or(|announced| announced == bytes), relay.broke_off());
-    check_length(&partial.file, bytes)?;
+    // A copy that a proxy cut is noticed, whatever length it announced.
+    ensure!(file_length(&partial.file) == Some(bytes), "the answer is not a whole SQLite file");
     partial.file.sync_all().with_context(cannot_write)?;
     // Another relay may have opened the file meanwhile.
     check_target(target)?;
     fs::rename(&path, target).with_context(|| format!("cannot write {}", target.display()))?;
-    let directory = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(directory).and_then(|directory| directory.sync_all()).with_context(cannot_write)?;
+    sync_directory_of(target)?;
     Ok(bytes)
-}
-
-/// The header says how long the file is: a copy that a proxy cut is noticed, whatever it announced.
-fn check_length(file: &File, bytes: u64) -> anyhow::Result<()> {
-    let mut header = [0; HEADER_BYTES];
-    let is_whole = file.read_exact_at(&mut header, 0).is_ok() && length(&header) == Some(bytes);
-    ensure!(is_whole, "the answer is not a whole SQLite file");
-    Ok(())
-}
-
-/// The length of an SQLite file with this header (SQLite's page "Database File Format").
-fn length(header: &[u8; HEADER_BYTES]) -> Option<u64> {
-    let pages = u32::from_be_bytes(header[28..32].try_into().ok()?);
-    let page_size = match u16::from_be_bytes(header[16..18].try_into().ok()?) {
-        1 => 65_536,
-        size => u64::from(size),
-    };
-    header.starts_with(b"SQLite format 3\0").then_some(page_size * u64::from(pages))
 }

@@ -2,8 +2,8 @@
 //!
 //! One thread owns the writing connection (`writer`). It takes groups of commands (`command`), executes each group in
 //! one `transaction` (`calls`, `dead_letters`, `prune`), and answers after the sync. A second thread copies the
-//! write-ahead log back into the file (`checkpoint`). Reads use connections of their own (`read`). `file` and `schema`
-//! open the file or explain why they cannot. `watch` notices that a file is lost, and `lost` says what comes then. `backup`
+//! write-ahead log back into the file (`checkpoint`). Reads use connections of their own (`read`). `file`, `header` and
+//! `schema` open the file or explain why they cannot. `watch` notices that a file is lost, and `lost` says what comes then. `backup`
 //! copies the file. `store` puts the parts together.
 //!
 //! Promise: an answer means that the commit was synced (`synchronous=FULL`, read back at the start). It rests on the
@@ -18,6 +18,7 @@ mod checkpoint;
 mod command;
 mod dead_letters;
 mod file;
+mod header;
 mod lost;
 mod prune;
 mod read;
@@ -32,4 +33,6 @@ mod watch;
 mod watchers;
 mod writer;
 
+pub(crate) use file::{beside, sync_directory_of};
+pub(crate) use header::file_length;
 pub use store::SqliteOutbox;

@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags, Result};
-use rustix::fs::statvfs;
 
 use super::command::{BackupJob, Reply};
+use super::file::free_disk_bytes;
 use super::state::without_values;
 use super::writer::Writer;
 use crate::outbox::{BackupError, OutboxError, StoreCopy};
@@ -132,8 +132,7 @@ fn pragma(conn: &Connection, name: &str) -> Result<u64> {
 
 /// An error if the disk has fewer free bytes. A disk that does not say how many it has is tried.
 fn require_space(path: &Path, needed: u64) -> std::result::Result<(), BackupError> {
-    let free = path.parent().and_then(|directory| statvfs(directory).ok());
-    let free = free.map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+    let free = free_disk_bytes(path).unwrap_or(u64::MAX);
     if free < needed { Err(BackupError::NoSpace { needed, free }) } else { Ok(()) }
 }
 

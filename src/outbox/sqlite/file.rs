@@ -14,14 +14,14 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, MAIN_DB, OpenFlags};
+use rustix::fs::statvfs;
 use rustix::process::geteuid;
+
+use super::header::MAGIC;
 
 /// How long a statement waits for a lock of another program, such as a shell that reads the file. Callers wait
 /// meanwhile.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// The first bytes of every SQLite file.
-pub(super) const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
 /// What SQLite adds to the file's name for the write-ahead log and for its shared memory.
 pub(super) const WAL_SUFFIXES: [&str; 2] = ["-wal", "-shm"];
@@ -105,7 +105,7 @@ impl DatabaseFile {
         for suffix in WAL_SUFFIXES {
             check_beside(&beside(&real, suffix))?;
         }
-        self.sync_directory()?;
+        sync_directory_of(&self.path)?;
         Ok(LockedFile { file: Arc::new(file), _lock_beside: lock_beside })
     }
 
@@ -134,11 +134,6 @@ impl DatabaseFile {
         let mode: String = conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
         ensure!(mode == "wal", "SQLite cannot keep a write-ahead log there (journal mode {mode}); use a local disk");
         Ok(())
-    }
-
-    /// Makes the entries of all files in the directory durable.
-    pub(super) fn sync_directory(&self) -> anyhow::Result<()> {
-        sync_directory(parent_or_current(&self.path))
     }
 
     /// Opens a read-only connection, and checks that the file itself says that it has a write-ahead log. SQLite does
@@ -238,8 +233,8 @@ fn private() -> OpenOptions {
     options
 }
 
-/// The path of a file beside the outbox, whose name SQLite makes without a dot.
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+/// The path of a file that SQLite keeps beside a database: its name has no dot before the suffix.
+pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut path = path.as_os_str().to_owned();
     path.push(suffix);
     path.into()
@@ -262,6 +257,17 @@ fn create_directory(directory: &Path) -> anyhow::Result<()> {
         Err(error) if error.kind() == ErrorKind::AlreadyExists && directory.is_dir() => Ok(()),
         Err(error) => Err(error).with_context(|| format!("cannot create the directory {}", directory.display())),
     }
+}
+
+/// Free bytes of the disk that holds this file, as far as the disk says.
+pub(super) fn free_disk_bytes(file: &Path) -> Option<u64> {
+    let disk = statvfs(parent_or_current(file)).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+/// Makes the entries of all files in this file's directory durable.
+pub(crate) fn sync_directory_of(file: &Path) -> anyhow::Result<()> {
+    sync_directory(parent_or_current(file))
 }
 
 fn sync_directory(directory: &Path) -> anyhow::Result<()> {

@@ -14,9 +14,9 @@ use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FallocateFlags, fallocate, statvfs};
+use rustix::fs::{FallocateFlags, fallocate};
 
-use super::file::check_beside;
+use super::file::{check_beside, free_disk_bytes};
 
 /// Bytes of the reserve: twice the log, which is all that can be in progress.
 const MAX_RESERVE_BYTES: u64 = 32 * 1024 * 1024;
@@ -47,10 +47,8 @@ impl Reserve {
         {
             return Ok(Self { path, bytes: existing.len(), is_held: true });
         }
-        let free =
-            outbox.parent().and_then(|directory| statvfs(directory).ok()).map(|disk| disk.f_bavail * disk.f_frsize);
-        let bytes =
-            free.map_or(MAX_RESERVE_BYTES, |free| free / FREE_SPACE_DIVISOR).clamp(MIN_BYTES, MAX_RESERVE_BYTES);
+        let share = free_disk_bytes(outbox).map_or(MAX_RESERVE_BYTES, |free| free / FREE_SPACE_DIVISOR);
+        let bytes = share.clamp(MIN_BYTES, MAX_RESERVE_BYTES);
         let mut reserve = Self { path, bytes, is_held: false };
         reserve.allocate();
         Ok(reserve)

@@ -96,7 +96,7 @@ impl SqliteOutbox {
         }
         copied.context("cannot copy its log into the file")?;
         // The log exists by now: this makes the entries of all files in the directory durable.
-        file.sync_directory()?;
+        file::sync_directory_of(&file.path)?;
         let mut stats = read_counters(&conn, settings.max_bytes)?;
         let free_bytes = read_sizes(&conn, &mut stats, now())?;
 

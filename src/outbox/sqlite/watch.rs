@@ -19,7 +19,8 @@ use rusqlite::wal::CheckpointMode;
 use rusqlite::{Connection, MAIN_DB};
 use rustix::process::{Flock, FlockType, fcntl_getlk};
 
-use super::file::{MAGIC, WAL_SUFFIXES, beside};
+use super::file::{WAL_SUFFIXES, beside};
+use super::header::file_length;
 
 /// Bytes of the log's header, and of the header of each page in it.
 const WAL_HEADER: usize = 32;
@@ -118,7 +119,9 @@ impl FileWatch {
     fn look_at_paths(&mut self) -> Result<(), Loss> {
         let [file, wal, shm] = &self.files;
         let found = file.find(LossExtent::File)?;
-        if found.len() < self.file_bytes && !is_whole(&file.open, found.len()) {
+        // A shorter file that holds all its pages was vacuumed by another program.
+        let is_whole = || file_length(&file.open).is_some_and(|whole| whole <= found.len());
+        if found.len() < self.file_bytes && !is_whole() {
             return Err(file.loss("was truncated", LossExtent::Content));
         }
         self.file_bytes = found.len();
@@ -202,18 +205,4 @@ impl Loss {
 
 fn id(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
-}
-
-/// A file that became shorter is whole if it holds all its pages: another program has vacuumed it.
-fn is_whole(file: &File, length: u64) -> bool {
-    let mut header = [0; WAL_HEADER];
-    file.read_exact_at(&mut header, 0).is_ok_and(|()| {
-        // 1 stands for 65536.
-        let page_size = match u16::from_be_bytes([header[16], header[17]]) {
-            1 => 65_536,
-            size => u64::from(size),
-        };
-        let pages = u32::from_be_bytes([header[28], header[29], header[30], header[31]]);
-        header.starts_with(MAGIC) && u64::from(pages) * page_size <= length
-    })
 }
