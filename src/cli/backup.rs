@@ -13,7 +13,7 @@ use anyhow::{Context, bail, ensure};
 use clap::Args;
 use reqwest::Method;
 
-use super::dead_letters::relay::RelayClient;
+use super::relay_client::RelayClient;
 use super::runtime::runtime_with_signals;
 use crate::outbox::sqlite::{beside, file_length, sync_directory_of};
 
@@ -21,7 +21,7 @@ use crate::outbox::sqlite::{beside, file_length, sync_directory_of};
 pub(super) struct Arguments {
     /// The file to write. An existing file is replaced when the copy is complete
     file: PathBuf,
-    /// The running relay, instead of the address of RELAY_LISTEN or PORT on this machine
+    /// The running relay, instead of the address of RELAY_ADMIN_LISTEN, RELAY_LISTEN or PORT on this machine
     #[arg(long, value_name = "BASE")]
     url: Option<String>,
 }
@@ -70,7 +70,7 @@ impl Drop for PartialFile {
 }
 
 async fn fetch(relay: &RelayClient, target: &Path) -> anyhow::Result<u64> {
-    let mut answer = relay.answer(Method::GET, "/backup").await?;
+    let mut answer = relay.request(Method::GET, "/backup").await?;
     let announced = answer.content_length();
     let path = beside(target, &format!(".{}.part", std::process::id()));
     let cannot_write = || format!("cannot write {}", path.display());

@@ -1,7 +1,6 @@
 //! `segment-relay dead-letters`: lists, replays and discards the calls that Segment refused, through the running relay.
 
-pub(super) mod relay;
-mod table;
+pub(super) mod table;
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -13,8 +12,8 @@ use reqwest::Method;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::relay_client::RelayClient;
 use super::runtime::runtime;
-use relay::RelayClient;
 use table::DeadLetterPage;
 
 const OLD_VALUES: &str = "A replayed call keeps its messageId and its old values. It goes behind the user's waiting \
@@ -88,7 +87,7 @@ async fn execute(relay: &RelayClient, command: &DeadLettersCommand) -> anyhow::R
     match command {
         DeadLettersCommand::List { limit, before, json } => list(relay, *limit, *before, *json).await,
         DeadLettersCommand::Replay { all: true, .. } => {
-            let ReplayAnswer { replayed } = parse(&relay.request(Method::POST, "/replay").await?)?;
+            let ReplayAnswer { replayed } = parse(&relay.request_text(Method::POST, "/dead-letters/replay").await?)?;
             print(format_args!("replayed {replayed} {}", if replayed == 1 { "call" } else { "calls" }))?;
             Ok(ExitCode::SUCCESS)
         }
@@ -99,7 +98,8 @@ async fn execute(relay: &RelayClient, command: &DeadLettersCommand) -> anyhow::R
 
 async fn list(relay: &RelayClient, limit: usize, before: Option<i64>, json: bool) -> anyhow::Result<ExitCode> {
     let before = before.map(|id| format!("&before={id}")).unwrap_or_default();
-    let page: DeadLetterPage = parse(&relay.request(Method::GET, &format!("?limit={limit}{before}")).await?)?;
+    let path = format!("/dead-letters?limit={limit}{before}");
+    let page: DeadLetterPage = parse(&relay.request_text(Method::GET, &path).await?)?;
     let more = |next| format!("There are more: segment-relay dead-letters list --limit {limit} --before {next}");
     let more = page.next.map(more);
     if json {
@@ -128,7 +128,7 @@ async fn for_each(
 ) -> anyhow::Result<ExitCode> {
     let mut code = ExitCode::SUCCESS;
     for id in ids {
-        match relay.request(method.clone(), &format!("/{id}{path}")).await {
+        match relay.request_text(method.clone(), &format!("/dead-letters/{id}{path}")).await {
             Ok(_) => print(format_args!("{done} {id}"))?,
             Err(error) if is_io(&error, io::ErrorKind::NotFound) => {
                 eprintln!("segment-relay: {id}: {error}");

@@ -72,7 +72,7 @@ fn cut(text: &str, max: usize) -> String {
 }
 
 /// Escapes such characters as `\u{1b}`, and line breaks as `\n`.
-pub(super) fn escape(text: &str) -> String {
+pub(in crate::cli) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         if is_unsafe(c) { escaped.extend(c.escape_default()) } else { escaped.push(c) }

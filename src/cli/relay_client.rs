@@ -8,9 +8,9 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Method, Response, StatusCode};
 use serde_json::Value;
 
-use super::table::escape;
+use super::address::{http_client, local_url};
+use super::dead_letters::table::escape;
 use crate::api::NO_ROUTE;
-use crate::cli::address::{http_client, local_url};
 use crate::config::{self, Secret};
 
 /// A running relay accepts a connection at once.
@@ -20,7 +20,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// relay answers at their end.
 const READ_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
-pub(in crate::cli) struct RelayClient {
+pub(super) struct RelayClient {
     base: String,
     token: Secret,
     client: Client,
@@ -28,7 +28,7 @@ pub(in crate::cli) struct RelayClient {
 
 impl RelayClient {
     /// The relay at `base`, or else the relay on this machine.
-    pub(in crate::cli) fn new(base: Option<&str>) -> anyhow::Result<Self> {
+    pub(super) fn new(base: Option<&str>) -> anyhow::Result<Self> {
         let token = config::admin_token_from_environment()?;
         let base = match base {
             Some(base) => base.trim_end_matches('/').to_owned(),
@@ -40,15 +40,15 @@ impl RelayClient {
         Ok(Self { base, token, client: client.context("cannot set up HTTP")? })
     }
 
-    /// The body of a successful answer. The path follows `/dead-letters`. The error is an `io::Error` of the kind `NotFound`
-    /// if there is no such dead letter.
-    pub(super) async fn request(&self, method: Method, path: &str) -> anyhow::Result<String> {
-        let answer = self.answer(method, &format!("/dead-letters{path}")).await?;
+    /// The body of a successful answer. The error is as that of [`request`](Self::request).
+    pub(super) async fn request_text(&self, method: Method, path: &str) -> anyhow::Result<String> {
+        let answer = self.request(method, path).await?;
         answer.text().await.with_context(|| self.broke_off())
     }
 
-    /// A successful answer, of which the head was read. The error is as that of [`request`](Self::request).
-    pub(in crate::cli) async fn answer(&self, method: Method, path: &str) -> anyhow::Result<Response> {
+    /// The head of a successful answer. The error is an `io::Error` of the kind `NotFound` if the relay has the route, and
+    /// not what the path names.
+    pub(super) async fn request(&self, method: Method, path: &str) -> anyhow::Result<Response> {
         let Self { base, token, client } = self;
         let request = client.request(method, format!("{base}{path}")).bearer_auth(token.reveal());
         let answer = request.send().await.with_context(|| format!("{base} does not answer"))?;
@@ -60,8 +60,8 @@ impl RelayClient {
         Err(failure(status, &body, base))
     }
 
-    /// What is said of an answer that is not whole.
-    pub(in crate::cli) fn broke_off(&self) -> String {
+    /// The error message for an answer that is not whole.
+    pub(super) fn broke_off(&self) -> String {
         format!("the answer of {} broke off", self.base)
     }
 }
