@@ -35,7 +35,7 @@ const KEPT_FREE: u64 = 32 * 1024 * 1024;
 
 /// Where the file's header says that the file has a write-ahead log, and what it says of a file without one.
 const VERSIONS_OFFSET: u64 = 18;
-const WITHOUT_LOG: [u8; 2] = [1, 1];
+const WITHOUT_WAL: [u8; 2] = [1, 1];
 
 /// The name of a copy while it is opened.
 pub(super) fn path_beside(outbox: &Path) -> PathBuf {
@@ -86,7 +86,7 @@ impl Writer {
         drop(backup);
         copy.close().map_err(|(_, error)| failed(error))?;
         let finish = || {
-            file.write_all_at(&WITHOUT_LOG, VERSIONS_OFFSET)?;
+            file.write_all_at(&WITHOUT_WAL, VERSIONS_OFFSET)?;
             Ok(file.metadata()?.len())
         };
         let bytes = finish().map_err(cannot_write)?;

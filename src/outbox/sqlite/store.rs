@@ -129,7 +129,7 @@ impl SqliteOutbox {
             reserve,
             fault: None,
             lost: None,
-            counted_log: 0,
+            counted_wal: 0,
             logged_trouble: None,
             ended,
         };

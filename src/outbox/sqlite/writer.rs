@@ -31,8 +31,8 @@ use crate::segment::Refusal;
 /// `rm -r` deletes one file after another: after this pause it is known which are lost.
 const DELETE_PAUSE: Duration = Duration::from_millis(100);
 
-/// The reason that `/readyz` shows while the log takes what calls could.
-const LONG_LOG: &str = "the outbox is full: a reader of its file keeps the write-ahead log from being emptied";
+/// The reason that `/readyz` shows while the write-ahead log takes the room of calls.
+const LONG_WAL: &str = "the outbox is full: a reader of its file keeps the write-ahead log from being emptied";
 
 pub(super) struct Writer {
     /// A backup holds it too.
@@ -46,7 +46,7 @@ pub(super) struct Writer {
     /// After the last commit.
     pub(super) stats: OutboxStats,
     /// Bytes of the log that are part of `stats.bytes`.
-    pub(super) counted_log: u64,
+    pub(super) counted_wal: u64,
     /// Bytes of the file that are not in use.
     pub(super) free_bytes: u64,
     pub(super) pruner: Pruner,
@@ -126,7 +126,7 @@ impl Writer {
         if !is_disk_full && !self.reserve.is_held() {
             self.reserve.allocate();
         }
-        self.count_log();
+        self.count_wal();
         self.note_space();
         self.publish_stats();
     }
@@ -259,14 +259,14 @@ impl Writer {
     }
 
     /// Counts what a reader makes the log take.
-    fn count_log(&mut self) {
+    fn count_wal(&mut self) {
         let counted = self.checkpoints.counted_bytes(self.watch.wal_bytes());
-        self.stats.bytes = self.stats.bytes.saturating_sub(self.counted_log).saturating_add(counted);
-        self.counted_log = counted;
+        self.stats.bytes = self.stats.bytes.saturating_sub(self.counted_wal).saturating_add(counted);
+        self.counted_wal = counted;
     }
 
     /// Whether the disk space of the log is wanted.
-    fn truncates_log(&self) -> bool {
+    fn truncates_wal(&self) -> bool {
         !self.reserve.is_held() || self.checkpoints.is_long(self.watch.wal_bytes())
     }
 
@@ -275,8 +275,8 @@ impl Writer {
         let mut stats = self.stats;
         let is_disk_full = self.room() == 0 && !self.reserve.is_held();
         let fault = self.fault.or(is_disk_full.then_some(StoreFault::DiskFull));
-        let is_log_long = self.counted_log > 0 && room(&stats) == 0;
-        let mut trouble = fault.map(StoreFault::trouble).or(is_log_long.then_some(LONG_LOG));
+        let is_log_long = self.counted_wal > 0 && room(&stats) == 0;
+        let mut trouble = fault.map(StoreFault::trouble).or(is_log_long.then_some(LONG_WAL));
         if let Some(lost) = &self.lost {
             (trouble, stats.is_lost) = (Some(lost.loss.trouble()), true);
             if lost.is_ending && lost.loses_calls() {
@@ -290,9 +290,9 @@ impl Writer {
 
     /// Applies a committed transaction's effects, and answers the callers.
     fn committed(&mut self, group: Vec<WriterCommand>, effects: Effects) {
-        (self.stats, self.free_bytes, self.counted_log) = (effects.stats, effects.free_bytes, 0);
+        (self.stats, self.free_bytes, self.counted_wal) = (effects.stats, effects.free_bytes, 0);
         self.look();
-        self.count_log();
+        self.count_wal();
         self.note_space();
         // A settlement that worked does not show that there is room for more.
         if self.fault.is_some()
@@ -343,7 +343,7 @@ impl Writer {
             }
         }
         if !self.state.is_unreadable() {
-            self.checkpoints.after_commit(&self.conn, &self.state, self.truncates_log());
+            self.checkpoints.after_commit(&self.conn, &self.state, self.truncates_wal());
         }
     }
 
