@@ -74,26 +74,14 @@ fn check<B>(request: &Request<B>) -> Result<(), &'static str> {
 /// Whether this is `uri-host [":" port]` (RFC 9110, section 7.2), with a host that is not empty. A comma is refused though a
 /// name may hold one: there are two hosts where a proxy has joined two headers.
 fn is_host(text: &[u8]) -> bool {
-    let (host, port) = match text {
-        [b'[', rest @ ..] => {
-            let Some(end) = rest.iter().position(|byte| *byte == b']') else { return false };
-            let (address, after) = rest.split_at(end);
-            let address = std::str::from_utf8(address).unwrap_or_default();
-            if address.parse::<Ipv6Addr>().is_err() {
-                return false;
-            }
-            match after {
-                [_bracket] => return true,
-                [_bracket, b':', port @ ..] => return is_port(port),
-                _ => return false,
-            }
-        }
-        _ => match text.iter().position(|byte| *byte == b':') {
-            Some(colon) => (text.get(..colon).unwrap_or_default(), text.get(colon + 1..).unwrap_or_default()),
-            None => (text, &[][..]),
-        },
+    let find = |wanted| text.iter().position(|byte| *byte == wanted);
+    let end = if text.starts_with(b"[") { find(b']').map(|bracket| bracket + 1) } else { find(b':') };
+    let (host, port) = text.split_at(end.unwrap_or(text.len()));
+    let is_host = match host {
+        [b'[', address @ .., b']'] => std::str::from_utf8(address).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok()),
+        name => !name.is_empty() && is_name(name),
     };
-    !host.is_empty() && is_name(host) && is_port(port)
+    is_host && (port.is_empty() || port.strip_prefix(b":").is_some_and(is_port))
 }
 
 /// `reg-name` of RFC 3986, section 3.2.2, without a comma. An IPv4 address is one.
