@@ -75,7 +75,7 @@ impl App {
 
     /// Puts one more layer around all routes.
     #[must_use]
-    pub fn with_layer(self, wrap: fn(Router) -> Router) -> Self {
+    pub fn with_layer(self, wrap: impl Fn(Router) -> Router + Send + Sync + 'static) -> Self {
         Self { state: self.state.with_layer(wrap), ..self }
     }
 
@@ -130,7 +130,7 @@ pub fn max_connections(settings: &Settings) -> Result<usize, LimitTooLow> {
     fd_limit::max_connections(server::MAX_CONNECTIONS, settings.segment.max_concurrency.get(), operators)
 }
 
-/// Logs what is allowed and rarely meant.
+/// Logs the warnings about the settings.
 fn warn_about(settings: &Settings) {
     for warning in settings.warnings() {
         tracing::warn!("{warning}");
@@ -140,24 +140,22 @@ fn warn_about(settings: &Settings) {
 /// Reads the secrets that come from files again at each signal: takes all of them, or none if one is wrong.
 async fn read_secrets_again(mut hangups: Signal, state: Arc<AppState>, live: Arc<LiveClients>) {
     while hangups.recv().await.is_some() {
-        let problems = match tokio::task::spawn_blocking(|| config::secrets_from_files(config::variables())).await {
-            Ok(Ok((names, _))) if names.is_empty() => {
+        let read = tokio::task::spawn_blocking(|| config::secrets_from_files(config::variables())).await;
+        let read = read.map_err(|error| error.to_string());
+        match read.and_then(|read| read.map_err(|problems| problems.lines().join("; "))) {
+            Ok((names, _)) if names.is_empty() => {
                 tracing::info!("no secret comes from a file, so none was read again");
-                continue;
             }
-            Ok(Ok((names, settings))) => match live.replace_write_key(&settings.segment.write_key) {
-                Ok(()) => {
-                    state.replace_secrets(&settings.auth, settings.admin_token.as_ref());
-                    tracing::info!(names = names.join(", "), "the secrets were read again");
-                    warn_about(&settings);
-                    continue;
-                }
-                Err(error) => error.to_string(),
-            },
-            Ok(Err(problems)) => problems.lines().join("; "),
-            Err(error) => error.to_string(),
-        };
-        tracing::error!(problems, "the secrets could not be read again; those of before stay in use");
+            Ok((names, settings)) => {
+                live.replace_write_key(&settings.segment.write_key);
+                state.replace_secrets(&settings.auth, settings.admin_token.as_ref());
+                tracing::info!(names = names.join(", "), "the secrets were read again");
+                warn_about(&settings);
+            }
+            Err(problems) => {
+                tracing::error!(problems, "the secrets could not be read again; those of before stay in use");
+            }
+        }
     }
 }
 

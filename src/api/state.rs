@@ -39,7 +39,7 @@ pub struct AppState {
     /// `None`: the operators' routes are absent.
     pub(super) admin: Option<Arc<AdminState>>,
     /// Puts one more layer around all routes.
-    pub(super) wrap: fn(Router) -> Router,
+    pub(super) wrap: Box<dyn Fn(Router) -> Router + Send + Sync>,
 }
 
 impl AppState {
@@ -64,7 +64,7 @@ impl AppState {
             update_gauges: Box::new(|| ()),
             unready_reason: Box::new(|| None),
             admin: None,
-            wrap: |routes| routes,
+            wrap: Box::new(|routes| routes),
         }
     }
 
@@ -94,8 +94,8 @@ impl AppState {
 
     /// Puts one more layer around all routes, inside those that every answer has.
     #[must_use]
-    pub fn with_layer(self, wrap: fn(Router) -> Router) -> Self {
-        Self { wrap, ..self }
+    pub fn with_layer(self, wrap: impl Fn(Router) -> Router + Send + Sync + 'static) -> Self {
+        Self { wrap: Box::new(wrap), ..self }
     }
 
     /// Accepts the secrets of these settings from now on, and no others.

@@ -50,23 +50,11 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     // The sandbox is in this process: no proxy is on the way.
     variables.retain(|name, _| !name.to_ascii_uppercase().ends_with("_PROXY"));
     variables.extend([("SEGMENT_WRITE_KEY", "dev"), ("SEGMENT_ENDPOINT", "http://localhost")].map(owned));
-    let is_set = |name: &str| variables.contains_key(name) || variables.contains_key(&format!("{name}_FILE"));
-    let (has_listen, has_outbox, has_token) =
-        (is_set("RELAY_LISTEN"), is_set("RELAY_OUTBOX_URL"), is_set("RELAY_ADMIN_TOKEN"));
-    // 122 bits of a cryptographic generator.
-    let token = Uuid::new_v4().simple().to_string();
-    if !has_outbox {
+    if !is_set(&variables, "RELAY_OUTBOX_URL") {
         variables.insert("RELAY_OUTBOX_URL".to_owned(), format!("sqlite://{}", data.join("outbox.db").display()));
     }
-    let (token, environment) = if !has_token {
-        variables.insert("RELAY_ADMIN_TOKEN".to_owned(), token.clone());
-        let environment = format!("RELAY_ADMIN_TOKEN={token} ");
-        (token, environment)
-    } else if variables.contains_key("RELAY_ADMIN_TOKEN") {
-        ("$RELAY_ADMIN_TOKEN".to_owned(), String::new())
-    } else {
-        (r#"$(cat "$RELAY_ADMIN_TOKEN_FILE")"#.to_owned(), String::new())
-    };
+    let (token, environment) = admin_token(&mut variables);
+    let has_listen = is_set(&variables, "RELAY_LISTEN");
     let mut settings = config::from_variables(variables.into_iter())?;
     if !has_listen {
         settings.listen.set_ip(Ipv4Addr::LOCALHOST.into());
@@ -92,14 +80,30 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         });
         let is_loopback =
             [Some(settings.listen), settings.admin_listen].iter().flatten().all(|at| at.ip().is_loopback());
-        let app = App::build(&settings, &supervisor)?.with_layer(if is_loopback {
-            |routes| sandbox::refuse_cross_site(routes, true)
-        } else {
-            |routes| sandbox::refuse_cross_site(routes, false)
-        });
+        let app = App::build(&settings, &supervisor)?;
+        let app = app.with_layer(move |routes| sandbox::refuse_cross_site(routes, is_loopback));
         print_instructions(&trial, &settings);
         Ok(app.run(relay, operators, None, signals, &settings).await?.into())
     })
+}
+
+/// Whether a setting is set, by its value or by a file.
+fn is_set(variables: &BTreeMap<String, String>, name: &str) -> bool {
+    variables.contains_key(name) || variables.contains_key(&format!("{name}_FILE"))
+}
+
+/// Makes an admin token unless one is set. Returns the `token` and the `environment` of [`Trial`].
+fn admin_token(variables: &mut BTreeMap<String, String>) -> (String, String) {
+    if !is_set(variables, "RELAY_ADMIN_TOKEN") {
+        // 122 bits of a cryptographic generator.
+        let token = Uuid::new_v4().simple().to_string();
+        variables.insert("RELAY_ADMIN_TOKEN".to_owned(), token.clone());
+        let environment = format!("RELAY_ADMIN_TOKEN={token} ");
+        return (token, environment);
+    }
+    let is_value = variables.contains_key("RELAY_ADMIN_TOKEN");
+    let token = if is_value { "$RELAY_ADMIN_TOKEN" } else { r#"$(cat "$RELAY_ADMIN_TOKEN_FILE")"# };
+    (token.to_owned(), String::new())
 }
 
 fn owned((name, value): (&str, &str)) -> (String, String) {
