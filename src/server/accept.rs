@@ -96,7 +96,7 @@ where
         () = supervisor.closing() => {}
     }
     drop(listener);
-    // A server that returns before is taken for a dead one.
+    // The supervisor takes an earlier return for a failure.
     supervisor.draining().await;
 }
 
@@ -113,7 +113,7 @@ async fn accept(listener: &TcpListener) -> (std::net::TcpStream, SocketAddr) {
         let accepted = listener.accept().await.and_then(|(stream, peer)| {
             // Without TCP_NODELAY a small answer waits for an acknowledgement. A failure here costs only that delay.
             let _ = stream.set_nodelay(true);
-            // Nor does a missing probe harm anybody whose line holds.
+            // Without probes a dead peer is noticed later.
             let _ = SockRef::from(&stream).set_tcp_keepalive(&probes);
             Ok((stream.into_std()?, peer))
         });

@@ -113,16 +113,16 @@ where
     B: HttpBody<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
     let (owner, mut returned) = oneshot::channel();
-    let last = serve_until_end(stream, peer, owner, service, shared).await;
-    // Who did not read or write before is not waited for.
-    if last != Verdict::Stuck
+    let verdict = serve_until_end(stream, peer, owner, service, shared).await;
+    // A peer that made no progress would not read the end either.
+    if verdict != Verdict::Stuck
         && let Ok(stream) = returned.try_recv()
     {
         close(stream).await;
     }
 }
 
-/// Serves one connection until its end, and says what became of it. The stream then goes to its owner.
+/// Serves one connection until its end, and returns why it ended. The stream is then sent to `owner`.
 async fn serve_until_end<T, S, B>(
     stream: T,
     peer: SocketAddr,
@@ -185,22 +185,16 @@ where
                 }
             }
             () = next_stage.cancelled(), if stage != Stage::Draining => {
-                (stage, next_stage) = match stage {
-                    Stage::Serving => (Stage::Stopping, supervisor.closing_token()),
-                    Stage::Stopping => (Stage::Closing, supervisor.draining_token()),
-                    Stage::Closing | Stage::Draining => (Stage::Draining, next_stage),
-                };
-                policy = match stage {
-                    Stage::Serving => policy,
-                    Stage::Stopping => policy.stopping(),
-                    Stage::Closing => policy.closing(),
-                    Stage::Draining => ENDING,
+                (stage, next_stage, policy) = match stage {
+                    Stage::Serving => (Stage::Stopping, supervisor.closing_token(), policy.stopping()),
+                    Stage::Stopping => (Stage::Closing, supervisor.draining_token(), policy.closing()),
+                    Stage::Closing | Stage::Draining => {
+                        is_ending = true;
+                        connection.as_mut().graceful_shutdown();
+                        (Stage::Draining, next_stage, ENDING)
+                    }
                 };
                 ticks = self::ticks(policy.tick);
-                if stage == Stage::Draining {
-                    is_ending = true;
-                    connection.as_mut().graceful_shutdown();
-                }
             }
         }
     }

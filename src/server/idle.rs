@@ -82,9 +82,9 @@ pub(super) const ENDING: IdlePolicy = IdlePolicy {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Stays,
-    /// Nothing was asked for so long that it ends.
+    /// There was no request for so long that the connection ends.
     Idle,
-    /// Its peer neither ended a head nor read an answer for so long that it ends.
+    /// The peer neither ended a head nor read an answer for so long that the connection ends.
     Stuck,
 }
 
@@ -169,7 +169,7 @@ impl ActivityCounts {
         OpenStream { counts: self, is_only_one }
     }
 
-    /// Whether the peer speaks HTTP/2. hyper knows it as soon.
+    /// Whether the peer speaks HTTP/2. hyper finds out from the same bytes.
     pub(super) fn is_http2(&self) -> bool {
         self.preface.load(Relaxed) == PREFACE.len() as u64
     }
