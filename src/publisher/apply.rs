@@ -48,7 +48,7 @@ pub(super) fn apply_response(
         }
         ResponseClass::Retryable { error, retry_after, outcome_unknown } => {
             // A probe without an answer found out nothing: the next request is the probe.
-            if error.reason.is_some_and(|reason| reason.status().is_some()) {
+            if error.status().is_some() {
                 slot.gate_permit.open();
             }
             retry_or_split(dispatch, attempt, &error, retry_after, outcome_unknown)

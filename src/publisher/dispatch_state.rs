@@ -134,7 +134,7 @@ impl DispatchState {
         let mut logged = self.logged_reasons.lock();
         if logged.len() < MAX_LOGGED_REASONS && !logged.contains(&error.reason) {
             logged.push(error.reason);
-            let (reason, status) = (error.reason.map(|r| r.as_str()), error.reason.and_then(|r| r.status()));
+            let (reason, status) = (error.reason.map(FailureReason::as_str), error.status());
             tracing::warn!(code = error.code.as_str(), reason, status, "requests to Segment fail; they are retried");
         }
     }

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::retry::{self, MAX_RETRY_AFTER};
-use crate::segment::SegmentError;
+use crate::segment::{FailureReason, SegmentError};
 
 /// Longest pause when Segment names no time. An operator who has corrected the credentials should see the effect soon.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
@@ -120,7 +120,7 @@ impl GatePermit {
             state.times_shut = state.times_shut.saturating_add(1);
             // One log line per change, not per probe.
             if state.shut.as_ref().is_none_or(|shut| shut.error.code != error.code) {
-                let (reason, status) = (error.reason.map(|r| r.as_str()), error.reason.and_then(|r| r.status()));
+                let (reason, status) = (error.reason.map(FailureReason::as_str), error.status());
                 tracing::warn!(code = error.code.as_str(), reason, status, "requests to Segment are paused");
             }
         }

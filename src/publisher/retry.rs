@@ -128,9 +128,9 @@ pub(super) fn classify(result: &SendResult, secrets: &SecretForms, now: SystemTi
         },
         // A gateway did not hear Segment's answer in time.
         502 | 504 => retryable(failed(), retry_after, true),
-        501 | 505 => misconfigured("what answers at the endpoint is not Segment's API"),
         // A status of 600 or more is treated as a 5xx (RFC 9110, 15).
-        408 | 410 | 460 | 500.. => retryable(failed(), retry_after, false),
+        408 | 410 | 460 | 500 | 503 | 506.. => retryable(failed(), retry_after, false),
+        // 501 and 505 among them.
         _ => misconfigured("what answers at the endpoint is not Segment's API"),
     }
 }

@@ -92,6 +92,11 @@ impl SegmentError {
     pub fn because(self, reason: FailureReason) -> Self {
         Self { reason: Some(reason), ..self }
     }
+
+    /// The status of the answer to the failed request, if there was one.
+    pub fn status(&self) -> Option<u16> {
+        self.reason.and_then(FailureReason::status)
+    }
 }
 
 impl fmt::Debug for SegmentError {
