@@ -104,11 +104,8 @@ pub fn from_variables(variables: impl Iterator<Item = (String, String)>) -> Resu
     environment.finish(settings)
 }
 
-/// The secrets that can be read again while the relay runs. The outbox's address cannot.
-const READ_AGAIN: [&str; 3] = ["SEGMENT_WRITE_KEY", "RELAY_AUTH_SECRETS", "RELAY_ADMIN_TOKEN"];
-
 /// Reads the settings of `variables` again, for the secrets that come from files, and returns them with the names of
-/// these. Where the outbox is does not count: it may be missing from the settings.
+/// these. `RELAY_OUTBOX_URL` and its file are not read: the outbox stays where it is.
 ///
 /// # Errors
 /// All problems of the settings.
@@ -120,7 +117,7 @@ pub fn secrets_from_files(
     let is_file = |name: &str| {
         variables.iter().any(|(variable, path)| !path.is_empty() && file::setting_of(variable) == Some(name))
     };
-    let names = READ_AGAIN.into_iter().filter(|name| is_file(name)).collect();
+    let names = file::FILE_SETTINGS.into_iter().filter(|name| is_file(name)).collect();
     Ok((names, from_variables(variables.into_iter())?))
 }
 
@@ -193,8 +190,7 @@ fn segment(environment: &mut Environment) -> Option<SegmentSettings> {
     Some(segment)
 }
 
-/// The proxy for this endpoint. A variable that is no proxy's URL is a problem even if another one counts: somebody asked for
-/// something that cannot be.
+/// The proxy for this endpoint. An invalid URL is a problem even if another variable takes precedence.
 fn proxy(environment: &mut Environment, endpoint: Option<&Url>) -> Option<Option<Proxy>> {
     let https = environment.read_any_case(&table::HTTPS_PROXY);
     let http = environment.read_any_case(&table::HTTP_PROXY);
