@@ -54,8 +54,8 @@ impl Auth {
         Self(None)
     }
 
-    /// From now on the secrets of these settings are accepted, and no others. If there are no checks, there are none
-    /// afterwards.
+    /// From now on the secrets of these settings are accepted, and no others. If everyone may send customers, nothing
+    /// changes.
     pub fn replace_secrets(&self, settings: &AuthSettings) {
         if let (Some(current), Some(scheme)) = (&self.0, Scheme::new(settings)) {
             *current.write() = scheme;

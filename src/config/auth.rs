@@ -114,7 +114,7 @@ impl AuthSettings {
         self.secrets.iter().any(|secret| is_it(secret) || is_it(self.secret_part(secret)))
     }
 
-    /// What of a secret nobody but the sender knows.
+    /// The part of a secret that must not be guessed: the password of `user:password`, otherwise all of it.
     pub(super) fn secret_part<'a>(&self, secret: &'a [u8]) -> &'a [u8] {
         let colon = secret.iter().position(|byte| *byte == b':').filter(|_| self.scheme == AuthScheme::Basic);
         colon.map_or(secret, |colon| &secret[colon + 1..])
@@ -173,7 +173,7 @@ pub(super) fn scheme(name: &str) -> Result<AuthScheme, String> {
 /// The secrets of a list. What a secret must be depends on the scheme: see [`AuthSettings::accept`].
 pub(super) fn split_secrets(list: &str) -> Result<Vec<String>, String> {
     let secrets: Vec<String> = list.split(',').map(|secret| secret.trim_ascii().to_owned()).collect();
-    // The comma makes two secrets of it, and whoever guesses that one of them is v1 could send.
+    // Split at the comma, `v1` would be a secret of its own, which anybody can guess.
     if secrets.windows(2).any(|pair| pair[0] == "v1" && pair[1].starts_with("whsec_")) {
         return Err("holds v1,whsec_...: the secret begins with whsec_, leave v1 and the comma out".to_owned());
     }

@@ -11,7 +11,7 @@ use rustls::pki_types::pem::{self, PemObject};
 
 /// A file that holds a certificate in PEM.
 pub(super) fn certificate_file(path: &str) -> Result<(), String> {
-    // The TLS library takes this one for a file.
+    // The TLS library takes an empty value for the path of a file.
     if path.is_empty() {
         return Err("is empty; remove the variable to use the system's certificates".to_owned());
     }

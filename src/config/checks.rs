@@ -20,14 +20,14 @@ pub(super) const MAX_DURATION: (Duration, &str) = (Duration::from_secs(24 * 60 *
 /// year.
 pub(super) const MAX_WINDOW: (Duration, &str) = (Duration::from_secs(365 * 24 * 60 * 60), "365days");
 
-/// Room for 32 of the largest calls. With less the outbox would be full all the time. A smaller number is rather a slip, such
-/// as 10 for 10GiB.
+/// Room for 32 of the largest calls. With less the outbox would be full all the time. A smaller number is probably a mistake,
+/// such as 10 for 10GiB.
 const MIN_SIZE: ByteSize = ByteSize::mib(1);
 
 /// The largest file that SQLite can have.
 const MAX_SIZE: ByteSize = ByteSize::tib(256);
 
-/// A token that nobody guesses has more. Fewer are rather a word.
+/// A shorter token can be guessed.
 const MIN_ADMIN_TOKEN: usize = 16;
 
 /// More than any token in use has, and well within the size limit of a request's head.

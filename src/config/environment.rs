@@ -48,7 +48,7 @@ pub(super) struct Environment {
 
 impl Environment {
     pub(super) fn new(variables: impl Iterator<Item = (String, String)>) -> Self {
-        // The TLS library takes this one for a file even if it is empty.
+        // The TLS library takes an empty SSL_CERT_FILE for the path of a file.
         let counts_empty = |name: &str| name == table::SSL_CERT_FILE.declaration.name;
         let counts = |name: &str, value: &str| !value.is_empty() || counts_empty(name);
         let mut variables: Vec<_> = variables.filter(|(name, value)| is_ours(name) && counts(name, value)).collect();
@@ -110,11 +110,11 @@ impl Environment {
     }
 
     /// The value of a setting that comes from a file.
-    fn read_file<T>(&self, setting: &Setting<T>, is_only_there: bool) -> Result<T, String> {
+    fn read_file<T>(&self, setting: &Setting<T>, is_value_unset: bool) -> Result<T, String> {
         let variable = file::variable_of(setting);
         let paths: Vec<&str> = self.values(&variable).collect();
         match paths.as_slice() {
-            [path] if is_only_there => (setting.check)(&file::read(path)?),
+            [path] if is_value_unset => (setting.check)(&file::read(path)?),
             [_] => Err(format!("{} is set too; only one of them may be", setting.declaration.name)),
             _ => Err("set more than once".to_owned()),
         }

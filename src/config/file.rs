@@ -7,7 +7,7 @@ use std::io::Read;
 
 use super::table::{SETTINGS, Setting};
 
-/// What the name of a setting's file ends with.
+/// The ending of a variable that names the file of a setting.
 const SUFFIX: &str = "_FILE";
 
 /// The settings that may come from a file: those that hold secrets, or may hold them.

@@ -1,4 +1,4 @@
-//! What is allowed in the settings and rather not meant.
+//! Warnings about settings that are allowed and are probably mistakes.
 
 use super::auth::AuthSettings;
 use super::endpoint::is_loopback;
@@ -9,7 +9,7 @@ use super::write_key::USUAL_LENGTH;
 const TRIAL_KEY: &str = "dev";
 
 impl Settings {
-    /// One line for each thing that is rather not meant. None shows a secret.
+    /// One line for each setting that is probably a mistake. None shows a secret.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = self.segment.warnings();
         warnings.extend(self.auth.warnings());
@@ -25,7 +25,7 @@ impl SegmentSettings {
         if key.len() != USUAL_LENGTH && !is_trial {
             let length = key.len();
             warnings.push(format!(
-                "SEGMENT_WRITE_KEY has {length} characters and Segment's write keys have 32: Segment says yes to a wrong key, and drops the calls"
+                "SEGMENT_WRITE_KEY has {length} characters and Segment's write keys have 32: Segment answers 200 to a wrong key, and drops the calls"
             ));
         }
         if self.endpoint.scheme() == "http" && !is_here {

@@ -111,7 +111,7 @@ impl Connections {
     }
 
     /// Replaces the client of this generation, unless another request has done so. Its idle connections are dropped. Loading
-    /// the certificates takes milliseconds: who needs no new client does not wait for it.
+    /// the certificates takes milliseconds, for which requests that need no new client do not wait.
     fn renew(&self, generation: u64) {
         let _renewal = self.renewal.lock();
         if self.current.lock().generation != generation {

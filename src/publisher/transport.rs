@@ -45,7 +45,7 @@ pub(super) struct Transport {
     url: Url,
     pub(super) connections: Connections,
     tunnel_refusal: TunnelRefusal,
-    /// The secrets that requests hold, those of before among them.
+    /// The secrets that requests hold, earlier write keys among them. Answers are searched for them.
     secrets: RwLock<SecretForms>,
 }
 

@@ -18,7 +18,7 @@ use serde_json::json;
 /// Fetch Metadata, <https://www.w3.org/TR/fetch-metadata/>.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// The routes, with 403 for cross-site requests. If the address is a loopback one, so is every name that a `Host` may have.
+/// The routes, with 403 for cross-site requests. With `is_loopback` a `Host` must name a loopback address too.
 pub fn refuse_cross_site<S>(routes: Router<S>, is_loopback: bool) -> Router<S>
 where
     S: Clone + Send + Sync + 'static,

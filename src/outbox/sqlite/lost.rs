@@ -1,8 +1,8 @@
-//! What becomes of the store after one of its files is lost: it stores nothing more, what can still be read is delivered,
-//! and then the process ends.
+//! The store after one of its files is lost: it stores nothing more, what can still be read is delivered, and then the
+//! process ends.
 //!
-//! While Segment takes calls this goes on until none is left. It ends without success after a while, because a restart
-//! makes the relay useful again.
+//! The process ends when no call is left, or after a while without success, because it stores calls again after a
+//! restart.
 
 use std::time::{Duration, Instant};
 
