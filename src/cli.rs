@@ -8,6 +8,7 @@ mod check;
 mod dead_letters;
 mod dev;
 mod healthcheck;
+mod output;
 mod relay_client;
 mod runtime;
 mod sandbox;

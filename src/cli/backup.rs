@@ -4,7 +4,7 @@
 //! replaced.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -13,6 +13,7 @@ use anyhow::{Context, bail, ensure};
 use clap::Args;
 use reqwest::Method;
 
+use super::output::print;
 use super::relay_client::RelayClient;
 use super::runtime::runtime_with_signals;
 use crate::outbox::sqlite::{beside, file_length, sync_directory_of};
@@ -38,7 +39,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
     })?;
     // The reader of the output may have left; the backup is there all the same.
-    let _ = writeln!(io::stdout().lock(), "wrote {}: {bytes} bytes", file.display());
+    let _ = print(format_args!("wrote {}: {bytes} bytes", file.display()));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -2,8 +2,7 @@
 
 pub(super) mod table;
 
-use std::fmt::Display;
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -12,6 +11,7 @@ use reqwest::Method;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::output::print;
 use super::relay_client::RelayClient;
 use super::runtime::runtime;
 use table::DeadLetterPage;
@@ -72,11 +72,6 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
 fn is_io(error: &anyhow::Error, kind: io::ErrorKind) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == kind)
-}
-
-/// Prints a line. `println!` would panic if the output is closed.
-fn print(line: impl Display) -> io::Result<()> {
-    writeln!(io::stdout().lock(), "{line}")
 }
 
 fn parse<T: DeserializeOwned>(answer: &str) -> anyhow::Result<T> {

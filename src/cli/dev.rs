@@ -14,6 +14,7 @@ use url::Url;
 use uuid::Uuid;
 
 use super::address::{listen, listen_if_set, reachable};
+use super::output::print;
 use super::runtime::runtime_with_signals;
 use crate::app::App;
 use crate::config::{self, Settings};
@@ -115,7 +116,8 @@ fn print_instructions(Trial { relay, operators, sandbox, token, environment }: &
     let auth = &settings.auth;
     let auth_hint =
         if auth.is_none() { String::new() } else { format!(" (with the credentials of RELAY_AUTH={})", auth.name()) };
-    println!(
+    // The commands work the same if nobody reads them.
+    let _ = print(format_args!(
         "relay   {relay}\nsandbox {sandbox} (replaces Segment)\noutbox  {outbox}\n\nSend a customer{auth_hint}:\n\n  \
          curl -i {relay}/customers -H 'content-type: application/json' \\\n    \
          -d '{{\"userId\":\"c-1042\",\"traits\":{{\"email\":\"ada@example.com\",\"name\":\"Ada Lovelace\"}}}}'\n\n\
@@ -126,5 +128,5 @@ fn print_instructions(Trial { relay, operators, sandbox, token, environment }: &
          curl {sandbox}/faults -d '{{}}'\n\n\
          List the calls that Segment refused:\n\n  \
          {environment}segment-relay dead-letters list --url {operators}\n",
-    );
+    ));
 }

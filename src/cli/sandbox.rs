@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 
 use super::address::listen;
+use super::output::print;
 use super::runtime::runtime_with_signals;
 use crate::sandbox;
 
@@ -21,7 +22,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         let listener = listen(arguments.listen).await?;
         let address = listener.local_addr()?;
-        println!("sandbox listening on http://{address}");
+        // The sandbox works the same if nobody reads this.
+        let _ = print(format_args!("sandbox listening on http://{address}"));
         sandbox::serve(listener, async move { _ = signals.recv().await }).await;
         Ok(ExitCode::SUCCESS)
     })

@@ -33,6 +33,7 @@ mod watch;
 mod watchers;
 mod writer;
 
+pub use file::check_file;
 pub(crate) use file::{beside, sync_directory_of};
 pub(crate) use header::file_length;
 pub use store::SqliteOutbox;

@@ -4,7 +4,7 @@
 //! Invariants: only the owner can read what is created, and its directory entry is synced; a file of another program is
 //! never written. Nothing is repaired: damage is reported and left as it is.
 
-use std::fs::{DirBuilder, File, Metadata, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -71,17 +71,14 @@ impl DatabaseFile {
     /// held. Refuses a file that other users can change, or that has other names.
     pub(super) fn create_and_lock(&self) -> anyhow::Result<LockedFile> {
         create_directory(parent_or_current(&self.path))?;
-        let file = match OpenOptions::new().read(true).write(true).open(&self.path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::NotFound => {
+        let file = match open_existing(&self.path)? {
+            Some(file) => file,
+            None => {
                 let file = private().create_new(true).open(&self.path).context("cannot create the file")?;
                 file.sync_all()?;
                 file
             }
-            Err(error) if error.kind() == ErrorKind::IsADirectory => bail!("{NOT_A_FILE}"),
-            Err(error) => return Err(error).context("cannot open the file for writing"),
         };
-        check_header(&file)?;
         let real = self.path.canonicalize()?;
         // The file itself is locked, whatever its name, which may be a link. On Linux SQLite's own locks are of another
         // kind, and do not conflict with this one. On other systems they do, so a file beside it is locked.
@@ -181,6 +178,46 @@ pub(super) fn allocate(file: &File, pages: i64) -> bool {
     }
 }
 
+/// Opens the file if it is there, and refuses what is no outbox.
+fn open_existing(path: &Path) -> anyhow::Result<Option<File>> {
+    match OpenOptions::new().read(true).write(true).open(path) {
+        Ok(file) => check_header(&file).map(|()| Some(file)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == ErrorKind::IsADirectory => bail!("{NOT_A_FILE}"),
+        Err(error) => Err(error).context("cannot open the file for writing"),
+    }
+}
+
+/// Looks for what would keep a relay of this user from using the outbox. Returns whether the file is there. It takes no lock,
+/// opens no database and leaves nothing behind, so a relay that uses the outbox is not disturbed.
+///
+/// # Errors
+/// If the file or one beside it is refused, or if no file can be made in the directory.
+pub fn check_file(path: &Path) -> anyhow::Result<bool> {
+    let file = open_existing(path)?;
+    let directory = match &file {
+        Some(file) => {
+            check_access(path, &file.metadata()?)?;
+            let real = path.canonicalize()?;
+            for suffix in WAL_SUFFIXES {
+                check_beside(&beside(&real, suffix))?;
+            }
+            check_beside(&reserve_path(&real))?;
+            real.parent().map(Path::to_owned)
+        }
+        None => {
+            ensure!(path.symlink_metadata().is_err(), "it is a link to a file that does not exist");
+            // The directories that are missing are made in this one.
+            path.ancestors().skip(1).find(|parent| parent.symlink_metadata().is_ok()).map(Path::to_owned)
+        }
+    };
+    let directory = directory.as_deref().unwrap_or(Path::new("/"));
+    let probe = directory.join(format!(".segment-relay-check-{}", std::process::id()));
+    let made = private().create_new(true).open(&probe).and_then(|_| fs::remove_file(&probe));
+    made.with_context(|| format!("cannot make a file in {}", directory.display()))?;
+    Ok(file.is_some())
+}
+
 fn check_header(mut file: &File) -> anyhow::Result<()> {
     ensure!(file.metadata()?.is_file(), "{NOT_A_FILE}");
     let mut head = [0; MAGIC.len()];
@@ -238,6 +275,11 @@ pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut path = path.as_os_str().to_owned();
     path.push(suffix);
     path.into()
+}
+
+/// The path of the reserve beside the outbox.
+pub(super) fn reserve_path(outbox: &Path) -> PathBuf {
+    outbox.with_added_extension("reserve")
 }
 
 /// A path without a directory is in the current one.

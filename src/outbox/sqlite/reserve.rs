@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, fallocate};
 
-use super::file::{check_beside, free_disk_bytes};
+use super::file::{check_beside, free_disk_bytes, reserve_path};
 
 /// Bytes of the reserve: twice the log, which is all that can be in progress.
 const MAX_RESERVE_BYTES: u64 = 32 * 1024 * 1024;
@@ -40,7 +40,7 @@ impl Reserve {
     /// # Errors
     /// If a link, or a file of another user, is in its place.
     pub(super) fn open(outbox: &Path) -> anyhow::Result<Self> {
-        let path = outbox.with_added_extension("reserve");
+        let path = reserve_path(outbox);
         check_beside(&path)?;
         if let Ok(existing) = path.symlink_metadata()
             && existing.len() >= MIN_BYTES
