@@ -60,7 +60,7 @@ metrics! {
     "segment_relay_build_info": "Always 1; the version is a label" =>
         build_info: IntGauge(&[("version", env!("CARGO_PKG_VERSION"))]);
     "segment_relay_requests_total":
-        "Answers to POST /customers: 200 accepted, 202 stored, 4xx refused, 5xx failed; code is the error's" =>
+        "Answers at /customers: 200 accepted, 202 stored, 4xx refused, 5xx failed; code is the error's" =>
         requests_accepted: IntCounter(&[("result", "accepted"), ("code", "")]),
         requests_stored: IntCounter(&[("result", "stored"), ("code", "")]),
         requests_refused: Counters(&[("result", "refused")], "code", &[
@@ -68,8 +68,8 @@ metrics! {
             "method_not_allowed", "request_timeout", "segment_rejected", "unauthorized", "unsupported_media_type",
         ]),
         requests_failed: Counters(&[("result", "failed")], "code", &[
-            "internal_error", "not_configured", "outbox_timeout", "overloaded", "segment_misconfigured",
-            "segment_rate_limited", "segment_timeout", "segment_unauthorized", "segment_unavailable", "shutting_down",
+            "internal_error", "outbox_timeout", "overloaded", "segment_misconfigured", "segment_rate_limited",
+            "segment_timeout", "segment_unauthorized", "segment_unavailable", "shutting_down",
         ]);
     "segment_relay_requests_in_flight": "POST /customers in flight" => requests_in_flight: IntGauge(&[]);
     "segment_relay_admin_requests_total":
@@ -104,7 +104,7 @@ metrics! {
     "segment_relay_outbox_calls": "Stored calls that are not settled" => outbox_calls: IntGauge(&[]);
     "segment_relay_outbox_oldest_call_age_seconds": "Age of the oldest stored call that is not settled" =>
         outbox_oldest_seconds: IntGauge(&[]);
-    "segment_relay_outbox_size_bytes": "Size of the outbox on disk" => outbox_bytes: IntGauge(&[]);
+    "segment_relay_outbox_size_bytes": "Bytes of the file that calls, keys and dead letters take" => outbox_bytes: IntGauge(&[]);
     "segment_relay_outbox_log_bytes": "Length of the outbox's write-ahead log" => outbox_log_bytes: IntGauge(&[]);
     "segment_relay_outbox_stored_total": "Calls stored" => outbox_stored: IntCounter(&[]);
     "segment_relay_outbox_settled_total": "Stored calls that were settled and synced; a refused one is a dead letter" =>

@@ -98,13 +98,13 @@ pub(super) fn count<B>(metrics: &Metrics, mut response: Response<B>) -> Response
 
 /// Logs a failure of this route. It runs outside the router, where the answer has the request's id.
 pub(super) fn log_failure<B>(response: Response<B>) -> Response<B> {
-    if let Some(FailureRecord { code, reason, is_logged: true }) = response.extensions().get() {
+    if let Some(FailureRecord { code, reason, status, is_logged: true }) = response.extensions().get() {
         let request_id = response.headers().get(request_id::HEADER).and_then(|id| id.to_str().ok());
-        let code = code.as_str();
+        let (code, reason) = (code.as_str(), reason.as_deref());
         if response.status().is_server_error() {
-            tracing::warn!(request_id, code, "a customer was not accepted");
+            tracing::warn!(request_id, code, reason, status, "a customer was not accepted");
         } else {
-            tracing::info!(request_id, code, reason = reason.as_deref(), "a customer was refused");
+            tracing::info!(request_id, code, reason, status, "a customer was refused");
         }
     }
     response

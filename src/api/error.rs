@@ -13,7 +13,7 @@ use super::body::{BodyError, MAX_BODY};
 use crate::auth::Unauthorized;
 use crate::customer::{BrokenRule, PayloadError};
 use crate::outbox::{BackupError, OutboxError, STORE_RETRY_AFTER};
-use crate::segment::{ErrorCode, MAX_CALL_BYTES, MIN_RETRY_AFTER, SegmentError};
+use crate::segment::{ErrorCode, FailureReason, MAX_CALL_BYTES, MIN_RETRY_AFTER, SegmentError};
 
 /// Says that a call with this key was stored before, and that no second call was made. No standard defines the header;
 /// this name is the usual one.
@@ -95,21 +95,33 @@ pub(super) struct ApiError {
     details: Box<[BrokenRule]>,
     retry_after: Option<Duration>,
     headers: Vec<(&'static str, HeaderValue)>,
+    /// Why the request to Segment failed. For the log.
+    segment_failure: Option<FailureReason>,
 }
 
 /// What the response of an [`ApiError`] carries as an extension, for the log and the metrics.
 #[derive(Clone)]
 pub(super) struct FailureRecord {
     pub(super) code: ApiErrorCode,
-    /// The message, where it names nothing but headers: an operator needs it to find whose clock or secret is wrong.
+    /// Why the request to Segment failed. Of a 401 it is the message, which names nothing but headers: an operator needs it
+    /// to find whose clock or secret is wrong.
     pub(super) reason: Option<Cow<'static, str>>,
+    /// The status of the answer in Segment's place, if there was one.
+    pub(super) status: Option<u16>,
     /// Whether the failure is logged.
     pub(super) is_logged: bool,
 }
 
 impl ApiError {
     pub(super) fn new(code: ApiErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into(), details: Box::default(), retry_after: None, headers: Vec::new() }
+        Self {
+            code,
+            message: message.into(),
+            details: Box::default(),
+            retry_after: None,
+            headers: Vec::new(),
+            segment_failure: None,
+        }
     }
 
     pub(super) fn not_found(message: &'static str) -> Self {
@@ -182,9 +194,10 @@ impl From<PayloadError> for ApiError {
 }
 
 impl From<SegmentError> for ApiError {
-    fn from(SegmentError { message, code, retry_after, replayed, reason: _ }: SegmentError) -> Self {
+    fn from(SegmentError { message, code, retry_after, replayed, reason }: SegmentError) -> Self {
         let code = ApiErrorCode::Call(code);
-        let error = Self { retry_after: retry_after.filter(|_| code.has_retry_after()), ..Self::new(code, message) };
+        let retry_after = retry_after.filter(|_| code.has_retry_after());
+        let error = Self { retry_after, segment_failure: reason, ..Self::new(code, message) };
         if replayed { error.with_header(REPLAYED, HeaderValue::from_static("true")) } else { error }
     }
 }
@@ -243,8 +256,10 @@ impl IntoResponse for ApiError {
         for (name, value) in self.headers {
             response.headers_mut().insert(HeaderName::from_static(name), value);
         }
-        let reason = (self.code == ApiErrorCode::Unauthorized).then_some(self.message);
-        response.extensions_mut().insert(FailureRecord { code: self.code, reason, is_logged: false });
+        let of_headers = (self.code == ApiErrorCode::Unauthorized).then_some(self.message);
+        let reason = self.segment_failure.map(|failure| failure.as_str().into()).or(of_headers);
+        let status = self.segment_failure.and_then(FailureReason::status);
+        response.extensions_mut().insert(FailureRecord { code: self.code, reason, status, is_logged: false });
         response
     }
 }

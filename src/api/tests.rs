@@ -266,7 +266,8 @@ async fn every_outcome_is_in_the_metrics_before_it_happens_and_counted_when_it_d
     ] {
         assert_eq!(counted_by(&relay, request, outcome).await, status, "{outcome}");
     }
-    for (code, status, name, _) in CODES {
+    // The service does not start without a write key.
+    for (code, status, name, _) in CODES.into_iter().filter(|(code, ..)| *code != ErrorCode::NotConfigured) {
         let relay = Relay::new(1);
         relay.segment_is(Mood::Fails(SegmentError::new(code, "no")));
         assert_eq!(counted_by(&relay, post(Full::from(ADA)), name).await, status, "{name}");

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::segment::{ErrorCode, MIN_RETRY_AFTER, Refusal, SegmentError, SettledCall};
+use crate::segment::{ErrorCode, FailureReason, MIN_RETRY_AFTER, Refusal, SegmentError, SettledCall};
 
 /// The call was in no request yet.
 const WAITING: u8 = 0;
@@ -106,10 +106,12 @@ impl Completion {
     pub(super) fn give_up(&mut self, error: &SegmentError) -> bool {
         let Self::Caller { state, reply, .. } = self else { return false };
         let is_unknown = state.load(Ordering::Acquire) == UNKNOWN;
-        let error = match error.retry_after {
-            Some(pause) if is_unknown => unknown_outcome().retry_after(pause),
-            None if is_unknown => unknown_outcome(),
-            _ => error.clone(),
+        let error = match error.clone() {
+            SegmentError { retry_after, reason, .. } if is_unknown => {
+                let unknown = unknown_outcome();
+                SegmentError { retry_after: retry_after.or(unknown.retry_after), reason, ..unknown }
+            }
+            error => error,
         };
         send_reply(reply, Err(error));
         is_unknown
@@ -164,7 +166,10 @@ impl CompletionHandle {
                 "Segment did not accept the call before the deadline; it was certainly not accepted",
             ),
             // The outcome may have arrived at this moment.
-            Err(_) => return self.reply.try_recv().unwrap_or_else(|_| Err(unknown_outcome())),
+            Err(_) => {
+                let no_answer = || unknown_outcome().because(FailureReason::Timeout);
+                return self.reply.try_recv().unwrap_or_else(|_| Err(no_answer()));
+            }
         };
         Err(SegmentError::new(code, message).retry_after(MIN_RETRY_AFTER))
     }

@@ -113,7 +113,10 @@ pub(super) fn classify(result: &SendResult, secrets: &SecretForms, now: SystemTi
         200..=299 => match body::verdict(body, is_whole) {
             Verdict::Accepted => ResponseClass::Accepted,
             Verdict::Refused => refused(),
-            Verdict::NotSegments => misconfigured("the body of the answer is not Segment's"),
+            Verdict::NotSegments => {
+                let error = error(ErrorCode::Misconfigured, "the body of the answer is not Segment's");
+                ResponseClass::ConfigurationError(error.because(FailureReason::Body(status)))
+            }
         },
         400 | 413 => refused(),
         401 | 403 => unauthorized("Segment refused the relay's credentials"),

@@ -5,6 +5,8 @@
 pub enum FailureReason {
     /// The answer has this status.
     Status(u16),
+    /// The answer has this status of a success, and a body that is not Segment's.
+    Body(u16),
     /// The host has no address, or the name servers did not say.
     Dns,
     /// Nothing listens at the address.
@@ -32,6 +34,7 @@ impl FailureReason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Status(_) => "status",
+            Self::Body(_) => "body",
             Self::Dns => "dns",
             Self::ConnectionRefused => "connection_refused",
             Self::Unreachable => "unreachable",
@@ -48,7 +51,7 @@ impl FailureReason {
     /// The status of the answer, if there was one.
     pub fn status(self) -> Option<u16> {
         match self {
-            Self::Status(status) => Some(status),
+            Self::Status(status) | Self::Body(status) => Some(status),
             Self::Proxy(status) => status,
             _ => None,
         }
@@ -58,6 +61,7 @@ impl FailureReason {
     pub(crate) fn sentence(self) -> &'static str {
         match self {
             Self::Status(_) => "its answer is a failure",
+            Self::Body(_) => "the body of its answer is not Segment's",
             Self::Dns => "its name could not be resolved",
             Self::ConnectionRefused => "the connection was refused",
             Self::Unreachable => "its address cannot be reached",

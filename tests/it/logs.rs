@@ -1,5 +1,7 @@
 //! What is written to the logs. What never is, `secrets.rs` looks for.
 
+use std::net::TcpListener;
+
 use serde_json::{Value, json};
 
 use crate::harness::{App, Relay, ada, eventually};
@@ -70,4 +72,42 @@ async fn successes_write_nothing_at_all() {
     }
     written(app.relay()).await;
     assert_eq!(app.relay().log().len(), before + 1, "{:?}", app.relay().log());
+}
+
+/// The line of the failed request `id`, when it is written.
+async fn line_of(relay: &Relay, id: &str) -> Value {
+    eventually(async || !lines_of(&relay.log(), id).is_empty()).await;
+    lines_of(&relay.log(), id)[0].clone()
+}
+
+#[tokio::test]
+async fn the_line_of_a_call_that_segment_did_not_accept_says_why() {
+    let app = App::with(&[("RELAY_REQUEST_TIMEOUT", "900ms"), ("SEGMENT_TIMEOUT", "200ms")]).await;
+    for (id, fault, code, reason, status) in [
+        ("failed", json!({"status": 503}), "segment_unavailable", "status", Some(503)),
+        ("limited", json!({"status": 429, "retryAfter": "2"}), "segment_rate_limited", "status", Some(429)),
+        ("silent", json!({"hang": true}), "segment_timeout", "timeout", None),
+        ("sign-in", json!({"status": 200, "body": "<html>sign in</html>"}), "segment_misconfigured", "body", Some(200)),
+    ] {
+        app.segment().fail(fault).await;
+        // A pause that a fault before asked for is over when another code is there.
+        eventually(async || {
+            let request_id = format!("{id}-{}", fastrand::u32(..));
+            let answer = app.post_with(&[("x-request-id", &request_id)], ada().to_string()).await;
+            let line = line_of(app.relay(), &request_id).await;
+            assert_eq!(line["code"], answer.code());
+            (&line["code"], &line["reason"], line["status"].as_u64()) == (&code.into(), &reason.into(), status)
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn the_line_says_that_nothing_listens_at_the_endpoint() {
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let settings = [("SEGMENT_ENDPOINT", &*format!("http://{closed}")), ("RELAY_REQUEST_TIMEOUT", "600ms")];
+    let relay = Relay::start(&settings).await;
+    relay.post_with(&[("x-request-id", "refused")], ada().to_string()).await.assert_failed(502, "segment_unavailable");
+    let line = line_of(&relay, "refused").await;
+    assert_eq!((&line["reason"], &line["status"]), (&"connection_refused".into(), &Value::Null), "{line}");
 }

@@ -108,7 +108,8 @@ impl RefusalLog {
             *count = Some(0);
         }
         let Operation { request_id, method, route, .. } = what;
-        tracing::warn!(request_id, %method, route, peer = what.peer(), "an operators' request was refused");
+        let status = StatusCode::UNAUTHORIZED.as_u16();
+        tracing::warn!(request_id, %method, route, peer = what.peer(), status, "an operator's request was refused");
         let (log, stages) = (self.clone(), supervisor.clone());
         supervisor.spawn("refusals", async move {
             tokio::select! {

@@ -100,6 +100,10 @@ fn a_2xx_is_accepted_only_with_an_empty_body_or_an_object_that_does_not_say_fail
     ];
     for body in foreign {
         assert_eq!(class_of(204, body).as_str(), "misconfigured", "{body}");
+        assert_eq!(
+            error(class_of(204, body)).reason.map(|reason| (reason.as_str(), reason.status())),
+            Some(("body", Some(204)))
+        );
     }
     assert_eq!(classify(&response(200, &[], b"{\"a\":\"\xff\"}")).as_str(), "misconfigured");
     let cut = SendResult::Response { status: 200, retry_after: vec![], body: b"{} ".to_vec(), is_whole: false };
@@ -117,7 +121,9 @@ fn only_a_refusal_has_segments_message() {
         let error = error(class);
         assert_eq!(error.message.contains("xylophones"), is_refused, "{status}");
         assert!(error.message.contains(&status.to_string()), "{status}");
-        assert_eq!(error.reason, Some(FailureReason::Status(status)));
+        // "xylophones" is no body of a success of Segment's.
+        let reason = if status / 100 == 2 { FailureReason::Body(status) } else { FailureReason::Status(status) };
+        assert_eq!(error.reason, Some(reason));
     }
 }
 

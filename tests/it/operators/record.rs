@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::harness::{Durable, eventually};
 
 const USED: &str = "an operator's request";
-const REFUSED: &str = "an operators' request was refused";
+const REFUSED: &str = "an operator's request was refused";
 const MORE: &str = "more operators' requests were refused";
 
 fn lines(durable: &Durable, message: &str) -> Vec<Value> {
@@ -87,6 +87,7 @@ async fn a_flood_of_wrong_tokens_is_counted_and_does_not_fill_the_log() {
     assert!(lines(&durable, REFUSED).len() + lines(&durable, MORE).len() <= most.max(20));
     let first = &lines(&durable, REFUSED)[0];
     assert_eq!((&first["method"], &first["route"]), (&"DELETE".into(), &"/status".into()));
+    assert_eq!(first["status"], 401, "{first}");
     assert!(first["peer"].as_str().unwrap().starts_with("127.0.0.1:"), "{first}");
     assert!(!durable.relay().process().stdout().concat().contains("wr0ng"));
 }
