@@ -48,8 +48,8 @@ COPY --from=build --chown=65532:65532 /outbox /var/lib/segment-relay
 USER 65532:65532
 EXPOSE 8080
 
-# `healthcheck` asks the address of RELAY_LISTEN or PORT, and gives up after 3 s, before Docker does. It checks liveness, not
-# readiness: a relay that shuts down is healthy.
+# `healthcheck` asks the address of RELAY_ADMIN_LISTEN, RELAY_LISTEN or PORT, and gives up after 3 s, before Docker does. It checks
+# liveness, not readiness: a relay that shuts down is healthy.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=5s --retries=3 CMD ["segment-relay", "healthcheck"]
 ENTRYPOINT ["segment-relay"]
 
