@@ -1,7 +1,7 @@
 //! `segment-relay backup FILE`: fetches a copy of the running relay's outbox.
 //!
-//! The file is there when it is whole and synced, or not at all. A file of this name that is no database in use is
-//! replaced.
+//! The file is there when it is whole and synced, or not at all. A regular file of this name that is no database in use
+//! is replaced, and nothing else is.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -20,7 +20,7 @@ use crate::outbox::sqlite::{beside, file_length, sync_directory_of};
 
 #[derive(Args)]
 pub(super) struct Arguments {
-    /// The file to write. An existing file is replaced when the copy is complete
+    /// The file to write. An existing regular file is replaced when the copy is complete
     file: PathBuf,
     /// The running relay, instead of the address of RELAY_ADMIN_LISTEN, RELAY_LISTEN or PORT on this machine
     #[arg(long, value_name = "BASE")]
@@ -43,9 +43,13 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Refuses a name under which a backup would be lost, or would damage a database: SQLite would apply a log beside it.
+/// Refuses a name under which a backup would be lost, would replace what is no file, or would damage a database: SQLite would
+/// apply a log beside it.
 fn check_target(file: &Path) -> anyhow::Result<()> {
     ensure!(file.file_name().is_some() && !file.is_dir(), "{} is a directory; name a file", file.display());
+    // A link is refused too: nobody can tell whether it or its target was meant.
+    let is_replaceable = file.symlink_metadata().map_or(true, |existing| existing.is_file());
+    ensure!(is_replaceable, "{} is no regular file; name another file", file.display());
     for log in ["-wal", "-journal"].map(|end| beside(file, end)) {
         ensure!(
             log.symlink_metadata().is_err(),
@@ -87,7 +91,7 @@ async fn fetch(relay: &RelayClient, target: &Path) -> anyhow::Result<u64> {
     // A copy that a proxy cut is noticed, whatever length it announced.
     ensure!(file_length(&partial.file) == Some(bytes), "the answer is not a whole SQLite file");
     partial.file.sync_all().with_context(cannot_write)?;
-    // Another relay may have opened the file meanwhile.
+    // Another relay may have opened the file meanwhile, or something else may have taken its name.
     check_target(target)?;
     fs::rename(&path, target).with_context(|| format!("cannot write {}", target.display()))?;
     sync_directory_of(target)?;

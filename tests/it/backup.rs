@@ -3,7 +3,8 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -237,4 +238,31 @@ async fn a_backup_that_is_not_whole_is_no_backup() {
     let (code, _, stderr) = back_up(&answering(answer(whole.len(), &whole)), &file).await;
     assert_eq!((code, stderr), (Some(0), vec![]));
     assert_eq!(fs::read(&file).unwrap(), whole);
+}
+
+#[tokio::test]
+async fn a_backup_replaces_regular_files_alone() {
+    let durable = Durable::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    assert!(std::process::Command::new("mkfifo").arg(path("pipe")).status().unwrap().success());
+    let _listener = UnixListener::bind(path("socket")).unwrap();
+    fs::write(path("other"), "somebody's").unwrap();
+    symlink(path("other"), path("link")).unwrap();
+    symlink(path("nothing"), path("dangling")).unwrap();
+    symlink(durable.file(), path("link-to-outbox")).unwrap();
+    let before = names(directory.path());
+    for name in ["pipe", "socket", "link", "dangling", "link-to-outbox"] {
+        let (code, stdout, stderr) = back_up(&durable.relay().url(""), &path(name)).await;
+        assert_eq!((code, stdout.len(), stderr.len()), (Some(1), 0, 1), "{name}: {stdout:?} {stderr:?}");
+        assert!(stderr[0].contains("is no regular file"), "{name}: {stderr:?}");
+    }
+    assert_eq!(names(directory.path()), before);
+    let kind = |name: &str| path(name).symlink_metadata().unwrap().file_type();
+    assert!(kind("pipe").is_fifo() && kind("socket").is_socket());
+    assert!(["link", "dangling", "link-to-outbox"].iter().all(|name| kind(name).is_symlink()));
+    assert_eq!(fs::read_to_string(path("other")).unwrap(), "somebody's");
+    // A file of this name that is no backup is replaced as before.
+    assert_eq!(back_up(&durable.relay().url(""), &path("other")).await.0, Some(0));
+    assert_is_whole(&path("other"));
 }
