@@ -2,9 +2,10 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use reqwest::{Client, ClientBuilder};
 use tokio::net::TcpListener;
+use url::Url;
 
 use crate::config;
 
@@ -24,6 +25,14 @@ pub(super) async fn listen_if_set(address: Option<SocketAddr>) -> anyhow::Result
 /// The URL at which this process's settings let the running service be reached from this machine, for its operators.
 pub(super) fn local_url() -> anyhow::Result<String> {
     Ok(format!("http://{}", reachable(config::local_address_from_environment()?)))
+}
+
+/// The URL that `--url` gives. No message repeats a wrong one: it may hold a password.
+pub(super) fn given_url(text: &str) -> anyhow::Result<&str> {
+    ensure!(!text.contains('@'), "--url must not hold a user name or password");
+    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    ensure!(url.is_some(), "--url must be a URL that begins with http:// or https://");
+    Ok(text)
 }
 
 /// The address to connect to, for an address that a service listens on.

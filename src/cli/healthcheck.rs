@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
-use super::address::{http_client, local_url};
+use super::address::{given_url, http_client, local_url};
 use super::runtime::runtime;
 
 /// Shorter than the 5 s that a container's health check usually has.
@@ -20,7 +20,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let url = match &arguments.url {
-        Some(url) => url.clone(),
+        Some(url) => given_url(url)?.to_owned(),
         None => format!("{}/healthz", local_url()?),
     };
     runtime()?.block_on(probe(&url))?;

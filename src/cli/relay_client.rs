@@ -8,7 +8,7 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Method, Response, StatusCode};
 use serde_json::Value;
 
-use super::address::{http_client, local_url};
+use super::address::{given_url, http_client, local_url};
 use super::dead_letters::table::escape;
 use crate::api::NO_ROUTE;
 use crate::config::{self, Secret};
@@ -31,7 +31,7 @@ impl RelayClient {
     pub(super) fn new(base: Option<&str>) -> anyhow::Result<Self> {
         let token = config::admin_token_from_environment()?;
         let base = match base {
-            Some(base) => base.trim_end_matches('/').to_owned(),
+            Some(base) => given_url(base)?.trim_end_matches('/').to_owned(),
             None => local_url()?,
         };
         // No proxy and no redirect receives the token.

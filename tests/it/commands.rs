@@ -193,3 +193,26 @@ async fn the_curl_line_that_dev_prints_works() {
     dev.signal("TERM");
     assert_eq!(dev.exit_code().await, Some(0));
 }
+
+#[tokio::test]
+async fn a_password_in_a_url_is_refused_and_not_shown() {
+    let file = tempfile::tempdir().unwrap();
+    let file = file.path().join("copy.db").display().to_string();
+    for url in [
+        "http://relay:s3cret@127.0.0.1:1",
+        "http://relay:s3/cret@127.0.0.1:1",
+        "http://relay:1/s3cret@127.0.0.1:1",
+        "http://s3cret@127.0.0.1:1",
+        "relay:s3cret@127.0.0.1:1",
+        "s3cret@127.0.0.1",
+        "s3cret",
+        "ftp://s3cret",
+    ] {
+        let token = [("RELAY_ADMIN_TOKEN", "t0ken-of-an-operator")];
+        for command in [&["dead-letters", "list"][..], &["backup", &file], &["healthcheck"]] {
+            let (code, stdout, stderr) = run(&[command, &["--url", url]].concat(), &token).await;
+            assert_eq!((code, stdout.len(), stderr.len()), (Some(1), 0, 1), "{url}: {stdout:?} {stderr:?}");
+            assert!(stderr[0].contains("--url") && !stderr[0].contains("cret"), "{url}: {stderr:?}");
+        }
+    }
+}
