@@ -13,6 +13,7 @@ mod checks;
 mod endpoint;
 mod environment;
 mod file;
+mod kubernetes;
 mod proxy;
 mod settings;
 mod table;

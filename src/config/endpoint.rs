@@ -2,7 +2,7 @@
 
 use url::{Host, Url};
 
-/// The paths of Segment's API, one of which may be at the end of the base URL by mistake. The longer ones come first.
+/// The paths of Segment's API, which may be at the end of the base URL by mistake. The longer ones come first.
 const API_PATHS: [&str; 3] = ["/v1/batch", "/v1/identify", "/v1"];
 
 /// The longest name and label of DNS.
@@ -37,8 +37,11 @@ pub(super) fn endpoint(text: &str) -> Result<Url, String> {
     } else if url.port() == Some(0) {
         return Err("nothing listens on port 0".to_owned());
     }
-    let path = url.path().trim_end_matches('/').to_owned();
-    let base = API_PATHS.iter().find_map(|end| path.strip_suffix(end)).unwrap_or(&path);
+    let path = url.path().to_owned();
+    let mut base = path.trim_end_matches('/');
+    while let Some(rest) = API_PATHS.iter().find_map(|end| base.strip_suffix(end)) {
+        base = rest.trim_end_matches('/');
+    }
     url.set_path(base);
     Ok(url)
 }

@@ -2,19 +2,12 @@
 
 use std::fmt::{self, Display};
 
-use super::file;
 use super::table::{self, COMMON, DefaultValue, SETTINGS, Setting, UNSUPPORTED};
+use super::{file, kubernetes};
 
 /// How similar a setting must be to an unknown name to be suggested, from 0 to 1. Two wrong letters in a name of eight
 /// pass.
 const MIN_SIMILARITY: f64 = 0.75;
-
-/// The prefixes of the variables that Kubernetes makes for a Service named `relay`: `RELAY_PORT`, `RELAY_SERVICE_HOST` ...
-const KUBERNETES_RELAY_PREFIXES: [&str; 2] = ["RELAY_PORT", "RELAY_SERVICE_"];
-
-/// Parts of the variables that Kubernetes makes for a Service of any other name, such as `segment-relay` or
-/// `relay-postgres`, each followed by `_`. No setting of the relay contains one.
-const KUBERNETES_PARTS: [&str; 3] = ["_SERVICE_HOST", "_SERVICE_PORT", "_PORT_"];
 
 /// What is wrong with the settings, one line for each problem.
 #[derive(Debug, Default)]
@@ -23,7 +16,12 @@ pub struct Problems(Vec<String>);
 impl Problems {
     /// Adds the problem of the variable `name`.
     pub(super) fn add(&mut self, name: &str, problem: impl Display) {
-        self.0.push(format!("{name}: {problem}"));
+        let mut line = String::new();
+        for c in format!("{name}: {problem}").chars() {
+            // A name or a value may hold newlines.
+            if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
+        }
+        self.0.push(line);
     }
 
     /// The lines, each of which starts with the name of a variable.
@@ -51,7 +49,8 @@ impl Environment {
         // The TLS library takes an empty SSL_CERT_FILE for the path of a file.
         let counts_empty = |name: &str| name == table::SSL_CERT_FILE.declaration.name;
         let counts = |name: &str, value: &str| !value.is_empty() || counts_empty(name);
-        let mut variables: Vec<_> = variables.filter(|(name, value)| is_ours(name) && counts(name, value)).collect();
+        let mut variables: Vec<_> =
+            variables.filter(|(name, value)| is_ours(name, value) && counts(name, value)).collect();
         // The order of an environment varies. The order of the problems does not.
         variables.sort();
         Self { variables, problems: Problems::default() }
@@ -148,12 +147,10 @@ impl Environment {
 
 /// Whether a variable is meant for the relay. Its prefix may be in any case, but `PORT` must be in capitals, because that
 /// name is common.
-fn is_ours(name: &str) -> bool {
+fn is_ours(name: &str, value: &str) -> bool {
     let is_common = COMMON.iter().any(|common| name == *common || *name == common.to_lowercase());
     let is_port = name == "PORT";
     let name = &*name.to_ascii_uppercase();
     let has_prefix = name.starts_with("RELAY_") || name.starts_with("SEGMENT_");
-    let is_kubernetes = KUBERNETES_RELAY_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-        || KUBERNETES_PARTS.iter().any(|part| format!("{name}_").contains(part));
-    has_prefix && !is_kubernetes || is_port || is_common || UNSUPPORTED.contains(&name)
+    has_prefix && !kubernetes::makes(name, value) || is_port || is_common || UNSUPPORTED.contains(&name)
 }

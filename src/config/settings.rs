@@ -1,6 +1,6 @@
 //! All settings of the service, and how they are read and put together.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -105,15 +105,20 @@ pub fn from_variables(variables: impl Iterator<Item = (String, String)>) -> Resu
 }
 
 /// Reads the settings of `variables` again, for the secrets that come from files, and returns them with the names of
-/// these. `RELAY_OUTBOX_URL` and its file are not read: the outbox stays where it is.
+/// these. The places of the outbox and of the certificates are not read: they may be missing now.
 ///
 /// # Errors
 /// All problems of the settings.
 pub fn secrets_from_files(
     variables: impl Iterator<Item = (String, String)>,
 ) -> Result<(Vec<&'static str>, Settings), Problems> {
-    let outbox = table::RELAY_OUTBOX_URL.declaration.name;
-    let variables: Vec<_> = variables.filter(|(name, _)| !name.starts_with(outbox)).collect();
+    let left_out = [
+        table::RELAY_OUTBOX_URL.declaration.name,
+        &file::variable_of(&table::RELAY_OUTBOX_URL),
+        table::SSL_CERT_FILE.declaration.name,
+        table::SSL_CERT_DIR.declaration.name,
+    ];
+    let variables: Vec<_> = variables.filter(|(name, _)| !left_out.contains(&name.as_str())).collect();
     let is_file = |name: &str| {
         variables.iter().any(|(variable, path)| !path.is_empty() && file::setting_of(variable) == Some(name))
     };
@@ -231,8 +236,9 @@ fn listen(environment: &mut Environment) -> Option<SocketAddr> {
 fn admin_listen(environment: &mut Environment, listen: Option<SocketAddr>) -> Option<SocketAddr> {
     let operators = environment.read(&table::RELAY_ADMIN_LISTEN)?;
     if let Some(senders) = listen {
-        let is_same =
-            operators.ip() == senders.ip() || operators.ip().is_unspecified() || senders.ip().is_unspecified();
+        // ::ffff:127.0.0.1 is 127.0.0.1.
+        let ips = [operators, senders].map(|address| address.ip().to_canonical());
+        let is_same = ips[0] == ips[1] || ips.iter().any(IpAddr::is_unspecified);
         // Each port 0 is another free one.
         if is_same && operators.port() == senders.port() && operators.port() != 0 {
             let problem = format_args!("must be another address and port than {senders}, where senders are served");

@@ -97,6 +97,7 @@ fn a_misspelt_setting_is_refused_with_a_suggestion() {
 fn variables_made_by_kubernetes_are_ignored() {
     let kubernetes = [
         "RELAY_PORT",
+        "RELAY_ADMIN_PORT",
         "RELAY_PORT_8080_TCP_ADDR",
         "RELAY_SERVICE_HOST",
         "SEGMENT_RELAY_SERVICE_PORT",
@@ -106,6 +107,70 @@ fn variables_made_by_kubernetes_are_ignored() {
     let mut variables = vec![KEY];
     variables.extend(kubernetes.map(|name| (name, "tcp://10.0.0.1:8080")));
     settings(&variables).unwrap();
+    for variable in [
+        ("RELAY_PORT", "8080"),
+        ("RELAY_SERVICE_PORT_HTTP", "80"),
+        ("RELAY_ADMIN_SERVICE_HOST", "10.0.0.1"),
+        ("RELAY_ADMIN_SERVICE_PORT", "80"),
+        ("RELAY_ADMIN_SERVICE_PORT_HTTP", "80"),
+        ("RELAY_ADMIN_PORT", "udp://10.0.0.1:80"),
+        ("RELAY_ADMIN_PORT", "sctp://[fd00::1]:80"),
+        ("RELAY_ADMIN_PORT_80_TCP", "tcp://10.0.0.1:80"),
+        ("RELAY_ADMIN_PORT_80_UDP_PROTO", "udp"),
+        ("RELAY_ADMIN_PORT_80_SCTP_PORT", "80"),
+        ("SEGMENT_RELAY_PORT_8080_TCP_ADDR", "10.0.0.1"),
+    ] {
+        settings(&[KEY, variable]).unwrap();
+    }
+}
+
+#[test]
+fn a_wrong_name_that_only_resembles_those_of_kubernetes_is_refused() {
+    for (name, value) in [
+        ("RELAY_ADMIN_PORT", "9000"),
+        ("RELAY_ADMIN_PORT", "0.0.0.0:9000"),
+        ("RELAY_ADMIN_PORT", "http://10.0.0.1:80"),
+        ("RELAY_LISTEN_PORT", "8080"),
+        ("SEGMENT_PORT", "443"),
+        ("RELAY_PORTS", "8080"),
+        ("RELAY_LISTEN_PORT_FILE", "/port"),
+        ("RELAY_ADMIN_PORT_80", "80"),
+        ("RELAY_ADMIN_PORT_HTTP_TCP", "80"),
+        ("RELAY_ADMIN_PORT_80_TCP_NAME", "80"),
+        ("RELAY_ADMIN_PORT_80_TCP_ADDR_FILE", "80"),
+        ("RELAY_ADMIN_SERVICE_HOSTS", "10.0.0.1"),
+        ("RELAY_ADMIN_SERVICE_PORTS", "80"),
+        ("RELAY_ADMIN_SERVICE_HOST_NAME", "relay"),
+    ] {
+        assert!(problem(name, value).contains("no such setting"));
+    }
+}
+
+#[test]
+fn each_problem_is_one_line_whatever_a_name_or_value_holds() {
+    for (name, value) in [
+        ("RELAY_A\nSEGMENT_B: all is well", "x"),
+        ("RELAY_\u{1b}[2J", "x"),
+        ("RELAY_\u{85}X", "x"),
+        ("RELAY_LOG", "a\nb"),
+    ] {
+        let problems = settings(&[KEY, (name, value)]).unwrap_err();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(!problems[0].contains(char::is_control), "{problems:?}");
+    }
+}
+
+#[test]
+fn operators_have_an_address_of_their_own_in_any_notation() {
+    for (senders, operators) in [
+        ("127.0.0.1:8080", "[::ffff:127.0.0.1]:8080"),
+        ("[::ffff:10.0.0.1]:8080", "10.0.0.1:8080"),
+        ("10.0.0.1:8080", "[::ffff:0.0.0.0]:8080"),
+    ] {
+        let problems = settings(&[KEY, ("RELAY_LISTEN", senders), ("RELAY_ADMIN_LISTEN", operators)]).unwrap_err();
+        assert!(problems.len() == 1 && problems[0].starts_with("RELAY_ADMIN_LISTEN: "), "{problems:?}");
+    }
+    settings(&[KEY, ("RELAY_LISTEN", "127.0.0.1:1"), ("RELAY_ADMIN_LISTEN", "[::ffff:127.0.0.2]:1")]).unwrap();
 }
 
 #[test]

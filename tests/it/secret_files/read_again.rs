@@ -9,6 +9,9 @@ use crate::harness::{Answer, Durable, Process, Relay, TOKEN, WRITE_KEY, ada, eve
 const READ: &str = "the secrets were read again";
 const NOT_READ: &str = "the secrets could not be read again; those of before stay in use";
 
+/// A certificate authority of which nobody has the key.
+const AUTHORITY: &str = include_str!("authority.pem");
+
 const NEW_KEY: &str = "wk-that-comes-after-the-old-one";
 const NEW_TOKEN: &str = "t0ken-of-the-next-operator";
 
@@ -173,4 +176,23 @@ async fn a_hangup_stops_dev_and_the_sandbox_without_an_error() {
         process.signal("HUP");
         assert_eq!(process.exit_code().await, Some(0), "{arguments:?}");
     }
+}
+
+#[tokio::test]
+async fn a_hangup_reads_the_certificates_not_again() {
+    let files = Files::new();
+    let file = files.write("ca.pem", AUTHORITY);
+    std::fs::create_dir(files.path("certificates")).unwrap();
+    files.write("certificates/ca.pem", AUTHORITY);
+    let directory = files.path("certificates").display().to_string();
+    let token = files.write("token", TOKEN);
+    let mut settings = vec![("SEGMENT_ENDPOINT", "https://localhost:1"), ("RELAY_ADMIN_TOKEN_FILE", &*token)];
+    settings.extend([("SSL_CERT_FILE", &*file), ("SSL_CERT_DIR", &*directory)]);
+    let relay = Relay::start(&settings).await;
+    std::fs::remove_file(&file).unwrap();
+    std::fs::remove_dir_all(&directory).unwrap();
+    files.write("token", NEW_TOKEN);
+    let line = read_again(&relay, READ).await;
+    assert_eq!(line["names"], "RELAY_ADMIN_TOKEN");
+    assert_eq!(status(&relay, NEW_TOKEN).await, 200);
 }

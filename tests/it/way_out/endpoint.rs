@@ -54,11 +54,13 @@ async fn an_endpoint_that_cannot_work_stops_the_start() {
 #[tokio::test]
 async fn a_path_of_the_api_at_the_end_of_the_endpoint_is_left_out() {
     let segment = Segment::start().await;
-    for path in ["", "/", "/v1", "/v1/", "/v1/batch", "/v1/batch/", "/v1/identify", "/v1/identify//"] {
+    let once = ["", "/", "/v1", "/v1/", "/v1/batch", "/v1/batch/", "/v1/identify", "/v1/identify//"];
+    let more = ["/v1/v1", "/v1/batch/v1", "/v1//v1/batch/", "/v1/batch/v1/identify", "//v1", "/v1/./v1"];
+    for path in once.into_iter().chain(more) {
         let relay = Relay::start(&[(NAME, &format!(" {}{path}\n", segment.url()))]).await;
         assert_eq!(relay.post(&ada()).await.status, 200, "{path}");
     }
-    assert_eq!(segment.received().await.len(), 8);
+    assert_eq!(segment.received().await.len(), 14);
 }
 
 #[tokio::test]
