@@ -17,6 +17,7 @@ mod kubernetes;
 mod proxy;
 mod settings;
 mod table;
+mod unfilled;
 mod value;
 mod warnings;
 mod write_key;

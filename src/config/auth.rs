@@ -7,6 +7,8 @@ use std::time::Duration;
 use axum::http::HeaderName;
 use data_encoding::BASE64_NOPAD;
 
+use super::unfilled::{UNREPLACED, is_unreplaced};
+
 /// How far the clock of a Standard Webhooks sender may differ, in both directions. The libraries of the specification allow
 /// the same.
 pub const WEBHOOK_TOLERANCE: Duration = Duration::from_secs(5 * 60);
@@ -83,6 +85,14 @@ impl AuthSettings {
     /// # Errors
     /// Says what a secret of this scheme must be. The message does not repeat the secret.
     pub fn accept(&mut self, secret: &str) -> Result<(), &'static str> {
+        if secret.chars().any(|c| c.is_control() || c == '\u{feff}') {
+            return Err("must not hold control characters, such as a newline, or a byte order mark");
+        } else if secret.contains(char::REPLACEMENT_CHARACTER) {
+            // The environment's bytes that are not UTF-8 became this character.
+            return Err("must be valid UTF-8");
+        } else if is_unreplaced(secret) {
+            return Err(UNREPLACED);
+        }
         let secret = match self.scheme {
             AuthScheme::None => return Err("the scheme is none"),
             AuthScheme::StandardWebhooks => {
@@ -97,10 +107,7 @@ impl AuthSettings {
             AuthScheme::Basic => {
                 // RFC 7617, section 2.
                 let has_both = secret.split_once(':').is_some_and(|(user, word)| !user.is_empty() && !word.is_empty());
-                let is_sound = has_both && !secret.chars().any(char::is_control);
-                is_sound
-                    .then(|| secret.as_bytes().to_vec())
-                    .ok_or("must be user:password, without control characters")?
+                has_both.then(|| secret.as_bytes().to_vec()).ok_or("must be user:password")?
             }
         };
         self.secrets.push(secret);

@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Span, SpanRelativeTo};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
+use super::unfilled::{UNREPLACED, is_placeholder, is_unreplaced};
 use super::value::Secret;
 
 /// The maximum of every duration but RELAY_IDEMPOTENCY_WINDOW. No other is sensibly longer than a day.
@@ -86,6 +87,10 @@ pub(super) fn admin_token(text: &str) -> Result<Secret, String> {
         Err(format!("longer than {MAX_ADMIN_TOKEN} characters"))
     } else if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         Err("holds white space or other characters that a header cannot carry".to_owned())
+    } else if is_unreplaced(text) {
+        Err(UNREPLACED.to_owned())
+    } else if is_placeholder(text) {
+        Err("is a placeholder; openssl rand -hex 32 makes a good token".to_owned())
     } else if text.len() < MIN_ADMIN_TOKEN {
         Err(format!("shorter than {MIN_ADMIN_TOKEN} bytes; openssl rand -hex 32 makes a good one"))
     } else {

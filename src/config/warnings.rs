@@ -1,9 +1,14 @@
 //! Warnings about settings that are allowed and are probably mistakes.
 
-use super::auth::AuthSettings;
+use data_encoding::BASE64_NOPAD;
+
+use super::auth::{AuthScheme, AuthSettings};
 use super::endpoint::is_loopback;
 use super::settings::{SegmentSettings, Settings};
+use super::unfilled::{is_placeholder, is_quoted};
 use super::write_key::USUAL_LENGTH;
+
+const IN_QUOTES: &str = "is in quotes, which are part of it: docker run --env-file passes quotes on as they are";
 
 /// The write key of a trial with the sandbox, which takes any.
 const TRIAL_KEY: &str = "dev";
@@ -13,6 +18,9 @@ impl Settings {
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = self.segment.warnings();
         warnings.extend(self.auth.warnings());
+        if self.admin_token.as_ref().is_some_and(|token| is_quoted(token.reveal().as_bytes())) {
+            warnings.push(format!("RELAY_ADMIN_TOKEN {IN_QUOTES}"));
+        }
         warnings
     }
 }
@@ -44,10 +52,11 @@ impl AuthSettings {
         let mut warnings = Vec::new();
         for (number, secret) in (1..).zip(&self.secrets) {
             let what = format!("secret {number} of {} in RELAY_AUTH_SECRETS", self.secrets.len());
-            if [secret.first(), secret.last()].iter().any(|end| matches!(end, Some(b'"' | b'\''))) {
-                warnings.push(format!(
-                    "{what} is in quotes, which are part of it: docker run --env-file passes quotes on as they are"
-                ));
+            if is_quoted(secret) {
+                warnings.push(format!("{what} {IN_QUOTES}"));
+            }
+            if is_placeholder(&self.written(secret)) {
+                warnings.push(format!("{what} is a placeholder: whoever reads the documents knows it"));
             }
             let least = self.least_length();
             if self.secret_part(secret).len() < least {
@@ -55,5 +64,14 @@ impl AuthSettings {
             }
         }
         warnings
+    }
+
+    /// What of a secret nobody but the sender knows, as it was written.
+    fn written(&self, secret: &[u8]) -> String {
+        if self.scheme == AuthScheme::StandardWebhooks {
+            BASE64_NOPAD.encode(secret)
+        } else {
+            String::from_utf8_lossy(self.secret_part(secret)).into_owned()
+        }
     }
 }

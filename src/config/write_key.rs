@@ -1,6 +1,7 @@
 //! The check of Segment's write key. Segment answers 200 to a wrong key and drops the call, so a text that can be none is
 //! refused here.
 
+use super::unfilled::{UNREPLACED, is_placeholder, is_quoted, is_unreplaced};
 use super::value::Secret;
 
 /// The length of the write keys that Segment makes.
@@ -9,19 +10,17 @@ pub(super) const USUAL_LENGTH: usize = 32;
 /// Keys of Segment have 32 characters. A batch leaves room for 256.
 const MAX_LENGTH: usize = 256;
 
-/// What documents write where a key belongs, besides `YOUR_..._KEY`: in small letters, without what is neither letter nor digit.
-const PLACEHOLDERS: [&str; 8] =
-    ["changeme", "changethis", "insertwritekey", "placeholder", "replaceme", "replacethis", "segmentwritekey", "todo"];
-
 /// No message repeats the key.
 pub(super) fn write_key(text: &str) -> Result<Secret, String> {
     let problem = if text.len() > MAX_LENGTH {
         "is longer than 256 characters"
-    } else if text.contains("${") || text.contains("$(") || text.starts_with('$') {
-        "is a variable that was not replaced: docker run --env-file passes ${...} on as it is, and Kubernetes a $(...) that it does not know"
+    } else if text.trim().is_empty() {
+        "is blank"
+    } else if is_unreplaced(text) {
+        UNREPLACED
     } else if is_placeholder(text) {
         "is a placeholder. The key is in Segment, in the settings of the source"
-    } else if text.starts_with(['"', '\'']) || text.ends_with(['"', '\'']) {
+    } else if is_quoted(text.as_bytes()) {
         "is in quotes, which are no part of the key: docker run --env-file passes quotes on as they are"
     } else if text.contains(char::is_whitespace) {
         "holds white space, or a newline at its end"
@@ -33,15 +32,4 @@ pub(super) fn write_key(text: &str) -> Result<Secret, String> {
         return Ok(Secret::new(text));
     };
     Err(problem.to_owned())
-}
-
-fn is_placeholder(text: &str) -> bool {
-    let letters: String = text.chars().filter(char::is_ascii_alphanumeric).collect();
-    let letters = letters.to_ascii_lowercase();
-    let letters = letters.strip_suffix("here").unwrap_or(&letters);
-    // YOUR_WRITE_KEY, your-key and the like.
-    letters.starts_with("your") && letters.ends_with("key")
-        || PLACEHOLDERS.contains(&letters)
-        // xxxx, or nothing but dashes.
-        || letters.bytes().all(|byte| byte == b'x') && letters.len() != 1
 }

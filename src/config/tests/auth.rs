@@ -70,6 +70,58 @@ fn each_wrong_secret_is_reported_by_its_number_and_never_shown() {
 }
 
 #[test]
+fn a_secret_that_holds_control_characters_or_is_a_variable_is_refused() {
+    for (scheme, secret) in SCHEMES {
+        for (wrong, says) in [
+            ("s3cret-of-line-1\ns3cret-of-line-2", "control"),
+            ("s3cret:of\ttabs", "control"),
+            ("s3cret:of\u{0}nul", "control"),
+            ("s3cret:of\u{85}next line", "control"),
+            ("\u{feff}s3cret:of-a-text-editor", "byte order mark"),
+            ("s3cret:not-utf8-\u{fffd}", "UTF-8"),
+            ("${S3CRET}", "not replaced"),
+            ("s3cret:$(S3CRET)", "not replaced"),
+            ("s3cret:${S3CRET:-none}", "not replaced"),
+            ("s3cret:$S3CRET_OF_SENDER", "not replaced"),
+            ("whsec_${S3CRET}", "not replaced"),
+            ("{{s3cret}}", "not replaced"),
+        ] {
+            let list = format!("{secret},{wrong}");
+            let problems = auth(&[("RELAY_AUTH", scheme), ("RELAY_AUTH_SECRETS", &list)]).unwrap_err();
+            assert_eq!(problems.len(), 1, "{problems:?}");
+            assert!(problems[0].starts_with("RELAY_AUTH_SECRETS: secret 2 of 2 "), "{problems:?}");
+            assert!(problems[0].contains(says), "{scheme}: {problems:?}");
+            assert!(!problems[0].to_lowercase().contains("s3cret"), "{problems:?}");
+        }
+    }
+    for secret in ["user:$pa55word", "user:pa$$word$A", "user:}${word", "us\u{e9}r:\u{20ac}"] {
+        assert!(auth(&[("RELAY_AUTH", "basic"), ("RELAY_AUTH_SECRETS", secret)]).is_ok(), "{secret}");
+        assert!(auth(&[("RELAY_AUTH", "hmac"), ("RELAY_AUTH_SECRETS", secret)]).is_ok(), "{secret}");
+    }
+}
+
+#[test]
+fn a_secret_that_is_a_placeholder_is_warned_about() {
+    for (scheme, secret, is_placeholder) in [
+        ("hmac", "YOUR_WEBHOOK_SECRET_HERE", true),
+        ("bearer", "changemechangeme", true),
+        ("basic", "sender:your-very-own-password", true),
+        ("standard-webhooks", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", false),
+        ("standard-webhooks", "whsec_changemechangemechangemechangemechangeme", true),
+        ("hmac", "\u{43f}\u{430}\u{440}\u{43e}\u{43b}\u{44c}-\u{43f}\u{430}\u{440}", false),
+        ("hmac", "!%&/()=?+;:~@^#'|", false),
+    ] {
+        let list = [("RELAY_AUTH", scheme), ("RELAY_AUTH_SECRETS", secret)];
+        let Ok(settings) = settings(&[&[KEY], &list[..]].concat()) else {
+            assert!(!is_placeholder, "{secret}");
+            continue;
+        };
+        let told = settings.warnings().iter().filter(|line| line.contains("is a placeholder")).count();
+        assert_eq!(told, usize::from(is_placeholder), "{secret}: {:?}", settings.warnings());
+    }
+}
+
+#[test]
 fn the_idempotency_window_is_at_least_as_long_as_a_signature_is_valid() {
     let outbox = ("RELAY_OUTBOX_URL", "sqlite:///tmp/outbox.db");
     let [webhooks, hmac] = [SCHEMES[0], SCHEMES[1]].map(|(scheme, secret)| {

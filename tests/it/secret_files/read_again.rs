@@ -179,7 +179,7 @@ async fn a_hangup_stops_dev_and_the_sandbox_without_an_error() {
 }
 
 #[tokio::test]
-async fn a_hangup_reads_the_certificates_not_again() {
+async fn a_hangup_does_not_read_the_certificates_again() {
     let files = Files::new();
     let file = files.write("ca.pem", AUTHORITY);
     std::fs::create_dir(files.path("certificates")).unwrap();

@@ -15,7 +15,7 @@ async fn a_text_that_cannot_be_a_write_key_stops_the_start_and_the_message_says_
         ("${S3CR3TKEY}", "not replaced"),
         ("$(S3CR3TKEY)", "not replaced"),
         ("$S3CR3TKEY", "not replaced"),
-        ("{{s3cr3tkey}}", "letters"),
+        ("{{s3cr3tkey}}", "not replaced"),
         ("s3cr3tkey:", "colon"),
         ("s3cr3tkey ", "white space"),
         (" s3cr3tkey", "white space"),
@@ -23,6 +23,9 @@ async fn a_text_that_cannot_be_a_write_key_stops_the_start_and_the_message_says_
         ("s3cr3t key", "white space"),
         ("s3cr3tkey=", "letters"),
         ("s3cr3tkéy", "letters"),
+        (" ", "blank"),
+        ("\n\t", "blank"),
+        ("???", "letters"),
         ("s3cr3tkey\u{200b}", "letters"),
         (&long, "256"),
     ] {
@@ -48,6 +51,12 @@ async fn a_placeholder_stops_the_start_by_its_name() {
         "placeholder",
         "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
         "XXXX-XXXX",
+        "ENTER_YOUR_WRITE_KEY",
+        "PASTE_YOUR_WRITE_KEY_HERE",
+        "put-your-key-here",
+        "null",
+        "undefined",
+        "None",
         "...",
     ] {
         let line = stops(&[(NAME, key)], NAME, &[]).await;
@@ -66,6 +75,9 @@ async fn a_length_that_is_not_a_write_keys_is_warned_about() {
     };
     assert!(warned(&WRITE_KEY[1..]).await);
     assert!(warned("write_key").await && warned("x").await);
+    for key in ["key", "test", "my-segment-write-key", "nonesuch", "yours", "the-keyboard-of-your-friend"] {
+        assert!(warned(key).await, "{key}");
+    }
     assert!(!warned(WRITE_KEY).await);
     assert!(!warned("dev").await, "it is the sandbox's, which takes any");
 }
