@@ -1,5 +1,6 @@
 //! The composition root: the only file that names concrete types and puts them together.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -73,9 +74,9 @@ impl App {
         Ok(Self { state, live, outbox, supervisor: supervisor.clone(), limits })
     }
 
-    /// Puts one more layer around all routes.
+    /// Puts one more layer around the routes of each listener. It is told whether the listener's address is a loopback one.
     #[must_use]
-    pub fn with_layer(self, wrap: impl Fn(Router) -> Router + Send + Sync + 'static) -> Self {
+    pub fn with_layer(self, wrap: fn(Router, bool) -> Router) -> Self {
         Self { state: self.state.with_layer(wrap), ..self }
     }
 
@@ -94,17 +95,18 @@ impl App {
     ) -> anyhow::Result<ShutdownOutcome> {
         let address = listener.local_addr().context("no local address")?;
         let state = Arc::new(self.state);
-        let serve = |listener, routes, limits| {
-            let service = api::service(state.clone(), routes);
-            self.supervisor.supervise("server", server::serve(listener, service, limits, self.supervisor.clone()));
+        let serve = |listener, address: SocketAddr, routes, limits| {
+            let service = api::service(state.clone(), routes, address.ip().to_canonical().is_loopback());
+            let server = server::serve(listener, service, limits, self.supervisor.clone());
+            self.supervisor.supervise_until_drained("server", server);
         };
         let routes = if operators.is_some() { Routes::Senders } else { Routes::All };
         if let Some(operators) = operators {
             let address = operators.local_addr().context("no local address")?;
-            serve(operators, Routes::Operators, OPERATORS);
+            serve(operators, address, Routes::Operators, OPERATORS);
             tracing::info!(%address, "operators are served");
         }
-        serve(listener, routes, self.limits);
+        serve(listener, address, routes, self.limits);
         if let Some(hangups) = hangups {
             let secrets = read_secrets_again(hangups, state.clone(), self.live.clone());
             self.supervisor.supervise("secrets", secrets);

@@ -53,7 +53,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// logged and tried again.
 pub async fn serve(listener: TcpListener, stop: impl Future<Output = ()> + Send) {
     // Without an address it is treated as one that nobody else can reach.
-    let router = router(listener.local_addr().is_ok_and(|address| !address.ip().is_loopback()));
+    let router = router(listener.local_addr().is_ok_and(|address| !address.ip().to_canonical().is_loopback()));
     let mut connections = JoinSet::new();
     let mut stop = pin!(stop);
     loop {

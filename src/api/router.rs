@@ -23,19 +23,20 @@ pub enum Routes {
     Operators,
 }
 
-/// The whole application. `server` serves it, and so could `axum::serve`.
+/// The whole application for one listener. `server` serves it, and so could `axum::serve`.
 pub fn service<B>(
     state: Arc<AppState>,
     routes: Routes,
+    is_loopback: bool,
 ) -> impl Service<Request<B>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static
 where
     B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     let metrics = state.metrics.clone();
-    layers::with_common_layers(router(state, routes), metrics)
+    layers::with_common_layers(router(state, routes, is_loopback), metrics)
 }
 
-fn router(state: Arc<AppState>, routes: Routes) -> Router {
+fn router(state: Arc<AppState>, routes: Routes, is_loopback: bool) -> Router {
     // A layer covers the fallbacks that are set before it. The count is outside, so that it includes panics.
     let catch_panic = layers::catch_panic(state.metrics.clone());
     let metrics = state.metrics.clone();
@@ -62,7 +63,7 @@ fn router(state: Arc<AppState>, routes: Routes) -> Router {
         Routes::Operators => (Router::new(), operators),
     };
     let others = layers::with_sensitive_headers(with_timeout(health).merge(operators)).layer(catch_panic);
-    (state.wrap)(customers.merge(others).fallback(not_found).with_state(state.clone()))
+    (state.wrap)(customers.merge(others).fallback(not_found).with_state(state.clone()), is_loopback)
 }
 
 async fn not_found() -> ApiError {

@@ -38,8 +38,8 @@ pub struct AppState {
     pub(super) unready_reason: Box<dyn Fn() -> Option<&'static str> + Send + Sync>,
     /// `None`: the operators' routes are absent.
     pub(super) admin: Option<Arc<AdminState>>,
-    /// Puts one more layer around all routes.
-    pub(super) wrap: Box<dyn Fn(Router) -> Router + Send + Sync>,
+    /// Puts one more layer around the routes of each listener. It is told whether the listener's address is a loopback one.
+    pub(super) wrap: fn(Router, bool) -> Router,
 }
 
 impl AppState {
@@ -64,7 +64,7 @@ impl AppState {
             update_gauges: Box::new(|| ()),
             unready_reason: Box::new(|| None),
             admin: None,
-            wrap: Box::new(|routes| routes),
+            wrap: |routes, _is_loopback| routes,
         }
     }
 
@@ -92,10 +92,11 @@ impl AppState {
         Self { admin: Some(Arc::new(admin)), ..self }
     }
 
-    /// Puts one more layer around all routes, inside those that every answer has.
+    /// Puts one more layer around the routes of each listener, inside those that every answer has. It is told whether the
+    /// listener's address is a loopback one.
     #[must_use]
-    pub fn with_layer(self, wrap: impl Fn(Router) -> Router + Send + Sync + 'static) -> Self {
-        Self { wrap: Box::new(wrap), ..self }
+    pub fn with_layer(self, wrap: fn(Router, bool) -> Router) -> Self {
+        Self { wrap, ..self }
     }
 
     /// Accepts the secrets of these settings from now on, and no others.

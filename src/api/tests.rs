@@ -137,7 +137,11 @@ impl Relay {
         let metrics = Arc::new(Metrics::new().unwrap());
         let clients = Arc::new(Fake(segment.clone()));
         let state = AppState::new(clients, metrics, supervisor.clone(), Duration::from_secs(10), max_in_flight);
-        Self { service: BoxCloneSyncService::new(service(Arc::new(add(state)), Routes::All)), segment, supervisor }
+        Self {
+            service: BoxCloneSyncService::new(service(Arc::new(add(state)), Routes::All, true)),
+            segment,
+            supervisor,
+        }
     }
 
     /// Sends a request, whose host is `relay` unless it has another.

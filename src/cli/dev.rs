@@ -79,10 +79,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         supervisor.supervise("sandbox", async move {
             sandbox::serve(segment, async move { stages.cancelled().await }).await;
         });
-        let is_loopback =
-            [Some(settings.listen), settings.admin_listen].iter().flatten().all(|at| at.ip().is_loopback());
-        let app = App::build(&settings, &supervisor)?;
-        let app = app.with_layer(move |routes| sandbox::refuse_cross_site(routes, is_loopback));
+        let app = App::build(&settings, &supervisor)?.with_layer(sandbox::refuse_cross_site);
         print_instructions(&trial, &settings);
         Ok(app.run(relay, operators, None, signals, &settings).await?.into())
     })

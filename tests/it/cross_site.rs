@@ -193,3 +193,22 @@ async fn devs_relay_and_sandbox_refuse_cross_site_requests_and_foreign_hosts() {
     assert_eq!(post("evil.example:8080").await.unwrap().status(), 403);
     assert_eq!(post("localhost:8080").await.unwrap().status(), 202);
 }
+
+#[tokio::test]
+async fn dev_on_two_addresses_refuses_foreign_hosts_on_each_that_is_a_loopback_one() {
+    let (public, loopback) = ("0.0.0.0:0", "127.0.0.1:0");
+    for (relay_listen, operators_listen) in [(loopback, public), (public, loopback), (loopback, loopback)] {
+        let mut dev = Dev::start(&[("RELAY_LISTEN", relay_listen), ("RELAY_ADMIN_LISTEN", operators_listen)]);
+        let relay = dev.url("relay").await;
+        let operators = dev.process.line(|line| line.split_once(" --url ").map(|(_, url)| url.to_owned())).await;
+        for (base, listen) in [(&relay, relay_listen), (&operators, operators_listen)] {
+            // A browser takes the page of a site that gave its name this address for one of the same site.
+            let rebound =
+                [("host", "evil.example"), ("origin", "http://evil.example"), ("sec-fetch-site", "same-origin")];
+            let status = if listen == loopback { 403 } else { 200 };
+            assert_eq!(ask(base, ("GET", "/healthz"), &rebound).await.status, status, "{relay_listen} {base}");
+            let cross_site = [("origin", "https://evil.example")];
+            assert_eq!(ask(base, ("GET", "/healthz"), &cross_site).await.status, 403, "{relay_listen} {base}");
+        }
+    }
+}
