@@ -14,14 +14,13 @@ mod status;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::rejection::RawPathParamsRejection;
-use axum::extract::{RawPathParams, Request, State};
+use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
-use axum::routing::{delete, get, post};
+use axum::routing::{MethodRouter, delete, get, post};
 
 use super::error::{ApiError, method_not_allowed};
-use super::state::{Admin, AppState};
+use super::state::AppState;
 use crate::auth::Unauthorized;
 use record::{Operation, OperationRecord};
 
@@ -30,40 +29,36 @@ pub use state::AdminState;
 
 /// The routes that only read. The caller sets a time limit.
 pub(super) fn read_routes(state: &Arc<AppState>) -> Router<Arc<AppState>> {
-    if state.admin.is_none() {
-        return Router::new();
-    }
-    let routes = Router::new().route("/status", get(status::get)).route("/dead-letters", get(dead_letters::list));
-    with_token(routes, state)
+    operators(state, "/status", get(status::get)).merge(operators(state, "/dead-letters", get(dead_letters::list)))
 }
 
 /// The routes that change something, and the backup. Each sets its own time limit, or has none: the answer must not hide the
 /// outcome of a change that has begun.
 pub(super) fn write_routes(state: &Arc<AppState>) -> Router<Arc<AppState>> {
-    if state.admin.is_none() {
-        return Router::new();
-    }
-    let routes = Router::new()
-        .route("/backup", get(backup::get))
-        .route("/dead-letters/replay", post(dead_letters::replay_all))
-        .route("/dead-letters/{id}", delete(dead_letters::discard))
-        .route("/dead-letters/{id}/replay", post(dead_letters::replay));
-    with_token(routes, state)
+    operators(state, "/backup", get(backup::get))
+        .merge(operators(state, "/dead-letters/replay", post(dead_letters::replay_all)))
+        .merge(operators(state, "/dead-letters/{id}", delete(dead_letters::discard)))
+        .merge(operators(state, "/dead-letters/{id}/replay", post(dead_letters::replay)))
 }
 
-fn with_token(routes: Router<Arc<AppState>>, state: &Arc<AppState>) -> Router<Arc<AppState>> {
-    routes.method_not_allowed_fallback(method_not_allowed).route_layer(from_fn_with_state(state.clone(), require_token))
+/// One route, if a token is set.
+fn operators(
+    state: &Arc<AppState>,
+    route: &'static str,
+    methods: MethodRouter<Arc<AppState>>,
+) -> Router<Arc<AppState>> {
+    let Some(admin) = state.admin.clone() else { return Router::new() };
+    let guard = from_fn_with_state((state.clone(), admin, route), require_token);
+    Router::new().route(route, methods).method_not_allowed_fallback(method_not_allowed).route_layer(guard)
 }
 
 /// Lets a request pass that shows the token.
 async fn require_token(
-    State(state): State<Arc<AppState>>,
-    Admin(admin): Admin,
-    parameters: Result<RawPathParams, RawPathParamsRejection>,
+    State((state, admin, route)): State<(Arc<AppState>, Arc<AdminState>, &'static str)>,
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    let what = Operation::new(&request, &parameters);
+    let what = Operation::new(&request, route);
     let verdict = admin.token.read().verify_bearer(request.headers());
     if let Err(Unauthorized { challenge, .. }) = verdict {
         state.metrics.admin_unauthorized.inc();

@@ -8,8 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::rejection::RawPathParamsRejection;
-use axum::extract::{RawPathParams, Request};
+use axum::extract::Request;
 use axum::http::{Method, StatusCode};
 use parking_lot::Mutex;
 use tracing::field::{DisplayValue, display};
@@ -27,17 +26,17 @@ pub(super) struct Operation {
     request_id: Option<String>,
     method: Method,
     /// The pattern of the route, such as `/dead-letters/{id}`.
-    route: String,
+    route: &'static str,
     peer: Option<SocketAddr>,
 }
 
 impl Operation {
-    pub(super) fn new(request: &Request, parameters: &Result<RawPathParams, RawPathParamsRejection>) -> Self {
+    pub(super) fn new(request: &Request, route: &'static str) -> Self {
         let request_id = request.headers().get(request_id::HEADER).and_then(|id| id.to_str().ok());
         Self {
             request_id: request_id.map(str::to_owned),
             method: request.method().clone(),
-            route: route(request.uri().path(), parameters.as_ref().ok()),
+            route,
             peer: request.extensions().get::<Connection>().map(|connection| connection.peer),
         }
     }
@@ -46,22 +45,6 @@ impl Operation {
     fn peer(&self) -> Option<DisplayValue<SocketAddr>> {
         self.peer.map(display)
     }
-}
-
-/// The pattern of the route, made of the path: whatever stands where the route has a parameter is replaced by its name.
-/// axum knows the pattern, but would keep it for each request to any route.
-fn route(path: &str, parameters: Option<&RawPathParams>) -> String {
-    let parameters: Vec<_> = parameters.into_iter().flatten().collect();
-    let segment = |segment: &str| {
-        // A parameter is unescaped. No route has an escape outside of one.
-        let parameter = parameters.iter().find(|(_, value)| *value == segment || segment.contains('%'));
-        match parameter {
-            Some((name, _)) => format!("{{{name}}}"),
-            None if segment.contains('%') => "{}".to_owned(),
-            None => segment.to_owned(),
-        }
-    };
-    path.split('/').map(segment).collect::<Vec<_>>().join("/")
 }
 
 /// The record of an operator's request. It is written when this is dropped, also after a time-out and for a caller who left.

@@ -29,6 +29,10 @@ async fn every_use_is_logged_and_counted_with_its_route_and_peer_and_without_ids
         (Method::DELETE, "/dead-letters/zoe%40example.com"),
         (Method::POST, "/dead-letters/zoe@example.com/replay"),
         (Method::DELETE, "/dead-letters/zoe%FF"),
+        (Method::DELETE, "/dead-letters/%ff"),
+        (Method::DELETE, "/dead-letters/dead-letters"),
+        (Method::POST, "/dead-letters/replay/replay"),
+        (Method::POST, "/dead-letters/%72eplay/replay/"),
         (Method::POST, "/dead-letters/replay"),
         (Method::PUT, "/status"),
     ] {
@@ -38,7 +42,7 @@ async fn every_use_is_logged_and_counted_with_its_route_and_peer_and_without_ids
     for path in ["/metrics", "/docs", "/healthz", "/openapi.json", "/nothing"] {
         durable.operate(Method::GET, path).await;
     }
-    eventually(async || lines(&durable, USED).len() >= 8).await;
+    eventually(async || lines(&durable, USED).len() >= 12).await;
     let shown: Vec<(Value, Value, Value)> = lines(&durable, USED)
         .into_iter()
         .map(|line| (line["method"].clone(), line["route"].clone(), line["status"].clone()))
@@ -49,7 +53,11 @@ async fn every_use_is_logged_and_counted_with_its_route_and_peer_and_without_ids
         ("DELETE", "/dead-letters/{id}", 404),
         ("DELETE", "/dead-letters/{id}", 404),
         ("POST", "/dead-letters/{id}/replay", 404),
-        ("DELETE", "/dead-letters/{}", 404),
+        ("DELETE", "/dead-letters/{id}", 404),
+        ("DELETE", "/dead-letters/{id}", 404),
+        ("DELETE", "/dead-letters/{id}", 404),
+        ("POST", "/dead-letters/{id}/replay", 404),
+        ("POST", "/dead-letters/{id}/replay", 404),
         ("POST", "/dead-letters/replay", 202),
         ("PUT", "/status", 405),
     ]
@@ -62,7 +70,7 @@ async fn every_use_is_logged_and_counted_with_its_route_and_peer_and_without_ids
         // `zoe` is not hexadecimal: the request's id is random hexadecimal digits.
         assert!(["987654", "limit", "zoe", "%"].iter().all(|word| !line.to_string().contains(word)), "{line}");
     }
-    assert_eq!((counted(&durable, "succeeded").await, counted(&durable, "failed").await), (3.0, 5.0));
+    assert_eq!((counted(&durable, "succeeded").await, counted(&durable, "failed").await), (3.0, 9.0));
     assert_eq!(counted(&durable, "unauthorized").await, 0.0);
 }
 
