@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::error::Error;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -38,6 +39,10 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 const PROBE_AFTER: Duration = Duration::from_secs(60);
 const PROBE_INTERVAL: Duration = Duration::from_secs(15);
 
+/// The most connections that wait in the system's backlog, which is what tokio asks for. No more are taken from it when the
+/// process closes, so that callers who connect without pause do not delay the end.
+const MAX_BACKLOG: usize = 1024;
+
 /// How much the server serves at once.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -66,36 +71,64 @@ where
             return;
         }
     };
-    let accept_all = async {
-        let mut logged: Option<Instant> = None;
-        for runtime in runtimes.iter().cycle() {
-            let (stream, peer) = accept(&listener).await;
-            if permits.available_permits() == 0 {
-                shared.is_full.store(true, Ordering::Relaxed);
-                if logged.is_none_or(|logged| logged.elapsed() >= LOG_INTERVAL) {
-                    tracing::warn!("the limit of connections is reached; idle connections are closed early");
-                    logged = Some(Instant::now());
-                }
+    let mut logged: Option<Instant> = None;
+    let mut runtimes = runtimes.iter().cycle();
+    // Serves a connection once there is a place for it. `None`: the process drains, and there is none.
+    let mut admit = async |(stream, peer): (std::net::TcpStream, SocketAddr)| {
+        if permits.available_permits() == 0 {
+            shared.is_full.store(true, Ordering::Relaxed);
+            if logged.is_none_or(|logged| logged.elapsed() >= LOG_INTERVAL) {
+                tracing::warn!("the limit of connections is reached; each connection ends with its next answer");
+                logged = Some(Instant::now());
             }
-            // The semaphore is never closed. If it were, nothing could be accepted.
-            let Ok(permit) = permits.clone().acquire_owned().await else { return };
-            shared.is_full.store(false, Ordering::Relaxed);
-            let (service, shared) = (service.clone(), shared.clone());
-            let connection = async move {
-                // An error here means that the connection is gone already.
-                if let Ok(stream) = TcpStream::from_std(stream) {
-                    serve_connection(stream, peer, service, shared).await;
-                }
-                drop(permit);
-            };
-            supervisor.spawn_connection(runtime, connection);
         }
+        let permit = tokio::select! {
+            biased;
+            // The semaphore is never closed.
+            permit = permits.clone().acquire_owned() => permit.ok()?,
+            () = supervisor.draining() => return None,
+        };
+        shared.is_full.store(false, Ordering::Relaxed);
+        let (service, shared) = (service.clone(), shared.clone());
+        let connection = async move {
+            // An error here means that the connection is gone already.
+            if let Ok(stream) = TcpStream::from_std(stream) {
+                serve_connection(stream, peer, service, shared).await;
+            }
+            drop(permit);
+        };
+        supervisor.spawn_connection(runtimes.next()?, connection);
+        Some(())
     };
-    tokio::select! {
-        () = accept_all => return,
-        () = supervisor.closing() => {}
+    loop {
+        let accepted = tokio::select! {
+            accepted = accept(&listener) => accepted,
+            () = supervisor.closing() => break,
+        };
+        if admit(accepted).await.is_none() {
+            break;
+        }
     }
-    drop(listener);
+    // The system resets connections that wait for a listener when it is closed, and their requests with them. Those that come
+    // between the last look and the end of the listener are still reset.
+    if let Ok(listener) = listener.into_std() {
+        for _ in 0..MAX_BACKLOG {
+            let accepted = match listener.accept() {
+                Ok((stream, peer)) => {
+                    set_options(&stream);
+                    stream.set_nonblocking(true).map(|()| (stream, peer))
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => Err(error),
+            };
+            // A connection that failed is gone.
+            if let Ok(accepted) = accepted
+                && admit(accepted).await.is_none()
+            {
+                break;
+            }
+        }
+    }
     // The supervisor takes an earlier return for a failure.
     supervisor.draining().await;
 }
@@ -108,14 +141,11 @@ fn start_runtimes(supervisor: &Supervisor, threads: usize) -> std::io::Result<Ve
 
 /// The next connection. It is not registered with a runtime yet.
 async fn accept(listener: &TcpListener) -> (std::net::TcpStream, SocketAddr) {
-    let probes = TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_INTERVAL);
     loop {
         let accepted = listener.accept().await.and_then(|(stream, peer)| {
-            // Without TCP_NODELAY a small answer waits for an acknowledgement. A failure here costs only that delay.
-            let _ = stream.set_nodelay(true);
-            // Without probes a dead peer is noticed later.
-            let _ = SockRef::from(&stream).set_tcp_keepalive(&probes);
-            Ok((stream.into_std()?, peer))
+            let stream = stream.into_std()?;
+            set_options(&stream);
+            Ok((stream, peer))
         });
         match accepted {
             Ok(accepted) => return accepted,
@@ -125,4 +155,12 @@ async fn accept(listener: &TcpListener) -> (std::net::TcpStream, SocketAddr) {
             }
         }
     }
+}
+
+fn set_options(stream: &std::net::TcpStream) {
+    // Without TCP_NODELAY a small answer waits for an acknowledgement. A failure here costs only that delay.
+    let _ = stream.set_nodelay(true);
+    // Nor does a missing probe harm anybody whose line holds.
+    let probes = TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_INTERVAL);
+    let _ = SockRef::from(stream).set_tcp_keepalive(&probes);
 }

@@ -94,6 +94,15 @@ impl ServerState {
         let streams = Semaphore::new(streams.min(Semaphore::MAX_PERMITS));
         Self { supervisor, keep_alive, is_full: AtomicBool::new(false), streams }
     }
+
+    fn is_full(&self) -> bool {
+        self.is_full.load(Ordering::Relaxed)
+    }
+
+    /// Whether a connection ends with its next answer: the process stops, or others wait for a place.
+    fn ends_connections(&self) -> bool {
+        self.supervisor.is_stopping() || self.is_full()
+    }
 }
 
 /// How far the end of the process is, for a connection.
@@ -143,7 +152,7 @@ where
         service: Mutex::new(service),
         activity: activity.clone(),
         connection: Connection::new(peer),
-        supervisor: supervisor.clone(),
+        shared: shared.clone(),
     });
     let mut connection =
         pin!(builder.serve_connection(stream, service_fn(move |request| requests.clone().answer(request))));
@@ -151,29 +160,28 @@ where
     let mut ticks = ticks(policy.tick);
     let mut tracker = IdleTracker::default();
     let (mut stage, mut next_stage) = (Stage::Serving, supervisor.stopping_token());
+    let accepted_at = Instant::now();
     // hyper was told to end the connection.
     let mut is_ending = false;
     loop {
         let served = poll_fn(|cx| {
             let served = connection.as_mut().poll(cx);
             // An HTTP/2 peer can be told at any time, and loses nothing: GOAWAY says which requests are answered. An HTTP/1
-            // peer hears it with its next answer.
-            if served.is_ready()
-                || !activity.is_http2()
-                || !supervisor.is_stopping()
-                || mem::replace(&mut is_ending, true)
-            {
+            // peer hears it with its next answer. While others wait, each connection has had one answer before it ends.
+            let is_told = supervisor.is_stopping() || (shared.is_full() && activity.has_answered());
+            if served.is_ready() || !activity.is_http2() || !is_told || mem::replace(&mut is_ending, true) {
                 return served;
             }
             connection.as_mut().graceful_shutdown();
             connection.as_mut().poll(cx)
         });
         tokio::select! {
+            // What has come is read before the process's next stage is entered.
+            biased;
             // A peer that breaks the protocol or goes away is no event worth a log line.
             _ended = served => return Verdict::Idle,
             _ = ticks.tick() => {
-                let is_full = shared.is_full.load(Ordering::Relaxed);
-                match tracker.judge(activity.snapshot(), &policy, is_full) {
+                match tracker.judge(activity.snapshot(), &policy, shared.is_full()) {
                     Verdict::Stays => {}
                     Verdict::Idle if !is_ending => {
                         is_ending = true;
@@ -189,8 +197,12 @@ where
                     Stage::Serving => (Stage::Stopping, supervisor.closing_token(), policy.stopping()),
                     Stage::Stopping => (Stage::Closing, supervisor.draining_token(), policy.closing()),
                     Stage::Closing | Stage::Draining => {
-                        is_ending = true;
-                        connection.as_mut().graceful_shutdown();
+                        // The first request of a new connection is on its way. If it does not come, the next tick ends the
+                        // connection.
+                        if activity.has_read() || accepted_at.elapsed() >= ENDING.tick {
+                            is_ending = true;
+                            connection.as_mut().graceful_shutdown();
+                        }
                         (Stage::Draining, next_stage, ENDING)
                     }
                 };
@@ -233,7 +245,7 @@ struct Requests<S> {
     service: Mutex<S>,
     activity: Arc<ActivityCounts>,
     connection: Connection,
-    supervisor: Supervisor,
+    shared: Arc<ServerState>,
 }
 
 impl<S> Requests<S> {
@@ -254,7 +266,7 @@ impl<S> Requests<S> {
         });
         // The error type has no values.
         let Ok(mut response) = response.await.await;
-        if version < Version::HTTP_2 && self.supervisor.is_stopping() {
+        if version < Version::HTTP_2 && self.shared.ends_connections() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if version == Version::HTTP_10 && response.headers().contains_key(CONNECTION) {

@@ -174,6 +174,16 @@ impl ActivityCounts {
         self.preface.load(Relaxed) == PREFACE.len() as u64
     }
 
+    /// Whether the peer has sent anything.
+    pub(super) fn has_read(&self) -> bool {
+        self.reads.load(Relaxed) > 0
+    }
+
+    /// Whether a request was answered.
+    pub(super) fn has_answered(&self) -> bool {
+        self.requests_ended.load(Relaxed) > 0
+    }
+
     /// Whether a request is being answered over HTTP/1.
     pub(super) fn is_answering_http1(&self) -> bool {
         self.requests_begun.load(Relaxed) != self.requests_ended.load(Relaxed) && !self.is_http2()

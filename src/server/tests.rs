@@ -31,6 +31,10 @@ const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 const HTTP2_THAT_READS_NOTHING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0\
     \0\0\x0c\x01\x05\0\0\0\x01\x82\x86\x04\x08/healthz";
 
+/// Kinds of HTTP/2 frames.
+const DATA: u8 = 0;
+const GOAWAY: u8 = 7;
+
 /// An HTTP/2 ping.
 const PING: &[u8] = b"\0\0\x08\x06\0\0\0\0\0whoisit?";
 
@@ -168,9 +172,56 @@ async fn while_no_stream_permits_are_left_each_connection_has_one_stream_and_the
 #[tokio::test(start_paused = true)]
 async fn while_the_limit_of_connections_is_reached_an_idle_connection_is_closed_after_5_to_10_seconds() {
     let mut peer = Peer::new();
-    peer.shared.is_full.store(true, Ordering::Relaxed);
     peer.post().await;
+    peer.shared.is_full.store(true, Ordering::Relaxed);
     assert!((5..=10).contains(&peer.closed_after(b"").await));
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_limit_of_connections_is_reached_an_http1_connection_ends_with_its_next_answer() {
+    let mut peer = Peer::new();
+    peer.post().await;
+    peer.shared.is_full.store(true, Ordering::Relaxed);
+    peer.send(REQUEST).await;
+    let mut answer = Vec::new();
+    timeout(Duration::from_secs(1), peer.stream.read_to_end(&mut answer)).await.unwrap().unwrap();
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.contains("connection: close\r\n") && answer.ends_with("heard"), "{answer}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_limit_of_connections_is_reached_an_http2_connection_is_answered_and_then_gets_goaway() {
+    let mut peer = Peer::new();
+    peer.shared.is_full.store(true, Ordering::Relaxed);
+    peer.send(HTTP2).await;
+    // Nothing was answered yet, so the peer is not told.
+    assert!(!kinds_within(&mut peer, Duration::from_secs(1)).await.contains(&GOAWAY));
+    peer.send(b"\0\0\x0c\x01\x05\0\0\0\x01\x82\x86\x04\x08/healthz").await;
+    let kinds = kinds_within(&mut peer, Duration::from_secs(1)).await;
+    assert!(kinds.contains(&DATA) && kinds.contains(&GOAWAY), "{kinds:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_comes_just_after_a_new_connection_is_answered_though_the_process_drains() {
+    let mut peer = Peer::new();
+    peer.supervisor.stop();
+    peer.supervisor.cancel();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    peer.send(REQUEST).await;
+    let mut answer = Vec::new();
+    timeout(Duration::from_secs(1), peer.stream.read_to_end(&mut answer)).await.unwrap().unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200"), "{answer:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_was_never_used_ends_at_once_when_the_process_drains() {
+    let mut peer = Peer::new();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let began = Instant::now();
+    peer.supervisor.cancel();
+    let mut nothing = Vec::new();
+    timeout(Duration::from_secs(1), peer.stream.read_to_end(&mut nothing)).await.unwrap().unwrap();
+    assert_eq!(began.elapsed(), Duration::ZERO);
 }
 
 #[tokio::test(start_paused = true)]
@@ -203,10 +254,11 @@ async fn while_the_process_drains_an_incomplete_head_is_not_waited_for() {
     assert!(peer.closed_after(b"x").await <= 1);
 }
 
-/// The HTTP/2 frames that the other end sends until it closes, by their kinds.
-async fn kinds_until_closed(peer: &mut Peer) -> Vec<u8> {
+/// The HTTP/2 frames that the other end sends in this time, or until it closes, by their kinds.
+async fn kinds_within(peer: &mut Peer, time: Duration) -> Vec<u8> {
     let mut read = Vec::new();
-    timeout(Duration::from_secs(1_000), peer.stream.read_to_end(&mut read)).await.unwrap().unwrap();
+    // What was read before the time is over stays.
+    let _ = timeout(time, peer.stream.read_to_end(&mut read)).await;
     let (mut frames, mut kinds) = (&read[..], Vec::new());
     while let [a, b, c, kind, _, _, _, _, _, rest @ ..] = frames {
         kinds.push(*kind);
@@ -240,7 +292,7 @@ async fn half_an_http2_preface_has_the_time_of_a_head() {
 async fn an_idle_http2_connection_ends_with_goaway() {
     let mut peer = Peer::new();
     peer.send(HTTP2).await;
-    assert!(kinds_until_closed(&mut peer).await.contains(&7));
+    assert!(kinds_within(&mut peer, Duration::from_secs(100)).await.contains(&GOAWAY));
 }
 
 #[tokio::test(start_paused = true)]

@@ -92,3 +92,27 @@ async fn after_the_shutdown_delay_connections_that_were_just_used_are_served_onc
     assert_eq!(app.relay_mut().process_mut().exit_code().await, Some(0));
     assert_eq!(app.segment().received().await.len(), 2);
 }
+
+#[tokio::test]
+async fn connections_that_the_system_has_accepted_before_a_stop_are_answered() {
+    for delay in ["0s", "100ms"] {
+        let mut app = App::with(&[("RELAY_SHUTDOWN_DELAY", delay)]).await;
+        let relay = app.relay();
+        // Everything below comes at once for the process.
+        relay.process().signal("STOP");
+        let mut callers = Vec::new();
+        for number in 0..60 {
+            let mut caller = relay.connect().await;
+            caller.post(&customer(&format!("c-{number}")).to_string()).await;
+            callers.push(caller);
+        }
+        relay.process().signal("TERM");
+        relay.process().signal("CONT");
+        for mut caller in callers {
+            let answer = caller.answer().await;
+            // A relay that drains takes no more calls, and says so.
+            assert!(matches!(answer.status, 200 | 503), "{delay}: {answer:?}");
+        }
+        assert_eq!(app.relay_mut().process_mut().exit_code().await, Some(0), "{delay}");
+    }
+}

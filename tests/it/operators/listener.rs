@@ -128,3 +128,29 @@ async fn no_sender_can_crowd_operators_out() {
         answer = post => panic!("Segment hangs: {answer:?}"),
     }
 }
+
+#[tokio::test]
+async fn callers_who_keep_all_of_the_operators_connections_in_use_lose_them_to_those_who_wait() {
+    const HEALTHZ: &str = "GET /healthz HTTP/1.1\r\nhost: relay\r\n\r\n";
+    let relay = Relay::start(&[LISTEN, ("RELAY_ADMIN_TOKEN", TOKEN)]).await;
+    let operators = operators(&relay);
+    let mut holders = Vec::new();
+    for _ in 0..64 {
+        let mut holder = Raw::connect(operators).await;
+        holder.send(HEALTHZ).await;
+        assert_eq!(holder.answer().await.header("connection"), None);
+        holders.push(holder);
+    }
+    let status = ask(operators, Method::GET, "/status");
+    let used_again = async {
+        let is_full = || relay.process().stdout().iter().any(|line| line.contains("limit of connections is reached"));
+        eventually(async || is_full()).await;
+        // The one that was used last is the last that is closed for being idle.
+        let holder = holders.last_mut().unwrap();
+        holder.send(HEALTHZ).await;
+        assert_eq!(holder.answer().await.header("connection"), Some("close"));
+        assert!(holder.is_closed().await);
+    };
+    let (answer, ()) = tokio::join!(status, used_again);
+    assert_eq!(answer.status, 200);
+}
