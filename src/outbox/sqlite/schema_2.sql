@@ -2,7 +2,8 @@
 
 -- The key of a refused call is remembered for as long as its dead letter is there, and no longer. Version 1 kept the keys
 -- of dead letters that were discarded, until their window ended, and forgot those of old dead letters.
-DELETE FROM keys WHERE dead_letter_id NOT IN (SELECT id FROM dead_letters);
+-- The first condition counts: NULL is "not in" an empty list, and the key of a call that was not refused has no dead letter.
+DELETE FROM keys WHERE dead_letter_id IS NOT NULL AND dead_letter_id NOT IN (SELECT id FROM dead_letters);
 -- A later call may have the key by now: another dead letter, the newest of which wins, or one that was not refused. No row
 -- of `calls` or `settled_keys` has the id 0.
 INSERT OR IGNORE INTO keys (key, body, call_id, dead_letter_id)

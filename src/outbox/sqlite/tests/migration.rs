@@ -89,3 +89,25 @@ async fn a_file_of_version_1_keeps_its_calls_and_remembers_the_keys_of_its_dead_
     assert!(again.replayed && again.outcome.is_none());
     store.close().await;
 }
+
+#[tokio::test]
+async fn a_file_of_version_1_without_dead_letters_keeps_its_keys() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("outbox.db");
+    version_1(&path);
+    let conn = Connection::open(&path).unwrap();
+    conn.execute_batch("DELETE FROM dead_letters; UPDATE counters SET dead_letters = 0").unwrap();
+    drop(conn);
+    let (store, _fresh) = open(&settings(&path)).unwrap();
+    // 1 and 7 wait, 2 was accepted; 3 and 4 were discarded.
+    assert_eq!(store.stats().keys, 3);
+    for key in [1, 2, 7] {
+        let again = append(&*store, keyed(call("u", "m"), key, key)).await.unwrap();
+        assert!(again.replayed && again.outcome.is_none(), "{key}");
+        assert_eq!(append(&*store, keyed(call("u", "m"), key, 99)).await.unwrap_err(), OutboxError::KeyReused);
+    }
+    for key in [3, 4] {
+        assert!(!append(&*store, keyed(call("u", "m"), key, 99)).await.unwrap().replayed, "{key}");
+    }
+    store.close().await;
+}
