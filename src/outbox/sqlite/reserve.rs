@@ -9,9 +9,9 @@
 //!
 //! On a file system that cannot allocate space ahead there is no reserve, and nothing waits for one.
 
-use std::fs::OpenOptions;
+use std::fs::{Metadata, OpenOptions};
 use std::io::ErrorKind;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, fallocate};
@@ -26,6 +26,9 @@ const FREE_SPACE_DIVISOR: u64 = 4;
 
 /// Fewer bytes than this, a few dozen pages, would not help.
 const MIN_BYTES: u64 = 128 * 1024;
+
+/// What the system counts a file's disk space in.
+const BLOCK_BYTES: u64 = 512;
 
 pub(super) struct Reserve {
     path: PathBuf,
@@ -44,6 +47,7 @@ impl Reserve {
         check_beside(&path)?;
         if let Ok(existing) = path.symlink_metadata()
             && existing.len() >= MIN_BYTES
+            && is_allocated(&existing)
         {
             return Ok(Self { path, bytes: existing.len(), is_held: true });
         }
@@ -64,9 +68,10 @@ impl Reserve {
         self.is_held || self.bytes == 0
     }
 
-    /// Notices that somebody else deleted it.
+    /// Notices that somebody else deleted it, or freed its space.
     pub(super) fn look(&mut self) {
-        self.is_held &= self.path.symlink_metadata().is_ok_and(|found| found.len() >= self.bytes);
+        let is_whole = |found: Metadata| found.len() >= self.bytes && is_allocated(&found);
+        self.is_held &= self.path.symlink_metadata().is_ok_and(is_whole);
     }
 
     /// Deletes it to free its space.
@@ -80,11 +85,13 @@ impl Reserve {
 
     /// Allocates it; false if there is no space.
     pub(super) fn allocate(&mut self) -> bool {
-        let create = || {
+        let create = || -> std::io::Result<()> {
             // What is there is not the reserve, or too small.
             let _ = std::fs::remove_file(&self.path);
             let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.path)?;
-            std::io::Result::Ok(fallocate(&file, FallocateFlags::empty(), 0, self.bytes)?)
+            fallocate(&file, FallocateFlags::empty(), 0, self.bytes)?;
+            // ZFS reports success, and allocates nothing.
+            if is_allocated(&file.metadata()?) { Ok(()) } else { Err(ErrorKind::Unsupported.into()) }
         };
         let created = create();
         self.is_held = created.is_ok();
@@ -104,9 +111,17 @@ impl Reserve {
     }
 }
 
+/// A file that was copied without its empty blocks has the length of the reserve and no space.
+fn is_allocated(file: &Metadata) -> bool {
+    file.blocks() * BLOCK_BYTES >= file.len()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{MIN_BYTES, Reserve};
+    use std::fs::File;
+    use std::os::unix::fs::MetadataExt;
+
+    use super::{BLOCK_BYTES, MIN_BYTES, Reserve};
 
     #[test]
     fn a_released_reserve_is_deleted_and_can_be_allocated_again() {
@@ -138,5 +153,25 @@ mod tests {
         assert!(!reserve.is_held() && reserve.allocate());
         assert!(reserve.path.symlink_metadata().unwrap().is_file());
         assert_eq!(std::fs::read(&other).unwrap(), b"somebody's");
+    }
+
+    #[test]
+    fn a_reserve_without_disk_space_is_allocated_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let outbox = directory.path().join("outbox.db");
+        let path = outbox.with_added_extension("reserve");
+        // As a copy that leaves out empty blocks makes it.
+        let make_sparse = |bytes| File::create(&path).unwrap().set_len(bytes).unwrap();
+        let allocated = || path.metadata().unwrap().blocks() * BLOCK_BYTES;
+        make_sparse(2 * MIN_BYTES);
+        let mut reserve = Reserve::open(&outbox).unwrap();
+        assert!(reserve.is_held() && allocated() >= reserve.bytes, "{} of {} bytes", allocated(), reserve.bytes);
+        make_sparse(0);
+        make_sparse(reserve.bytes);
+        reserve.look();
+        assert!(!reserve.is_held() && reserve.allocate());
+        assert!(allocated() >= reserve.bytes);
+        reserve.look();
+        assert!(reserve.is_held());
     }
 }
