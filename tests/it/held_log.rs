@@ -75,6 +75,43 @@ async fn a_reader_that_stays_open_fills_the_outbox_and_not_the_disk() {
 }
 
 #[tokio::test]
+async fn a_relay_starts_beside_a_reader_that_stays_open_and_says_who_reads() {
+    let mut durable = Durable::prepared(&[]).await;
+    durable.segment().fail(json!({"status": 503})).await;
+    durable.start_relay().await;
+    let mut ledger = Ledger::default();
+    for number in 0..10 {
+        ledger.post(&durable, "c-1", number).await;
+    }
+    let reader = reader(&durable);
+    for number in 10..20 {
+        ledger.post(&durable, "c-1", number).await;
+    }
+    durable.kill().await;
+    durable.start_relay().await;
+    let line = said(&durable, "a reader keeps").unwrap();
+    assert_eq!((&line["level"], &line["pid"]), (&json!("WARN"), &json!(std::process::id())), "{line}");
+    for number in 20..30 {
+        ledger.post(&durable, "c-1", number).await;
+    }
+    assert_eq!(durable.get("/readyz").await.status, 200);
+    // A stop does not wait for the reader, and neither does the next start.
+    durable.stop().await;
+    durable.start_relay().await;
+    ledger.post(&durable, "c-1", 30).await;
+    drop(reader);
+    eventually(async || said(&durable, "the reader has gone").is_some()).await;
+    eventually(async || log_length(&durable) == 0).await;
+    let all = durable.relay().log();
+    assert_eq!(all.iter().filter(|told| told["message"] == line["message"]).count(), 1);
+    durable.kill().await;
+    durable.start_relay().await;
+    assert!(said(&durable, "a reader keeps").is_none());
+    durable.segment().heal().await;
+    ledger.settle_without_refusals(&durable).await;
+}
+
+#[tokio::test]
 async fn no_disk_space_for_the_shared_memory_is_a_full_disk_and_the_process_goes_on() {
     let mut durable = Durable::prepared(&[]).await;
     let shim = Shim::before(&mut durable);

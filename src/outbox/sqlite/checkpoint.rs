@@ -9,14 +9,16 @@
 //! counts against the outbox's limit. Before a copy the disk's space for it is allocated: a full disk must not keep a
 //! long WAL from being copied, because nothing else would make room again.
 //!
-//! A checkpoint whose sync fails ends the store, as a commit's does: the next start copies the whole WAL again, because
-//! it does not rely on the failed copy. A checkpoint that finds the disk full, or the WAL in use by a reader, is tried
+//! A checkpoint whose sync fails ends the store, as a commit's does: the next start writes the whole WAL again, because
+//! it does not rely on the failed sync. A checkpoint that finds the disk full, or the WAL in use by a reader, is tried
 //! again when the WAL has grown some more: the calls are safe in the WAL.
 //!
 //! The same thread is the store's clock: once a second it sends the writer a [`WriterCommand::Tick`], or leaves word of it
 //! if the queue is full.
 
 use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -28,7 +30,7 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::command::WriterCommand;
-use super::file::{BUSY_TIMEOUT, PAGE_SIZE, allocate};
+use super::file::{BUSY_TIMEOUT, PAGE_SIZE, allocate, write_again};
 use super::state::{StoreFault, StoreState};
 use super::watch::FileWatch;
 use crate::supervisor::Supervisor;
@@ -136,17 +138,26 @@ impl CheckpointHandle {
         }
         let log_bytes = watch.wal_bytes();
         if is_hindered && !self.is_logged && self.is_long(log_bytes) {
-            self.is_logged = true;
-            let pid = watch.reader();
-            tracing::warn!(
-                pid,
-                log_bytes,
-                "a reader keeps the write-ahead log of the outbox from being emptied; the log grows until it ends"
-            );
+            self.log_reader(watch);
         } else if !is_hindered && self.is_logged && !self.is_long(log_bytes) {
             self.is_logged = false;
             tracing::info!(log_bytes, "the reader has gone; the write-ahead log of the outbox is emptied again");
         }
+    }
+
+    /// Call if a reader kept the log from being copied at the start. The ticks try again.
+    pub(super) fn start_hindered(&mut self, watch: &FileWatch) {
+        self.flags.is_hindered.store(true, Ordering::Release);
+        self.log_reader(watch);
+    }
+
+    fn log_reader(&mut self, watch: &FileWatch) {
+        self.is_logged = true;
+        tracing::warn!(
+            pid = watch.reader(),
+            log_bytes = watch.wal_bytes(),
+            "a reader keeps the write-ahead log of the outbox from being emptied; the log grows until it ends"
+        );
     }
 
     /// Call between two commits: copies the rest if the checkpointer has copied nearly all, or wakes it if the WAL is
@@ -286,6 +297,39 @@ struct PassiveCheckpoint {
     rest: i32,
     /// Some of them were in the WAL before, and a reader kept them from being copied.
     is_hindered: bool,
+}
+
+/// What became of the log of an earlier process.
+#[derive(PartialEq, Eq)]
+pub(super) enum StartCopy {
+    Copied,
+    /// A reader keeps it from being copied.
+    Hindered,
+}
+
+/// Makes the log of an earlier process durable, and copies it into the file.
+///
+/// The log may rest on a sync that failed in that process: then the system has its content in memory, and not on the
+/// disk. A second sync alone succeeds and writes nothing. So the log is written once more, in its place and with the same
+/// bytes, before it is synced. After that it does not matter whether a reader keeps it from being copied.
+pub(super) fn copy_at_start(conn: &Connection, log: &Path) -> anyhow::Result<StartCopy> {
+    // No other program may append to the log, or begin it anew, meanwhile.
+    conn.execute_batch("BEGIN IMMEDIATE")?;
+    let written = write_again(log);
+    conn.execute_batch("ROLLBACK")?;
+    written?;
+    match conn.wal_checkpoint_v2(Some(MAIN_DB), CheckpointMode::TRUNCATE) {
+        Ok(_) => Ok(StartCopy::Copied),
+        Err(error) if StoreFault::from_error(&error) == StoreFault::Locked => Ok(StartCopy::Hindered),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether [`copy_at_start`] failed because the disk is full.
+pub(super) fn is_disk_full(error: &anyhow::Error) -> bool {
+    let is_full = |error: &io::Error| matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+    error.downcast_ref().is_some_and(is_full)
+        || error.downcast_ref().is_some_and(|error| StoreFault::from_error(error) == StoreFault::DiskFull)
 }
 
 /// A full disk or a busy WAL is tried again later. Any other error ends the store.

@@ -5,8 +5,8 @@
 //! never written. Nothing is repaired: damage is reported and left as it is.
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Read};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +45,9 @@ const WAL_PAGES: i32 = 4096;
 
 /// Bytes to which a log that grew longer is cut when it is restarted: four times its usual length.
 const WAL_BYTES_KEPT: i64 = 64 * 1024 * 1024;
+
+/// Bytes that [`write_again`] writes at once: few system calls, and little memory.
+const COPY_BYTES: usize = 1024 * 1024;
 
 /// The database file, and how to open it.
 #[derive(Clone)]
@@ -218,6 +221,21 @@ pub fn check_file(path: &Path) -> anyhow::Result<bool> {
     Ok(file.is_some())
 }
 
+/// Writes the file's content once more, in its place, and syncs it. SQLite's locks on it stay: it has none on a log.
+pub(super) fn write_again(path: &Path) -> io::Result<()> {
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    let mut buffer = vec![0; COPY_BYTES];
+    let mut offset = 0;
+    loop {
+        let read = file.read_at(&mut buffer, offset)?;
+        if read == 0 {
+            return file.sync_all();
+        }
+        file.write_all_at(&buffer[..read], offset)?;
+        offset += read as u64;
+    }
+}
+
 fn check_header(mut file: &File) -> anyhow::Result<()> {
     ensure!(file.metadata()?.is_file(), "{NOT_A_FILE}");
     let mut head = [0; MAGIC.len()];
@@ -315,4 +333,28 @@ pub(crate) fn sync_directory_of(file: &Path) -> anyhow::Result<()> {
 fn sync_directory(directory: &Path) -> anyhow::Result<()> {
     let sync = || File::open(directory)?.sync_all();
     sync().with_context(|| format!("cannot sync the directory {}", directory.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::os::unix::fs::{FileExt, MetadataExt};
+
+    use super::{COPY_BYTES, write_again};
+
+    #[test]
+    fn every_byte_of_a_log_is_written_again_and_none_is_changed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("outbox.db-wal");
+        let file = File::create(&path).unwrap();
+        let length = 2 * COPY_BYTES as u64 + 7;
+        file.set_len(length).unwrap();
+        file.write_all_at(b"a page", COPY_BYTES as u64 - 3).unwrap();
+        let before = fs::read(&path).unwrap();
+        // A hole has no disk space until it is written.
+        assert!(file.metadata().unwrap().blocks() * 512 < length);
+        write_again(&path).unwrap();
+        assert!(file.metadata().unwrap().blocks() * 512 >= length);
+        assert!(fs::read(&path).unwrap() == before);
+    }
 }

@@ -6,13 +6,11 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use async_trait::async_trait;
-use rusqlite::MAIN_DB;
-use rusqlite::wal::CheckpointMode;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::backup;
-use super::checkpoint::CheckpointHandle;
+use super::checkpoint::{self, CheckpointHandle, StartCopy};
 use super::command::{BackupJob, CommandQueue, QUEUE_CAPACITY, Reply, WriterCommand};
 use super::dead_letters::ReplayAll;
 use super::file::{self, DatabaseFile};
@@ -20,7 +18,7 @@ use super::prune::Pruner;
 use super::read::{self, ReadConnection};
 use super::reserve::Reserve;
 use super::schema;
-use super::state::{StoreFault, StoreState, is_corruption};
+use super::state::{StoreState, is_corruption};
 use super::transaction::{read_counters, read_sizes};
 use super::watch::FileWatch;
 use super::watchers::Watchers;
@@ -87,14 +85,13 @@ impl SqliteOutbox {
         file.enable_wal(&conn)?;
         schema::migrate(&mut conn)?;
         let mut reserve = Reserve::open(&real)?;
-        // The log may rest on a sync that failed in an earlier process: its content is written and synced once more.
-        let checkpoint = || conn.wal_checkpoint_v2(Some(MAIN_DB), CheckpointMode::TRUNCATE);
-        let mut copied = checkpoint();
-        if copied.as_ref().is_err_and(|error| StoreFault::from_error(error) == StoreFault::DiskFull) {
+        let copy_log = || checkpoint::copy_at_start(&conn, &file::beside(&real, file::WAL_SUFFIXES[0]));
+        let mut copied = copy_log();
+        if copied.as_ref().is_err_and(checkpoint::is_disk_full) {
             reserve.release();
-            copied = checkpoint();
+            copied = copy_log();
         }
-        copied.context("cannot copy its log into the file")?;
+        let is_hindered = copied.context("cannot copy its log into the file")? == StartCopy::Hindered;
         // The log exists by now: this makes the entries of all files in the directory durable.
         file::sync_directory_of(&file.path)?;
         let mut stats = read_counters(&conn, settings.max_bytes)?;
@@ -110,8 +107,11 @@ impl SqliteOutbox {
         let (ended, has_ended) = watch::channel(false);
         let wal_pages = file.wal_pages.min(file::pages(reserve.wal_bytes()));
         let (conn_beside, database) = (file.open_writer()?, lock.file.clone());
-        let checkpoints =
+        let mut checkpoints =
             CheckpointHandle::start(conn_beside, database, wal_pages, commands.downgrade(), &state, supervisor)?;
+        if is_hindered {
+            checkpoints.start_hindered(&watch);
+        }
         let (writer_state, window) = (state.clone(), settings.window);
         // The writer belongs to its thread.
         let writer = move || Writer {
