@@ -32,10 +32,6 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
 /// Time between such questions: the shortest that the kernel takes.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long sent bytes may stay unacknowledged: many round trips and several repetitions. The peer's kernel acknowledges them
-/// however busy Segment is. The rest of a caller's time is for a new connection.
-const MAX_UNACKNOWLEDGED: Duration = Duration::from_secs(2);
-
 /// The client with the pool in use.
 pub(super) struct Connections {
     build: Box<dyn Fn() -> reqwest::Result<Client> + Send + Sync>,
@@ -134,15 +130,13 @@ impl Exchange {
     }
 }
 
-/// Lets a client tell [`Connections::watch`] when it opens a connection, and find dead connections soon.
+/// Lets a client tell [`Connections::watch`] when it opens a connection, and find dead idle connections soon. There is no bound
+/// for unacknowledged bytes: Linux applies it to a peer that is there and reads late. The attempt's timeout finds dead ones.
 pub(super) fn watched(builder: ClientBuilder) -> ClientBuilder {
-    let builder = builder
+    builder
         .connector_layer(MapRequestLayer::new(note_opened))
         .tcp_keepalive(KEEPALIVE_IDLE)
-        .tcp_keepalive_interval(KEEPALIVE_INTERVAL);
-    #[cfg(target_os = "linux")]
-    let builder = builder.tcp_user_timeout(MAX_UNACKNOWLEDGED);
-    builder
+        .tcp_keepalive_interval(KEEPALIVE_INTERVAL)
 }
 
 /// The connector opens a connection for `target`.

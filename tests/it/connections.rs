@@ -1,5 +1,11 @@
 //! The pooled connections to Segment die together, and new ones work: no caller notices.
 
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -115,4 +121,45 @@ async fn an_attempt_that_fails_on_a_new_connection_is_followed_by_a_pause() {
     app.segment().fail(json!({"reset": true, "count": 1})).await;
     assert!(app.post(&customer("c-1")).await.is_accepted());
     assert_eq!(pauses(app.relay(), 2).await, 1);
+}
+
+/// Takes one connection at a time with a small buffer, reads the head of a request, pauses, and then reads the rest and accepts.
+/// Returns its base URL, and counts the requests that it read to their end.
+fn late_reader(pause: Duration) -> (String, Arc<AtomicUsize>) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket.listen(16).unwrap();
+    let listener = TcpListener::from(socket);
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let whole = Arc::new(AtomicUsize::new(0));
+    let count = whole.clone();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let (mut head, mut byte) = (Vec::new(), [0]);
+            while !head.ends_with(b"\r\n\r\n") && stream.read_exact(&mut byte).is_ok() {
+                head.push(byte[0]);
+            }
+            std::thread::sleep(pause);
+            let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+            if stream.read_exact(&mut vec![0; length.unwrap_or(0)]).is_ok() {
+                count.fetch_add(1, Ordering::SeqCst);
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+            }
+        }
+    });
+    (url, whole)
+}
+
+#[tokio::test]
+async fn a_large_request_to_a_segment_that_reads_late_needs_one_attempt() {
+    let (url, whole) = late_reader(Duration::from_secs(4));
+    let settings = [("SEGMENT_ENDPOINT", &*url), ("SEGMENT_TIMEOUT", "40s"), ("RELAY_REQUEST_TIMEOUT", "50s")];
+    let relay = Relay::start(&settings).await;
+    let large = json!({"userId": "c-1", "traits": {"text": "x".repeat(31_000)}});
+    let answer = relay.post(&large).await;
+    assert!(answer.is_accepted(), "{answer:?}");
+    assert_eq!(whole.load(Ordering::SeqCst), 1);
+    assert_eq!(relay.metric(r#"segment_relay_segment_attempts_total{result="unknown"}"#).await, 0.0);
 }
