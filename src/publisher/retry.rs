@@ -11,7 +11,7 @@ mod retry_after;
 use std::time::{Duration, SystemTime};
 
 use super::failure::Failure;
-use super::secret_forms::SecretForms;
+use super::secret_forms::{SecretForms, without_codes};
 use crate::segment::{ErrorCode, FailureReason, SegmentError};
 use body::Verdict;
 
@@ -176,12 +176,13 @@ fn retryable(error: SegmentError, retry_after: Option<Duration>, outcome_unknown
     ResponseClass::Retryable { error, retry_after, outcome_unknown }
 }
 
-/// Segment's message as it follows the relay's sentence. It is left out as a whole if it repeats a secret.
+/// Segment's message as it follows the relay's sentence. It is left out as a whole if it repeats a secret, and `[...]` stands
+/// for what may be an encoded one.
 fn shown_message(body: &[u8], secrets: &SecretForms) -> String {
     match body::message(body) {
         message if message.is_empty() => message,
         message if secrets.are_in(&message) => ": its message repeats a secret and is left out".to_owned(),
-        message => format!(": {}", body::cut(&message)),
+        message => format!(": {}", body::cut(&without_codes(&message))),
     }
 }
 
