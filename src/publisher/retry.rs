@@ -140,7 +140,7 @@ pub(super) fn classify(result: &SendResult, secrets: &SecretForms, now: SystemTi
 
 fn not_sent(reason: FailureReason) -> ResponseClass {
     match reason {
-        FailureReason::Proxy(Some(status @ (403 | 407))) => {
+        FailureReason::Proxy(Some(status)) if refuses_credentials(status) => {
             let message = format!("the proxy refused the relay's credentials ({status})");
             ResponseClass::ConfigurationError(SegmentError::new(ErrorCode::Unauthorized, message).because(reason))
         }
@@ -149,6 +149,11 @@ fn not_sent(reason: FailureReason) -> ResponseClass {
             retryable(SegmentError::new(ErrorCode::Unavailable, message).because(reason), None, false)
         }
     }
+}
+
+/// Whether a proxy refuses the relay's credentials if it answers CONNECT with this status.
+pub(super) fn refuses_credentials(status: u16) -> bool {
+    matches!(status, 401 | 403 | 407)
 }
 
 /// The pause before the next attempt, after `failures` failed ones. `time_left` is the time until the last caller's deadline

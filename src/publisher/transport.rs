@@ -82,6 +82,7 @@ impl Transport {
             Ok(Err(error)) => return SendResult::NoResponse(error.into()),
             Err(_elapsed) => return SendResult::NoResponse(Failure::new(FailureReason::Timeout)),
         };
+        self.tunnel_refusal.forget_credentials();
         read_response(response, deadline).await
     }
 

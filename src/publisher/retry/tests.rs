@@ -156,8 +156,9 @@ fn a_failed_connection_is_certainly_not_accepted_and_a_missing_answer_is_unknown
 }
 
 #[test]
-fn a_proxy_refuses_credentials_with_403_and_407_alone() {
+fn a_proxy_refuses_credentials_with_401_403_and_407_alone() {
     for (status, code) in [
+        (Some(401), ErrorCode::Unauthorized),
         (Some(403), ErrorCode::Unauthorized),
         (Some(407), ErrorCode::Unauthorized),
         (Some(200), ErrorCode::Unavailable),
