@@ -16,6 +16,7 @@ mod backup;
 mod calls;
 mod checkpoint;
 mod command;
+mod copy_lost;
 mod dead_letters;
 mod file;
 mod header;

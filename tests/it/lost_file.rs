@@ -4,9 +4,10 @@
 use std::fs;
 use std::path::Path;
 
+use rusqlite::Connection;
 use serde_json::json;
 
-use crate::harness::{Answer, Durable, eventually};
+use crate::harness::{Answer, Durable, Shim, eventually};
 use crate::ledger::{Ledger, body};
 
 /// Calls that are stored before the loss.
@@ -146,6 +147,73 @@ async fn the_calls_of_a_moved_log_are_copied_into_the_file() {
 #[tokio::test]
 async fn a_relay_whose_shared_memory_is_deleted_ends_with_every_call_in_the_file() {
     a_file_beside_is_lost("-shm", |file| fs::remove_file(file).unwrap(), "deleted").await;
+}
+
+/// Until the relay says that it cannot copy the calls yet.
+async fn assert_the_copy_is_hindered(durable: &Durable) {
+    let says = |line: &serde_json::Value| line["message"].as_str().is_some_and(|it| it.contains("cannot be copied"));
+    eventually(async || durable.relay().log().iter().any(says)).await;
+    assert_eq!(durable.get("/readyz").await.status, 503);
+}
+
+/// A relay whose log was deleted while a reader keeps what was stored last from being copied.
+async fn relay_whose_copy_a_reader_hinders(suffix: &str) -> (Durable, Ledger, Connection) {
+    let (durable, mut ledger) = relay_with_stored_calls().await;
+    let reader = Connection::open(outbox(&durable)).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM calls").unwrap();
+    for number in STORED..STORED + 10 {
+        ledger.post(&durable, "c-1", number).await;
+    }
+    fs::remove_file(beside(&outbox(&durable), suffix)).unwrap();
+    assert_the_copy_is_hindered(&durable).await;
+    (durable, ledger, reader)
+}
+
+async fn assert_it_ends_and_the_file_holds_all(mut durable: Durable, ledger: &Ledger) {
+    let errors = ended_with_errors(&mut durable).await;
+    assert_eq!(errors.last().expect("an error")["lost"], 0, "{errors:?}");
+    durable.segment().heal().await;
+    assert_all_are_there_after_a_restart(&mut durable, ledger).await;
+}
+
+#[tokio::test]
+async fn the_calls_of_a_deleted_log_are_copied_when_the_reader_that_hinders_it_has_gone() {
+    let (durable, ledger, reader) = relay_whose_copy_a_reader_hinders("-wal").await;
+    drop(reader);
+    assert_it_ends_and_the_file_holds_all(durable, &ledger).await;
+}
+
+#[tokio::test]
+async fn the_calls_are_copied_without_the_shared_memory_when_the_reader_that_hinders_it_has_gone() {
+    let (durable, ledger, reader) = relay_whose_copy_a_reader_hinders("-shm").await;
+    drop(reader);
+    assert_it_ends_and_the_file_holds_all(durable, &ledger).await;
+}
+
+#[tokio::test]
+async fn the_calls_of_a_deleted_log_are_delivered_while_a_reader_hinders_the_copy() {
+    let (durable, ledger, reader) = relay_whose_copy_a_reader_hinders("-wal").await;
+    durable.segment().heal().await;
+    eventually(async || durable.segment().received().await.len() >= ledger.owed()).await;
+    drop(reader);
+    assert_it_ends_and_the_file_holds_all(durable, &ledger).await;
+}
+
+#[tokio::test]
+async fn the_calls_of_a_deleted_log_are_copied_when_the_disk_is_no_longer_full() {
+    let mut durable = Durable::prepared(&[]).await;
+    let shim = Shim::before(&mut durable);
+    durable.segment().fail(json!({"status": 503})).await;
+    durable.start_relay().await;
+    let mut ledger = Ledger::default();
+    for number in 0..STORED {
+        ledger.post(&durable, "c-1", number).await;
+    }
+    shim.fail("room 0");
+    fs::remove_file(beside(&durable.file(), "-wal")).unwrap();
+    assert_the_copy_is_hindered(&durable).await;
+    shim.heal();
+    assert_it_ends_and_the_file_holds_all(durable, &ledger).await;
 }
 
 fn cut(file: &Path, length: u64) {

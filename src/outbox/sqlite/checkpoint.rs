@@ -213,7 +213,7 @@ impl CheckpointHandle {
         if let Err(error) = &copied {
             checkpoint_failed(error, state);
         }
-        copied.is_ok()
+        copied.is_ok() || is_copied(conn)
     }
 }
 
@@ -221,10 +221,24 @@ impl CheckpointHandle {
 /// for readers of the WAL, because every caller would wait too: the next checkpoint tries again.
 fn checkpoint_restart(conn: &Connection, truncates: bool) -> Result<i32> {
     let mode = if truncates { CheckpointMode::TRUNCATE } else { CheckpointMode::RESTART };
-    conn.busy_timeout(Duration::ZERO)?;
-    let restarted = conn.wal_checkpoint_v2(Some(MAIN_DB), mode);
+    checkpoint_within(conn, mode, Duration::ZERO).map(|(pages, _)| pages)
+}
+
+/// Copies the whole WAL, and waits so long for readers; false if that failed.
+pub(super) fn copy_whole(conn: &Connection, wait: Duration) -> bool {
+    checkpoint_within(conn, CheckpointMode::FULL, wait).is_ok() || is_copied(conn)
+}
+
+fn checkpoint_within(conn: &Connection, mode: CheckpointMode, wait: Duration) -> Result<(i32, i32)> {
+    conn.busy_timeout(wait)?;
+    let done = conn.wal_checkpoint_v2(Some(MAIN_DB), mode);
     conn.busy_timeout(BUSY_TIMEOUT)?;
-    restarted.map(|(pages, _)| pages)
+    done
+}
+
+/// Whether the whole WAL is in the file, and synced: SQLite counts a page as copied after the sync.
+fn is_copied(conn: &Connection) -> bool {
+    conn.wal_checkpoint_v2(Some(MAIN_DB), CheckpointMode::NOOP).is_ok_and(|(pages, copied)| pages == copied)
 }
 
 /// The thread beside the writer.

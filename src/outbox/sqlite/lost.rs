@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use super::watch::{Loss, LossExtent};
 use crate::outbox::OutboxStats;
 
-/// The process ends if no call was settled for so long: a few attempts with their pauses.
-const MAX_IDLE: Duration = Duration::from_secs(30);
+/// The process ends if no call was settled for so long: the longest pause between two attempts (300 seconds, which Segment may
+/// name, and the longest backoff), and the attempts before and after it. The calls have no other copy.
+const MAX_IDLE: Duration = Duration::from_secs(360);
 
 /// The process ends after this time in any case: at some 1,000 calls a second, most backlogs are delivered by then.
 const MAX_DURATION: Duration = Duration::from_secs(600);
@@ -21,6 +22,10 @@ pub(super) struct LostFiles {
     /// When a call was settled last, and how many waited then.
     settled: Instant,
     waiting: u64,
+    /// All calls were copied into the outbox's file.
+    pub(super) is_copied: bool,
+    /// A copy that failed was logged.
+    is_logged: bool,
     /// The process drains.
     pub(super) is_ending: bool,
 }
@@ -36,7 +41,7 @@ impl LostFiles {
             "a file of the outbox {what}; nothing more is stored, the stored calls are delivered as far as they can be \
              read, then the process ends"
         );
-        Self { loss, found: now, settled: now, waiting, is_ending: false }
+        Self { loss, found: now, settled: now, waiting, is_copied: false, is_logged: false, is_ending: false }
     }
 
     /// Whether the process should end now.
@@ -44,15 +49,28 @@ impl LostFiles {
         if waiting < self.waiting {
             (self.waiting, self.settled) = (waiting, now);
         }
-        waiting == 0
-            || self.loss.extent == LossExtent::Beside
+        self.is_copied
+            // Dead letters and keys are not in the file yet.
+            || waiting == 0 && self.loses_calls()
             || now.duration_since(self.settled) >= MAX_IDLE
             || now.duration_since(self.found) >= MAX_DURATION
     }
 
-    /// Whether the calls that wait are lost with this process.
+    /// Whether the calls that wait are lost with this process: they cannot be copied into the file.
     pub(super) fn loses_calls(&self) -> bool {
         self.loss.extent != LossExtent::Beside
+    }
+
+    /// Logs once that the calls could not be copied. `reader` is the process that hinders it, if one does.
+    pub(super) fn log_copy(&mut self, reader: Option<u32>) {
+        if !self.is_copied && !self.is_logged {
+            self.is_logged = true;
+            tracing::warn!(
+                pid = reader,
+                "the stored calls cannot be copied into the outbox's file yet; this is tried once a second, and calls are \
+                 delivered meanwhile"
+            );
+        }
     }
 
     /// Logs how it ended: the last line of the store. `is_kept` means that all calls are in the file, and the file
@@ -100,13 +118,23 @@ mod tests {
     fn it_ends_after_a_while_although_calls_are_settled() {
         let mut lost = lost(LossExtent::Content);
         let start = lost.found;
-        let over = (1..).find(|n| lost.is_over(1000 - u64::from(*n), start + *n * MAX_IDLE / 2)).unwrap();
-        assert_eq!(over * MAX_IDLE / 2, MAX_DURATION);
+        let step = MAX_DURATION / 20;
+        let over = (1..).find(|n| lost.is_over(1000 - u64::from(*n), start + *n * step)).unwrap();
+        assert_eq!(over * step, MAX_DURATION);
+    }
+
+    #[test]
+    fn it_waits_for_the_longest_pause_that_segment_may_name() {
+        let mut lost = lost(LossExtent::File);
+        let attempt = Duration::from_secs(5);
+        assert!(!lost.is_over(1000, lost.found + attempt + Duration::from_secs(300) + attempt));
     }
 
     #[test]
     fn it_ends_at_once_when_the_file_holds_all_calls() {
         let mut lost = lost(LossExtent::Beside);
+        assert!(!lost.is_over(1000, lost.found) && !lost.is_over(0, lost.found));
+        lost.is_copied = true;
         assert!(lost.is_over(1000, lost.found) && !lost.loses_calls());
     }
 }

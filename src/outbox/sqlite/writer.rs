@@ -11,8 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use rusqlite::wal::CheckpointMode;
-use rusqlite::{Connection, MAIN_DB, Result};
+use rusqlite::{Connection, Result};
 use tokio::sync::{mpsc, watch};
 
 use super::checkpoint::CheckpointHandle;
@@ -23,7 +22,7 @@ use super::prune::Pruner;
 use super::reserve::Reserve;
 use super::state::{StoreFault, StoreState, is_shared_memory_full};
 use super::transaction::{Effects, Transaction, room};
-use super::watch::{FileWatch, Loss, LossExtent};
+use super::watch::FileWatch;
 use super::watchers::Watchers;
 use crate::outbox::{DeliveryOutcome, OutboxStats, StoredCall};
 use crate::segment::Refusal;
@@ -120,10 +119,11 @@ impl Writer {
         if self.state.is_unreadable() {
             return;
         }
+        self.copy_lost(Duration::ZERO);
         let is_disk_full = self.fault == Some(StoreFault::DiskFull);
         self.checkpoints.tick(&self.conn, &self.state, &self.watch, is_disk_full);
         self.reserve.look();
-        if !is_disk_full && !self.reserve.is_held() {
+        if !is_disk_full && self.lost.is_none() && !self.reserve.is_held() {
             self.reserve.allocate();
         }
         self.count_wal();
@@ -150,20 +150,8 @@ impl Writer {
         }
     }
 
-    fn lose(&mut self, loss: Loss) {
-        match loss.extent {
-            LossExtent::Content => self.state.set_unreadable(),
-            // If this fails, the close tries again.
-            LossExtent::Beside => drop(self.conn.wal_checkpoint_v2(Some(MAIN_DB), CheckpointMode::FULL)),
-            LossExtent::File => {}
-        }
-        self.lost = Some(LostFiles::new(loss, self.stats.waiting));
-        self.end_lost(false);
-        self.publish_stats();
-    }
-
     /// Ends the process after a loss, if there is no more to be done, or if the store `is_closed`.
-    fn end_lost(&mut self, is_closed: bool) {
+    pub(super) fn end_lost(&mut self, is_closed: bool) {
         if let Some(lost) = &mut self.lost
             && !lost.is_ending
             && (is_closed || lost.is_over(self.stats.waiting, Instant::now()))
@@ -271,7 +259,7 @@ impl Writer {
     }
 
     /// Publishes the statistics, with the reason if there is no room.
-    fn publish_stats(&mut self) {
+    pub(super) fn publish_stats(&mut self) {
         let mut stats = self.stats;
         let is_disk_full = self.room() == 0 && !self.reserve.is_held();
         let fault = self.fault.or(is_disk_full.then_some(StoreFault::DiskFull));
