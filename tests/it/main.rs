@@ -38,6 +38,7 @@ mod oracle;
 mod order;
 mod outage;
 mod outcomes;
+mod overwritten_file;
 mod pooled;
 mod prefer;
 mod refusals;

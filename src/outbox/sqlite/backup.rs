@@ -19,6 +19,7 @@ use rusqlite::{Connection, Error, ErrorCode, OpenFlags, Result};
 
 use super::command::{BackupJob, Reply};
 use super::file::free_disk_bytes;
+use super::header::{VERSIONS_OFFSET, WITHOUT_WAL};
 use super::state::without_values;
 use super::writer::Writer;
 use crate::outbox::{BackupError, OutboxError, StoreCopy};
@@ -32,10 +33,6 @@ const STEP_PAGES: i32 = 32;
 
 /// Bytes that stay free beside the copy: twice the length to which the write-ahead log usually grows.
 const KEPT_FREE: u64 = 32 * 1024 * 1024;
-
-/// Where the file's header says that the file has a write-ahead log, and what it says of a file without one.
-const VERSIONS_OFFSET: u64 = 18;
-const WITHOUT_WAL: [u8; 2] = [1, 1];
 
 /// The name of a copy while it is opened.
 pub(super) fn path_beside(outbox: &Path) -> PathBuf {

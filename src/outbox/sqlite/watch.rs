@@ -2,7 +2,7 @@
 //!
 //! SQLite goes on writing to a file that was deleted, moved or replaced, and into a log that was cut, and reports no
 //! error. So the writer looks before each transaction, and again after its sync, before it answers: what is gone by then
-//! is not called stored. A look is five system calls: two looks take about a hundredth of a sync.
+//! is not called stored. A look is six system calls: two looks take about a hundredth of a sync.
 //!
 //! The files are found by their paths, and compared with descriptors that stay open. A descriptor of the file or of the
 //! shared memory must not be closed while SQLite uses them: that would drop SQLite's locks in this process.
@@ -20,7 +20,7 @@ use rusqlite::{Connection, MAIN_DB};
 use rustix::process::{Flock, FlockType, fcntl_getlk};
 
 use super::file::{WAL_SUFFIXES, beside};
-use super::header::file_length;
+use super::header::FileHeader;
 
 /// Bytes of the log's header, and of the header of each page in it.
 const WAL_HEADER: usize = 32;
@@ -31,6 +31,9 @@ const WAL_MAGIC: [u8; 4] = 0x377f_0682_u32.to_be_bytes();
 
 /// The bytes of the shared memory that SQLite locks for readers of the log.
 const READ_LOCKS: (u64, u64) = (123, 5);
+
+/// What became of a file whose content is another one.
+const OVERWRITTEN: &str = "was truncated or overwritten";
 
 pub(super) struct FileWatch {
     /// The outbox's file, its log, its shared memory.
@@ -86,19 +89,28 @@ impl FileWatch {
         let files = [WatchedFile::new(path.to_owned(), file)?, open(wal)?, open(shm)?];
         let mut watch = Self { files, file_bytes: 0, wal_bytes: 0, frames: 0, salts: [0; 8] };
         match watch.look_at_paths() {
-            Ok(()) => Ok(watch),
+            Ok((_, length)) => Ok(Self { file_bytes: length, ..watch }),
             Err(loss) => bail!("{} {} while it was opened", loss.path.display(), loss.what),
         }
     }
 
     /// Looks whether everything is in its place. Returns the number of pages in the log.
     pub(super) fn look(&mut self, conn: &Connection) -> Result<i32, Loss> {
-        self.look_at_paths()?;
+        let (header, length) = self.look_at_paths()?;
         // Another program may restart or empty the log between the two reads. Then the second try agrees.
         for _ in 0..2 {
             // An error here says nothing about the files, and comes again in the transaction.
-            let Ok((frames, _)) = conn.wal_checkpoint_v2(Some(MAIN_DB), CheckpointMode::NOOP) else { return Ok(0) };
-            if self.has_frames(u64::try_from(frames).unwrap_or(0)) {
+            let Ok((frames, copied)) = conn.wal_checkpoint_v2(Some(MAIN_DB), CheckpointMode::NOOP) else {
+                return Ok(0);
+            };
+            let [frame_count, copied] = [frames, copied].map(|count| u64::try_from(count).unwrap_or(0));
+            if self.has_frames(frame_count) {
+                if length < self.file_bytes
+                    && (header.file_length() > length || !self.is_vacuumed(conn, &header, copied))
+                {
+                    return Err(self.files[0].loss(OVERWRITTEN, LossExtent::Content));
+                }
+                self.file_bytes = length;
                 return Ok(frames);
             }
         }
@@ -116,18 +128,27 @@ impl FileWatch {
         self.files[0].find(LossExtent::File).is_ok()
     }
 
-    fn look_at_paths(&mut self) -> Result<(), Loss> {
+    /// The header of the outbox's file, and the file's length.
+    fn look_at_paths(&mut self) -> Result<(FileHeader, u64), Loss> {
         let [file, wal, shm] = &self.files;
-        let found = file.find(LossExtent::File)?;
-        // A shorter file that holds all its pages was vacuumed by another program.
-        let is_whole = || file_length(&file.open).is_some_and(|whole| whole <= found.len());
-        if found.len() < self.file_bytes && !is_whole() {
-            return Err(file.loss("was truncated", LossExtent::Content));
-        }
-        self.file_bytes = found.len();
+        let length = file.find(LossExtent::File)?.len();
+        let header = FileHeader::read(&file.open).filter(|header| header.has_wal);
+        let header = header.ok_or_else(|| file.loss(OVERWRITTEN, LossExtent::Content))?;
         self.wal_bytes = wal.find(LossExtent::Beside)?.len();
         shm.find(LossExtent::Beside)?;
-        Ok(())
+        Ok((header, length))
+    }
+
+    /// Whether a file that became shorter has as many pages as the database has since another program vacuumed it. This process may have added pages since, so a commit in the log that was copied last, or later, is
+    /// enough.
+    fn is_vacuumed(&self, conn: &Connection, header: &FileHeader, copied: u64) -> bool {
+        let commit_has_pages = |frame| {
+            let mut bytes = [0; FRAME_HEADER];
+            let read = self.files[1].open.read_exact_at(&mut bytes, frame_offset(frame, header.page_size));
+            read.is_ok() && bytes[4..8] == header.pages.to_be_bytes()
+        };
+        let counted = conn.pragma_query_value(None, "page_count", |row| row.get(0));
+        counted.is_ok_and(|count: u32| count == header.pages) || (copied.max(1)..=self.frames).any(commit_has_pages)
     }
 
     /// Whether the log holds the pages that it held at the last look, unless it was restarted since.
@@ -139,10 +160,9 @@ impl FileWatch {
                 let page_size = u32::from_be_bytes([header[8], header[9], header[10], header[11]]);
                 let is_restarted = self.frames == 0 || header[16..24] != self.salts;
                 let last = if is_restarted { frames } else { self.frames };
-                let offset = WAL_HEADER as u64 + (last - 1) * (FRAME_HEADER as u64 + u64::from(page_size));
                 let mut frame = [0; FRAME_HEADER];
                 header[..3] == WAL_MAGIC[..3]
-                    && wal.read_exact_at(&mut frame, offset).is_ok()
+                    && wal.read_exact_at(&mut frame, frame_offset(last, page_size.into())).is_ok()
                     && frame[8..16] == header[16..24]
             });
         if is_whole {
@@ -197,7 +217,7 @@ impl Loss {
     /// The reason that `/readyz` shows.
     pub(super) fn trouble(&self) -> &'static str {
         match self.extent {
-            LossExtent::Content => "a file of the outbox was truncated",
+            LossExtent::Content => "a file of the outbox was truncated or overwritten",
             LossExtent::File | LossExtent::Beside => "a file of the outbox was deleted, moved or replaced",
         }
     }
@@ -205,4 +225,9 @@ impl Loss {
 
 fn id(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
+}
+
+/// Where a page begins in the log, with its header. The first one is number 1.
+fn frame_offset(number: u64, page_size: u64) -> u64 {
+    WAL_HEADER as u64 + (number - 1) * (FRAME_HEADER as u64 + page_size)
 }
