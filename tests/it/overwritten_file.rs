@@ -63,6 +63,15 @@ async fn a_longer_backup_copied_over_the_file_is_noticed() {
     assert!(fs::metadata(durable.file()).unwrap().len() < backup.len() as u64);
     fs::write(durable.file(), backup).unwrap();
     assert_it_is_noticed_and_what_is_in_memory_is_delivered(&mut durable, &mut ledger).await;
+
+    // The log beside it is not its own.
+    let mut next = durable.spawn();
+    assert_eq!(next.exit_code().await, Some(1));
+    assert!(next.stderr().iter().any(|line| line.contains("belongs to another file")), "{:?}", next.stderr());
+    fs::remove_file(durable.file().with_file_name("outbox.db-wal")).unwrap();
+    fs::remove_file(durable.file().with_file_name("outbox.db-shm")).unwrap();
+    durable.start_relay().await;
+    ledger.settle_without_refusals(&durable).await;
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use rusqlite::{Connection, MAIN_DB, OpenFlags};
 use rustix::fs::statvfs;
 use rustix::process::geteuid;
 
-use super::header::MAGIC;
+use super::header::{FileHeader, MAGIC};
 
 /// How long a statement waits for a lock of another program, such as a shell that reads the file. Callers wait
 /// meanwhile.
@@ -105,6 +105,7 @@ impl DatabaseFile {
         for suffix in WAL_SUFFIXES {
             check_beside(&beside(&real, suffix))?;
         }
+        check_log(&file, &beside(&real, WAL_SUFFIXES[0]))?;
         sync_directory_of(&self.path)?;
         Ok(LockedFile { file: Arc::new(file), _lock_beside: lock_beside })
     }
@@ -248,6 +249,17 @@ fn check_header(mut file: &File) -> anyhow::Result<()> {
         }
         Err(error) => return Err(error).context("cannot read the file"),
     }
+    Ok(())
+}
+
+/// Refuses a log beside a file that has none: the file is a restored backup, and SQLite would apply the log to it.
+fn check_log(file: &File, log: &Path) -> anyhow::Result<()> {
+    let has_log = FileHeader::read(file).is_none_or(|header| header.has_wal);
+    ensure!(
+        has_log || log.metadata().map_or(0, |found| found.len()) == 0,
+        "{} belongs to another file, which a backup has replaced; move it away, and the -shm file beside it",
+        log.display()
+    );
     Ok(())
 }
 
