@@ -106,12 +106,13 @@ mod tests {
         let mut lost = lost(LossExtent::File);
         let start = lost.found;
         let second = Duration::from_secs(1);
-        assert!(!lost.is_over(1000, start + MAX_IDLE - second));
+        assert!(!lost.is_over(1000, start + 59 * second));
         // A call was settled.
-        assert!(!lost.is_over(999, start + MAX_IDLE));
-        assert!(!lost.is_over(999, start + 2 * MAX_IDLE - second));
-        assert!(lost.is_over(999, start + 2 * MAX_IDLE));
-        assert!(lost.is_over(0, start + 2 * MAX_IDLE));
+        let settled = start + 60 * second;
+        assert!(!lost.is_over(999, settled));
+        assert!(!lost.is_over(999, settled + MAX_IDLE - second));
+        assert!(lost.is_over(999, settled + MAX_IDLE));
+        assert!(lost.is_over(0, settled));
     }
 
     #[test]
