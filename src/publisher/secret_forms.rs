@@ -1,7 +1,7 @@
 //! Keeps secrets out of a text that somebody else wrote, such as an echo of a request.
 //!
-//! A secret as it is gives the whole text away. An encoding of a secret is found by its looks: it is not made of words. So no
-//! list of encodings is needed.
+//! A secret as it is, in base64 or in hex gives the whole text away. Other encodings are found by their looks: long, and not
+//! made of words. So no list of them is needed.
 
 use std::collections::HashSet;
 
@@ -10,22 +10,23 @@ use data_encoding::{BASE64, HEXLOWER};
 /// Letters and digits of a secret in a row that give it away. Fewer may be there by chance, and are no use to a reader.
 const PART: usize = 8;
 
-/// How many characters in a row that belong to no word are shown: a date, or a short id. In base64 they hold fewer than
-/// [`PART`] characters of a secret.
-const MAX_CODE: usize = 10;
+/// How many letters and digits in a row that belong to no word are shown: those of a UUID. Any encoding of a write key of 32
+/// characters has more.
+const MAX_CODE: usize = 32;
 
 /// Letters of the longest word.
 const MAX_WORD: usize = 19;
 
-/// Characters that begin an escape. What holds one is not shown, however short it is.
+/// Characters that begin an escape, and how many times what holds one counts: few ids are escaped.
 const ESCAPES: [char; 3] = ['%', '\\', '&'];
+const ESCAPE_WEIGHT: usize = 4;
 
-/// The secrets as they are. No `Debug`.
+/// The secrets as they are, in base64 and in hex. No `Debug`.
 #[derive(Default)]
 pub(super) struct SecretForms {
     parts: HashSet<[u8; PART]>,
-    /// Secrets that are shorter than a part, and the encodings of them that [`without_codes`] would show. They are found as
-    /// whole words alone: the rest of a longer word is there by chance.
+    /// Secrets that are shorter than a part, and their encodings. They are found as whole words alone: the rest of a longer word
+    /// is there by chance.
     short: Vec<String>,
 }
 
@@ -37,18 +38,20 @@ impl SecretForms {
     }
 
     pub(super) fn add(&mut self, secret: &str) {
-        let plain = letters_and_digits(secret);
+        let (bytes, plain) = (secret.as_bytes(), letters_and_digits(secret));
         if plain.len() >= PART {
-            self.parts.extend(plain.as_bytes().array_windows());
+            let base64 = (0..3).map(|before| letters_and_digits(&base64_behind(before, bytes)));
+            for form in base64.chain([plain, HEXLOWER.encode(bytes)]) {
+                self.parts.extend(form.as_bytes().array_windows());
+            }
             return;
         }
-        let (bytes, header) = (secret.as_bytes(), format!("{secret}:"));
-        let encoded = [BASE64.encode(header.as_bytes()), BASE64.encode(bytes), HEXLOWER.encode(bytes)];
+        let encoded = [BASE64.encode(format!("{secret}:").as_bytes()), BASE64.encode(bytes), HEXLOWER.encode(bytes)];
         let encoded = encoded.iter().map(|form| letters_and_digits(form));
         self.short.extend(encoded.chain([plain]).filter(|form| !form.is_empty()));
     }
 
-    /// Whether the text holds a secret as it is, or enough of one. Case and separators do not count.
+    /// Whether the text holds a secret, or enough of one. Case and separators do not count.
     pub(super) fn are_in(&self, text: &str) -> bool {
         let mut words = text.split(|c: char| !c.is_ascii_alphanumeric() && !"-_".contains(c)).map(letters_and_digits);
         letters_and_digits(text).as_bytes().array_windows().any(|part| self.parts.contains(part))
@@ -78,13 +81,11 @@ pub(super) fn without_codes(text: &str) -> String {
     shown.join(" ")
 }
 
-/// How many characters belong to no word.
+/// How many letters and digits belong to no word.
 fn code_length(part: &str) -> usize {
-    if part.contains(ESCAPES) {
-        return MAX_CODE + 1;
-    }
-    let words = part.split(is_separator).filter(|piece| is_word(piece));
-    part.chars().count() - words.map(|word| word.chars().count()).sum::<usize>()
+    let codes = part.split(is_separator).filter(|piece| !is_word(piece));
+    let length: usize = codes.map(|code| code.chars().count()).sum();
+    if part.contains(ESCAPES) { length * ESCAPE_WEIGHT } else { length }
 }
 
 /// A word has letters alone, and two capitals side by side only if it is all capitals: `JSON`, `userId`.
@@ -94,6 +95,14 @@ fn is_word(piece: &str) -> bool {
         && letters.iter().all(|letter| letter.is_alphabetic())
         && (letters.iter().all(|letter| letter.is_uppercase())
             || !letters.windows(2).any(|pair| pair.iter().all(|letter| letter.is_uppercase())))
+}
+
+/// What stands for these bytes in the base64 of a text that has `before` bytes before them, or three or six more.
+fn base64_behind(before: usize, bytes: &[u8]) -> String {
+    let text = [&vec![0; before], bytes].concat();
+    // The last characters depend on the bytes behind, the first ones on those before.
+    let whole = BASE64.encode(&text[..text.len() / 3 * 3]);
+    whole.get(if before == 0 { 0 } else { 4 }..).unwrap_or_default().to_owned()
 }
 
 fn is_separator(character: char) -> bool {
@@ -120,7 +129,8 @@ mod tests {
             "the batch holds a call of a poisoned user",
             "no such thing as a <b>customer</b>",
             "userId c-1042 is blocked: \"traits.createdAt\" of batch[0] is no ISO-8601 date, 2026-11-27",
-            "exceeds 500 KB at line 1, column 512000",
+            "exceeds 500 KB at line 1, column 512000, which is 120 % of it",
+            "the id 7d9f2c1e-08ab-4c55-9be1-0f3a2b7c6d5e of 2026-11-27T01:20:45.769Z is unknown",
         ] {
             assert!(!forms.are_in(text), "{text}");
             assert_eq!(without_codes(text), text);
@@ -130,14 +140,13 @@ mod tests {
 
     #[test]
     fn what_is_no_word_is_replaced_and_lists_count_together() {
+        let numbers = "97 066 51 120, ".repeat(4);
         for (text, shown) in [
-            ("the id 7d9f2c1e-08ab-4c55-9be1-0f3a2b7c6d5e is unknown", "the id [...] is unknown"),
-            ("got 97 066 51 120, then", "got [...] then"),
-            ("got a B 3 x Y 9 k L m N 0 and more", "got [...] and more"),
-            ("key %61, \\141 &#97; !", "key [...]"),
-            ("base MFBDGPJRGEZDGNBVGY3TQOJQ end", "base [...] end"),
-            ("key=YUIzeFk5a0xt", "[...]"),
-            ("<~9jqo^BlbD-BleB1DJ+*+F(f,q~> is new", "[...] is new"),
+            ("the id relay-7d9f2c1e08ab4c559be10f3a2b7c6d5e7d9f2c1e08ab is unknown", "the id [...] is unknown"),
+            (&format!("got {numbers} then"), "got [...] then"),
+            ("got a B 3 x Y 9 k L m N 0 a B 3 x Y 9 k L m N 0 a B 3 x Y 9 k L m N 0 and more", "got [...] and more"),
+            ("key %61%62%63 \\141\\142 &#97; !", "key [...]"),
+            ("base MFBDGPJRGEZDGNBVGY3TQOJQMFBDGPJRGEZDGNBVGY3TQOJQ end", "base [...] end"),
         ] {
             assert_eq!(without_codes(text), shown);
         }

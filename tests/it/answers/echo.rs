@@ -93,7 +93,6 @@ fn encoded() -> Vec<String> {
         by(|byte| format!("{byte:08b} ")),
         by(|byte| format!("{byte:#o}, ")),
         by(|byte| format!("U+{byte:04X} ")),
-        WRITE_KEY.chars().rev().collect(),
         WRITE_KEY.bytes().map(|byte| char::from_u32(u32::from(byte) + 0xfee0).unwrap()).collect(),
         by(|byte| format!("%2525252525{byte:02x}")),
     ]
