@@ -312,7 +312,7 @@ impl Supervisor {
 
     /// Drains the process and makes it exit non-zero, because it cannot work without `task`.
     pub fn fail(&self, task: &'static str, how: &'static str) {
-        tracing::error!(task, how, "a task died; the process drains and exits");
+        tracing::error!(task, how, "the process cannot go on without this task; it drains and exits");
         self.shared.failed.store(true, Ordering::Relaxed);
         self.stop();
     }
