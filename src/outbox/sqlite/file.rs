@@ -102,9 +102,7 @@ impl DatabaseFile {
         if metadata.mode() & 0o020 != 0 {
             tracing::warn!(file = %self.path.display(), "the outbox's file can be written by its group");
         }
-        for suffix in WAL_SUFFIXES {
-            check_beside(&beside(&real, suffix))?;
-        }
+        check_wal_files(&real)?;
         check_log(&file, &beside(&real, WAL_SUFFIXES[0]))?;
         sync_directory_of(&self.path)?;
         Ok(LockedFile { file: Arc::new(file), _lock_beside: lock_beside })
@@ -203,9 +201,7 @@ pub fn check_file(path: &Path) -> anyhow::Result<bool> {
         Some(file) => {
             check_access(path, &file.metadata()?)?;
             let real = path.canonicalize()?;
-            for suffix in WAL_SUFFIXES {
-                check_beside(&beside(&real, suffix))?;
-            }
+            check_wal_files(&real)?;
             check_beside(&reserve_path(&real))?;
             real.parent().map(Path::to_owned)
         }
@@ -261,6 +257,11 @@ fn check_log(file: &File, log: &Path) -> anyhow::Result<()> {
         log.display()
     );
     Ok(())
+}
+
+/// Refuses the files that SQLite keeps beside the outbox, as [`check_beside`] does.
+fn check_wal_files(outbox: &Path) -> anyhow::Result<()> {
+    WAL_SUFFIXES.into_iter().try_for_each(|suffix| check_beside(&beside(outbox, suffix)))
 }
 
 /// Refuses a file that is a link, as [`check_access`] does. It need not exist.
