@@ -209,6 +209,7 @@ fn admin(
 }
 
 fn outbox_report(stats: OutboxStats, metrics: &Metrics) -> OutboxReport {
+    let in_ms = |histogram| DurationSummary::from_seconds(&Summary::from_histogram(histogram));
     OutboxReport {
         oldest_seconds: age_of_oldest(&stats).map(|age| age.as_secs()),
         waiting: stats.waiting,
@@ -220,8 +221,8 @@ fn outbox_report(stats: OutboxStats, metrics: &Metrics) -> OutboxReport {
         bytes: stats.bytes,
         max_bytes: stats.max_bytes,
         trouble: stats.trouble,
-        commit_ms: DurationSummary::from_seconds(&Summary::from_histogram(&metrics.outbox_commit_seconds)),
-        sync_ms: DurationSummary::from_seconds(&Summary::from_histogram(&metrics.outbox_sync_seconds)),
+        commit_ms: in_ms(&metrics.outbox_commit_seconds),
+        sync_ms: in_ms(&metrics.outbox_sync_seconds),
     }
 }
 
