@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::outbox::{Outbox, OutboxError, StoredCall};
 use crate::publisher::LiveClients;
-use crate::segment::SettledCall;
+use crate::segment::{CallOutcome, SettledCall};
 use crate::supervisor::Supervisor;
 use prefetch_window::{MAX_WINDOW_BYTES, PageRequest, PrefetchOutcome, PrefetchWindow};
 
@@ -93,7 +93,8 @@ impl Delivery {
                 }
                 DeliveryEvent::SettlementDone(delivered, Ok(())) => {
                     self.window.remove_settled(delivered.iter().map(|call| call.id));
-                    let refused = || delivered.iter().filter(|call| call.outcome.is_err()).count();
+                    let refused =
+                        || delivered.iter().filter(|call| matches!(call.outcome, CallOutcome::Refused(_))).count();
                     tracing::debug!(calls = delivered.len(), refused = refused(), "settlement synced");
                 }
                 DeliveryEvent::SettlementDone(delivered, Err(OutboxError::Full)) => {
@@ -169,7 +170,7 @@ impl Delivery {
     /// Hands a prefetched call to the publisher. False if the window has no room for more calls.
     fn hand_over(&self, stored: &StoredCall, outcome: PrefetchOutcome) -> bool {
         if outcome == PrefetchOutcome::Prefetched
-            && let Err(error) = self.clients.deliver(stored.id, stored.call.clone(), &self.delivered)
+            && let Err(error) = self.clients.deliver(stored.id, stored.call.clone(), stored.is_parked, &self.delivered)
         {
             // The window is smaller than the publisher's queue, so this cannot happen. If it does, the process ends, and the
             // next start reads the call again.

@@ -18,4 +18,4 @@ pub use client::{SegmentClient, SegmentClients};
 pub use error::{ErrorCode, MIN_RETRY_AFTER, SegmentError};
 pub use failure_reason::FailureReason;
 pub use message_id::{IdempotencyKey, KeyKind, MessageIds};
-pub use outcome::{DeliveryState, Receipt, Refusal, SettledCall};
+pub use outcome::{CallOutcome, DeliveryState, Receipt, Refusal, SettledCall, Trouble};

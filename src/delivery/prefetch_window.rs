@@ -111,7 +111,7 @@ impl PrefetchWindow {
 
     /// Offers a call that was read. Calls must be offered in the order of their ids.
     pub(super) fn offer(&mut self, cursor: Cursor, stored: &StoredCall) -> PrefetchOutcome {
-        let StoredCall { id, call } = stored;
+        let StoredCall { id, call, .. } = stored;
         let bytes = call.json().len() + CALL_OVERHEAD;
         if self.calls.contains_key(id) {
             return self.skip(cursor, *id);

@@ -49,6 +49,24 @@ pub trait Outbox: Send + Sync {
     /// If the store cannot be read.
     async fn page(&self, from: CallId, users: UserFilter, limit: usize) -> Result<Page, OutboxError>;
 
+    /// Waits until there are calls to send, and takes them: about `room` bytes of JSON at most, one call at least. A call that
+    /// was taken is out, and is not returned again by this process, until [`settle`](Self::settle) names it as parked. The
+    /// calls of one user are returned in their order. Of a user who is parked nothing is returned.
+    ///
+    /// The future must not be dropped before it is ready, but for the end of delivery: the calls in its answer would be out,
+    /// and nobody would have them.
+    ///
+    /// # Errors
+    /// If the store cannot be read, or if it is closed.
+    async fn next(&self, room: usize) -> Result<Vec<StoredCall>, OutboxError>;
+
+    /// Takes the first calls of at most `limit` parked users, who are due the longest, and returns at once. If `early`, users who
+    /// are not due yet count, too. Nothing else of these users is returned until the call is settled.
+    ///
+    /// # Errors
+    /// If the store cannot be read or written, or if it is closed.
+    async fn next_parked(&self, limit: usize, early: bool) -> Result<Vec<StoredCall>, OutboxError>;
+
     /// The store's statistics, from memory.
     fn stats(&self) -> OutboxStats;
 
@@ -74,6 +92,51 @@ pub trait DeadLetters: Send + Sync {
 
     /// Deletes one permanently, and forgets its key. False if the id is unknown.
     async fn discard(&self, id: i64) -> Result<bool, OutboxError>;
+}
+
+/// The operators' view of the parked users: those whose first waiting call fails on its own while others are accepted.
+///
+/// # Errors
+/// Every method fails if the store cannot be read or written.
+#[async_trait]
+pub trait ParkedUsers: Send + Sync {
+    /// At most `limit` parked users with ids below `before`, newest first.
+    async fn list(&self, limit: usize, before: Option<i64>) -> Result<Vec<ParkedUser>, OutboxError>;
+
+    /// Makes one due now. False if the id is unknown.
+    async fn retry(&self, id: i64) -> Result<bool, OutboxError>;
+
+    /// Makes all due now, or those whose last failure has this status, and returns their number.
+    async fn retry_all(&self, status: Option<u16>) -> Result<u64, OutboxError>;
+
+    /// Makes the user's first call a dead letter, so that the later ones go on. False if the id is unknown.
+    async fn give_up(&self, id: i64) -> Result<bool, OutboxError>;
+
+    /// The same for all, or for those whose last failure has this status. Returns their number.
+    async fn give_up_all(&self, status: Option<u16>) -> Result<u64, OutboxError>;
+}
+
+/// A parked user. `GET /parked` answers with this JSON.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ParkedUser {
+    /// A later one has a greater id, and none is used twice.
+    pub id: i64,
+    pub user_id: String,
+    /// Of the first waiting call, which fails.
+    pub message_id: String,
+    /// How many calls of the user wait.
+    pub calls: u64,
+    /// RFC 3339, UTC: when the call was parked.
+    pub since: String,
+    /// How many requests held the call.
+    pub attempts: u32,
+    /// The status of the last answer, if there was one.
+    pub status: Option<u16>,
+    /// The relay's own words for the last failure.
+    pub reason: String,
+    /// RFC 3339, UTC: the time of the next attempt.
+    pub retry_at: String,
 }
 
 /// A call to store.
@@ -143,6 +206,8 @@ pub struct Page {
 pub struct StoredCall {
     pub id: CallId,
     pub call: Call,
+    /// It failed on its own before: it is sent alone, and its failure says nothing about Segment.
+    pub is_parked: bool,
 }
 
 /// The store's statistics.
@@ -153,6 +218,13 @@ pub struct OutboxStats {
     pub last_id: CallId,
     /// When the oldest waiting call was stored, in milliseconds since 1970.
     pub oldest_stored_at: Option<i64>,
+    /// Users whose first call fails on its own.
+    pub parked_users: u64,
+    /// Waiting calls that are kept apart: those of parked users, and of users with very many.
+    pub parked_calls: u64,
+    /// Bytes of the calls of parked users, and of dead letters.
+    pub parked_bytes: u64,
+    pub dead_letter_bytes: u64,
     pub dead_letters: u64,
     pub keys: u64,
     /// Bytes on disk of calls, keys and dead letters.
@@ -232,6 +304,13 @@ impl fmt::Debug for UserFilter {
             Self::AllBut(users) => write!(f, "AllBut({} users)", users.len()),
             Self::Only(users) => write!(f, "Only({} users)", users.len()),
         }
+    }
+}
+
+impl fmt::Debug for ParkedUser {
+    /// Leaves out the user and the call.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ParkedUser").field("id", &self.id).field("status", &self.status).finish_non_exhaustive()
     }
 }
 

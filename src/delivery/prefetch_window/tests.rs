@@ -19,7 +19,11 @@ const WINDOW_BYTES: usize = 2 * (MAX_CALL_BYTES + 30 * CALL_OVERHEAD);
 const PAGE_CALLS: usize = 5;
 
 fn stored(id: CallId, user: u8) -> StoredCall {
-    StoredCall { id, call: Call::from_wire(Arc::from(format!("u-{user}")), Bytes::from_static(b"{}")) }
+    StoredCall {
+        id,
+        call: Call::from_wire(Arc::from(format!("u-{user}")), Bytes::from_static(b"{}")),
+        is_parked: false,
+    }
 }
 
 /// An outbox in memory that is read through a window.

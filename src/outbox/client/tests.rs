@@ -10,7 +10,9 @@ use tokio::time::Instant;
 
 use super::{OutboxClients, fingerprint};
 use crate::customer::SegmentIdentifyPayload;
-use crate::outbox::{Append, Appended, CallId, DeliveryOutcome, Outbox, OutboxError, OutboxStats, Page, UserFilter};
+use crate::outbox::{
+    Append, Appended, CallId, DeliveryOutcome, Outbox, OutboxError, OutboxStats, Page, StoredCall, UserFilter,
+};
 use crate::segment::SegmentError;
 use crate::segment::{
     DeliveryState, ErrorCode, IdempotencyKey, KeyKind, MessageIds, Receipt, SegmentClients, SettledCall,
@@ -49,6 +51,14 @@ impl Outbox for FakeStore {
     }
 
     async fn page(&self, _from: CallId, _users: UserFilter, _limit: usize) -> Result<Page, OutboxError> {
+        Err(OutboxError::Unreadable)
+    }
+
+    async fn next(&self, _room: usize) -> Result<Vec<StoredCall>, OutboxError> {
+        Err(OutboxError::Unreadable)
+    }
+
+    async fn next_parked(&self, _limit: usize, _early: bool) -> Result<Vec<StoredCall>, OutboxError> {
         Err(OutboxError::Unreadable)
     }
 

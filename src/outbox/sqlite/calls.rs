@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::transaction::{ROW_OVERHEAD, Transaction};
 use crate::outbox::{Append, Appended, CallId, DeliveryOutcome, KeyRecord, OutboxError, StoredCall};
-use crate::segment::{Call, Refusal, SettledCall};
+use crate::segment::{Call, CallOutcome, Refusal, SettledCall};
 
 /// A row of `keys`.
 struct KnownKey {
@@ -48,7 +48,7 @@ impl Transaction<'_> {
         )?;
         self.effects.stats.last_id = id;
         self.effects.stats.waiting += 1;
-        self.effects.new_calls.push(StoredCall { id, call: call.clone() });
+        self.effects.new_calls.push(StoredCall { id, call: call.clone(), is_parked: false });
         Ok(())
     }
 
@@ -104,7 +104,7 @@ impl Transaction<'_> {
     /// Settles those of these calls that are waiting. The ids of accepted calls are mostly consecutive: each run of
     /// them is deleted by one statement.
     pub(super) fn settle(&mut self, delivered: &[SettledCall]) -> Result<()> {
-        let is_accepted = |delivered: &&SettledCall| delivered.outcome.is_ok();
+        let is_accepted = |delivered: &&SettledCall| delivered.outcome == CallOutcome::Accepted;
         let mut accepted: Vec<CallId> = delivered.iter().filter(is_accepted).map(|delivered| delivered.id).collect();
         accepted.sort_unstable();
         for run in accepted.chunk_by(|one, next| next - one <= 1) {
@@ -113,7 +113,7 @@ impl Transaction<'_> {
             }
         }
         for SettledCall { id, outcome } in delivered {
-            if let Err(refusal) = outcome {
+            if let CallOutcome::Refused(refusal) = outcome {
                 self.insert_dead_letter(*id, refusal)?;
                 self.delete_calls(*id, *id, &DeliveryOutcome::Refused(refusal.reason.clone()))?;
             }

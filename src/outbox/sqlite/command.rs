@@ -13,7 +13,7 @@ use super::dead_letters::ReplayAll;
 use super::state::StoreFault;
 use super::transaction::{MAX_TRANSACTION_BYTES, ROW_OVERHEAD, Transaction};
 use crate::outbox::{Append, Appended, BackupError, OutboxError, StoreCopy};
-use crate::segment::{MAX_CALL_BYTES, SettledCall};
+use crate::segment::{CallOutcome, MAX_CALL_BYTES, SettledCall};
 
 /// Commands that may wait: as many as requests may be in flight by default (`RELAY_MAX_IN_FLIGHT`), so that callers
 /// wait here, in order.
@@ -85,8 +85,10 @@ impl WriterCommand {
         match self {
             Self::Append(append, _) => ROW_OVERHEAD + append.call.json().len(),
             Self::Settle(delivered, _) => {
-                let reason =
-                    |delivered: &SettledCall| delivered.outcome.as_ref().err().map_or(0, |why| why.reason.len());
+                let reason = |delivered: &SettledCall| match &delivered.outcome {
+                    CallOutcome::Refused(refusal) => refusal.reason.len(),
+                    _ => 0,
+                };
                 delivered.iter().map(|delivered| ROW_OVERHEAD + reason(delivered)).sum()
             }
             // The size is unknown until the row is read.

@@ -83,7 +83,7 @@ pub(super) fn page(conn: &Connection, from: CallId, users: &UserFilter, limit: u
         }
         let call = call_from_row(row.get(1)?, fetch.query_row([id], |row| row.get(0))?);
         bytes += call.json().len();
-        page.calls.push(StoredCall { id, call });
+        page.calls.push(StoredCall { id, call, is_parked: false });
         if page.calls.len() >= limit.min(PAGE_CALLS) || bytes >= PAGE_BYTES {
             return Ok(page);
         }

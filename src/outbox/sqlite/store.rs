@@ -27,7 +27,7 @@ use crate::config::OutboxSettings;
 use crate::metrics::Metrics;
 use crate::outbox::{
     Append, Appended, BackupError, Backups, CallId, DeadLetter, DeadLetters, Outbox, OutboxError, OutboxStats, Page,
-    StoreCopy, StoredCall, UserFilter,
+    ParkedUser, ParkedUsers, StoreCopy, StoredCall, UserFilter,
 };
 use crate::segment::SettledCall;
 use crate::supervisor::Supervisor;
@@ -176,6 +176,14 @@ impl Outbox for SqliteOutbox {
         self.pages.read(move |conn| read::page(conn, from, &users, limit, last_id)).await
     }
 
+    async fn next(&self, _room: usize) -> Result<Vec<StoredCall>, OutboxError> {
+        std::future::pending().await
+    }
+
+    async fn next_parked(&self, _limit: usize, _early: bool) -> Result<Vec<StoredCall>, OutboxError> {
+        Ok(Vec::new())
+    }
+
     fn stats(&self) -> OutboxStats {
         self.state.stats()
     }
@@ -205,6 +213,29 @@ impl DeadLetters for SqliteOutbox {
 
     async fn discard(&self, id: i64) -> Result<bool, OutboxError> {
         self.request(|reply| WriterCommand::Discard(id, reply)).await
+    }
+}
+
+#[async_trait]
+impl ParkedUsers for SqliteOutbox {
+    async fn list(&self, _limit: usize, _before: Option<i64>) -> Result<Vec<ParkedUser>, OutboxError> {
+        Ok(Vec::new())
+    }
+
+    async fn retry(&self, _id: i64) -> Result<bool, OutboxError> {
+        Ok(false)
+    }
+
+    async fn retry_all(&self, _status: Option<u16>) -> Result<u64, OutboxError> {
+        Ok(0)
+    }
+
+    async fn give_up(&self, _id: i64) -> Result<bool, OutboxError> {
+        Ok(false)
+    }
+
+    async fn give_up_all(&self, _status: Option<u16>) -> Result<u64, OutboxError> {
+        Ok(0)
     }
 }
 

@@ -25,7 +25,7 @@ use super::transaction::{Effects, Transaction, room};
 use super::watch::FileWatch;
 use super::watchers::Watchers;
 use crate::outbox::{DeliveryOutcome, OutboxStats, StoredCall};
-use crate::segment::Refusal;
+use crate::segment::{CallOutcome, Refusal};
 
 /// `rm -r` deletes one file after another: after this pause it is known which are lost.
 const DELETE_PAUSE: Duration = Duration::from_millis(100);
@@ -170,9 +170,13 @@ impl Writer {
                 if let WriterCommand::Settle(delivered, reply) = command {
                     self.stats.waiting = self.stats.waiting.saturating_sub(delivered.len() as u64);
                     for settled in delivered.iter() {
-                        let refused = |refusal: &Refusal| DeliveryOutcome::Refused(refusal.reason.clone());
-                        let outcome = settled.outcome.as_ref().map_or_else(refused, |()| DeliveryOutcome::Accepted);
-                        self.watchers.notify(settled.id, &outcome);
+                        match &settled.outcome {
+                            CallOutcome::Accepted => self.watchers.notify(settled.id, &DeliveryOutcome::Accepted),
+                            CallOutcome::Refused(Refusal { reason, .. }) => {
+                                self.watchers.notify(settled.id, &DeliveryOutcome::Refused(reason.clone()));
+                            }
+                            CallOutcome::Parked(_) | CallOutcome::Behind => {}
+                        }
                     }
                     reply.done(());
                 } else {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use segment_relay::config;
 use segment_relay::customer::{Address, PayloadError, SegmentIdentifyPayload};
 use segment_relay::outbox::{Append, DeadLetter, StoredCall};
-use segment_relay::segment::{Call, ErrorCode, Refusal, SegmentError, SettledCall};
+use segment_relay::segment::{Call, CallOutcome, ErrorCode, Refusal, SegmentError, SettledCall};
 use serde_json::value::RawValue;
 
 use super::needles::Needles;
@@ -44,8 +44,8 @@ fn nothing_public_shows_a_value_or_a_secret_by_accident() {
         &address,
         &call,
         &Append { call: call.clone(), key: None, watch: false },
-        &StoredCall { id: 1, call: call.clone() },
-        &SettledCall { id: 1, outcome: Err(refusal.clone()) },
+        &StoredCall { id: 1, call: call.clone(), is_parked: false },
+        &SettledCall { id: 1, outcome: CallOutcome::Refused(refusal.clone()) },
         &refusal,
         &error,
         &letter,
