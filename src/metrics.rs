@@ -99,7 +99,7 @@ metrics! {
         // Up to Segment's limit of 2,500 a request.
         batch_calls: Histogram(&[1.0, 2.0, 5.0, 10.0, 25.0, 100.0, 250.0, 1000.0, 2500.0]);
     "segment_relay_slots_busy": "Requests to Segment in flight" => slots_busy: IntGauge(&[]);
-    "segment_relay_gate_shut": "1 while nothing is sent because of a rate limit, credentials or the endpoint" =>
+    "segment_relay_gate_shut": "1 in an outage, while one call at a time asks, and while a rate limit lasts" =>
         gate_shut: IntGauge(&[]);
     "segment_relay_outbox_calls": "Stored calls that are not settled" => outbox_calls: IntGauge(&[]);
     "segment_relay_outbox_oldest_call_age_seconds": "Age of the oldest stored call that is not settled" =>

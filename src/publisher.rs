@@ -3,30 +3,30 @@
 //! [`LiveClients`] makes clients whose `flush` returns Segment's own answer to their call. Many clients share one queue and
 //! a fixed number of slots, so that a thousand overlapping pairs of `identify` and `flush` need only a few requests.
 //!
-//! The files in the order of the flow: `live` (one caller's client) -> `dispatch` (starts batches; `dispatch_state` holds
-//! the `queue`, the `slots` and the `gate`) -> `send` (sends a batch until it is settled; `apply` decides what an answer
-//! leads to, `attempt` is a batch with its history) -> `transport` (HTTPS; `tunnel` asks a proxy that refuses, `failure` finds
-//! the reason of a failed request) over `connections` (the pool). `completion` tells callers the outcome. `batch`, `retry`
-//! and `secret_forms` are pure.
+//! The files in the order of the flow: `live` (one caller's client) -> `dispatch` (a task for each request in flight, and the
+//! loop that starts them) -> `schedule` (which calls go when; `answer` is what an answer leads to) over `queue` (the calls by
+//! user, and the lines; `pauses`, `memory`), `trouble` (whose trouble a failure is; the gate) and `pace`; -> `transport`
+//! (HTTPS; `tunnel` asks a proxy that refuses, `failure` finds the reason of a failed request) over `connections` (the pool).
+//! `completion` tells callers the outcome. All that `schedule` uses is pure, and so are `retry` and `secret_forms`.
 
-mod apply;
-mod attempt;
+mod answer;
 mod batch;
 mod completion;
 mod connections;
 mod dispatch;
-mod dispatch_state;
 mod failure;
-mod gate;
 mod live;
+mod memory;
+mod pace;
+mod pauses;
 mod queue;
 mod retry;
+mod schedule;
 mod secret_forms;
-mod send;
-mod slots;
 #[cfg(test)]
 mod test_calls;
 mod transport;
+mod trouble;
 mod tunnel;
 
 pub use live::LiveClients;

@@ -1,15 +1,14 @@
-//! The calls of one request to Segment, within its limits, and how a failed batch is split. Pure.
+//! The calls of one request to Segment, within its limits. Pure.
 //!
 //! A [`Batch`] cannot exceed Segment's limits, and keeps the order of its calls.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::completion::Completion;
-use crate::segment::{Call, Refusal, rfc3339_milliseconds, write_json_string};
+use crate::segment::{Call, rfc3339_milliseconds, write_json_string};
 
 /// Segment's limit for one request, in calls. Segment answers 200 to a larger request, and silently drops calls.
 pub(super) const MAX_CALLS: usize = 2_500;
@@ -26,6 +25,28 @@ const ENVELOPE_BYTES: usize = 1_024;
 pub(super) struct PendingCall {
     pub(super) call: Call,
     pub(super) completion: Completion,
+    /// Number of requests that held it.
+    pub(super) attempts: u32,
+    /// Number of retries since it was first sent, or since its batch was split: the header `x-retry-count`.
+    pub(super) retries: u32,
+    /// A request that held it failed.
+    pub(super) has_failed: bool,
+    /// A request that held nothing else failed: the call is a suspect.
+    pub(super) has_failed_alone: bool,
+    /// It was parked: it comes back after one attempt.
+    pub(super) is_parked: bool,
+}
+
+impl PendingCall {
+    /// A call that was never sent.
+    pub(super) fn new(call: Call, completion: Completion) -> Self {
+        Self { call, completion, attempts: 0, retries: 0, has_failed: false, has_failed_alone: false, is_parked: false }
+    }
+
+    /// A call that failed on its own before.
+    pub(super) fn parked(self) -> Self {
+        Self { has_failed: true, has_failed_alone: true, is_parked: true, ..self }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -33,15 +54,6 @@ pub(super) struct Batch {
     calls: Vec<PendingCall>,
     /// The calls' JSON, with a comma each.
     bytes: usize,
-}
-
-/// The two halves of a split batch.
-#[derive(Debug)]
-pub(super) struct Halves<T> {
-    pub(super) left: T,
-    pub(super) right: T,
-    /// Whether both hold the same user's calls. Then the left half must be settled before the right half is sent.
-    pub(super) in_order: bool,
 }
 
 impl Batch {
@@ -83,44 +95,30 @@ impl Batch {
         Some(last - now)
     }
 
+    /// Removes and returns the calls with a waiting caller for which `predicate` is true. The other calls stay in order.
+    pub(super) fn extract_callers(&mut self, predicate: impl Fn(&PendingCall) -> bool) -> Vec<PendingCall> {
+        let is_extracted = |pending: &mut PendingCall| !pending.completion.is_stored() && predicate(pending);
+        let extracted: Vec<PendingCall> = self.calls.extract_if(.., is_extracted).collect();
+        self.bytes -= extracted.iter().map(|pending| pending.call.json().len() + 1).sum::<usize>();
+        extracted
+    }
+
     pub(super) fn into_calls(self) -> Vec<PendingCall> {
         self.calls
     }
 
-    /// Removes and returns the calls for which `predicate` is true. The other calls stay in order.
-    pub(super) fn extract_if(&mut self, predicate: impl Fn(&PendingCall) -> bool) -> Vec<PendingCall> {
-        let extracted: Vec<PendingCall> = self.calls.extract_if(.., |pending| predicate(pending)).collect();
-        self.bytes -= json_bytes(&extracted);
-        extracted
+    /// The number of retries that the request says.
+    pub(super) fn retries(&self) -> u32 {
+        self.calls.iter().map(|pending| pending.retries).max().unwrap_or_default()
     }
 
-    /// Splits the batch into halves with about the same number of users, neither of them empty. A user's calls stay in one
-    /// half. If all calls are one user's, they are cut in the middle.
-    ///
-    /// # Errors
-    /// Gives the batch back if it holds fewer than two calls.
-    pub(super) fn split(mut self) -> Result<Halves<Self>, Self> {
-        if self.calls.len() < 2 {
-            return Err(self);
+    /// The request had no answer, and is sent once more.
+    pub(super) fn mark_second_try(&mut self) {
+        for pending in &mut self.calls {
+            pending.completion.mark_unknown();
+            pending.retries = pending.retries.saturating_add(1);
+            pending.attempts = pending.attempts.saturating_add(1);
         }
-        let first = self.calls[0].call.user_id().clone();
-        if self.calls.iter().all(|pending| *pending.call.user_id() == first) {
-            let right = self.calls.split_off(self.calls.len() / 2);
-            let (left, right) = (Self::from_calls(self.calls), Self::from_calls(right));
-            return Ok(Halves { left, right, in_order: true });
-        }
-        let mut users: Vec<Arc<str>> = self.calls.iter().map(|pending| pending.call.user_id().clone()).collect();
-        users.sort_unstable();
-        users.dedup();
-        let right_users = users.split_off(users.len() / 2);
-        let (left, right) =
-            self.calls.into_iter().partition(|pending| right_users.binary_search(pending.call.user_id()).is_err());
-        Ok(Halves { left: Self::from_calls(left), right: Self::from_calls(right), in_order: false })
-    }
-
-    fn from_calls(calls: Vec<PendingCall>) -> Self {
-        let bytes = json_bytes(&calls);
-        Self { calls, bytes }
     }
 
     /// The body of a request in the official shape, with the keys in the official order. The serialized calls are joined;
@@ -146,56 +144,17 @@ impl Batch {
     pub(super) fn mark_not_accepted(&self) {
         self.calls.iter().for_each(|pending| pending.completion.mark_not_accepted());
     }
-
-    pub(super) fn settle(&mut self, outcome: &Result<(), Refusal>) {
-        self.calls.iter_mut().for_each(|pending| pending.completion.settle(outcome));
-    }
-}
-
-/// The size of the calls in a request, with a comma each.
-fn json_bytes(calls: &[PendingCall]) -> usize {
-    calls.iter().map(|pending| pending.call.json().len() + 1).sum()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Batch, Halves, MAX_BATCH_BYTES, MAX_CALLS, PendingCall};
+    use super::{Batch, MAX_BATCH_BYTES, MAX_CALLS};
     use crate::publisher::test_calls::pending_call;
     use jiff::Timestamp;
-    use proptest::prelude::{Strategy, prop, proptest};
+    use proptest::prelude::{prop, proptest};
     use proptest::{prop_assert, prop_assert_eq};
 
-    fn batch_of(users: &[u8]) -> Batch {
-        let mut batch = Batch::default();
-        for (index, user) in users.iter().enumerate() {
-            batch.try_push(pending_call(&format!("u-{user}"), &format!("m-{index}"), 0)).unwrap();
-        }
-        batch
-    }
-
-    fn ids(batch: &Batch, user: &str) -> Vec<Vec<u8>> {
-        batch.iter().filter(|t| &**t.call.user_id() == user).map(|t| t.call.json().to_vec()).collect()
-    }
-
-    fn users() -> impl Strategy<Value = Vec<u8>> {
-        prop::collection::vec(0_u8..6, 2..40)
-    }
-
     proptest! {
-        #[test]
-        fn a_split_loses_no_call_and_keeps_each_users_order(users in users()) {
-            let whole = batch_of(&users);
-            let before: Vec<_> = users.iter().map(|user| ids(&whole, &format!("u-{user}"))).collect();
-            let Halves { left, right, in_order } = whole.split().unwrap();
-            prop_assert!(!left.is_empty() && !right.is_empty());
-            for (user, before) in users.iter().zip(before) {
-                let user = format!("u-{user}");
-                let (in_left, in_right) = (ids(&left, &user), ids(&right, &user));
-                prop_assert!(in_order || in_left.is_empty() || in_right.is_empty());
-                prop_assert_eq!([in_left, in_right].concat(), before);
-            }
-        }
-
         #[test]
         fn a_request_body_is_json_within_the_limits(sizes in prop::collection::vec(0_usize..32_000, 1..60)) {
             let mut batch = Batch::default();
@@ -217,19 +176,5 @@ mod tests {
         let mut batch = Batch::default();
         while batch.try_push(pending_call("u", "m", 0)).is_ok() {}
         assert_eq!(batch.len(), MAX_CALLS);
-    }
-
-    #[test]
-    fn a_single_call_cannot_be_split() {
-        assert_eq!(batch_of(&[1]).split().unwrap_err().len(), 1);
-    }
-
-    #[test]
-    fn extracted_calls_free_their_bytes() {
-        let mut batch = batch_of(&[1, 2, 1, 3]);
-        let left: Vec<PendingCall> = batch.extract_if(|pending| &**pending.call.user_id() == "u-1");
-        assert_eq!((left.len(), batch.len()), (2, 2));
-        let bytes = batch.bytes;
-        assert_eq!(bytes, Batch::from_calls(batch.into_calls()).bytes);
     }
 }

@@ -117,6 +117,14 @@ impl Completion {
         is_unknown
     }
 
+    /// The publisher does not hold a stored call any more. A call whose caller waits never ends like this.
+    pub(super) fn leave(&self, outcome: CallOutcome) {
+        if let Self::Stored { id, delivered } = self {
+            // If delivery has ended, the call stays in the outbox.
+            let _ = delivered.send(SettledCall { id: *id, outcome });
+        }
+    }
+
     /// Segment accepted the call, or refused it for good.
     pub(super) fn settle(&mut self, outcome: &Result<(), Refusal>) {
         match self {
@@ -124,12 +132,8 @@ impl Completion {
                 let rejected = |refusal: Refusal| SegmentError::new(ErrorCode::Rejected, refusal.reason);
                 send_reply(reply, outcome.clone().map_err(rejected));
             }
-            Self::Stored { id, delivered } => {
-                // If delivery has ended, the call stays in the outbox.
-                let _ = delivered.send(SettledCall {
-                    id: *id,
-                    outcome: outcome.clone().map_or_else(CallOutcome::Refused, |()| CallOutcome::Accepted),
-                });
+            Self::Stored { .. } => {
+                self.leave(outcome.clone().map_or_else(CallOutcome::Refused, |()| CallOutcome::Accepted));
             }
         }
     }
@@ -153,6 +157,12 @@ impl CompletionHandle {
             Ok(Err(_dropped)) => Err(self.shutdown_error()),
             Err(_elapsed) => self.withdraw(),
         }
+    }
+
+    /// The outcome, if it is known.
+    #[cfg(test)]
+    pub(super) fn try_outcome(&mut self) -> Option<Result<(), SegmentError>> {
+        self.reply.try_recv().ok()
     }
 
     /// The deadline has passed: withdraws the call, or reports that the outcome is unknown.

@@ -1,35 +1,142 @@
-//! The dispatch loop: at the pace, a free slot takes all calls that wait.
+//! Runs what [`Schedule`] says: a task for each request in flight, and one loop that waits.
 
 use std::sync::Arc;
 
-use super::attempt::BatchAttempt;
-use super::dispatch_state::DispatchState;
-use super::send::send_until_settled;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+use super::batch::PendingCall;
+use super::queue::UserId;
+use super::schedule::{Request, Schedule, Step};
+use super::transport::Transport;
+use crate::config::SegmentSettings;
+use crate::metrics::Metrics;
+use crate::segment::SegmentError;
+use crate::supervisor::Supervisor;
+
+/// What the loop, the requests in flight and the clients share.
+pub(super) struct Dispatch {
+    pub(super) schedule: Mutex<Schedule>,
+    /// Notified when the loop must ask the schedule again.
+    changed: Notify,
+    /// Notified when calls have left memory.
+    room: Notify,
+    pub(super) transport: Transport,
+    metrics: Arc<Metrics>,
+    supervisor: Supervisor,
+}
+
+impl Dispatch {
+    /// # Errors
+    /// If HTTPS cannot be set up.
+    pub(super) fn new(
+        settings: SegmentSettings,
+        metrics: Arc<Metrics>,
+        supervisor: &Supervisor,
+    ) -> anyhow::Result<Self> {
+        let schedule = Schedule::new(settings.max_concurrency, settings.max_requests_per_second, metrics.clone());
+        Ok(Self {
+            schedule: Mutex::new(schedule),
+            changed: Notify::new(),
+            room: Notify::new(),
+            transport: Transport::new(settings)?,
+            metrics,
+            supervisor: supervisor.clone(),
+        })
+    }
+
+    /// # Errors
+    /// If there is no room, or if the caller must not wait for the end of an outage.
+    pub(super) fn enqueue(&self, pending: PendingCall) -> Result<(), SegmentError> {
+        if self.schedule.lock().push(pending)? {
+            self.changed.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Waits until there is room for more calls of the outbox, in bytes of their JSON.
+    pub(super) async fn wait_for_room(&self) -> usize {
+        loop {
+            let room = self.schedule.lock().queue.memory.room();
+            match room {
+                Some(room) => return room,
+                None => self.room.notified().await,
+            }
+        }
+    }
+
+    pub(super) fn confirm_parked(&self, users: &[UserId]) {
+        let mut schedule = self.schedule.lock();
+        users.iter().for_each(|user_id| schedule.queue.confirm_parked(user_id));
+    }
+}
 
 /// Runs until the supervisor cuts it off.
-pub(super) async fn run_dispatch(dispatch: Arc<DispatchState>) {
+pub(super) async fn run_dispatch(dispatch: Arc<Dispatch>) {
     let draining = async {
         dispatch.supervisor.draining().await;
-        dispatch.queue.lock().leave_stored();
+        dispatch.schedule.lock().queue.leave_stored();
         dispatch.supervisor.cancelled().await;
     };
     tokio::select! {
         // First, so that no stored call is sent after draining has begun.
         biased;
-        () = draining => drop(std::mem::take(&mut *dispatch.queue.lock())),
-        () = start_batches(&dispatch) => {}
+        () = draining => drop(std::mem::take(&mut dispatch.schedule.lock().queue)),
+        () = start_requests(&dispatch) => {}
     }
 }
 
-async fn start_batches(dispatch: &Arc<DispatchState>) {
+async fn start_requests(dispatch: &Arc<Dispatch>) {
     loop {
-        dispatch.wait_until_ready().await;
-        let slot = dispatch.slots.acquire().await;
-        let next = dispatch.queue.lock().take_batch();
-        dispatch.metrics.calls_withdrawn.inc_by(next.withdrawn as u64);
-        if !next.batch.is_empty() {
-            let attempt = BatchAttempt::new(next.batch, dispatch.recovery.subscribe());
-            dispatch.supervisor.spawn("batch", send_until_settled(dispatch.clone(), attempt, Some(slot.start())));
+        let step = dispatch.schedule.lock().next(Instant::now());
+        match step {
+            Step::Send(request) => dispatch.supervisor.spawn("request", send(dispatch.clone(), request)),
+            Step::Wait(None) => dispatch.changed.notified().await,
+            Step::Wait(Some(until)) => {
+                tokio::select! {
+                    () = dispatch.changed.notified() => {}
+                    () = sleep_until(until) => {}
+                }
+            }
         }
     }
+}
+
+/// Sends a request. If the supervisor cuts the relay off, its calls are dropped, which tells their callers.
+async fn send(dispatch: Arc<Dispatch>, request: Request) {
+    let supervisor = dispatch.supervisor.clone();
+    tokio::select! {
+        () = send_request(&dispatch, request) => {}
+        () = supervisor.cancelled() => {}
+    }
+}
+
+async fn send_request(dispatch: &Dispatch, mut request: Request) {
+    let metrics = &dispatch.metrics;
+    metrics.slots_busy.inc();
+    let mut is_second_try = false;
+    let class = loop {
+        let calls = request.batch.len();
+        tracing::debug!(calls, class = ?request.class, is_probe = request.is_probe, "request started");
+        metrics.batch_calls.observe(calls as f64);
+        let timer = metrics.attempt_seconds.start_timer();
+        let sent = dispatch.transport.send_batch(&request.batch, request.batch.retries());
+        let (result, is_stale) = dispatch.transport.connections.watch(sent).await;
+        let seconds = timer.stop_and_record();
+        let class = dispatch.transport.classify(&result);
+        metrics.attempted(class.as_str());
+        tracing::debug!(calls, result = class.as_str(), seconds, "request ended");
+        if !is_stale || is_second_try {
+            break class;
+        }
+        // This says nothing about Segment, and is no failure: the same request follows at once.
+        is_second_try = true;
+        request.batch.mark_second_try();
+        dispatch.schedule.lock().pace.charge();
+    };
+    metrics.slots_busy.dec();
+    dispatch.schedule.lock().answered(request, class, Instant::now());
+    dispatch.changed.notify_one();
+    dispatch.room.notify_one();
 }

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,8 +11,7 @@ use tokio::time::Instant;
 
 use super::batch::PendingCall;
 use super::completion::{Completion, CompletionHandle, completion};
-use super::dispatch::run_dispatch;
-use super::dispatch_state::DispatchState;
+use super::dispatch::{Dispatch, run_dispatch};
 use crate::config::{Secret, SegmentSettings};
 use crate::customer::SegmentIdentifyPayload;
 use crate::metrics::Metrics;
@@ -24,12 +22,12 @@ use crate::supervisor::Supervisor;
 
 /// Makes clients that send directly to Segment, over shared slots.
 pub struct LiveClients {
-    dispatch: Arc<DispatchState>,
+    dispatch: Arc<Dispatch>,
     message_ids: MessageIds,
 }
 
 struct LiveClient {
-    dispatch: Arc<DispatchState>,
+    dispatch: Arc<Dispatch>,
     message_ids: MessageIds,
     deadline: Instant,
     key: Option<IdempotencyKey>,
@@ -46,7 +44,7 @@ impl LiveClients {
     /// If HTTPS cannot be set up.
     pub fn start(settings: SegmentSettings, metrics: Arc<Metrics>, supervisor: &Supervisor) -> anyhow::Result<Self> {
         let message_ids = MessageIds::new(settings.write_key.reveal())?;
-        let dispatch = Arc::new(DispatchState::new(settings, metrics, supervisor)?);
+        let dispatch = Arc::new(Dispatch::new(settings, metrics, supervisor)?);
         supervisor.supervise("dispatch", run_dispatch(dispatch.clone()));
         Ok(Self { dispatch, message_ids })
     }
@@ -61,20 +59,23 @@ impl LiveClients {
         &self,
         id: i64,
         call: Call,
-        _is_parked: bool,
+        is_parked: bool,
         delivered: &mpsc::UnboundedSender<SettledCall>,
     ) -> Result<(), SegmentError> {
         let completion = Completion::Stored { id, delivered: delivered.clone() };
-        self.dispatch.enqueue(PendingCall { call, completion })
+        let pending = PendingCall::new(call, completion);
+        self.dispatch.enqueue(if is_parked { pending.parked() } else { pending })
     }
 
     /// Waits until there is room for more stored calls, and returns it, in bytes of JSON.
     pub async fn wait_for_room(&self) -> usize {
-        8 * 1024 * 1024
+        self.dispatch.wait_for_room().await
     }
 
     /// The outbox has parked these users: what is delivered of them from now on was stored after they woke.
-    pub fn confirm_parked(&self, _users: &[Arc<str>]) {}
+    pub fn confirm_parked(&self, users: &[Arc<str>]) {
+        self.dispatch.confirm_parked(users);
+    }
 
     /// The generator of message ids for this source.
     pub fn message_ids(&self) -> MessageIds {
@@ -89,17 +90,17 @@ impl LiveClients {
 
     /// When the gate opens, and why it is shut. `None` while it is open.
     pub fn gate_shut_until(&self) -> Option<(Instant, ErrorCode)> {
-        self.dispatch.gate.shut_until().map(|(until, error)| (until, error.code))
+        self.dispatch.schedule.lock().trouble.shut_until().map(|(until, error)| (until, error.code))
     }
 
     /// Number of requests that failed since the last accepted one. Refused requests do not count.
     pub fn failed_in_a_row(&self) -> u32 {
-        self.dispatch.failed_in_a_row.load(Ordering::Relaxed)
+        self.dispatch.schedule.lock().trouble.failed_in_a_row()
     }
 
     /// Sets the gauges whose values are read only when metrics are collected.
     pub fn update_gauges(&self, metrics: &Metrics) {
-        metrics.calls_waiting.set(self.dispatch.queue.lock().len().try_into().unwrap_or(i64::MAX));
+        metrics.calls_waiting.set(self.dispatch.schedule.lock().queue.len().try_into().unwrap_or(i64::MAX));
         metrics.gate_shut.set(self.gate_shut_until().is_some().into());
     }
 }
@@ -128,7 +129,7 @@ impl SegmentClient for LiveClient {
         let (message_id, _has_key) = self.message_ids.id_for(payload, self.key.as_ref());
         let call = Call::new(payload, &message_id, Timestamp::now())?;
         let (completion, handle) = completion(self.deadline);
-        self.dispatch.enqueue(PendingCall { call, completion })?;
+        self.dispatch.enqueue(PendingCall::new(call, completion))?;
         self.unflushed.push_back((Receipt::accepted(message_id), handle));
         Ok(())
     }

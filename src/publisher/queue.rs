@@ -1,148 +1,361 @@
-//! The queue of pending calls, and the rule that no user is in two requests at once. Pure.
+//! The calls in memory, by user, and the lines in which the users wait. Pure.
 //!
-//! Each user has a queue of calls, and the users who can be sent wait in two lines. Invariants: a user's calls leave in
-//! the order in which they came. A user with unsettled calls in a request waits in neither line. Users who return from
-//! a request go before new users, and get at most half of a batch together, so that they do not keep new users out. The
-//! memory of all unsettled calls is bounded.
+//! Invariants: a user's calls leave in the order in which they came. A user is in one request at a time, and then waits in no
+//! line; otherwise a user with calls waits in exactly one. Users who return from a request go before new users, and get at
+//! most half of a batch together, so that they do not keep new users out. The memory of all calls is bounded.
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::batch::{Batch, PendingCall};
+use super::memory::Memory;
+use crate::segment::CallOutcome;
 
-/// Memory of all unsettled calls, in bytes. The default of 2,048 requests in flight can bring 64 MiB. Twice that leaves room
-/// for calls whose callers have left and that are still in the queue.
-const MAX_QUEUE_BYTES: usize = 128 * 1024 * 1024;
+pub(super) type UserId = Arc<str>;
 
-/// Memory of a waiting call beside its JSON, in bytes, roughly: completion, handle, map entry.
-const CALL_OVERHEAD: usize = 512;
+/// A moment, and a number that keeps two users at the same moment apart.
+pub(super) type Due = (Instant, u64);
 
 #[derive(Default)]
 pub(super) struct Queue {
-    /// Every user with a call that waits or is in a request.
-    users: HashMap<Arc<str>, UserCalls>,
+    /// Every user with a call that waits or is in a request, and every user whose parking is not confirmed.
+    pub(super) users: HashMap<UserId, User>,
     /// Users who returned from a request and have calls waiting.
-    returning: VecDeque<Arc<str>>,
+    pub(super) returning: VecDeque<UserId>,
     /// Users whose first call came while they were in no request.
-    new: VecDeque<Arc<str>>,
+    pub(super) new: VecDeque<UserId>,
+    /// Users whose calls failed with those of others only, in the order of their failures.
+    pub(super) company: VecDeque<UserId>,
+    /// Users whose calls hold a culprit for certain, since they failed while others were accepted.
+    pub(super) groups: VecDeque<Vec<UserId>>,
+    /// Users who wait for the end of a pause. An acceptance ends it earlier.
+    pub(super) paused: BTreeMap<Due, UserId>,
+    /// Users whose first call failed alone, by the time of its next attempt.
+    pub(super) suspects: BTreeMap<Due, UserId>,
+    /// Users whose first call comes from among the parked ones.
+    parked: VecDeque<UserId>,
+    /// Whether the last batch of one call was for a new user.
+    is_turn_of_new: bool,
+    /// Numbers for [`Due`].
+    pub(super) tickets: u64,
     /// Number of waiting calls.
     waiting: usize,
-    /// Memory of all calls, waiting or in a request, until they are settled.
-    bytes: usize,
+    pub(super) memory: Memory,
     /// Whether stored calls are left in the outbox, because the process drains.
     leaves_stored: bool,
+    /// Whether any call has a caller who waits.
+    pub(super) has_callers: bool,
 }
 
 #[derive(Default)]
-struct UserCalls {
-    waiting: VecDeque<PendingCall>,
+pub(super) struct User {
+    pub(super) waiting: VecDeque<PendingCall>,
     /// Number of unsettled calls in a request.
     in_request: usize,
+    pub(super) standing: Standing,
 }
 
-/// The batch to send next, and the number of calls that were dropped because their callers had left.
+/// What is known of a user's first calls.
 #[derive(Default)]
-pub(super) struct NextBatch {
+pub(super) enum Standing {
+    /// None has failed.
+    #[default]
+    Sound,
+    /// So many have failed with calls of others, or with each other.
+    InCompany(usize),
+    /// The first has failed alone.
+    Suspect(Suspect),
+    /// The first is parked, and the store does not know it yet.
+    Parked,
+}
+
+/// The failures of a call alone.
+#[derive(Clone, Copy)]
+pub(super) struct Suspect {
+    pub(super) first_failed: Instant,
+    pub(super) failures: u32,
+    /// Failures while other requests were accepted.
+    pub(super) own_failures: u32,
+}
+
+/// Calls for a request, and the number of calls that were dropped because their callers had left.
+#[derive(Default)]
+pub(super) struct Taken {
     pub(super) batch: Batch,
     pub(super) withdrawn: usize,
 }
 
 impl Queue {
-    /// A stored call is dropped after [`leave_stored`](Self::leave_stored).
+    /// A stored call is dropped after [`leave_stored`](Self::leave_stored). One whose user is parked goes back to the store.
     ///
     /// # Errors
     /// Gives the call back if there is no room.
     pub(super) fn push(&mut self, pending: PendingCall) -> Result<(), PendingCall> {
-        if self.leaves_stored && pending.completion.is_stored() {
+        let is_stored = pending.completion.is_stored();
+        if self.leaves_stored && is_stored {
             return Ok(());
         }
-        let bytes = memory_of(&pending);
-        if self.bytes + bytes > MAX_QUEUE_BYTES {
+        if !self.memory.add(&pending) {
             return Err(pending);
         }
-        self.bytes += bytes;
-        self.waiting += 1;
+        self.has_callers |= !is_stored;
         match self.users.entry(pending.call.user_id().clone()) {
+            Entry::Occupied(user) if matches!(user.get().standing, Standing::Parked) => {
+                pending.completion.leave(CallOutcome::Behind);
+                self.memory.remove(&pending);
+                return Ok(());
+            }
             Entry::Occupied(user) => user.into_mut().waiting.push_back(pending),
             Entry::Vacant(user) => {
-                self.new.push_back(user.key().clone());
-                user.insert(UserCalls::default()).waiting.push_back(pending);
+                let line = if pending.is_parked { &mut self.parked } else { &mut self.new };
+                line.push_back(user.key().clone());
+                user.insert(User::default()).waiting.push_back(pending);
             }
         }
+        self.waiting += 1;
         Ok(())
-    }
-
-    /// Whether a call can be sent now.
-    pub(super) fn is_ready(&self) -> bool {
-        !self.returning.is_empty() || !self.new.is_empty()
     }
 
     pub(super) fn len(&self) -> usize {
         self.waiting
     }
 
-    /// Takes all calls that can be sent now and that fit. Their users stay in the request until each call is
-    /// [`settled`](Self::mark_settled).
-    pub(super) fn take_batch(&mut self) -> NextBatch {
-        let mut next = NextBatch::default();
-        while !next.batch.is_half_full()
+    pub(super) fn has_first(&self) -> bool {
+        !self.returning.is_empty() || !self.new.is_empty()
+    }
+
+    pub(super) fn has_search(&self, now: Instant) -> bool {
+        !self.groups.is_empty() || !self.company.is_empty() || is_due(&self.suspects, now)
+    }
+
+    pub(super) fn has_parked(&self) -> bool {
+        !self.parked.is_empty()
+    }
+
+    /// Takes calls that never failed: about `size` of them, as far as they fit. Half of the batch is for new users.
+    pub(super) fn take_first(&mut self, size: usize) -> Taken {
+        let mut taken = Taken::default();
+        // Of batches of one call every second one is for a new user.
+        self.is_turn_of_new = size == 1 && !self.is_turn_of_new && !self.new.is_empty();
+        let half = if self.is_turn_of_new { 0 } else { size.div_ceil(2) };
+        while taken.batch.len() < half
+            && !taken.batch.is_half_full()
             && let Some(user_id) = self.returning.pop_front()
         {
-            if !self.fill_from_user(&user_id, &mut next, Batch::is_half_full) {
+            let most = half - taken.batch.len();
+            if !self.fill(&user_id, &mut taken, most, true) {
                 self.returning.push_front(user_id);
                 break;
             }
         }
-        while let Some(user_id) = self.new.pop_front() {
-            if !self.fill_from_user(&user_id, &mut next, |_| false) {
+        while taken.batch.len() < size
+            && let Some(user_id) = self.new.pop_front()
+        {
+            let most = size - taken.batch.len();
+            if !self.fill(&user_id, &mut taken, most, false) {
                 self.new.push_front(user_id);
                 break;
             }
         }
-        next
+        taken
     }
 
-    /// Moves a user's calls into the batch while they fit. False if none of them fits.
-    fn fill_from_user(&mut self, user_id: &Arc<str>, next: &mut NextBatch, is_enough: impl Fn(&Batch) -> bool) -> bool {
-        let Some(user) = self.users.get_mut(user_id) else { return true };
-        while let Some(pending) = user.waiting.pop_front_if(|pending| next.batch.fits(&pending.call)) {
-            self.waiting -= 1;
-            let bytes = memory_of(&pending);
-            if pending.completion.mark_in_request() && next.batch.try_push(pending).is_ok() {
-                user.in_request += 1;
-            } else {
-                self.bytes -= bytes;
-                next.withdrawn += 1;
-            }
-            if is_enough(&next.batch) {
+    /// Takes calls that failed in company, about `size` of them.
+    pub(super) fn take_company(&mut self, size: usize) -> Taken {
+        let mut taken = Taken::default();
+        while taken.batch.len() < size
+            && let Some(user_id) = self.company.pop_front()
+        {
+            if !self.fill(&user_id, &mut taken, usize::MAX, false) {
+                self.company.push_front(user_id);
                 break;
             }
         }
-        let has_calls = !user.waiting.is_empty();
-        let is_in_request = user.in_request > 0;
-        if !has_calls && !is_in_request {
-            self.users.remove(user_id);
-        }
-        is_in_request || !has_calls
+        taken
     }
 
-    /// Settles calls that were in a request. A user without unsettled calls in a request gets back in line.
-    pub(super) fn mark_settled<'a>(&mut self, calls: impl Iterator<Item = &'a PendingCall>) {
-        for pending in calls {
-            // After the grace period the queue is dropped, and a call that is settled later is not counted any more.
-            self.bytes = self.bytes.saturating_sub(memory_of(pending));
-            let Entry::Occupied(mut entry) = self.users.entry(pending.call.user_id().clone()) else { continue };
-            let user = entry.get_mut();
-            user.in_request = user.in_request.saturating_sub(1);
-            if user.in_request > 0 {
+    /// Takes the calls of one half of a group, and returns the users of the other half. Of one user the first half of the calls.
+    pub(super) fn take_group(&mut self) -> (Taken, Vec<UserId>) {
+        let mut taken = Taken::default();
+        let Some(mut users) = self.groups.pop_front() else { return (taken, Vec::new()) };
+        let rest = users.split_off(users.len().div_ceil(2));
+        let most = match (users.as_slice(), rest.is_empty()) {
+            ([user_id], true) => self.failed_in_company(user_id).div_ceil(2).max(1),
+            _ => usize::MAX,
+        };
+        for user_id in users {
+            // They were in one request before, so they fit.
+            if !self.fill(&user_id, &mut taken, most, false) {
+                self.company.push_front(user_id);
+            }
+        }
+        (taken, rest)
+    }
+
+    /// How many of the user's first calls failed in company.
+    pub(super) fn failed_in_company(&self, user_id: &UserId) -> usize {
+        match self.users.get(user_id).map(|user| &user.standing) {
+            Some(Standing::InCompany(calls)) => *calls,
+            _ => 0,
+        }
+    }
+
+    /// Takes the first call of the suspect that is due the longest.
+    pub(super) fn take_suspect(&mut self) -> Taken {
+        let mut taken = Taken::default();
+        if let Some((_, user_id)) = self.suspects.pop_first() {
+            self.fill(&user_id, &mut taken, 1, false);
+        }
+        taken
+    }
+
+    pub(super) fn take_parked(&mut self) -> Taken {
+        let mut taken = Taken::default();
+        if let Some(user_id) = self.parked.pop_front() {
+            self.fill(&user_id, &mut taken, 1, false);
+        }
+        taken
+    }
+
+    /// Takes one call to ask whether an outage is over: of a user who never failed, else of one who failed in company only, the
+    /// oldest first, else of a suspect. `is_asked`: this user was asked already; others go first.
+    pub(super) fn take_probe(&mut self, is_asked: impl Fn(&UserId) -> bool) -> Taken {
+        let mut taken = Taken::default();
+        let groups = std::mem::take(&mut self.groups);
+        groups.into_iter().for_each(|group| self.put_in_company(group));
+        let position = |line: &VecDeque<UserId>| {
+            let unasked = line.iter().position(|user_id| !is_asked(user_id));
+            unasked.or((!line.is_empty()).then_some(0))
+        };
+        let mut user_id = None;
+        for line in [&mut self.returning, &mut self.new, &mut self.company] {
+            user_id = user_id.or_else(|| position(line).and_then(|at| line.remove(at)));
+        }
+        let user_id = user_id
+            .or_else(|| self.suspects.pop_first().map(|(_, user_id)| user_id))
+            .or_else(|| self.parked.pop_front());
+        if let Some(user_id) = user_id {
+            self.fill(&user_id, &mut taken, 1, false);
+        }
+        taken
+    }
+
+    /// Moves at most `most` of a user's calls into the batch, of a user who failed in company only those that failed. False if
+    /// none of them fits. `is_returning`: until the batch is half full.
+    fn fill(&mut self, user_id: &UserId, taken: &mut Taken, most: usize, is_returning: bool) -> bool {
+        let Some(user) = self.users.get_mut(user_id) else { return true };
+        let mut left = most;
+        while left > 0
+            && !matches!(user.standing, Standing::InCompany(0))
+            && let Some(mut pending) = user.waiting.pop_front_if(|pending| taken.batch.fits(&pending.call))
+        {
+            self.waiting -= 1;
+            if let Standing::InCompany(calls) = &mut user.standing {
+                *calls -= 1;
+            }
+            if !pending.completion.mark_in_request() {
+                self.memory.remove(&pending);
+                taken.withdrawn += 1;
                 continue;
             }
-            if user.waiting.is_empty() {
-                entry.remove();
-            } else {
-                self.returning.push_back(entry.key().clone());
+            pending.attempts = pending.attempts.saturating_add(1);
+            // It fits: it was looked at.
+            if taken.batch.try_push(pending).is_ok() {
+                user.in_request += 1;
+                left -= 1;
             }
+            if is_returning && taken.batch.is_half_full() {
+                break;
+            }
+        }
+        if user.in_request > 0 {
+            return true;
+        }
+        match (user.waiting.is_empty(), &user.standing) {
+            (true, _) => drop(self.users.remove(user_id)),
+            (false, Standing::InCompany(0)) => {
+                user.standing = Standing::Sound;
+                self.new.push_back(user_id.clone());
+            }
+            (false, _) => return false,
+        }
+        true
+    }
+
+    /// Puts the unsettled calls of a request back in front of their users' other calls. Stored calls are dropped while the
+    /// process drains.
+    pub(super) fn give_back(&mut self, calls: Vec<PendingCall>) {
+        for pending in calls.into_iter().rev() {
+            if let Some(user) = self.users.get_mut(pending.call.user_id()) {
+                user.in_request = user.in_request.saturating_sub(1);
+                if !(self.leaves_stored && pending.completion.is_stored()) {
+                    self.waiting += 1;
+                    user.waiting.push_front(pending);
+                    continue;
+                }
+            }
+            self.memory.remove(&pending);
+        }
+    }
+
+    /// A call that was in a request is settled, or given up.
+    pub(super) fn forget(&mut self, pending: &PendingCall) {
+        self.memory.remove(pending);
+        if let Some(user) = self.users.get_mut(pending.call.user_id()) {
+            user.in_request = user.in_request.saturating_sub(1);
+        }
+    }
+
+    /// A user whose request has ended, and who is not at fault, gets back in line.
+    pub(super) fn release(&mut self, user_id: &UserId) {
+        let Entry::Occupied(mut entry) = self.users.entry(user_id.clone()) else { return };
+        if entry.get().in_request > 0 {
+            return;
+        }
+        if entry.get().waiting.is_empty() {
+            entry.remove();
+        } else {
+            entry.get_mut().standing = Standing::Sound;
+            self.returning.push_back(user_id.clone());
+        }
+    }
+
+    /// Sets what is known of a user who has calls waiting. False if the user has none, and is gone.
+    pub(super) fn set_standing(&mut self, user_id: &UserId, standing: Standing) -> bool {
+        let Entry::Occupied(mut entry) = self.users.entry(user_id.clone()) else { return false };
+        if entry.get().waiting.is_empty() {
+            entry.remove();
+            return false;
+        }
+        entry.get_mut().standing = standing;
+        true
+    }
+
+    /// Removes all calls of a user, and keeps the user until the store knows that the first one is parked.
+    pub(super) fn park(&mut self, user_id: &UserId) -> VecDeque<PendingCall> {
+        let user = self.users.entry(user_id.clone()).or_default();
+        user.standing = Standing::Parked;
+        let calls = std::mem::take(&mut user.waiting);
+        self.waiting -= calls.len();
+        calls.iter().for_each(|pending| self.memory.remove(pending));
+        calls
+    }
+
+    /// The first user with a waiting caller who was not asked yet.
+    pub(super) fn first_unasked(&self, is_asked: impl Fn(&UserId) -> bool) -> Option<UserId> {
+        let mut users = self.returning.iter().chain(&self.new);
+        users.find(|user_id| !is_asked(user_id)).cloned()
+    }
+
+    /// The store knows that the user is parked.
+    pub(super) fn confirm_parked(&mut self, user_id: &UserId) {
+        if let Entry::Occupied(user) = self.users.entry(user_id.clone())
+            && matches!(user.get().standing, Standing::Parked)
+        {
+            user.remove();
         }
     }
 
@@ -150,30 +363,37 @@ impl Queue {
     /// Both are one step, so that no call of a user is sent after an earlier one was dropped.
     pub(super) fn leave_stored(&mut self) {
         self.leaves_stored = true;
-        drop(self.extract_if(|pending| pending.completion.is_stored()));
+        drop(self.extract_if(|_, pending| pending.completion.is_stored()));
     }
 
     /// Removes and returns the waiting calls for which `predicate` is true.
-    pub(super) fn extract_if(&mut self, predicate: impl Fn(&PendingCall) -> bool) -> Vec<PendingCall> {
+    pub(super) fn extract_if(&mut self, predicate: impl Fn(&UserId, &PendingCall) -> bool) -> Vec<PendingCall> {
         let mut extracted: Vec<PendingCall> = Vec::new();
-        self.users.retain(|_, user| {
-            // `VecDeque::extract_if` is not stable. This runs only when the gate shuts or the process drains.
-            for pending in std::mem::take(&mut user.waiting) {
-                if predicate(&pending) { extracted.push(pending) } else { user.waiting.push_back(pending) }
+        for (user_id, user) in &mut self.users {
+            let mut failed = if let Standing::InCompany(calls) = user.standing { calls } else { 0 };
+            // `VecDeque::extract_if` is not stable. This runs only when the gate shuts, when callers leave while calls are in
+            // trouble, or when the process drains.
+            let first_sound = failed;
+            for (index, pending) in std::mem::take(&mut user.waiting).into_iter().enumerate() {
+                if predicate(user_id, &pending) {
+                    failed -= usize::from(index < first_sound);
+                    extracted.push(pending);
+                } else {
+                    user.waiting.push_back(pending);
+                }
             }
-            user.in_request > 0 || !user.waiting.is_empty()
-        });
-        for line in [&mut self.returning, &mut self.new] {
-            line.retain(|user_id| self.users.contains_key(user_id));
+            if let Standing::InCompany(calls) = &mut user.standing {
+                *calls = failed;
+            }
         }
         self.waiting -= extracted.len();
-        self.bytes -= extracted.iter().map(memory_of).sum::<usize>();
+        extracted.iter().for_each(|pending| self.memory.remove(pending));
         extracted
     }
 }
 
-fn memory_of(pending: &PendingCall) -> usize {
-    pending.call.json().len() + CALL_OVERHEAD
+fn is_due(line: &BTreeMap<Due, UserId>, now: Instant) -> bool {
+    line.first_key_value().is_some_and(|((at, _), _)| *at <= now)
 }
 
 #[cfg(test)]

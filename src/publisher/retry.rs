@@ -24,9 +24,9 @@ const INITIAL_BACKOFF: Duration = Duration::from_millis(500);
 /// Upper bound of a backoff while a caller waits, as in Segment's server SDKs.
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
 
-/// Upper bound of a backoff for calls without a deadline. During a long outage Segment gets about a dozen attempts an hour,
-/// as often as its longest `Retry-After` allows.
-const MAX_BACKOFF_WITHOUT_DEADLINE: Duration = MAX_RETRY_AFTER;
+/// Upper bound of a backoff for calls without a deadline: as often as an outage is probed. A call that fails on its own is
+/// parked, and tried less often.
+const MAX_BACKOFF_WITHOUT_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Pause after Segment reports too many retries (422): as long as the longest backoff of Segment's SDKs. Then the retry
 /// count starts over.
@@ -168,7 +168,7 @@ pub(super) fn backoff(failures: u32, time_left: Option<Duration>, jitter: f64) -
 }
 
 /// 0.5 s, 1 s, 2 s ... `max`, for the first, second, third ... time in a row.
-pub(super) fn exponential_pause(times: u32, max: Duration) -> Duration {
+fn exponential_pause(times: u32, max: Duration) -> Duration {
     INITIAL_BACKOFF.saturating_mul(2_u32.saturating_pow(times.saturating_sub(1))).min(max)
 }
 

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::batch::PendingCall;
 use super::completion::{Completion, CompletionHandle, completion};
 use crate::customer::{SegmentIdentifyPayload, UserTraits};
-use crate::segment::Call;
+use crate::segment::{Call, SettledCall};
 
 thread_local! {
     /// Handles of callers who wait until the test ends.
@@ -31,13 +31,19 @@ pub(super) fn pending_call_with_handle(
     size: usize,
 ) -> (PendingCall, CompletionHandle) {
     let (completion, handle) = completion(Instant::now() + Duration::from_secs(10));
-    (PendingCall { call: call(user_id, message_id, size), completion }, handle)
+    (PendingCall::new(call(user_id, message_id, size), completion), handle)
 }
 
 /// A call that is in the outbox.
 pub(super) fn stored_call(user_id: &str, message_id: &str) -> PendingCall {
     let (delivered, _) = mpsc::unbounded_channel();
-    PendingCall { call: call(user_id, message_id, 0), completion: Completion::Stored { id: 0, delivered } }
+    PendingCall::new(call(user_id, message_id, 0), Completion::Stored { id: 0, delivered })
+}
+
+/// A call that is in the outbox under this id. Its outcome goes to `delivered`.
+pub(super) fn stored_call_to(user_id: &str, id: i64, delivered: &mpsc::UnboundedSender<SettledCall>) -> PendingCall {
+    let completion = Completion::Stored { id, delivered: delivered.clone() };
+    PendingCall::new(call(user_id, &format!("m-{id}"), 0), completion)
 }
 
 fn call(user_id: &str, message_id: &str, size: usize) -> Call {

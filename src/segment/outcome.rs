@@ -59,6 +59,8 @@ pub struct Trouble {
     pub reason: String,
     /// The number of requests that held the call since it was read from the outbox.
     pub attempts: u32,
+    /// Others were accepted meanwhile, so that the failure is the call's own. Otherwise it counts for nothing.
+    pub is_own: bool,
 }
 
 /// Segment refused a call for good.

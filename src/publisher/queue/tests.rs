@@ -1,6 +1,7 @@
 //! Tests of the queue, among them a property test of its order.
 
-use super::{MAX_QUEUE_BYTES, NextBatch, Queue};
+use super::{Queue, Taken};
+use crate::publisher::memory::MAX_BYTES;
 use crate::publisher::test_calls::{pending_call, pending_call_with_handle, stored_call};
 use proptest::prelude::{Just, Strategy, prop, prop_oneof, proptest};
 use proptest::{prop_assert, prop_assert_eq};
@@ -8,18 +9,22 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 /// The message ids of a batch, with their users.
-fn ids_and_users(next: &NextBatch) -> Vec<(String, Arc<str>)> {
+fn ids_and_users(next: &Taken) -> Vec<(String, Arc<str>)> {
     let id = |json: &[u8]| serde_json::from_slice::<serde_json::Value>(json).unwrap()["messageId"].clone();
     let calls = next.batch.iter();
     calls.map(|t| (id(t.call.json()).as_str().unwrap().to_owned(), t.call.user_id().clone())).collect()
 }
 
-fn ids(next: &NextBatch) -> Vec<String> {
+fn ids(next: &Taken) -> Vec<String> {
     ids_and_users(next).into_iter().map(|(id, _)| id).collect()
 }
 
-fn settle(queue: &mut Queue, next: NextBatch) {
-    queue.mark_settled(next.batch.iter());
+/// More than a batch can hold.
+const ALL: usize = 10_000;
+
+fn settle(queue: &mut Queue, next: Taken) {
+    next.batch.iter().for_each(|pending| queue.forget(pending));
+    next.batch.iter().for_each(|pending| queue.release(pending.call.user_id()));
 }
 
 #[test]
@@ -28,24 +33,24 @@ fn all_waiting_calls_leave_in_one_batch() {
     for (user, id) in [("a", "1"), ("b", "2"), ("a", "3")] {
         queue.push(pending_call(user, id, 0)).unwrap();
     }
-    let mut together = ids(&queue.take_batch());
+    let mut together = ids(&queue.take_first(ALL));
     together.sort();
     assert_eq!(together, ["1", "2", "3"]);
-    assert!(!queue.is_ready() && queue.len() == 0);
+    assert!(!queue.has_first() && queue.len() == 0);
 }
 
 #[test]
 fn a_user_in_a_request_waits_and_is_first_when_the_request_is_settled() {
     let mut queue = Queue::default();
     queue.push(pending_call("a", "1", 0)).unwrap();
-    let first = queue.take_batch();
+    let first = queue.take_first(ALL);
     queue.push(pending_call("a", "2", 0)).unwrap();
-    assert!(!queue.is_ready());
+    assert!(!queue.has_first());
     queue.push(pending_call("b", "3", 0)).unwrap();
-    assert_eq!(ids(&queue.take_batch()), ["3"]);
+    assert_eq!(ids(&queue.take_first(ALL)), ["3"]);
     queue.push(pending_call("c", "4", 0)).unwrap();
     settle(&mut queue, first);
-    assert_eq!(ids(&queue.take_batch()), ["2", "4"]);
+    assert_eq!(ids(&queue.take_first(ALL)), ["2", "4"]);
 }
 
 #[test]
@@ -55,7 +60,7 @@ fn a_call_whose_caller_left_is_not_sent_but_the_users_next_call_is() {
     queue.push(left).unwrap();
     queue.push(pending_call("a", "2", 0)).unwrap();
     drop(handle);
-    let next = queue.take_batch();
+    let next = queue.take_first(ALL);
     assert_eq!((ids(&next), next.withdrawn), (vec!["2".to_owned()], 1));
 }
 
@@ -65,21 +70,21 @@ fn a_user_whose_callers_all_left_is_removed() {
     let (left, handle) = pending_call_with_handle("a", "1", 0);
     queue.push(left).unwrap();
     drop(handle);
-    assert!(queue.take_batch().batch.is_empty());
-    assert!(queue.users.is_empty() && queue.bytes == 0 && !queue.is_ready());
+    assert!(queue.take_first(ALL).batch.is_empty());
+    assert!(queue.users.is_empty() && queue.memory.all == 0 && !queue.has_first());
 }
 
 #[test]
 fn a_user_with_thousands_of_calls_leaves_room_for_other_users() {
     let mut queue = Queue::default();
     queue.push(pending_call("hot", "0", 0)).unwrap();
-    let first = queue.take_batch();
+    let first = queue.take_first(ALL);
     for id in 0..5_000 {
         queue.push(pending_call("hot", &id.to_string(), 0)).unwrap();
     }
     settle(&mut queue, first);
     queue.push(pending_call("other", "s", 0)).unwrap();
-    let next = ids(&queue.take_batch());
+    let next = ids(&queue.take_first(ALL));
     assert!(next.contains(&"s".to_owned()) && next.len() > 1_000, "{}", next.len());
 }
 
@@ -91,10 +96,10 @@ fn the_memory_bound_includes_calls_in_requests() {
         calls += 1;
         if calls % 2 == 0 {
             // The batch stays in a request: it is not settled.
-            std::mem::forget(queue.take_batch());
+            std::mem::forget(queue.take_first(ALL));
         }
     }
-    assert!(calls * 32_000 < MAX_QUEUE_BYTES && queue.bytes <= MAX_QUEUE_BYTES, "{calls}");
+    assert!(calls * 32_000 < MAX_BYTES && queue.memory.all <= MAX_BYTES, "{calls}");
 }
 
 #[test]
@@ -103,11 +108,11 @@ fn extracted_calls_are_removed_and_the_others_are_sent() {
     for (user, id) in [("a", "1"), ("b", "2"), ("c", "3")] {
         queue.push(pending_call(user, id, 0)).unwrap();
     }
-    assert_eq!(queue.extract_if(|pending| &**pending.call.user_id() != "b").len(), 2);
-    let rest = queue.take_batch();
+    assert_eq!(queue.extract_if(|_, pending| &**pending.call.user_id() != "b").len(), 2);
+    let rest = queue.take_first(ALL);
     assert_eq!(ids(&rest), ["2"]);
     settle(&mut queue, rest);
-    assert_eq!(queue.bytes, 0);
+    assert_eq!(queue.memory.all, 0);
 }
 
 #[test]
@@ -117,20 +122,20 @@ fn a_stored_call_that_comes_while_draining_does_not_leave_before_an_earlier_one_
     queue.leave_stored();
     queue.push(stored_call("a", "2")).unwrap();
     queue.push(pending_call("b", "3", 0)).unwrap();
-    assert_eq!(ids(&queue.take_batch()), ["3"]);
+    assert_eq!(ids(&queue.take_first(ALL)), ["3"]);
 }
 
 #[test]
-fn a_user_whose_stored_call_is_left_by_its_batch_is_sent_no_more() {
+fn a_stored_call_whose_request_fails_while_the_process_drains_is_sent_no_more() {
     let mut queue = Queue::default();
     queue.push(stored_call("a", "1")).unwrap();
-    // A batch that pauses drops its stored calls, and settles none of them.
-    drop(queue.take_batch());
+    let sent = queue.take_first(ALL);
     queue.push(stored_call("a", "2")).unwrap();
-    assert!(!queue.is_ready());
+    assert!(!queue.has_first());
     queue.leave_stored();
     queue.push(stored_call("a", "3")).unwrap();
-    assert!(!queue.is_ready());
+    queue.give_back(sent.batch.into_calls());
+    assert!(!queue.has_first() && queue.len() == 0 && queue.memory.all == 0);
 }
 
 #[derive(Clone, Debug)]
@@ -164,7 +169,7 @@ proptest! {
     fn each_users_order_holds_no_call_is_lost_and_no_user_is_in_two_requests(steps in steps()) {
         let mut queue = Queue::default();
         let (mut pushed, mut sent) = (0_usize, 0);
-        let mut in_flight: Vec<NextBatch> = Vec::new();
+        let mut in_flight: Vec<Taken> = Vec::new();
         let mut last: HashMap<Arc<str>, usize> = HashMap::new();
         // The stored calls of each user that were not sent.
         let mut stored: HashMap<Arc<str>, VecDeque<usize>> = HashMap::new();
@@ -187,7 +192,7 @@ proptest! {
                     leaves_stored = true;
                 }
                 QueueStep::TakeBatch => {
-                    let next = queue.take_batch();
+                    let next = queue.take_first(ALL);
                     let busy: HashSet<_> =
                         in_flight.iter().flat_map(|d| d.batch.iter().map(|t| t.call.user_id().clone())).collect();
                     for (id, user) in ids_and_users(&next) {
@@ -210,6 +215,6 @@ proptest! {
         let left: usize = stored.values().map(VecDeque::len).sum();
         prop_assert!(left == 0 || leaves_stored);
         prop_assert_eq!(sent + left, pushed);
-        prop_assert!(queue.users.is_empty() && queue.bytes == 0 && queue.len() == 0);
+        prop_assert!(queue.users.is_empty() && queue.memory.all == 0 && queue.len() == 0);
     }
 }

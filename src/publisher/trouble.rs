@@ -1,0 +1,313 @@
+//! Whose trouble a failed request is. Pure: time is an argument.
+//!
+//! The status of an answer does not say it; the evidence does. Three failed requests in a row with nothing accepted between
+//! them are an *outage*: nobody's calls are at fault, and the gate lets one request at a time through as a probe. While other
+//! requests are accepted, a failure is the trouble of the request's own calls. A request of suspects alone (calls that failed
+//! alone before) is no evidence of an outage when it fails; when it is accepted, Segment is well.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::batch::MAX_CALLS;
+use super::retry::MAX_RETRY_AFTER;
+use crate::segment::{ErrorCode, FailureReason, SegmentError};
+
+/// Failures in a row that are an outage. Fewer may be the fault of one call.
+const FAILURES_OF_AN_OUTAGE: u32 = 3;
+
+/// For how long an acceptance shows that others are accepted: as long as the longest pause between two probes.
+const RECENT: Duration = MAX_PROBE_PAUSE;
+
+/// From the last failure of a beginning outage to the first probe. A blip is over by then.
+const FIRST_PROBE_PAUSE: Duration = Duration::from_millis(100);
+
+/// Longest pause between two probes: what an outage lasts longer here than at Segment.
+pub(super) const MAX_PROBE_PAUSE: Duration = Duration::from_secs(5);
+
+/// The same for a proxy that refuses the relay's credentials, which no customer can cause. Directories lock an account after a
+/// handful of failures.
+const FIRST_PROXY_PAUSE: Duration = Duration::from_secs(5);
+const MAX_PROXY_PAUSE: Duration = Duration::from_secs(60);
+
+/// First pause after a rate limit that names no time, as in Segment's SDKs. It doubles up to [`MAX_PROBE_PAUSE`].
+const FIRST_LIMIT_PAUSE: Duration = Duration::from_millis(500);
+
+/// Requests at once after an outage. Each acceptance doubles it, so that Segment is not met by everybody at once.
+const FIRST_AT_ONCE: usize = 2;
+
+/// How many of the users who were asked last are remembered, so that direct callers of others are asked.
+const MAX_ASKED: usize = 16;
+
+/// Weight of one call in the share of culprits: the share follows the last few hundred calls.
+const CULPRIT_WEIGHT: f64 = 1.0 / 256.0;
+
+/// An outage that is over earlier is not logged.
+const LOG_AFTER: Duration = Duration::from_secs(1);
+
+/// Reasons of one outage that are logged: more than an outage has, unless something writes statuses at random.
+const MAX_LOGGED_REASONS: usize = 8;
+
+/// What is known about Segment.
+#[derive(Default)]
+pub(super) struct Trouble {
+    /// Failed requests since the last accepted one, without those of parked calls; and those that are evidence of an outage.
+    failed_in_a_row: u32,
+    evidence_in_a_row: u32,
+    last_accepted: Option<Instant>,
+    shut: Option<Shut>,
+    /// Rate limits without a time since the last acceptance.
+    unnamed_limits: u32,
+    /// Requests at once, while Segment comes back.
+    at_once: Option<usize>,
+    /// The share of calls that fail on their own.
+    culprits: f64,
+    logged_reasons: Vec<Option<FailureReason>>,
+}
+
+/// The gate is shut.
+struct Shut {
+    /// Why, for callers who cannot wait.
+    error: SegmentError,
+    next_probe: Instant,
+    /// The last pause before a probe.
+    pause: Duration,
+    max_pause: Duration,
+    /// The end of the longest wait of a rate limit. Nothing opens the gate earlier.
+    limited_until: Option<Instant>,
+    is_probing: bool,
+    has_probed: bool,
+    /// The users who were asked last.
+    asked: VecDeque<Arc<str>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gate {
+    Open,
+    /// No request before this time.
+    ShutUntil(Instant),
+    /// One user's calls may be sent.
+    ProbeDue,
+    /// The answer to the probe is awaited.
+    Probing,
+}
+
+/// A failed request.
+pub(super) struct FailedRequest<'a> {
+    pub(super) error: &'a SegmentError,
+    pub(super) started: Instant,
+    pub(super) is_probe: bool,
+    /// It held a call that never failed alone.
+    pub(super) is_evidence: bool,
+    /// It held a parked call.
+    pub(super) is_parked: bool,
+}
+
+impl Trouble {
+    pub(super) fn gate(&self, now: Instant) -> Gate {
+        match &self.shut {
+            None => Gate::Open,
+            Some(shut) if shut.is_probing => Gate::Probing,
+            Some(shut) if shut.next_probe > now => Gate::ShutUntil(shut.next_probe),
+            Some(_) => Gate::ProbeDue,
+        }
+    }
+
+    /// The next time at which a request may be sent, and the error of calls that cannot wait. `None` while the gate is open.
+    pub(super) fn shut_until(&self) -> Option<(Instant, &SegmentError)> {
+        self.shut.as_ref().map(|shut| (shut.next_probe, &shut.error))
+    }
+
+    /// Whether callers hear the trouble at once, because it is about the relay: its credentials, or the address of Segment.
+    pub(super) fn is_ours(&self) -> bool {
+        let code = self.shut.as_ref().map(|shut| shut.error.code);
+        matches!(code, Some(ErrorCode::Unauthorized | ErrorCode::Misconfigured))
+    }
+
+    /// Whether this user was asked in the present outage.
+    pub(super) fn was_asked(&self, user_id: &Arc<str>) -> bool {
+        self.shut.as_ref().is_some_and(|shut| shut.asked.contains(user_id))
+    }
+
+    /// How many requests may be in flight, of so many slots.
+    pub(super) fn at_once(&self, slots: usize) -> usize {
+        self.at_once.map_or(slots, |at_once| at_once.min(slots))
+    }
+
+    pub(super) fn failed_in_a_row(&self) -> u32 {
+        self.failed_in_a_row
+    }
+
+    /// Whether a request was accepted lately, or since `since`. Never while the gate is shut.
+    pub(super) fn others_are_accepted(&self, since: Instant, now: Instant) -> bool {
+        self.are_accepted_within(RECENT, now) || self.shut.is_none() && self.last_accepted.is_some_and(|at| at > since)
+    }
+
+    /// Whether a request was accepted within this time. Never while the gate is shut.
+    pub(super) fn are_accepted_within(&self, time: Duration, now: Instant) -> bool {
+        self.shut.is_none() && self.last_accepted.is_some_and(|at| now.duration_since(at) <= time)
+    }
+
+    /// The calls of a request for which finding the culprits costs least: a request fails about half of the time then.
+    /// (Group testing: the best size is about ln 2 over the share of culprits.)
+    pub(super) fn group_size(&self) -> usize {
+        let size = std::f64::consts::LN_2 / self.culprits.max(f64::MIN_POSITIVE);
+        if size >= MAX_CALLS as f64 { MAX_CALLS } else { (size as usize).max(1) }
+    }
+
+    /// A call was refused, or failed alone for the first time while others were accepted.
+    pub(super) fn culprit_found(&mut self) {
+        self.culprits += (1.0 - self.culprits) * CULPRIT_WEIGHT;
+    }
+
+    /// A probe is sent with calls of this user.
+    pub(super) fn probe_sent(&mut self, user_id: &Arc<str>) {
+        let Some(shut) = &mut self.shut else { return };
+        (shut.is_probing, shut.has_probed) = (true, true);
+        if shut.asked.len() == MAX_ASKED {
+            shut.asked.pop_front();
+        }
+        shut.asked.push_back(user_id.clone());
+    }
+
+    /// A request with so many calls was accepted. True if that opens the gate.
+    pub(super) fn accepted(&mut self, calls: usize, is_probe: bool, slots: usize, now: Instant) -> bool {
+        self.failed_in_a_row = 0;
+        self.evidence_in_a_row = 0;
+        self.unnamed_limits = 0;
+        self.last_accepted = Some(now);
+        self.culprits *= (1.0 - CULPRIT_WEIGHT).powi(i32::try_from(calls).unwrap_or(i32::MAX));
+        self.at_once = self.at_once.map(|at_once| at_once * 2).filter(|at_once| *at_once < slots);
+        let Some(shut) = &mut self.shut else {
+            self.log_end();
+            return false;
+        };
+        if let Some(until) = shut.limited_until.filter(|until| *until > now) {
+            shut.is_probing &= !is_probe;
+            shut.next_probe = until;
+            return false;
+        }
+        self.at_once = shut.has_probed.then_some(FIRST_AT_ONCE);
+        self.shut = None;
+        self.log_end();
+        true
+    }
+
+    /// Segment refused the calls of a request for good: it answers.
+    pub(super) fn refused(&mut self, is_probe: bool, now: Instant) {
+        if is_probe && let Some(shut) = &mut self.shut {
+            shut.is_probing = false;
+            shut.pause = shut.pause.min(FIRST_PROBE_PAUSE);
+            shut.next_probe = (now + shut.pause).max(shut.limited_until.unwrap_or(now));
+        }
+    }
+
+    /// A request failed.
+    pub(super) fn failed(&mut self, failed: &FailedRequest<'_>, now: Instant) {
+        self.failed_in_a_row = self.failed_in_a_row.saturating_add(u32::from(!failed.is_parked));
+        if failed.is_evidence && self.last_accepted.is_none_or(|at| at <= failed.started) {
+            self.evidence_in_a_row = self.evidence_in_a_row.saturating_add(1);
+        }
+        let is_proxy = is_proxys(failed.error);
+        let (first, max_pause) =
+            if is_proxy { (FIRST_PROXY_PAUSE, MAX_PROXY_PAUSE) } else { (FIRST_PROBE_PAUSE, MAX_PROBE_PAUSE) };
+        match &mut self.shut {
+            Some(shut) if failed.is_probe => {
+                shut.is_probing = false;
+                shut.max_pause = max_pause;
+                shut.pause = (shut.pause * 2).clamp(first, max_pause);
+                shut.next_probe = (now + jittered(shut.pause, is_proxy)).max(shut.limited_until.unwrap_or(now));
+                shut.error = failed.error.clone();
+            }
+            Some(shut) if is_proxy && shut.max_pause < max_pause => {
+                (shut.pause, shut.max_pause) = (first, max_pause);
+                shut.next_probe = shut.next_probe.max(now + jittered(first, is_proxy));
+                shut.error = failed.error.clone();
+            }
+            None if is_proxy || self.evidence_in_a_row >= FAILURES_OF_AN_OUTAGE => {
+                self.shut = Some(Shut::new(failed.error, now + jittered(first, is_proxy), first, max_pause));
+                self.at_once = None;
+            }
+            _ => {}
+        }
+        // Failures between acceptances are the trouble of some calls: nothing to wake anybody for.
+        let is_long = self.last_accepted.is_none_or(|at| now.duration_since(at) >= LOG_AFTER);
+        if is_proxy || is_long && self.failed_in_a_row >= FAILURES_OF_AN_OUTAGE {
+            self.log(failed.error);
+        }
+    }
+
+    /// Segment asks the relay to wait.
+    pub(super) fn rate_limited(&mut self, error: &SegmentError, named: Option<Duration>, is_probe: bool, now: Instant) {
+        self.failed_in_a_row = self.failed_in_a_row.saturating_add(1);
+        let pause = named.map_or_else(
+            || {
+                self.unnamed_limits = self.unnamed_limits.saturating_add(1);
+                let doubled = FIRST_LIMIT_PAUSE.saturating_mul(2_u32.saturating_pow(self.unnamed_limits - 1));
+                doubled.min(MAX_PROBE_PAUSE)
+            },
+            |named| named.min(MAX_RETRY_AFTER),
+        );
+        let until = now + pause;
+        let shut = self.shut.get_or_insert_with(|| Shut::new(error, until, FIRST_PROBE_PAUSE, MAX_PROBE_PAUSE));
+        shut.is_probing &= !is_probe;
+        let until = shut.limited_until.map_or(until, |before| before.max(until));
+        shut.limited_until = Some(until);
+        shut.next_probe = shut.next_probe.max(until);
+        shut.error = error.clone();
+        self.log(error);
+    }
+
+    fn log_end(&mut self) {
+        if !self.logged_reasons.is_empty() {
+            self.logged_reasons.clear();
+            tracing::info!("requests to Segment succeed again");
+        }
+    }
+
+    /// Logs each reason of an outage once.
+    fn log(&mut self, error: &SegmentError) {
+        let logged = &mut self.logged_reasons;
+        if logged.len() == MAX_LOGGED_REASONS || logged.contains(&error.reason) {
+            return;
+        }
+        logged.push(error.reason);
+        let (code, reason, status) = (error.code.as_str(), error.reason.map(FailureReason::as_str), error.status());
+        if error.code == ErrorCode::Unavailable {
+            tracing::warn!(code, reason, status, "requests to Segment fail; they are retried");
+        } else {
+            tracing::warn!(code, reason, status, "requests to Segment are paused");
+        }
+    }
+}
+
+impl Shut {
+    fn new(error: &SegmentError, next_probe: Instant, pause: Duration, max_pause: Duration) -> Self {
+        Self {
+            error: error.clone(),
+            next_probe,
+            pause,
+            max_pause,
+            limited_until: None,
+            is_probing: false,
+            has_probed: false,
+            asked: VecDeque::new(),
+        }
+    }
+}
+
+/// Whether a proxy refused the relay's credentials. A status 407 is a proxy's, whoever the request was sent to.
+fn is_proxys(error: &SegmentError) -> bool {
+    error.code == ErrorCode::Unauthorized
+        && matches!(error.reason, Some(FailureReason::Proxy(_) | FailureReason::Status(407)))
+}
+
+/// The pause less up to a tenth, so that several relays do not ask at the same time. A proxy is asked no earlier than said.
+fn jittered(pause: Duration, is_proxy: bool) -> Duration {
+    if is_proxy { pause } else { pause.mul_f64(1.0 - fastrand::f64() / 10.0) }
+}
+
+#[cfg(test)]
+mod tests;
