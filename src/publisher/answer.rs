@@ -216,6 +216,9 @@ impl Schedule {
         let until = now + pause;
         let told = request.batch.extract_callers(|pending| pending.completion.expires_by(until));
         self.give_up_sent(told, &failed.error.clone().retry_after(pause));
+        if request.batch.is_empty() {
+            return;
+        }
         let is_stored = request.batch.iter().any(|pending| pending.completion.is_stored());
         self.put_back(request.batch, failed.restarts);
         if !self.queue.set_standing(&user_id, Standing::Suspect(suspect)) {
@@ -255,12 +258,10 @@ impl Schedule {
 
     /// Tells callers whose calls were in a request, and lets their users go on.
     fn give_up_sent(&mut self, calls: Vec<PendingCall>, error: &SegmentError) {
-        for pending in &calls {
-            self.queue.forget(pending);
-        }
-        for pending in &calls {
-            self.queue.release(pending.call.user_id());
-        }
+        calls.iter().for_each(|pending| self.queue.forget(pending));
+        let mut users: Vec<UserId> = calls.iter().map(|pending| pending.call.user_id().clone()).collect();
+        users.dedup();
+        users.iter().for_each(|user_id| self.queue.release(user_id));
         self.give_up(calls, error);
     }
 
