@@ -244,8 +244,12 @@ impl Trouble {
         self.failed_in_a_row = self.failed_in_a_row.saturating_add(1);
         let pause = named.map_or_else(
             || {
-                self.unnamed_limits = self.unnamed_limits.saturating_add(1);
-                let doubled = FIRST_LIMIT_PAUSE.saturating_mul(2_u32.saturating_pow(self.unnamed_limits - 1));
+                // The others that were in flight say the same.
+                if is_probe || self.shut.is_none() {
+                    self.unnamed_limits = self.unnamed_limits.saturating_add(1);
+                }
+                let doublings = self.unnamed_limits.saturating_sub(1);
+                let doubled = FIRST_LIMIT_PAUSE.saturating_mul(2_u32.saturating_pow(doublings));
                 doubled.min(MAX_PROBE_PAUSE)
             },
             |named| named.min(MAX_RETRY_AFTER),
