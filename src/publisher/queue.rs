@@ -226,18 +226,20 @@ impl Queue {
         let mut taken = Taken::default();
         let groups = std::mem::take(&mut self.groups);
         groups.into_iter().for_each(|group| self.put_in_company(group));
-        let position = |line: &VecDeque<UserId>| {
-            let unasked = line.iter().position(|user_id| !is_asked(user_id));
-            unasked.or((!line.is_empty()).then_some(0))
-        };
         let mut user_id = None;
-        for line in [&mut self.returning, &mut self.new, &mut self.company] {
-            user_id = user_id.or_else(|| position(line).and_then(|at| line.remove(at)));
+        for is_skipped in [&is_asked as &dyn Fn(&UserId) -> bool, &|_| false] {
+            for line in [&mut self.returning, &mut self.new, &mut self.company] {
+                if user_id.is_none() {
+                    let position = line.iter().position(|user_id| !is_skipped(user_id));
+                    user_id = position.and_then(|at| line.remove(at));
+                }
+            }
+            if user_id.is_none() {
+                let suspect = self.suspects.iter().find(|(_, user_id)| !is_skipped(user_id)).map(|(due, _)| *due);
+                user_id = suspect.and_then(|due| self.suspects.remove(&due));
+            }
         }
-        let user_id = user_id
-            .or_else(|| self.suspects.pop_first().map(|(_, user_id)| user_id))
-            .or_else(|| self.parked.pop_front());
-        if let Some(user_id) = user_id {
+        if let Some(user_id) = user_id.or_else(|| self.parked.pop_front()) {
             self.fill(&user_id, &mut taken, 1, false);
         }
         taken
