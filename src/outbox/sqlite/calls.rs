@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rusqlite::{Result, params};
 use tokio::sync::oneshot;
 
-use super::transaction::{ROW_OVERHEAD, Transaction};
+use super::transaction::{Transaction, row_bytes};
 use crate::outbox::{Append, Appended, CallId, DeliveryOutcome, KeyRecord, OutboxError, StoredCall};
 use crate::segment::{Call, CallOutcome, Refusal, SettledCall};
 
@@ -35,7 +35,7 @@ impl Transaction<'_> {
         }
         self.insert_call(&append.call, append.key.as_ref().map(|key| key.key.as_slice()), self.now)?;
         // The last call may exceed the room: `KEPT_FREE` is larger than any call.
-        self.room = self.room.saturating_sub((ROW_OVERHEAD + append.call.json().len()) as u64);
+        self.room = self.room.saturating_sub(row_bytes(append.call.json().len() as u64));
         Ok(Ok(Appended { replayed: false, outcome: append.watch.then(|| self.watch(id, None)) }))
     }
 
@@ -143,19 +143,21 @@ impl Transaction<'_> {
 
     /// Copies a waiting call to the dead letters, and records the dead letter with the call's key.
     fn insert_dead_letter(&mut self, id: CallId, refusal: &Refusal) -> Result<()> {
-        let added = self.execute(
-            "INSERT INTO dead_letters (user_id, stored_at, refused_at, status, attempts, key, body, reason, call)
+        let sql = "INSERT INTO dead_letters (user_id, stored_at, refused_at, status, attempts, key, body, reason, call)
              SELECT user_id, stored_at, ?2, ?3, ?4, calls.key, keys.body, ?5, call
-             FROM calls LEFT JOIN keys ON keys.key = calls.key WHERE calls.id = ?1",
-            params![id, self.now, refusal.status, refusal.attempts, refusal.reason],
-        )?;
-        if added > 0 {
-            self.effects.stats.dead_letters += 1;
+             FROM calls LEFT JOIN keys ON keys.key = calls.key WHERE calls.id = ?1
+             RETURNING id, length(call)";
+        let values = params![id, self.now, refusal.status, refusal.attempts, refusal.reason];
+        let added = self.first(sql, values, |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
+        if let Some((letter, length)) = added {
+            let stats = &mut self.effects.stats;
+            stats.dead_letters += 1;
+            stats.dead_letter_bytes += row_bytes(length.unsigned_abs() + refusal.reason.len() as u64);
             self.effects.refused += 1;
             self.execute(
                 "UPDATE keys SET dead_letter_id = ?2
                  WHERE key = (SELECT key FROM calls WHERE id = ?1) AND call_id = ?1",
-                [id, self.conn.last_insert_rowid()],
+                [id, letter],
             )?;
         }
         Ok(())

@@ -3,7 +3,7 @@
 use rusqlite::{Result, params};
 
 use super::calls::call_from_row;
-use super::transaction::{MAX_TRANSACTION_BYTES, ROW_OVERHEAD, Transaction};
+use super::transaction::{MAX_TRANSACTION_BYTES, ROW_OVERHEAD, Transaction, row_bytes};
 use crate::outbox::KeyRecord;
 use crate::segment::Call;
 
@@ -107,9 +107,15 @@ impl Transaction<'_> {
         Ok(updated > 0 || self.insert_key(key, id)?)
     }
 
-    fn delete_dead_letter(&mut self, id: i64) -> Result<bool> {
-        let deleted = self.execute("DELETE FROM dead_letters WHERE id = ?1", [id])? as u64;
-        self.effects.stats.dead_letters = self.effects.stats.dead_letters.saturating_sub(deleted);
-        Ok(deleted > 0)
+    /// Deletes a dead letter, but not its key. False if there is none with this id.
+    pub(super) fn delete_dead_letter(&mut self, id: i64) -> Result<bool> {
+        let sql = "DELETE FROM dead_letters WHERE id = ?1 RETURNING length(call), octet_length(reason)";
+        let lengths = self.first(sql, [id], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
+        let Some((call, reason)) = lengths else { return Ok(false) };
+        let stats = &mut self.effects.stats;
+        stats.dead_letters = stats.dead_letters.saturating_sub(1);
+        let bytes = row_bytes(call.unsigned_abs() + reason.unsigned_abs());
+        stats.dead_letter_bytes = stats.dead_letter_bytes.saturating_sub(bytes);
+        Ok(true)
     }
 }

@@ -22,7 +22,8 @@ CREATE TABLE parked (
     retry_at INTEGER NOT NULL
 ) STRICT;
 
-CREATE INDEX parked_by_turn ON parked (since IS NULL, retry_at);
+CREATE INDEX parked_when_due ON parked (retry_at) WHERE since IS NOT NULL;
+CREATE INDEX parked_in_turn ON parked (retry_at) WHERE since IS NULL;
 
 -- Their calls, each under the id that it had or would have had in `calls`.
 CREATE TABLE parked_calls (
@@ -46,4 +47,4 @@ ALTER TABLE counters ADD COLUMN parked_calls INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE counters ADD COLUMN parked_bytes INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE counters ADD COLUMN dead_letter_bytes INTEGER NOT NULL DEFAULT 0;
 UPDATE counters SET dead_letter_bytes =
-    (SELECT ifnull(sum(length(call) + length(CAST(reason AS BLOB)) + 128), 0) FROM dead_letters);
+    (SELECT ifnull(sum(length(call) + octet_length(reason) + 128), 0) FROM dead_letters);

@@ -20,6 +20,11 @@ pub(super) const ROW_OVERHEAD: usize = 128;
 /// Bytes of `max_bytes` that stay free: the pages of one more call of the largest size, and of its key.
 const KEPT_FREE: u64 = 64 * 1024;
 
+/// What a row counts as in the shares of the outbox: its call and its reason, and what it takes beside them.
+pub(super) fn row_bytes(values: u64) -> u64 {
+    values + ROW_OVERHEAD as u64
+}
+
 /// What is applied after the commit.
 #[derive(Default)]
 pub(super) struct Effects {
@@ -74,13 +79,7 @@ impl<'c> Transaction<'c> {
     /// # Errors
     /// After an error the transaction may still be open.
     pub(super) fn commit(mut self) -> Result<Effects> {
-        let OutboxStats { last_id, waiting, dead_letters, keys, .. } = self.effects.stats;
-        let [waiting, dead_letters, keys] =
-            [waiting, dead_letters, keys].map(|count| i64::try_from(count).unwrap_or(i64::MAX));
-        self.execute(
-            "UPDATE counters SET last_id = ?1, waiting = ?2, dead_letters = ?3, keys = ?4",
-            [last_id, waiting, dead_letters, keys],
-        )?;
+        write_counters(self.conn, &self.effects.stats)?;
         self.effects.free_bytes = read_sizes(self.conn, &mut self.effects.stats, self.now)?;
         let mut commit = self.conn.prepare_cached("COMMIT")?;
         let started = Instant::now();
@@ -94,13 +93,45 @@ pub(super) fn room(stats: &OutboxStats) -> u64 {
     stats.max_bytes.saturating_sub(stats.bytes.saturating_add(KEPT_FREE))
 }
 
-/// Reads the stored row counts.
+/// Reads the stored counts.
 pub(super) fn read_counters(conn: &Connection, max_bytes: u64) -> Result<OutboxStats> {
-    conn.query_row("SELECT last_id, waiting, dead_letters, keys FROM counters", [], |row| {
+    let sql = "SELECT last_id, waiting, dead_letters, keys, parked_users, parked_calls, parked_bytes, dead_letter_bytes
+               FROM counters";
+    conn.query_row(sql, [], |row| {
         let count = |column| row.get(column).map(|count: i64| u64::try_from(count).unwrap_or(0));
-        let (last_id, waiting, dead_letters, keys) = (row.get(0)?, count(1)?, count(2)?, count(3)?);
-        Ok(OutboxStats { last_id, waiting, dead_letters, keys, max_bytes, ..OutboxStats::default() })
+        Ok(OutboxStats {
+            last_id: row.get(0)?,
+            waiting: count(1)?,
+            dead_letters: count(2)?,
+            keys: count(3)?,
+            parked_users: count(4)?,
+            parked_calls: count(5)?,
+            parked_bytes: count(6)?,
+            dead_letter_bytes: count(7)?,
+            max_bytes,
+            ..OutboxStats::default()
+        })
     })
+}
+
+fn write_counters(conn: &Connection, stats: &OutboxStats) -> Result<()> {
+    let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    let values = [
+        stats.last_id,
+        count(stats.waiting),
+        count(stats.dead_letters),
+        count(stats.keys),
+        count(stats.parked_users),
+        count(stats.parked_calls),
+        count(stats.parked_bytes),
+        count(stats.dead_letter_bytes),
+    ];
+    conn.prepare_cached(
+        "UPDATE counters SET last_id = ?1, waiting = ?2, dead_letters = ?3, keys = ?4, parked_users = ?5,
+         parked_calls = ?6, parked_bytes = ?7, dead_letter_bytes = ?8",
+    )?
+    .execute(values)?;
+    Ok(())
 }
 
 /// Reads the age of the oldest call and the bytes that are in use. Returns the bytes of the file that are not.

@@ -40,6 +40,12 @@ impl ManualClockStore {
         self.stats = transaction.commit().unwrap().stats;
     }
 
+    /// The bytes of all dead letters, counted row by row.
+    pub(super) fn dead_letter_bytes(&self) -> u64 {
+        let sql = "SELECT ifnull(sum(length(call) + octet_length(reason) + 128), 0) FROM dead_letters";
+        self.conn.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap().unsigned_abs()
+    }
+
     /// Stores and settles one call for each key.
     fn settle(&mut self, now: i64, keys: std::ops::Range<u8>) {
         self.transact(now, |transaction, pruner| {

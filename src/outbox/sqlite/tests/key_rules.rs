@@ -174,6 +174,7 @@ impl Expected {
         assert_eq!(store.stats.keys, self.keys.len() as u64);
         assert_eq!(store.stats.waiting, count(|state| matches!(state, State::Waits(_))));
         assert_eq!(store.stats.dead_letters, count(|state| matches!(state, State::Refused(..))));
+        assert_eq!(store.stats.dead_letter_bytes, store.dead_letter_bytes());
     }
 }
 
