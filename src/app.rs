@@ -1,6 +1,7 @@
 //! The composition root: the only file that names concrete types and puts them together.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -48,7 +49,8 @@ impl App {
         let streams = MAX_BODIES_IN_PROGRESS.saturating_add(settings.max_in_flight);
         let metrics = Arc::new(Metrics::new()?);
         let live = Arc::new(LiveClients::start(settings.segment.clone(), metrics.clone(), supervisor)?);
-        let open = |outbox| open_outbox(outbox, &metrics, &live, supervisor);
+        let pace = settings.segment.max_requests_per_second;
+        let open = |outbox| open_outbox(outbox, pace, &metrics, &live, supervisor);
         let outbox = settings.outbox.as_ref().map(open).transpose()?;
         let clients: Arc<dyn SegmentClients> = match &outbox {
             Some(outbox) => Arc::new(OutboxClients::new(outbox.clone(), live.message_ids(), supervisor)),
@@ -164,13 +166,14 @@ async fn read_secrets_again(mut hangups: Signal, state: Arc<AppState>, live: Arc
 /// Opens the outbox and starts its delivery.
 fn open_outbox(
     settings: &OutboxSettings,
+    max_requests_per_second: NonZeroU32,
     metrics: &Arc<Metrics>,
     live: &Arc<LiveClients>,
     supervisor: &Supervisor,
 ) -> anyhow::Result<Arc<SqliteOutbox>> {
-    let (outbox, fresh) = SqliteOutbox::open(settings, metrics.clone(), supervisor)?;
+    let (outbox, _feed) = SqliteOutbox::open(settings, metrics.clone(), supervisor)?;
     tracing::info!(path = %settings.path.display(), calls = outbox.stats().waiting, "the outbox is open");
-    Delivery::start(outbox.clone(), fresh, live.clone(), supervisor);
+    Delivery::start(outbox.clone(), live.clone(), max_requests_per_second, supervisor);
     Ok(outbox)
 }
 

@@ -1,27 +1,29 @@
-//! Delivery: sends the calls of the outbox to Segment, and settles them in the outbox.
+//! Delivery: takes calls from the outbox, hands them to the publisher, and settles what comes back.
 //!
-//! A call that was just stored arrives through a channel. Calls that did not fit into the prefetch window, and calls
-//! that an earlier start left behind, are read back from disk. The publisher retries, pauses and splits batches. A
-//! prefetched call waits there for as long as Segment fails. A call leaves the prefetch window only when its settlement
-//! is synced, so that no call is read and sent a second time while this process lives.
+//! It holds no calls. The store says which calls are next, the publisher says how many it has room for. The publisher retries,
+//! pauses and splits batches. A call that fails on its own comes back from it as parked, and so do the later calls of its user.
+//! The store keeps these apart, and delivery takes the first one of each user again at [a pace of their own](parked_pace).
 //!
 //! One loop waits for the next event and applies it. While the process drains, the loop takes no new calls; it ends when
 //! all calls in requests are settled.
 
-mod prefetch_window;
+mod parked_pace;
+mod store_requests;
 
-use std::pin::Pin;
+use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
-use crate::outbox::{Outbox, OutboxError, StoredCall};
+use crate::outbox::{CallId, Outbox, OutboxError, StoredCall};
 use crate::publisher::LiveClients;
 use crate::segment::{CallOutcome, SettledCall};
 use crate::supervisor::Supervisor;
-use prefetch_window::{MAX_WINDOW_BYTES, PageRequest, PrefetchOutcome, PrefetchWindow};
+use parked_pace::ParkedPace;
+use store_requests::{Settlement, StoreAnswers, StoreRequests};
 
 /// Settlements in one transaction, at most: as many as one full request to Segment can bring.
 const MAX_SETTLEMENTS: usize = 2_500;
@@ -30,171 +32,189 @@ const MAX_SETTLEMENTS: usize = 2_500;
 /// again.
 const STORE_RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// Interval at which the outbox is checked for calls that were not announced: under high load an announcement may be
-/// lost.
-const OUTBOX_CHECK_INTERVAL: Duration = Duration::from_secs(1);
-
-/// A settlement that is being synced.
-type PendingSettlement = Pin<Box<dyn Future<Output = (Arc<[SettledCall]>, Result<(), OutboxError>)> + Send>>;
-
 /// The delivery loop.
 pub struct Delivery {
     outbox: Arc<dyn Outbox>,
     clients: Arc<LiveClients>,
-    window: PrefetchWindow,
-    /// Outcomes of prefetched calls come back through this channel. It never holds more than the prefetched calls.
+    requests: StoreRequests,
+    /// The calls that the publisher holds. Its room bounds them.
+    out: HashMap<CallId, OutCall>,
+    /// Outcomes come back through this channel. It never holds more than the calls that are out.
     delivered: mpsc::UnboundedSender<SettledCall>,
-    /// Earliest time of the next read from the outbox.
-    read_at: Instant,
+    parked_pace: ParkedPace,
     supervisor: Supervisor,
 }
 
+struct OutCall {
+    user_id: Arc<str>,
+    is_parked: bool,
+}
+
 enum DeliveryEvent {
-    /// Calls were stored just now.
-    Fresh(Vec<StoredCall>),
-    /// It is time to read a page, if there is anything to read.
-    Read,
-    /// Calls were accepted or refused by Segment.
+    /// The store answered.
+    Answers(StoreAnswers),
+    /// The publisher gave calls back.
     Outcomes(Vec<SettledCall>),
-    /// A settlement is synced, or failed.
-    SettlementDone(Arc<[SettledCall]>, Result<(), OutboxError>),
+    /// It is time to take parked calls.
+    ParkedTurn,
     Draining,
 }
 
-struct DeliveryInputs {
-    fresh: mpsc::Receiver<Vec<StoredCall>>,
-    delivered: mpsc::UnboundedReceiver<SettledCall>,
-    settlement: Option<PendingSettlement>,
-}
+/// The store is closed or broken. It has logged the reason, and ends the process.
+struct StoreEnded;
 
 impl Delivery {
-    /// Starts sending the calls of `outbox` through `clients`. `fresh` announces the calls that were just stored.
+    /// Starts sending the calls of `outbox` through `clients`, which make this many requests a second at most.
     pub fn start(
         outbox: Arc<dyn Outbox>,
-        fresh: mpsc::Receiver<Vec<StoredCall>>,
         clients: Arc<LiveClients>,
+        max_requests_per_second: NonZeroU32,
         supervisor: &Supervisor,
     ) {
         let (sender, delivered) = mpsc::unbounded_channel();
-        let (window, read_at) = (PrefetchWindow::new(MAX_WINDOW_BYTES), Instant::now());
-        let delivery = Self { outbox, clients, window, delivered: sender, read_at, supervisor: supervisor.clone() };
-        let inputs = DeliveryInputs { fresh, delivered, settlement: None };
-        supervisor.supervise_until_drained("delivery", delivery.run(inputs));
+        let delivery = Self {
+            outbox,
+            clients,
+            requests: StoreRequests::default(),
+            out: HashMap::new(),
+            delivered: sender,
+            parked_pace: ParkedPace::new(max_requests_per_second, Instant::now()),
+            supervisor: supervisor.clone(),
+        };
+        supervisor.supervise_until_drained("delivery", delivery.run(delivered));
     }
 
-    async fn run(mut self, mut inputs: DeliveryInputs) {
+    async fn run(mut self, mut delivered: mpsc::UnboundedReceiver<SettledCall>) {
+        self.ask_next(Duration::ZERO);
         loop {
-            match self.next_event(&mut inputs).await {
-                DeliveryEvent::Fresh(calls) => self.prefetch_fresh(&calls),
-                DeliveryEvent::Read if self.wants_to_read() => self.read_page().await,
-                DeliveryEvent::Read => {}
-                DeliveryEvent::Outcomes(delivered) => {
-                    inputs.settlement = Some(settle_after(Duration::ZERO, self.outbox.clone(), delivered.into()));
+            match self.next_event(&mut delivered).await {
+                DeliveryEvent::Answers(answers) => {
+                    let Ok(()) = self.apply(answers) else { return };
                 }
-                DeliveryEvent::SettlementDone(delivered, Ok(())) => {
-                    self.window.remove_settled(delivered.iter().map(|call| call.id));
-                    let refused =
-                        || delivered.iter().filter(|call| matches!(call.outcome, CallOutcome::Refused(_))).count();
-                    tracing::debug!(calls = delivered.len(), refused = refused(), "settlement synced");
+                DeliveryEvent::Outcomes(calls) => self.settle(calls),
+                DeliveryEvent::ParkedTurn => {
+                    let (limit, early) = (self.parked_pace.take(Instant::now()), self.parked_pace.is_early());
+                    self.requests.ask_parked(limit, early, self.outbox.clone());
                 }
-                DeliveryEvent::SettlementDone(delivered, Err(OutboxError::Full)) => {
-                    let seconds = STORE_RETRY_PAUSE.as_secs_f64();
-                    tracing::debug!(calls = delivered.len(), seconds, "settlement retried: the outbox is full");
-                    inputs.settlement = Some(settle_after(STORE_RETRY_PAUSE, self.outbox.clone(), delivered));
-                }
-                // The store has logged the reason, and ends the process.
-                DeliveryEvent::SettlementDone(_, Err(_)) => return,
                 DeliveryEvent::Draining => break,
             }
         }
         let supervisor = self.supervisor.clone();
         tokio::select! {
-            () = self.drain(inputs) => {}
+            () = self.drain(delivered) => {}
             () = supervisor.cancelled() => {}
         }
     }
 
-    async fn next_event(&self, inputs: &mut DeliveryInputs) -> DeliveryEvent {
-        let mut delivered = Vec::new();
-        let is_settling = inputs.settlement.is_some();
-        let read_at = if self.wants_to_read() { self.read_at } else { Instant::now() + OUTBOX_CHECK_INTERVAL };
+    async fn next_event(&mut self, delivered: &mut mpsc::UnboundedReceiver<SettledCall>) -> DeliveryEvent {
+        let mut outcomes = Vec::new();
+        let is_settling = self.requests.is_settling();
+        let has_parked = !self.requests.is_asking_parked() && self.outbox.stats().parked_users > 0;
+        let parked_at = self.parked_pace.next_at().filter(|_| has_parked);
         tokio::select! {
             biased;
             () = self.supervisor.draining() => DeliveryEvent::Draining,
-            (delivered, result) = finish_settlement(&mut inputs.settlement), if is_settling => {
-                DeliveryEvent::SettlementDone(delivered, result)
+            answers = self.requests.answers() => DeliveryEvent::Answers(answers),
+            _ = delivered.recv_many(&mut outcomes, MAX_SETTLEMENTS), if !is_settling => {
+                DeliveryEvent::Outcomes(outcomes)
             }
-            _ = inputs.delivered.recv_many(&mut delivered, MAX_SETTLEMENTS), if !is_settling => {
-                DeliveryEvent::Outcomes(delivered)
-            }
-            Some(calls) = inputs.fresh.recv() => DeliveryEvent::Fresh(calls),
-            () = tokio::time::sleep_until(read_at) => DeliveryEvent::Read,
+            () = wait_until(parked_at) => DeliveryEvent::ParkedTurn,
         }
     }
 
-    fn wants_to_read(&self) -> bool {
-        self.window.wants_to_read(self.outbox.stats().last_id)
+    fn ask_next(&mut self, pause: Duration) {
+        self.requests.ask_next(pause, self.outbox.clone(), self.clients.clone());
     }
 
-    /// Prefetches calls that were stored just now. A call with unread calls before it is left for a later read.
-    fn prefetch_fresh(&mut self, calls: &[StoredCall]) {
-        for stored in calls {
-            let outcome = self.window.offer_fresh(stored);
-            if !self.hand_over(stored, outcome) {
+    /// Applies answers in the order in which the store gave them.
+    fn apply(&mut self, StoreAnswers { next, settlement, parked }: StoreAnswers) -> Result<(), StoreEnded> {
+        if let Some(next) = next {
+            let calls = calls_or_none(next)?;
+            let pause = if calls.is_none() { STORE_RETRY_PAUSE } else { Duration::ZERO };
+            self.hand_over(calls.unwrap_or_default());
+            self.ask_next(pause);
+        }
+        if let Some((settlement, result)) = settlement {
+            self.finish_settlement(settlement, result)?;
+        }
+        if let Some((asked, parked)) = parked {
+            let calls = calls_or_none(parked)?.unwrap_or_default();
+            self.parked_pace.taken(calls.len(), asked, Instant::now());
+            self.hand_over(calls);
+        }
+        Ok(())
+    }
+
+    fn finish_settlement(&mut self, settlement: Settlement, result: Result<(), OutboxError>) -> Result<(), StoreEnded> {
+        let calls = settlement.calls.len();
+        match result {
+            Ok(()) => {
+                let parked_users = settlement.parked_users.len();
+                tracing::debug!(calls, parked_users, "settlement synced");
+                if parked_users > 0 {
+                    self.clients.confirm_parked(&settlement.parked_users);
+                }
+                Ok(())
+            }
+            Err(OutboxError::Full) => {
+                let seconds = STORE_RETRY_PAUSE.as_secs_f64();
+                tracing::debug!(calls, seconds, "settlement retried: the outbox is full");
+                self.requests.settle(STORE_RETRY_PAUSE, self.outbox.clone(), settlement);
+                Ok(())
+            }
+            Err(_) => Err(StoreEnded),
+        }
+    }
+
+    /// Hands calls to the publisher.
+    fn hand_over(&mut self, calls: Vec<StoredCall>) {
+        for StoredCall { id, call, is_parked } in calls {
+            self.out.insert(id, OutCall { user_id: call.user_id().clone(), is_parked });
+            if let Err(error) = self.clients.deliver(id, call, is_parked, &self.delivered) {
+                // The publisher says how much room it has, so this cannot happen. If it does, the process ends, and the next
+                // start reads the call again.
+                tracing::error!(code = error.code.as_str(), "the publisher's queue had no room for a stored call");
+                self.supervisor.fail("delivery", "the publisher's queue was full");
                 return;
             }
         }
     }
 
-    /// Reads a page. No settlement is applied meanwhile: a call settled after the read would be sent again.
-    async fn read_page(&mut self) {
-        let PageRequest { cursor, from, users, limit } = self.window.next_page(self.outbox.stats().last_id);
-        match self.outbox.page(from, users, limit).await {
-            Ok(page) => {
-                let has_room = page.calls.iter().all(|stored| {
-                    let outcome = self.window.offer(cursor, stored);
-                    self.hand_over(stored, outcome)
-                });
-                tracing::debug!(?cursor, read = page.calls.len(), prefetched = self.window.len(), "outbox page read");
-                if has_room {
-                    self.window.finish_page(cursor, page.next);
-                }
+    /// Settles calls that the publisher gave back.
+    fn settle(&mut self, calls: Vec<SettledCall>) {
+        let mut parked_users = Vec::new();
+        for SettledCall { id, outcome } in &calls {
+            let Some(OutCall { user_id, is_parked }) = self.out.remove(id) else { continue };
+            match outcome {
+                CallOutcome::Accepted if is_parked => self.parked_pace.accepted(),
+                CallOutcome::Refused(_) if is_parked => self.parked_pace.refused(),
+                CallOutcome::Parked(_) | CallOutcome::Behind if is_parked => self.parked_pace.failed(),
+                _ => {}
             }
-            Err(error) => {
-                tracing::warn!(%error, "could not read the outbox");
-                self.read_at = Instant::now() + STORE_RETRY_PAUSE;
+            if matches!(outcome, CallOutcome::Parked(_) | CallOutcome::Behind) {
+                parked_users.push(user_id);
             }
         }
-    }
-
-    /// Hands a prefetched call to the publisher. False if the window has no room for more calls.
-    fn hand_over(&self, stored: &StoredCall, outcome: PrefetchOutcome) -> bool {
-        if outcome == PrefetchOutcome::Prefetched
-            && let Err(error) = self.clients.deliver(stored.id, stored.call.clone(), stored.is_parked, &self.delivered)
-        {
-            // The window is smaller than the publisher's queue, so this cannot happen. If it does, the process ends, and the
-            // next start reads the call again.
-            tracing::error!(code = error.code.as_str(), "the publisher's queue had no room for a stored call");
-            self.supervisor.fail("delivery", "the publisher's queue was full");
-        }
-        outcome != PrefetchOutcome::NoRoom
+        // The calls of one user mostly come back together.
+        parked_users.dedup();
+        let settlement = Settlement { calls: calls.into(), parked_users };
+        self.requests.settle(Duration::ZERO, self.outbox.clone(), settlement);
     }
 
     /// Settles the calls that are in requests. The publisher drops the stored calls that it has not sent; when the last
     /// call is gone, the channel closes.
-    async fn drain(self, mut inputs: DeliveryInputs) {
-        let Self { outbox, delivered, .. } = self;
+    async fn drain(self, mut outcomes: mpsc::UnboundedReceiver<SettledCall>) {
+        let Self { outbox, mut requests, delivered, .. } = self;
         drop(delivered);
         loop {
-            if let Some(settlement) = inputs.settlement.take() {
-                // A call whose settlement fails here is sent again after the next start, which is allowed.
-                let _ = settlement.await;
-            }
-            let mut delivered = Vec::new();
-            if inputs.delivered.recv_many(&mut delivered, MAX_SETTLEMENTS).await == 0 {
+            requests.finish_settlement().await;
+            let mut calls = Vec::new();
+            if outcomes.recv_many(&mut calls, MAX_SETTLEMENTS).await == 0 {
                 break;
             }
-            inputs.settlement = Some(settle_after(Duration::ZERO, outbox.clone(), delivered.into()));
+            requests = StoreRequests::default();
+            let settlement = Settlement { calls: calls.into(), parked_users: Vec::new() };
+            requests.settle(Duration::ZERO, outbox.clone(), settlement);
         }
         let calls = outbox.stats().waiting;
         if calls > 0 {
@@ -203,21 +223,25 @@ impl Delivery {
     }
 }
 
-/// Settles calls in the outbox after a pause.
-fn settle_after(pause: Duration, outbox: Arc<dyn Outbox>, delivered: Arc<[SettledCall]>) -> PendingSettlement {
-    Box::pin(async move {
-        if !pause.is_zero() {
-            tokio::time::sleep(pause).await;
+/// The calls that the store gave; `None` if it could not read or write now, and is asked again.
+fn calls_or_none(answer: Result<Vec<StoredCall>, OutboxError>) -> Result<Option<Vec<StoredCall>>, StoreEnded> {
+    match answer {
+        Ok(calls) => {
+            tracing::debug!(calls = calls.len(), "calls were taken from the outbox");
+            Ok(Some(calls))
         }
-        let result = outbox.settle(delivered.clone()).await;
-        (delivered, result)
-    })
+        Err(OutboxError::Closed | OutboxError::Unconfirmed) => Err(StoreEnded),
+        Err(error) => {
+            tracing::warn!(%error, "no calls could be taken from the outbox");
+            Ok(None)
+        }
+    }
 }
 
-/// Waits for the pending settlement; for ever if there is none.
-async fn finish_settlement(pending: &mut Option<PendingSettlement>) -> (Arc<[SettledCall]>, Result<(), OutboxError>) {
-    let Some(settlement) = pending else { return std::future::pending().await };
-    let settled = settlement.await;
-    *pending = None;
-    settled
+/// Waits until then; for ever if there is no time.
+async fn wait_until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
 }
