@@ -107,9 +107,15 @@ metrics! {
     "segment_relay_outbox_size_bytes": "Bytes of the file that calls, keys and dead letters take" => outbox_bytes: IntGauge(&[]);
     "segment_relay_outbox_log_bytes": "Length of the outbox's write-ahead log" => outbox_log_bytes: IntGauge(&[]);
     "segment_relay_outbox_stored_total": "Calls stored" => outbox_stored: IntCounter(&[]);
-    "segment_relay_outbox_settled_total": "Stored calls that were settled and synced; a refused one is a dead letter" =>
+    "segment_relay_outbox_settled_total":
+        "Stored calls that were settled and synced; one that was refused or given up is a dead letter" =>
         outbox_accepted: IntCounter(&[("result", "accepted")]),
-        outbox_refused: IntCounter(&[("result", "refused")]);
+        outbox_refused: IntCounter(&[("result", "refused")]),
+        outbox_gave_up: IntCounter(&[("result", "gave_up")]);
+    "segment_relay_outbox_share_exhausted_total":
+        "Calls that were not stored because a share of the outbox is used up: their user's, or that of all parked calls" =>
+        share_exhausted_user: IntCounter(&[("share", "user")]),
+        share_exhausted_parked: IntCounter(&[("share", "parked")]);
     "segment_relay_outbox_commit_duration_seconds": "Duration of a transaction of the outbox, its sync included" =>
         outbox_commit_seconds: Histogram(&COMMIT_SECONDS);
     "segment_relay_outbox_sync_duration_seconds": "Duration of the commit alone: the write of the log and its sync" =>
@@ -117,9 +123,18 @@ metrics! {
     "segment_relay_outbox_commit_commands": "Commands in a transaction of the outbox" =>
         // Up to the most that one transaction takes.
         outbox_commit_commands: Histogram(&[1.0, 2.0, 5.0, 10.0, 25.0, 100.0, 250.0, 1000.0]);
+    "segment_relay_parked_users": "Users whose first stored call fails on its own" => parked_users: IntGauge(&[]);
+    "segment_relay_parked_calls": "Stored calls kept apart: those of parked users, and of users with very many" =>
+        parked_calls: IntGauge(&[]);
+    "segment_relay_users_parked_total": "Users who were parked" => users_parked: IntCounter(&[]);
+    "segment_relay_users_woken_total": "Parked users whose first call was accepted, refused or given up" =>
+        users_woken: IntCounter(&[]);
     "segment_relay_dead_letters": "Dead letters in the outbox" => dead_letters: IntGauge(&[]);
     "segment_relay_dead_letters_replayed_total": "Dead letters put back" => dead_letters_replayed: IntCounter(&[]);
     "segment_relay_dead_letters_discarded_total": "Dead letters deleted" => dead_letters_discarded: IntCounter(&[]);
+    "segment_relay_dead_letters_pushed_out_total":
+        "Oldest dead letters deleted because parked calls and dead letters take half of the outbox" =>
+        dead_letters_pushed_out: IntCounter(&[]);
 }
 
 impl Metrics {

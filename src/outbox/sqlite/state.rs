@@ -52,6 +52,8 @@ impl StoreState {
         self.metrics.outbox_calls.set(gauge(stats.waiting));
         self.metrics.outbox_bytes.set(gauge(stats.bytes));
         self.metrics.dead_letters.set(gauge(stats.dead_letters));
+        self.metrics.parked_users.set(gauge(stats.parked_users));
+        self.metrics.parked_calls.set(gauge(stats.parked_calls));
     }
 
     /// Whether the store has failed: nothing may be written any more.
