@@ -171,7 +171,7 @@ fn open_outbox(
     live: &Arc<LiveClients>,
     supervisor: &Supervisor,
 ) -> anyhow::Result<Arc<SqliteOutbox>> {
-    let (outbox, _feed) = SqliteOutbox::open(settings, metrics.clone(), supervisor)?;
+    let outbox = SqliteOutbox::open(settings, metrics.clone(), supervisor)?;
     tracing::info!(path = %settings.path.display(), calls = outbox.stats().waiting, "the outbox is open");
     Delivery::start(outbox.clone(), live.clone(), max_requests_per_second, supervisor);
     Ok(outbox)

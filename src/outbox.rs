@@ -18,5 +18,5 @@ pub use backup::{BackupError, Backups, StoreCopy};
 pub use client::OutboxClients;
 pub use store::{
     Append, Appended, CallId, DeadLetter, DeadLetters, DeliveryOutcome, KeyRecord, Outbox, OutboxError, OutboxStats,
-    Page, ParkedUser, ParkedUsers, STORE_RETRY_AFTER, StoredCall, UserFilter,
+    ParkedUser, ParkedUsers, STORE_RETRY_AFTER, StoredCall,
 };

@@ -206,7 +206,7 @@ impl From<SegmentError> for ApiError {
 impl From<OutboxError> for ApiError {
     fn from(error: OutboxError) -> Self {
         let (code, message, pause) = match error {
-            OutboxError::Full => {
+            OutboxError::Full | OutboxError::UserShare | OutboxError::ParkedShare => {
                 (ErrorCode::Overloaded, "the outbox is full or cannot be written; try again", STORE_RETRY_AFTER)
             }
             OutboxError::Unreadable => (ErrorCode::Overloaded, "the outbox could not be read", STORE_RETRY_AFTER),

@@ -123,6 +123,14 @@ fn to_segment_error(error: OutboxError) -> SegmentError {
         OutboxError::Full => {
             (ErrorCode::Overloaded, "the outbox is full or cannot be written; the call was not stored")
         }
+        OutboxError::UserShare => (
+            ErrorCode::Overloaded,
+            "the waiting calls of this user take the whole share of one user in the outbox; the call was not stored",
+        ),
+        OutboxError::ParkedShare => (
+            ErrorCode::Overloaded,
+            "an earlier call of this user fails, and such calls take their whole share of the outbox; the call was not stored",
+        ),
         OutboxError::Busy => (ErrorCode::Overloaded, "the outbox is busy; the call was not stored"),
         OutboxError::KeyReused => (
             ErrorCode::KeyReused,
@@ -138,7 +146,7 @@ fn to_segment_error(error: OutboxError) -> SegmentError {
     let failure = SegmentError::new(code, message);
     match error {
         OutboxError::KeyReused => failure,
-        OutboxError::Full => failure.retry_after(STORE_RETRY_AFTER),
+        OutboxError::Full | OutboxError::UserShare | OutboxError::ParkedShare => failure.retry_after(STORE_RETRY_AFTER),
         _ => failure.retry_after(MIN_RETRY_AFTER),
     }
 }

@@ -1,8 +1,9 @@
 //! The outbox in an SQLite file: for one relay on one machine.
 //!
 //! One thread owns the writing connection (`writer`). It takes groups of commands (`command`), executes each group in
-//! one `transaction` (`calls`, `dead_letters`, `prune`), and answers after the sync. A second thread copies the
-//! write-ahead log back into the file (`checkpoint`). Reads use connections of their own (`read`). `file`, `header` and
+//! one `transaction` (`calls`, `parked`, `dead_letters`, `prune`), and answers after the sync. Between two groups it gives
+//! delivery the calls that are `next`. A second thread copies the write-ahead log back into the file (`checkpoint`). Operators
+//! read over a connection of their own (`read`). `file`, `header` and
 //! `schema` open the file or explain why they cannot. `watch` notices that a file is lost, and `lost` says what comes then. `backup`
 //! copies the file. `store` puts the parts together.
 //!
@@ -21,15 +22,22 @@ mod dead_letters;
 mod file;
 mod header;
 mod lost;
+mod memory;
+mod next;
+mod parked;
+mod parked_verbs;
 mod prune;
 mod read;
+mod reading;
 mod reserve;
 mod schema;
+mod shares;
 mod state;
 mod store;
 #[cfg(test)]
 mod tests;
 mod transaction;
+mod turns;
 mod watch;
 mod watchers;
 mod writer;

@@ -1,6 +1,5 @@
 //! The store's interface: the traits [`Outbox`] and [`DeadLetters`], what goes in and comes out, and the errors.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,29 +28,22 @@ pub trait Outbox: Send + Sync {
     /// Calls are stored in the order in which the returned futures were first polled.
     ///
     /// # Errors
-    /// [`OutboxError::Full`] and [`OutboxError::Busy`]: the call is not stored. [`OutboxError::Unconfirmed`]: the call
+    /// [`OutboxError::Full`], [`OutboxError::UserShare`], [`OutboxError::ParkedShare`] and [`OutboxError::Busy`]: the call is not
+    /// stored. [`OutboxError::Unconfirmed`]: the call
     /// may be stored. [`OutboxError::KeyReused`]: the key was used with another body.
     async fn append(&self, append: Append, deadline: Instant) -> Result<Appended, OutboxError>;
 
     /// Settles calls in one transaction: accepted calls are deleted, refused calls become dead letters, and their keys
-    /// keep the outcome. Ids that are not in the outbox are ignored. Watchers of the calls are notified after the
+    /// keep the outcome. The user of a parked call is parked, or the call becomes a dead letter if it has failed for too long. Ids that are not in the outbox are ignored. Watchers of the calls are notified after the
     /// commit.
     ///
     /// # Errors
     /// [`OutboxError::Full`]: nothing was settled; a later attempt may work. Any other error: the result is unknown.
     async fn settle(&self, delivered: Arc<[SettledCall]>) -> Result<(), OutboxError>;
 
-    /// Reads at most `limit` waiting calls of the users in the filter, ordered by id, starting with the id `from`. The
-    /// page is bounded in bytes and in rows too, so an empty page is not always the last one. No transaction stays open
-    /// between pages.
-    ///
-    /// # Errors
-    /// If the store cannot be read.
-    async fn page(&self, from: CallId, users: UserFilter, limit: usize) -> Result<Page, OutboxError>;
-
     /// Waits until there are calls to send, and takes them: about `room` bytes of JSON at most, one call at least. A call that
     /// was taken is out, and is not returned again by this process, until [`settle`](Self::settle) names it as parked. The
-    /// calls of one user are returned in their order. Of a user who is parked nothing is returned.
+    /// calls of one user are returned in their order. Of a user who is parked nothing is returned. There is one caller at a time.
     ///
     /// The future must not be dropped before it is ready, but for the end of delivery: the calls in its answer would be out,
     /// and nobody would have them.
@@ -176,31 +168,6 @@ pub enum DeliveryOutcome {
     Refused(String),
 }
 
-/// The users whose calls are read.
-#[derive(Clone, PartialEq, Eq)]
-pub enum UserFilter {
-    AllBut(HashSet<Arc<str>>),
-    Only(HashSet<Arc<str>>),
-}
-
-impl UserFilter {
-    pub fn matches(&self, user_id: &str) -> bool {
-        match self {
-            Self::AllBut(users) => !users.contains(user_id),
-            Self::Only(users) => users.contains(user_id),
-        }
-    }
-}
-
-/// A page of waiting calls.
-#[derive(Debug)]
-pub struct Page {
-    /// Ordered by id.
-    pub calls: Vec<StoredCall>,
-    /// The id at which the next page starts: greater than every id that this page looked at.
-    pub next: CallId,
-}
-
 /// A waiting call.
 #[derive(Clone, Debug)]
 pub struct StoredCall {
@@ -263,6 +230,10 @@ pub struct DeadLetter {
 pub enum OutboxError {
     /// The outbox is at its limit, or the disk is full. Nothing was changed; a later attempt may work.
     Full,
+    /// The waiting calls of this user take the whole share of one user. Nothing was changed.
+    UserShare,
+    /// An earlier call of this user fails, and such calls take their whole share of the outbox. Nothing was changed.
+    ParkedShare,
     /// The command was not started before its deadline. Nothing was changed.
     Busy,
     /// The key was used with another body. Nothing was changed.
@@ -279,6 +250,8 @@ impl fmt::Display for OutboxError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Full => "the outbox is full",
+            Self::UserShare => "the user's share of the outbox is used up",
+            Self::ParkedShare => "the share of parked calls in the outbox is used up",
             Self::Busy => "the outbox is busy",
             Self::KeyReused => "the key was used for another payload",
             Self::Unconfirmed => "the commit was not confirmed",
@@ -294,16 +267,6 @@ impl fmt::Debug for DeliveryOutcome {
     /// Leaves out Segment's message.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if *self == Self::Accepted { "Accepted" } else { "Refused" })
-    }
-}
-
-impl fmt::Debug for UserFilter {
-    /// Leaves out the users' ids.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::AllBut(users) => write!(f, "AllBut({} users)", users.len()),
-            Self::Only(users) => write!(f, "Only({} users)", users.len()),
-        }
     }
 }
 

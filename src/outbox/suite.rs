@@ -5,25 +5,27 @@
 
 pub(super) mod dead_letters;
 pub(super) mod keys;
-pub(super) mod pages;
+pub(super) mod many;
+pub(super) mod parked;
+pub(super) mod reading;
 pub(super) mod settling;
 
-use std::collections::HashSet;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::time::Instant;
 
 use super::store::{
-    Append, Appended, CallId, DeadLetters, DeliveryOutcome, KeyRecord, Outbox, OutboxError, StoredCall, UserFilter,
+    Append, Appended, CallId, DeadLetters, DeliveryOutcome, KeyRecord, Outbox, OutboxError, ParkedUsers, StoredCall,
 };
-use crate::segment::{Call, CallOutcome, Refusal, SettledCall};
+use crate::segment::{Call, CallOutcome, Refusal, SettledCall, Trouble};
 
 /// Opens a store. Its content survives that the store is closed.
 #[async_trait]
 pub(super) trait StoreFactory: Send + Sync + 'static {
-    type Store: Outbox + DeadLetters + 'static;
+    type Store: Inspect + DeadLetters + ParkedUsers + 'static;
 
     /// Opens the store, which must be closed. `window` is how long keys are remembered.
     async fn open_with_window(&self, window: Duration) -> Arc<Self::Store>;
@@ -32,6 +34,13 @@ pub(super) trait StoreFactory: Send + Sync + 'static {
     async fn open(&self) -> Arc<Self::Store> {
         self.open_with_window(Duration::from_secs(3600)).await
     }
+}
+
+/// What a test sees of a store beside its traits.
+#[async_trait]
+pub(super) trait Inspect: Outbox {
+    /// All calls that wait, in the order of their ids, whether they are out or not. `is_parked` says which are kept apart.
+    async fn inspect(&self) -> Result<Vec<StoredCall>, OutboxError>;
 }
 
 /// Makes a test of every function of the suite. The expression is a new factory.
@@ -46,14 +55,33 @@ macro_rules! contract {
     };
     ($stores:expr) => {
         contract! { $stores;
-            pages:
-                calls_are_read_in_order
-                calls_of_skipped_users_are_not_read
-                a_page_is_bounded_in_calls
-                a_page_is_bounded_in_bytes
-                a_page_is_bounded_in_rows
+            reading:
+                calls_are_taken_once_in_order
+                an_answer_is_bounded_by_the_room
+                an_answer_holds_one_call_at_least
+                calls_that_are_stored_later_end_the_wait
+                new_calls_that_do_not_fit_into_memory_are_taken_too
                 calls_and_ids_survive_a_reopen
+                calls_that_were_out_are_taken_again_after_a_reopen
                 a_thousand_concurrent_calls_are_stored_in_order_per_user;
+            parked:
+                of_a_parked_user_nothing_is_taken
+                later_calls_are_kept_behind_a_parked_one
+                an_accepted_parked_call_wakes_its_user
+                a_refused_parked_call_wakes_its_user
+                parked_users_who_are_not_due_are_taken_early_alone
+                a_parked_user_survives_a_reopen
+                the_key_of_a_parked_call_is_known
+                a_retry_makes_a_user_due
+                a_given_up_call_is_a_dead_letter_and_wakes_its_user
+                a_call_that_is_out_is_given_up_when_it_fails
+                verbs_for_all_heed_the_status
+                a_replayed_call_waits_behind_a_parked_one;
+            many:
+                a_user_with_many_calls_delays_no_other_user
+                the_calls_of_a_user_with_many_are_taken_in_order
+                a_user_with_many_calls_before_a_reopen_delays_no_other_user
+                users_who_are_kept_apart_take_turns;
             settling:
                 an_accepted_call_is_deleted
                 a_refused_call_becomes_a_dead_letter
@@ -113,11 +141,6 @@ pub(super) fn watched(append: Append) -> Append {
     Append { watch: true, ..append }
 }
 
-/// A filter that skips no user.
-pub(super) fn everybody() -> UserFilter {
-    UserFilter::AllBut(HashSet::new())
-}
-
 pub(super) fn in_a_minute() -> Instant {
     Instant::now() + Duration::from_secs(60)
 }
@@ -126,25 +149,44 @@ pub(super) async fn append(store: &impl Outbox, append: Append) -> Result<Append
     store.append(append, in_a_minute()).await
 }
 
-/// Reads all waiting calls, page by page, except those of the skipped users.
-pub(super) async fn waiting_but(store: &impl Outbox, skip: &[&str]) -> Vec<StoredCall> {
-    let users = UserFilter::AllBut(skip.iter().map(|user| Arc::from(*user)).collect());
-    let (mut all, mut from) = (Vec::new(), 0);
-    while from <= store.stats().last_id {
-        let page = store.page(from, users.clone(), usize::MAX).await.unwrap();
-        assert!(page.next > from, "the page does not advance");
-        assert!(page.calls.iter().all(|stored| (from..page.next).contains(&stored.id)));
-        all.extend(page.calls);
-        from = page.next;
-    }
-    assert!(all.is_sorted_by(|one, other| one.id < other.id));
+/// All waiting calls.
+pub(super) async fn waiting(store: &impl Inspect) -> Vec<StoredCall> {
+    let all = store.inspect().await.unwrap();
+    assert_eq!(store.stats().waiting, all.len() as u64);
     all
 }
 
-pub(super) async fn waiting(store: &impl Outbox) -> Vec<StoredCall> {
-    let all = waiting_but(store, &[]).await;
-    assert_eq!(store.stats().waiting, all.len() as u64);
-    all
+/// Takes calls until `count` are there: more than there are would wait for ever.
+pub(super) async fn take(store: &impl Outbox, count: usize) -> Vec<StoredCall> {
+    let mut taken = Vec::new();
+    while taken.len() < count {
+        let calls = store.next(usize::MAX).await.unwrap();
+        assert!(!calls.is_empty(), "an answer without a call");
+        taken.extend(calls);
+    }
+    assert_eq!(taken.len(), count);
+    taken
+}
+
+/// Takes calls if the store has any now.
+pub(super) async fn take_if_any(store: &impl Outbox, room: usize) -> Vec<StoredCall> {
+    let mut next = store.next(room);
+    // The store looks for calls in steps, and does one at least before it executes the next command.
+    for _ in 0..6 {
+        if let Poll::Ready(taken) = futures_util::poll!(&mut next) {
+            return taken.unwrap();
+        }
+        settle(store, Vec::new()).await;
+    }
+    match futures_util::poll!(&mut next) {
+        Poll::Ready(taken) => taken.unwrap(),
+        Poll::Pending => Vec::new(),
+    }
+}
+
+/// Whether the store has nothing to send now.
+pub(super) async fn has_nothing(store: &impl Outbox) -> bool {
+    take_if_any(store, usize::MAX).await.is_empty()
 }
 
 /// The JSON of each call.
@@ -163,6 +205,16 @@ pub(super) fn accepted(id: CallId) -> SettledCall {
 
 pub(super) fn refused(id: CallId, reason: &str) -> SettledCall {
     SettledCall { id, outcome: CallOutcome::Refused(Refusal { status: 400, reason: reason.to_owned(), attempts: 3 }) }
+}
+
+/// The call fails on its own.
+pub(super) fn parked(id: CallId) -> SettledCall {
+    let trouble = Trouble { status: Some(503), reason: "the answer was 503".to_owned(), attempts: 2 };
+    SettledCall { id, outcome: CallOutcome::Parked(trouble) }
+}
+
+pub(super) fn behind(id: CallId) -> SettledCall {
+    SettledCall { id, outcome: CallOutcome::Behind }
 }
 
 pub(super) async fn settle(store: &impl Outbox, delivered: Vec<SettledCall>) {

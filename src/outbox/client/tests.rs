@@ -10,9 +10,7 @@ use tokio::time::Instant;
 
 use super::{OutboxClients, fingerprint};
 use crate::customer::SegmentIdentifyPayload;
-use crate::outbox::{
-    Append, Appended, CallId, DeliveryOutcome, Outbox, OutboxError, OutboxStats, Page, StoredCall, UserFilter,
-};
+use crate::outbox::{Append, Appended, DeliveryOutcome, Outbox, OutboxError, OutboxStats, StoredCall};
 use crate::segment::SegmentError;
 use crate::segment::{
     DeliveryState, ErrorCode, IdempotencyKey, KeyKind, MessageIds, Receipt, SegmentClients, SettledCall,
@@ -48,10 +46,6 @@ impl Outbox for FakeStore {
 
     async fn settle(&self, _delivered: Arc<[SettledCall]>) -> Result<(), OutboxError> {
         Err(OutboxError::Closed)
-    }
-
-    async fn page(&self, _from: CallId, _users: UserFilter, _limit: usize) -> Result<Page, OutboxError> {
-        Err(OutboxError::Unreadable)
     }
 
     async fn next(&self, _room: usize) -> Result<Vec<StoredCall>, OutboxError> {

@@ -1,13 +1,14 @@
 //! Storing and settling calls, each with the record of its key in the same transaction.
 //!
 //! Accepted calls are deleted, and the windows of their keys begin. Refused calls become dead letters, with which their
-//! keys stay.
+//! keys stay. Calls that fail on their own are kept apart (`parked`).
 
 use std::sync::Arc;
 
-use rusqlite::{Result, params};
+use rusqlite::{Result, Row, params};
 use tokio::sync::oneshot;
 
+use super::parked::{Place, Verdict};
 use super::transaction::{Transaction, row_bytes};
 use crate::outbox::{Append, Appended, CallId, DeliveryOutcome, KeyRecord, OutboxError, StoredCall};
 use crate::segment::{Call, CallOutcome, Refusal, SettledCall};
@@ -22,18 +23,22 @@ struct KnownKey {
 impl Transaction<'_> {
     /// Stores a call, unless a call with its key was stored before.
     pub(super) fn append(&mut self, append: &Append) -> Result<Result<Appended, OutboxError>> {
-        let (id, is_full) = (self.effects.stats.last_id + 1, self.room == 0);
+        let id = self.effects.stats.last_id + 1;
+        let place = self.place(&append.call)?;
+        let full = if self.room == 0 { Some(OutboxError::Full) } else { self.used_up_share(&append.call, &place) };
         let known = match &append.key {
-            Some(key) if is_full || !self.insert_key(key, id)? => self.find_key(key)?,
+            Some(key) if full.is_some() || !self.insert_key(key, id)? => self.find_key(key)?,
             _ => None,
         };
         if let Some(known) = known {
             return self.answer_repeat(append, &known);
         }
-        if is_full {
-            return Ok(Err(OutboxError::Full));
+        if let Some(error) = full {
+            self.effects.refused_for_shares[0] += u64::from(error == OutboxError::UserShare);
+            self.effects.refused_for_shares[1] += u64::from(error == OutboxError::ParkedShare);
+            return Ok(Err(error));
         }
-        self.insert_call(&append.call, append.key.as_ref().map(|key| key.key.as_slice()), self.now)?;
+        self.insert(&append.call, append.key.as_ref().map(|key| key.key.as_slice()), self.now, place)?;
         // The last call may exceed the room: `KEPT_FREE` is larger than any call.
         self.room = self.room.saturating_sub(row_bytes(append.call.json().len() as u64));
         Ok(Ok(Appended { replayed: false, outcome: append.watch.then(|| self.watch(id, None)) }))
@@ -41,14 +46,26 @@ impl Transaction<'_> {
 
     /// Stores a call behind all others.
     pub(super) fn insert_call(&mut self, call: &Call, key: Option<&[u8]>, stored_at: i64) -> Result<()> {
+        let place = self.place(call)?;
+        self.insert(call, key, stored_at, place)
+    }
+
+    fn insert(&mut self, call: &Call, key: Option<&[u8]>, stored_at: i64, place: Place) -> Result<()> {
         let id = self.effects.stats.last_id + 1;
-        self.execute(
-            "INSERT INTO calls (id, user_id, stored_at, key, call) VALUES (?1, ?2, ?3, ?4, ?5)",
-            params![id, call.user_id(), stored_at, key, &call.json()[..]],
-        )?;
+        match place {
+            Place::Apart(row) => self.insert_apart(call, key, stored_at, row)?,
+            Place::Calls => {
+                self.execute(
+                    "INSERT INTO calls (id, user_id, stored_at, key, call) VALUES (?1, ?2, ?3, ?4, ?5)",
+                    params![id, call.user_id(), stored_at, key, &call.json()[..]],
+                )?;
+                self.memory.enter_calls(self.memory.hash(call.user_id()), row_bytes(call.json().len() as u64));
+                self.effects.new_calls.push(StoredCall { id, call: call.clone(), is_parked: false });
+            }
+        }
         self.effects.stats.last_id = id;
         self.effects.stats.waiting += 1;
-        self.effects.new_calls.push(StoredCall { id, call: call.clone(), is_parked: false });
+        self.effects.stored += 1;
         Ok(())
     }
 
@@ -86,7 +103,8 @@ impl Transaction<'_> {
             let reason = self.first("SELECT reason FROM dead_letters WHERE id = ?1", [id], |row| row.get(0))?;
             return Ok(Some(DeliveryOutcome::Refused(reason.unwrap_or_default())));
         }
-        let waits = self.first("SELECT 1 FROM calls WHERE id = ?1", [known.call_id], |_| Ok(()))?.is_some();
+        let sql = "SELECT 1 FROM calls WHERE id = ?1 UNION ALL SELECT 1 FROM parked_calls WHERE id = ?1";
+        let waits = self.first(sql, [known.call_id], |_| Ok(()))?.is_some();
         Ok((!waits).then_some(DeliveryOutcome::Accepted))
     }
 
@@ -113,22 +131,39 @@ impl Transaction<'_> {
             }
         }
         for SettledCall { id, outcome } in delivered {
-            if let CallOutcome::Refused(refusal) = outcome {
-                self.insert_dead_letter(*id, refusal)?;
-                self.delete_calls(*id, *id, &DeliveryOutcome::Refused(refusal.reason.clone()))?;
+            match outcome {
+                CallOutcome::Accepted => {}
+                CallOutcome::Refused(Refusal { status, reason, attempts }) => {
+                    self.bury(*id, &Verdict { why: "refused", status: *status, reason, attempts: *attempts })?;
+                }
+                CallOutcome::Parked(trouble) => self.park(*id, trouble)?,
+                CallOutcome::Behind => self.put_apart(*id)?,
             }
         }
+        self.effects.returned.extend(delivered.iter().map(|settled| settled.id));
         Ok(())
     }
 
     /// Deletes the waiting calls from `first` to `last`, which have this outcome. Starts the windows of their keys if
     /// they are accepted: the key of a refused call is remembered for as long as its dead letter.
     fn delete_calls(&mut self, first: CallId, last: CallId, outcome: &DeliveryOutcome) -> Result<()> {
-        let deleted: Vec<(CallId, Option<Vec<u8>>)> = self
+        let mut deleted: Vec<(CallId, Option<Vec<u8>>)> = self
             .conn
             .prepare_cached("DELETE FROM calls WHERE id BETWEEN ?1 AND ?2 RETURNING id, key")?
             .query_map([first, last], |row| row.try_into())?
             .collect::<Result<_>>()?;
+        if self.effects.stats.parked_calls > 0 && (deleted.len() as u64) <= last.abs_diff(first) {
+            let sql = "DELETE FROM parked_calls WHERE id BETWEEN ?1 AND ?2 RETURNING id, key, user_id, length(call)";
+            let apart: Vec<(CallId, Option<Vec<u8>>, String, i64)> = self
+                .conn
+                .prepare_cached(sql)?
+                .query_map([first, last], |row| row.try_into())?
+                .collect::<Result<_>>()?;
+            for (id, key, user_id, length) in apart {
+                self.left_apart(&user_id, length)?;
+                deleted.push((id, key));
+            }
+        }
         self.effects.stats.waiting = self.effects.stats.waiting.saturating_sub(deleted.len() as u64);
         for (id, key) in deleted {
             if let (Some(key), DeliveryOutcome::Accepted) = (key, outcome) {
@@ -141,26 +176,41 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Copies a waiting call to the dead letters, and records the dead letter with the call's key.
-    fn insert_dead_letter(&mut self, id: CallId, refusal: &Refusal) -> Result<()> {
-        let sql = "INSERT INTO dead_letters (user_id, stored_at, refused_at, status, attempts, key, body, reason, call)
-             SELECT user_id, stored_at, ?2, ?3, ?4, calls.key, keys.body, ?5, call
+    /// Makes a waiting call a dead letter, and records the dead letter with the call's key.
+    pub(super) fn bury(&mut self, id: CallId, verdict: &Verdict<'_>) -> Result<()> {
+        let Verdict { why, status, reason, attempts } = *verdict;
+        let values = params![id, self.now, status, attempts, reason, why];
+        let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
+        let sql =
+            "INSERT INTO dead_letters (user_id, stored_at, refused_at, status, attempts, key, body, reason, call, why)
+             SELECT user_id, stored_at, ?2, ?3, ?4, calls.key, keys.body, ?5, call, ?6
              FROM calls LEFT JOIN keys ON keys.key = calls.key WHERE calls.id = ?1
              RETURNING id, length(call)";
-        let values = params![id, self.now, refusal.status, refusal.attempts, refusal.reason];
-        let added = self.first(sql, values, |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
-        if let Some((letter, length)) = added {
-            let stats = &mut self.effects.stats;
-            stats.dead_letters += 1;
-            stats.dead_letter_bytes += row_bytes(length.unsigned_abs() + refusal.reason.len() as u64);
-            self.effects.refused += 1;
-            self.execute(
-                "UPDATE keys SET dead_letter_id = ?2
-                 WHERE key = (SELECT key FROM calls WHERE id = ?1) AND call_id = ?1",
-                [id, letter],
-            )?;
+        // The requests that held the call before it was parked count, too.
+        let apart =
+            "INSERT INTO dead_letters (user_id, stored_at, refused_at, status, attempts, key, body, reason, call, why)
+             SELECT waiting.user_id, stored_at, ?2, ?3,
+                ?4 + ifnull((SELECT attempts FROM parked WHERE user_id = waiting.user_id AND since IS NOT NULL), 0),
+                waiting.key, keys.body, ?5, call, ?6
+             FROM parked_calls AS waiting LEFT JOIN keys ON keys.key = waiting.key WHERE waiting.id = ?1
+             RETURNING id, length(call)";
+        let mut added = self.first(sql, values, read)?;
+        if added.is_none() && self.effects.stats.parked_calls > 0 {
+            added = self.first(apart, values, read)?;
         }
-        Ok(())
+        let Some((letter, length)) = added else { return Ok(()) };
+        let stats = &mut self.effects.stats;
+        stats.dead_letters += 1;
+        stats.dead_letter_bytes += row_bytes(length.unsigned_abs() + reason.len() as u64);
+        self.execute(
+            "UPDATE keys SET dead_letter_id = ?2 WHERE call_id = ?1
+             AND key = (SELECT key FROM calls WHERE id = ?1 UNION ALL SELECT key FROM parked_calls WHERE id = ?1)",
+            [id, letter],
+        )?;
+        let is_refused = why == "refused";
+        self.effects.refused += u64::from(is_refused);
+        self.effects.given_up += u64::from(!is_refused);
+        self.delete_calls(id, id, &DeliveryOutcome::Refused(reason.to_owned()))
     }
 }
 

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::dead_letters::ReplayAll;
+use super::parked_verbs::ParkedVerb;
 use super::state::StoreFault;
 use super::transaction::{MAX_TRANSACTION_BYTES, ROW_OVERHEAD, Transaction};
-use crate::outbox::{Append, Appended, BackupError, OutboxError, StoreCopy};
+use crate::outbox::{Append, Appended, BackupError, OutboxError, StoreCopy, StoredCall};
 use crate::segment::{CallOutcome, MAX_CALL_BYTES, SettledCall};
 
 /// Commands that may wait: as many as requests may be in flight by default (`RELAY_MAX_IN_FLIGHT`), so that callers
@@ -35,6 +36,11 @@ pub(super) enum WriterCommand {
     Replay(i64, Reply<bool>),
     ReplayAll(ReplayAll, Reply<u64>),
     Discard(i64, Reply<bool>),
+    Parked(ParkedVerb, Reply<u64>),
+    /// Is answered when there are calls for this room. Is not part of a transaction.
+    Next(usize, Reply<Vec<StoredCall>>),
+    /// A number of parked calls, and whether they may be early. Is not part of a transaction.
+    NextParked(usize, bool, Reply<Vec<StoredCall>>),
     /// Is not part of a transaction.
     Backup(BackupJob, Reply<Result<StoreCopy, BackupError>>),
     /// Sent once a second: starts work that no caller asks for.
@@ -67,6 +73,11 @@ impl<T> Reply<T> {
         let _ = self.caller.send(Ok(value));
     }
 
+    /// Answers without a transaction.
+    pub(super) fn answer(self, result: Result<T, OutboxError>) {
+        let _ = self.caller.send(result);
+    }
+
     /// Whether the caller has left.
     pub(super) fn is_abandoned(&self) -> bool {
         self.caller.is_closed()
@@ -85,15 +96,19 @@ impl WriterCommand {
         match self {
             Self::Append(append, _) => ROW_OVERHEAD + append.call.json().len(),
             Self::Settle(delivered, _) => {
-                let reason = |delivered: &SettledCall| match &delivered.outcome {
+                let values = |delivered: &SettledCall| match &delivered.outcome {
+                    CallOutcome::Accepted => 0,
                     CallOutcome::Refused(refusal) => refusal.reason.len(),
-                    _ => 0,
+                    // The row is moved.
+                    CallOutcome::Parked(_) | CallOutcome::Behind => MAX_CALL_BYTES,
                 };
-                delivered.iter().map(|delivered| ROW_OVERHEAD + reason(delivered)).sum()
+                delivered.iter().map(|delivered| ROW_OVERHEAD + values(delivered)).sum()
             }
             // The size is unknown until the row is read.
             Self::Replay(..) => ROW_OVERHEAD + MAX_CALL_BYTES,
-            Self::ReplayAll(..) | Self::Discard(..) | Self::Backup(..) | Self::Tick | Self::Close => ROW_OVERHEAD,
+            Self::Parked(..) => MAX_TRANSACTION_BYTES,
+            Self::ReplayAll(..) | Self::Discard(..) => ROW_OVERHEAD,
+            Self::Next(..) | Self::NextParked(..) | Self::Backup(..) | Self::Tick | Self::Close => 0,
         }
     }
 
@@ -104,7 +119,8 @@ impl WriterCommand {
             Self::Replay(id, reply) => reply.result = Ok(transaction.replay(*id)?),
             Self::ReplayAll(all, reply) => reply.result = Ok(transaction.replay_next(all)?),
             Self::Discard(id, reply) => reply.result = Ok(transaction.discard(*id)?),
-            Self::Backup(..) | Self::Tick | Self::Close => {}
+            Self::Parked(verb, reply) => reply.result = Ok(transaction.do_next(verb)?),
+            Self::Next(..) | Self::NextParked(..) | Self::Backup(..) | Self::Tick | Self::Close => {}
         }
         Ok(())
     }
@@ -116,7 +132,11 @@ impl WriterCommand {
 
     /// Whether it needs another transaction.
     pub(super) fn is_unfinished(&self) -> bool {
-        matches!(self, Self::ReplayAll(all, _) if !all.is_finished)
+        match self {
+            Self::ReplayAll(all, _) => !all.is_finished,
+            Self::Parked(verb, _) => !verb.is_finished,
+            _ => false,
+        }
     }
 
     /// Sends the caller the result, after the commit only, or why the command was not committed.
@@ -133,7 +153,8 @@ impl WriterCommand {
             Self::Append(_, reply) => reply.send(error),
             Self::Settle(_, reply) => reply.send(error),
             Self::Replay(_, reply) | Self::Discard(_, reply) => reply.send(error),
-            Self::ReplayAll(_, reply) => reply.send(error),
+            Self::ReplayAll(_, reply) | Self::Parked(_, reply) => reply.send(error),
+            Self::Next(_, reply) | Self::NextParked(_, _, reply) => reply.send(error),
             Self::Backup(_, reply) => reply.send(error),
             Self::Tick | Self::Close => {}
         }

@@ -60,12 +60,17 @@ impl Transaction<'_> {
 
     /// Deletes a dead letter with its key: a repeat is a new call. A key that belongs to another call by now stays.
     pub(super) fn discard(&mut self, id: i64) -> Result<bool> {
+        let is_deleted = self.delete_with_key(id)?;
+        self.effects.discarded += u64::from(is_deleted);
+        Ok(is_deleted)
+    }
+
+    /// The same, for a dead letter that nobody discarded.
+    pub(super) fn delete_with_key(&mut self, id: i64) -> Result<bool> {
         let sql = "DELETE FROM keys WHERE key = (SELECT key FROM dead_letters WHERE id = ?1) AND dead_letter_id = ?1";
         let deleted = self.execute(sql, [id])? as u64;
         self.effects.stats.keys = self.effects.stats.keys.saturating_sub(deleted);
-        let is_deleted = self.delete_dead_letter(id)?;
-        self.effects.discarded += u64::from(is_deleted);
-        Ok(is_deleted)
+        self.delete_dead_letter(id)
     }
 
     /// The first dead letter whose id is between these two.

@@ -1,4 +1,4 @@
-//! Reads beside the writer, over read-only connections: one for pages of calls, one for dead letters.
+//! Operators' reads beside the writer, over a read-only connection.
 //!
 //! A read never makes a commit wait. No transaction stays open between two reads: it would keep the write-ahead log
 //! from being checkpointed, and the log would grow.
@@ -12,19 +12,9 @@ use rusqlite::{Connection, Error, Result, Row};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::calls::call_from_row;
 use super::state::{StoreState, is_corruption, without_values};
-use crate::outbox::{CallId, DeadLetter, OutboxError, Page, StoredCall, UserFilter};
+use crate::outbox::{DeadLetter, OutboxError};
 use crate::segment::rfc3339_milliseconds;
-
-/// Calls in one page: enough for a few requests to Segment.
-const PAGE_CALLS: usize = 1000;
-
-/// Bytes in one page: at most four request bodies of 500 KiB.
-const PAGE_BYTES: usize = 2 * 1024 * 1024;
-
-/// Rows that one page looks at, skipped users included: a few milliseconds.
-const PAGE_ROWS: i64 = 5000;
 
 /// A read-only connection, until the store is closed.
 pub(super) struct ReadConnection {
@@ -66,34 +56,6 @@ impl ReadConnection {
     }
 }
 
-/// Reads a page of waiting calls. `last_id` is the id of the last call that was stored before this read.
-pub(super) fn page(conn: &Connection, from: CallId, users: &UserFilter, limit: usize, last_id: CallId) -> Result<Page> {
-    let mut ids = conn.prepare_cached("SELECT id, user_id FROM calls WHERE id >= ?1 ORDER BY id LIMIT ?2")?;
-    // A statement of its own, so that the overflow pages of skipped calls are not read.
-    let mut fetch = conn.prepare_cached("SELECT call FROM calls WHERE id = ?1")?;
-    let mut rows = ids.query((from, PAGE_ROWS))?;
-    let mut page = Page { calls: Vec::new(), next: from };
-    let (mut row_count, mut bytes) = (0, 0);
-    while let Some(row) = rows.next()? {
-        let id: CallId = row.get(0)?;
-        row_count += 1;
-        page.next = id.saturating_add(1);
-        if !users.matches(row.get_ref(1)?.as_str()?) {
-            continue;
-        }
-        let call = call_from_row(row.get(1)?, fetch.query_row([id], |row| row.get(0))?);
-        bytes += call.json().len();
-        page.calls.push(StoredCall { id, call, is_parked: false });
-        if page.calls.len() >= limit.min(PAGE_CALLS) || bytes >= PAGE_BYTES {
-            return Ok(page);
-        }
-    }
-    if row_count < PAGE_ROWS {
-        page.next = page.next.max(last_id.saturating_add(1));
-    }
-    Ok(page)
-}
-
 /// Reads dead letters, newest first.
 pub(super) fn list(conn: &Connection, limit: usize, before: Option<i64>) -> Result<Vec<DeadLetter>> {
     conn.prepare_cached(
@@ -104,11 +66,11 @@ pub(super) fn list(conn: &Connection, limit: usize, before: Option<i64>) -> Resu
     .collect()
 }
 
-/// The fields of a call's JSON that a dead letter shows separately.
+/// The fields of a call's JSON that are shown separately.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct CallFields {
-    message_id: String,
+pub(super) struct CallFields {
+    pub(super) message_id: String,
 }
 
 fn dead_letter(row: &Row<'_>) -> Result<DeadLetter> {
@@ -129,6 +91,6 @@ fn dead_letter(row: &Row<'_>) -> Result<DeadLetter> {
 
 /// Formats a time in milliseconds. A time outside the calendar is shown as 1970: a dead letter must be readable
 /// whatever the clock was when it was written.
-fn time_text(milliseconds: i64) -> String {
+pub(super) fn time_text(milliseconds: i64) -> String {
     rfc3339_milliseconds(Timestamp::from_millisecond(milliseconds).unwrap_or_default())
 }

@@ -14,8 +14,11 @@ use super::checkpoint::{self, CheckpointHandle, StartCopy};
 use super::command::{BackupJob, CommandQueue, QUEUE_CAPACITY, Reply, WriterCommand};
 use super::dead_letters::ReplayAll;
 use super::file::{self, DatabaseFile};
+use super::memory::{Memory, Wish};
+use super::parked_verbs::{self, ParkedVerb};
 use super::prune::Pruner;
 use super::read::{self, ReadConnection};
+use super::reading::Reading;
 use super::reserve::Reserve;
 use super::schema;
 use super::state::{StoreState, is_corruption};
@@ -26,42 +29,35 @@ use super::writer::{Writer, now};
 use crate::config::OutboxSettings;
 use crate::metrics::Metrics;
 use crate::outbox::{
-    Append, Appended, BackupError, Backups, CallId, DeadLetter, DeadLetters, Outbox, OutboxError, OutboxStats, Page,
-    ParkedUser, ParkedUsers, StoreCopy, StoredCall, UserFilter,
+    Append, Appended, BackupError, Backups, DeadLetter, DeadLetters, Outbox, OutboxError, OutboxStats, ParkedUser,
+    ParkedUsers, StoreCopy, StoredCall,
 };
 use crate::segment::SettledCall;
 use crate::supervisor::Supervisor;
-
-/// Groups in the feed of new calls. A group is what one transaction stored, about 1 MiB at most. Delivery that falls
-/// further behind reads from the file.
-const FEED_GROUPS: usize = 4;
 
 /// The outbox in an SQLite file.
 pub struct SqliteOutbox {
     commands: mpsc::Sender<WriterCommand>,
     state: Arc<StoreState>,
-    /// Two connections, so that a long list of dead letters does not delay delivery.
-    pages: Arc<ReadConnection>,
-    dead_letters: Arc<ReadConnection>,
+    /// For operators.
+    pub(super) reads: Arc<ReadConnection>,
     backup_path: PathBuf,
     /// One permit: a copy takes as much space as the outbox.
     backup_permits: Arc<Semaphore>,
     ended: watch::Receiver<bool>,
 }
 
-type Opened = (Arc<SqliteOutbox>, mpsc::Receiver<Vec<StoredCall>>);
-
 impl SqliteOutbox {
     /// Opens the outbox, or creates a new one, and starts its threads.
-    ///
-    /// The receiver is the feed of new calls: what each transaction stored, ordered by id, so that delivery need not
-    /// read back what was just written. The ids in it are consecutive, unless the feed was full and a group was left
-    /// out: that group is on disk, as [`OutboxStats::last_id`] shows.
     ///
     /// # Errors
     /// If the file cannot be used. The error is for the operator, and names the path. A file that is damaged, or not
     /// this program's, is not changed.
-    pub fn open(settings: &OutboxSettings, metrics: Arc<Metrics>, supervisor: &Supervisor) -> anyhow::Result<Opened> {
+    pub fn open(
+        settings: &OutboxSettings,
+        metrics: Arc<Metrics>,
+        supervisor: &Supervisor,
+    ) -> anyhow::Result<Arc<Self>> {
         Self::open_file(&DatabaseFile::new(&settings.path), settings, metrics, supervisor)
             .map_err(|error| {
                 let damaged = "the file is damaged; restore it from a backup, or move it away";
@@ -75,7 +71,7 @@ impl SqliteOutbox {
         settings: &OutboxSettings,
         metrics: Arc<Metrics>,
         supervisor: &Supervisor,
-    ) -> anyhow::Result<Opened> {
+    ) -> anyhow::Result<Arc<Self>> {
         let lock = file.create_and_lock()?;
         let real = file.path.canonicalize()?;
         let backup_path = backup::path_beside(&file.path);
@@ -99,11 +95,9 @@ impl SqliteOutbox {
 
         let state = Arc::new(StoreState::new(metrics, supervisor.clone()));
         state.update(stats, None);
-        let pages = ReadConnection::new(file.open_reader()?, &state);
-        let dead_letters = ReadConnection::new(file.open_reader()?, &state);
+        let reads = ReadConnection::new(file.open_reader()?, &state);
         let watch = FileWatch::start(&file.path, &real, lock.file.clone())?;
         let (commands, received) = mpsc::channel(QUEUE_CAPACITY);
-        let (new_calls, feed) = mpsc::channel(FEED_GROUPS);
         let (ended, has_ended) = watch::channel(false);
         let wal_pages = file.wal_pages.min(file::pages(reserve.wal_bytes()));
         let (conn_beside, database) = (file.open_writer()?, lock.file.clone());
@@ -112,7 +106,7 @@ impl SqliteOutbox {
         if is_hindered {
             checkpoints.start_hindered(&watch);
         }
-        let (writer_state, window) = (state.clone(), settings.window);
+        let (writer_state, window, give_up_after) = (state.clone(), settings.window, settings.give_up_after);
         // The writer belongs to its thread.
         let writer = move || Writer {
             conn: Rc::new(conn),
@@ -120,7 +114,8 @@ impl SqliteOutbox {
             watch,
             queue: CommandQueue::new(received),
             state: writer_state,
-            new_calls,
+            reading: Reading::new(),
+            memory: Memory::new(stats.last_id, give_up_after),
             stats,
             free_bytes,
             pruner: Pruner::new(window),
@@ -131,12 +126,12 @@ impl SqliteOutbox {
             lost: None,
             counted_wal: 0,
             logged_trouble: None,
+            pushed_out: 0,
             ended,
         };
         supervisor.thread("outbox", move || writer().run())?;
         let backup_permits = Arc::new(Semaphore::new(1));
-        let store = Self { commands, state, pages, dead_letters, backup_path, backup_permits, ended: has_ended };
-        Ok((Arc::new(store), feed))
+        Ok(Arc::new(Self { commands, state, reads, backup_path, backup_permits, ended: has_ended }))
     }
 
     /// Sends the writer a command, and waits for the answer without a deadline.
@@ -144,6 +139,10 @@ impl SqliteOutbox {
         let (reply, answer) = Reply::channel();
         self.commands.send(command(reply)).await.map_err(|_closed| OutboxError::Closed)?;
         answer.await.unwrap_or(Err(OutboxError::Unconfirmed))
+    }
+
+    async fn act_on_parked(&self, verb: ParkedVerb) -> Result<u64, OutboxError> {
+        self.request(|reply| WriterCommand::Parked(verb, reply)).await
     }
 }
 
@@ -167,21 +166,12 @@ impl Outbox for SqliteOutbox {
         self.request(|reply| WriterCommand::Settle(delivered, reply)).await
     }
 
-    async fn page(&self, from: CallId, users: UserFilter, limit: usize) -> Result<Page, OutboxError> {
-        let last_id = self.state.stats().last_id;
-        if self.state.is_unreadable() {
-            // Nothing more can be read.
-            return Ok(Page { calls: Vec::new(), next: last_id.saturating_add(1) });
-        }
-        self.pages.read(move |conn| read::page(conn, from, &users, limit, last_id)).await
+    async fn next(&self, room: usize) -> Result<Vec<StoredCall>, OutboxError> {
+        self.request(|reply| WriterCommand::Next(room, reply)).await
     }
 
-    async fn next(&self, _room: usize) -> Result<Vec<StoredCall>, OutboxError> {
-        std::future::pending().await
-    }
-
-    async fn next_parked(&self, _limit: usize, _early: bool) -> Result<Vec<StoredCall>, OutboxError> {
-        Ok(Vec::new())
+    async fn next_parked(&self, limit: usize, early: bool) -> Result<Vec<StoredCall>, OutboxError> {
+        self.request(|reply| WriterCommand::NextParked(limit, early, reply)).await
     }
 
     fn stats(&self) -> OutboxStats {
@@ -189,8 +179,7 @@ impl Outbox for SqliteOutbox {
     }
 
     async fn close(&self) {
-        self.pages.close().await;
-        self.dead_letters.close().await;
+        self.reads.close().await;
         // An error means that the store is closing already.
         let _ = self.commands.send(WriterCommand::Close).await;
         let _ = self.ended.clone().wait_for(|ended| *ended).await;
@@ -200,7 +189,7 @@ impl Outbox for SqliteOutbox {
 #[async_trait]
 impl DeadLetters for SqliteOutbox {
     async fn list(&self, limit: usize, before: Option<i64>) -> Result<Vec<DeadLetter>, OutboxError> {
-        self.dead_letters.read(move |conn| read::list(conn, limit, before)).await
+        self.reads.read(move |conn| read::list(conn, limit, before)).await
     }
 
     async fn replay(&self, id: i64) -> Result<bool, OutboxError> {
@@ -218,24 +207,24 @@ impl DeadLetters for SqliteOutbox {
 
 #[async_trait]
 impl ParkedUsers for SqliteOutbox {
-    async fn list(&self, _limit: usize, _before: Option<i64>) -> Result<Vec<ParkedUser>, OutboxError> {
-        Ok(Vec::new())
+    async fn list(&self, limit: usize, before: Option<i64>) -> Result<Vec<ParkedUser>, OutboxError> {
+        self.reads.read(move |conn| parked_verbs::list(conn, limit, before)).await
     }
 
-    async fn retry(&self, _id: i64) -> Result<bool, OutboxError> {
-        Ok(false)
+    async fn retry(&self, id: i64) -> Result<bool, OutboxError> {
+        self.act_on_parked(ParkedVerb::one(Wish::Retry, id)).await.map(|users| users > 0)
     }
 
-    async fn retry_all(&self, _status: Option<u16>) -> Result<u64, OutboxError> {
-        Ok(0)
+    async fn retry_all(&self, status: Option<u16>) -> Result<u64, OutboxError> {
+        self.act_on_parked(ParkedVerb::all(Wish::Retry, status)).await
     }
 
-    async fn give_up(&self, _id: i64) -> Result<bool, OutboxError> {
-        Ok(false)
+    async fn give_up(&self, id: i64) -> Result<bool, OutboxError> {
+        self.act_on_parked(ParkedVerb::one(Wish::GiveUp, id)).await.map(|users| users > 0)
     }
 
-    async fn give_up_all(&self, _status: Option<u16>) -> Result<u64, OutboxError> {
-        Ok(0)
+    async fn give_up_all(&self, status: Option<u16>) -> Result<u64, OutboxError> {
+        self.act_on_parked(ParkedVerb::all(Wish::GiveUp, status)).await
     }
 }
 

@@ -15,20 +15,24 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
+use rusqlite::{Connection, Row};
 use tempfile::TempDir;
-use tokio::sync::mpsc;
 
 use super::SqliteOutbox;
+use super::calls::call_from_row;
 use crate::config::OutboxSettings;
 use crate::metrics::Metrics;
-use crate::outbox::StoredCall;
+use crate::outbox::suite::Inspect;
+use crate::outbox::{OutboxError, StoredCall};
 use crate::supervisor::Supervisor;
 
 /// A limit in bytes that no test reaches.
 const NO_LIMIT: u64 = 1024 * 1024 * 1024;
 
 fn settings(path: &Path) -> OutboxSettings {
-    OutboxSettings { path: path.to_owned(), max_bytes: NO_LIMIT, window: Duration::from_secs(3600) }
+    let (window, give_up_after) = (Duration::from_secs(3600), Some(Duration::from_secs(24 * 3600)));
+    OutboxSettings { path: path.to_owned(), max_bytes: NO_LIMIT, window, give_up_after }
 }
 
 /// A directory in memory, for tests that simulate the disk.
@@ -36,8 +40,24 @@ fn in_memory() -> TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
-type Opened = anyhow::Result<(Arc<SqliteOutbox>, mpsc::Receiver<Vec<StoredCall>>)>;
-
-fn open(settings: &OutboxSettings) -> Opened {
+fn open(settings: &OutboxSettings) -> anyhow::Result<Arc<SqliteOutbox>> {
     SqliteOutbox::open(settings, Arc::new(Metrics::new()?), &Supervisor::new())
+}
+
+#[async_trait]
+impl Inspect for SqliteOutbox {
+    async fn inspect(&self) -> Result<Vec<StoredCall>, OutboxError> {
+        let read = |conn: &Connection| {
+            let sql = "SELECT id, user_id, call, 0 FROM calls UNION ALL SELECT id, user_id, call, 1 FROM parked_calls ORDER BY id";
+            let call = |row: &Row<'_>| {
+                Ok(StoredCall {
+                    id: row.get(0)?,
+                    call: call_from_row(row.get(1)?, row.get(2)?),
+                    is_parked: row.get(3)?,
+                })
+            };
+            conn.prepare(sql)?.query_map([], call)?.collect()
+        };
+        self.reads.read(read).await
+    }
 }

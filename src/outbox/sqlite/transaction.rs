@@ -1,14 +1,16 @@
 //! One write transaction: what commands change in it, and its commit.
 //!
-//! Changes outside the database (statistics, watchers, the feed of new calls) are collected in [`Effects`] and applied
-//! after the commit, so a failed transaction changes nothing. The statements of the commands are in `calls`,
-//! `dead_letters` and `prune`.
+//! Changes outside the database (statistics, watchers, new calls) are collected in [`Effects`] and applied after the commit,
+//! so a failed transaction changes nothing. The statements of the commands are in `calls`, `parked`, `parked_verbs`,
+//! `dead_letters`, `shares` and `prune`.
 
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension, Params, Result, Row};
 use tokio::sync::oneshot;
 
+use super::memory::Memory;
+use crate::metrics::Metrics;
 use crate::outbox::{CallId, DeliveryOutcome, OutboxStats, StoredCall};
 
 /// Bytes of one transaction, approximately: a disk writes that much in a few milliseconds, and no caller waits longer.
@@ -32,18 +34,61 @@ pub(super) struct Effects {
     pub(super) stats: OutboxStats,
     /// Bytes of the file that are not in use.
     pub(super) free_bytes: u64,
-    /// New calls, ordered by id.
+    /// New rows of `calls`, ordered by id.
     pub(super) new_calls: Vec<StoredCall>,
     pub(super) watchers: Vec<(CallId, oneshot::Sender<DeliveryOutcome>)>,
     pub(super) outcomes: Vec<(CallId, DeliveryOutcome)>,
     /// Whether the window of any key began.
     pub(super) settled_keys: bool,
+    /// Calls that were stored: the new ones, and those that are kept apart.
+    pub(super) stored: u64,
+    /// Calls that were settled in any way, or parked: they are not out any more.
+    pub(super) returned: Vec<CallId>,
     pub(super) refused: u64,
-    /// Dead letters that are among the new calls.
+    /// Calls that became dead letters without a refusal.
+    pub(super) given_up: u64,
+    pub(super) parked_users: u64,
+    pub(super) woken_users: u64,
+    /// Calls that were not stored because their user's share, or that of all parked calls, is used up.
+    pub(super) refused_for_shares: [u64; 2],
+    /// Dead letters that were deleted because a share is used up.
+    pub(super) pushed_out: u64,
+    /// Dead letters that are among the stored calls.
     pub(super) replayed: u64,
     pub(super) discarded: u64,
     /// Duration of the COMMIT statement, nearly all of which is the sync.
     pub(super) sync: Duration,
+}
+
+impl Effects {
+    /// Counts what was committed.
+    pub(super) fn count(&self, metrics: &Metrics) {
+        let accepted = self.outcomes.len() as u64 - self.refused - self.given_up;
+        metrics.outbox_sync_seconds.observe(self.sync.as_secs_f64());
+        // A replayed call was counted when it was first stored.
+        metrics.outbox_stored.inc_by(self.stored - self.replayed);
+        metrics.outbox_accepted.inc_by(accepted);
+        metrics.outbox_refused.inc_by(self.refused);
+        metrics.outbox_gave_up.inc_by(self.given_up);
+        metrics.users_parked.inc_by(self.parked_users);
+        metrics.users_woken.inc_by(self.woken_users);
+        let [of_user, of_parked] = self.refused_for_shares;
+        metrics.share_exhausted_user.inc_by(of_user);
+        metrics.share_exhausted_parked.inc_by(of_parked);
+        metrics.dead_letters_replayed.inc_by(self.replayed);
+        metrics.dead_letters_discarded.inc_by(self.discarded);
+        metrics.dead_letters_pushed_out.inc_by(self.pushed_out);
+        if !self.outcomes.is_empty() {
+            let (refused, given_up) = (self.refused, self.given_up);
+            tracing::debug!(accepted, refused, given_up, "calls were settled");
+        }
+        if self.refused > 0 {
+            tracing::warn!(calls = self.refused, "Segment refused calls; they are dead letters now");
+        }
+        if self.given_up > 0 {
+            tracing::warn!(calls = self.given_up, "calls were given up; they are dead letters now");
+        }
+    }
 }
 
 pub(super) struct Transaction<'c> {
@@ -52,13 +97,20 @@ pub(super) struct Transaction<'c> {
     pub(super) now: i64,
     /// Bytes that appends may still add.
     pub(super) room: u64,
+    pub(super) memory: &'c mut Memory,
     pub(super) effects: Effects,
 }
 
 impl<'c> Transaction<'c> {
-    pub(super) fn begin(conn: &'c Connection, now: i64, stats: OutboxStats, room: u64) -> Result<Self> {
+    pub(super) fn begin(
+        conn: &'c Connection,
+        now: i64,
+        stats: OutboxStats,
+        room: u64,
+        memory: &'c mut Memory,
+    ) -> Result<Self> {
         conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        Ok(Self { conn, now, room, effects: Effects { stats, ..Effects::default() } })
+        Ok(Self { conn, now, room, memory, effects: Effects { stats, ..Effects::default() } })
     }
 
     /// Runs a statement, and returns the number of changed rows.
@@ -77,7 +129,7 @@ impl<'c> Transaction<'c> {
     }
 
     /// # Errors
-    /// After an error the transaction may still be open.
+    /// After an error the transaction may still be open. What it noted in [`Memory`] is undone by the caller.
     pub(super) fn commit(mut self) -> Result<Effects> {
         write_counters(self.conn, &self.effects.stats)?;
         self.effects.free_bytes = read_sizes(self.conn, &mut self.effects.stats, self.now)?;
@@ -140,7 +192,11 @@ fn write_counters(conn: &Connection, stats: &OutboxStats) -> Result<()> {
 pub(super) fn read_sizes(conn: &Connection, stats: &mut OutboxStats, now: i64) -> Result<u64> {
     let value = |sql: &str| conn.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0));
     let noticed_at = stats.oldest_stored_at.filter(|noticed_at| *noticed_at <= now).unwrap_or(now);
-    let stored_at = value("SELECT stored_at FROM calls ORDER BY id LIMIT 1").optional()?;
+    let mut stored_at = value("SELECT stored_at FROM calls ORDER BY id LIMIT 1").optional()?;
+    if stats.parked_calls > 0 {
+        let parked = value("SELECT stored_at FROM parked_calls ORDER BY id LIMIT 1").optional()?;
+        stored_at = [stored_at, parked].into_iter().flatten().min();
+    }
     stats.oldest_stored_at = stored_at.map(|at| if at <= now { at } else { noticed_at });
     let (pages, free) = (value("PRAGMA page_count")?, value("PRAGMA freelist_count")?);
     let page_size = value("PRAGMA page_size")?;

@@ -12,19 +12,22 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use rusqlite::{Connection, Result};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use super::checkpoint::CheckpointHandle;
 use super::command::{CommandQueue, WriterCommand};
 use super::file::LockedFile;
 use super::lost::LostFiles;
+use super::memory::Memory;
 use super::prune::Pruner;
+use super::reading::Reading;
 use super::reserve::Reserve;
+use super::shares::is_over_share;
 use super::state::{StoreFault, StoreState, is_shared_memory_full};
 use super::transaction::{Effects, Transaction, room};
 use super::watch::FileWatch;
 use super::watchers::Watchers;
-use crate::outbox::{DeliveryOutcome, OutboxStats, StoredCall};
+use crate::outbox::{DeliveryOutcome, OutboxStats};
 use crate::segment::{CallOutcome, Refusal};
 
 /// `rm -r` deletes one file after another: after this pause it is known which are lost.
@@ -41,7 +44,8 @@ pub(super) struct Writer {
     pub(super) watch: FileWatch,
     pub(super) queue: CommandQueue,
     pub(super) state: Arc<StoreState>,
-    pub(super) new_calls: mpsc::Sender<Vec<StoredCall>>,
+    pub(super) reading: Reading,
+    pub(super) memory: Memory,
     /// After the last commit.
     pub(super) stats: OutboxStats,
     /// Bytes of the log that are part of `stats.bytes`.
@@ -58,6 +62,8 @@ pub(super) struct Writer {
     pub(super) lost: Option<LostFiles>,
     /// The trouble that was logged last.
     pub(super) logged_trouble: Option<&'static str>,
+    /// Dead letters that were deleted for want of room and not logged yet.
+    pub(super) pushed_out: u64,
     /// True when everything is closed.
     pub(super) ended: watch::Sender<bool>,
 }
@@ -78,11 +84,16 @@ impl Writer {
         }
         if self.state.has_failed() {
             self.queue.commands.close();
-            return refuse(group, StoreFault::Closed);
+            refuse(group, StoreFault::Closed);
+            return self.answer_next();
         }
         if self.checkpoints.missed_tick() {
             group.push(WriterCommand::Tick);
         }
+        let is_request =
+            |command: &mut WriterCommand| matches!(command, WriterCommand::Next(..) | WriterCommand::NextParked(..));
+        // Delivery is answered after the transaction, so that it gets what this stores.
+        let requests: Vec<WriterCommand> = group.extract_if(.., is_request).collect();
         self.look();
         if group.iter().any(|command| matches!(command, WriterCommand::Tick)) {
             self.tick();
@@ -94,6 +105,14 @@ impl Writer {
         }
         let backup = group.extract_if(.., |command| matches!(command, WriterCommand::Backup(..))).next();
         self.execute(group);
+        for command in requests {
+            match command {
+                WriterCommand::Next(room, reply) => self.reading.ask(room, reply),
+                WriterCommand::NextParked(limit, early, reply) => reply.answer(self.next_parked(limit, early)),
+                other => other.finish(Some(StoreFault::Closed)),
+            }
+        }
+        self.answer_next();
         if let Some(WriterCommand::Backup(job, reply)) = backup {
             self.back_up(job, reply);
         }
@@ -168,15 +187,15 @@ impl Writer {
         if self.state.is_unreadable() {
             for command in group.drain(..) {
                 if let WriterCommand::Settle(delivered, reply) = command {
-                    self.stats.waiting = self.stats.waiting.saturating_sub(delivered.len() as u64);
                     for settled in delivered.iter() {
-                        match &settled.outcome {
-                            CallOutcome::Accepted => self.watchers.notify(settled.id, &DeliveryOutcome::Accepted),
-                            CallOutcome::Refused(Refusal { reason, .. }) => {
-                                self.watchers.notify(settled.id, &DeliveryOutcome::Refused(reason.clone()));
-                            }
-                            CallOutcome::Parked(_) | CallOutcome::Behind => {}
-                        }
+                        let outcome = match &settled.outcome {
+                            CallOutcome::Accepted => DeliveryOutcome::Accepted,
+                            CallOutcome::Refused(Refusal { reason, .. }) => DeliveryOutcome::Refused(reason.clone()),
+                            // It is not tried again.
+                            CallOutcome::Parked(_) | CallOutcome::Behind => continue,
+                        };
+                        self.stats.waiting = self.stats.waiting.saturating_sub(1);
+                        self.watchers.notify(settled.id, &outcome);
                     }
                     reply.done(());
                 } else {
@@ -192,7 +211,7 @@ impl Writer {
     fn execute(&mut self, mut group: Vec<WriterCommand>) {
         let has_work = group.iter().any(|command| match command {
             // While there is a fault, a tick needs a transaction to find out whether it is over.
-            WriterCommand::Tick => self.fault.is_some() || self.pruner.is_due(now()),
+            WriterCommand::Tick => self.fault.is_some() || self.pruner.is_due(now()) || is_over_share(&self.stats),
             WriterCommand::Close | WriterCommand::Backup(..) => false,
             _ => true,
         });
@@ -221,10 +240,12 @@ impl Writer {
     fn transact(&mut self, group: &mut [WriterCommand]) -> Result<Effects> {
         let _timer = self.state.metrics.outbox_commit_seconds.start_timer();
         self.state.metrics.outbox_commit_commands.observe(group.len() as f64);
-        let mut transaction = Transaction::begin(&self.conn, now(), self.stats, self.room())?;
+        let room = self.room();
+        let mut transaction = Transaction::begin(&self.conn, now(), self.stats, room, &mut self.memory)?;
         for command in group {
             command.execute(&mut transaction)?;
         }
+        transaction.push_out()?;
         if self.pruner.is_due(transaction.now) {
             transaction.prune(&mut self.pruner)?;
         }
@@ -234,7 +255,8 @@ impl Writer {
         transaction.commit()
     }
 
-    /// Logs a change of the trouble, once a second at most: an outbox that is nearly full enters and leaves it often.
+    /// Logs a change of the trouble, once a second at most: an outbox that is nearly full enters and leaves it often. Logs how
+    /// many dead letters were deleted for want of room, too.
     fn log_trouble(&mut self) {
         let trouble = self.state.stats().trouble;
         match trouble {
@@ -243,6 +265,13 @@ impl Writer {
             _ => {}
         }
         self.logged_trouble = trouble;
+        if self.pushed_out > 0 {
+            let dead_letters = std::mem::take(&mut self.pushed_out);
+            tracing::warn!(
+                dead_letters,
+                "the oldest dead letters were deleted: they and parked calls take half of the outbox"
+            );
+        }
     }
 
     /// Bytes that appends may add.
@@ -281,7 +310,7 @@ impl Writer {
     }
 
     /// Applies a committed transaction's effects, and answers the callers.
-    fn committed(&mut self, group: Vec<WriterCommand>, effects: Effects) {
+    pub(super) fn committed(&mut self, group: Vec<WriterCommand>, effects: Effects) {
         (self.stats, self.free_bytes, self.counted_wal) = (effects.stats, effects.free_bytes, 0);
         self.look();
         self.count_wal();
@@ -293,32 +322,17 @@ impl Writer {
         {
             self.fault = None;
         }
-        let metrics = &self.state.metrics;
-        let accepted = effects.outcomes.len() as u64 - effects.refused;
-        metrics.outbox_sync_seconds.observe(effects.sync.as_secs_f64());
-        // A replayed call was counted when it was first stored.
-        metrics.outbox_stored.inc_by(effects.new_calls.len() as u64 - effects.replayed);
-        metrics.outbox_accepted.inc_by(accepted);
-        metrics.outbox_refused.inc_by(effects.refused);
-        metrics.dead_letters_replayed.inc_by(effects.replayed);
-        metrics.dead_letters_discarded.inc_by(effects.discarded);
+        effects.count(&self.state.metrics);
         tracing::debug!(
             commands = group.len(),
-            calls = effects.new_calls.len(),
-            bytes = effects.new_calls.iter().map(|stored| stored.call.json().len()).sum::<usize>(),
+            calls = effects.stored,
             sync = ?effects.sync,
             "a transaction was committed"
         );
-        if !effects.outcomes.is_empty() {
-            tracing::debug!(accepted, refused = effects.refused, "calls were settled");
-        }
-        if effects.refused > 0 {
-            tracing::warn!(calls = effects.refused, "Segment refused calls; they are dead letters now");
-        }
-        if !effects.new_calls.is_empty() {
-            // If the feed is full, delivery reads these calls from the disk.
-            let _ = self.new_calls.try_send(effects.new_calls);
-        }
+        self.pushed_out += effects.pushed_out;
+        self.memory.end_transaction(true);
+        effects.returned.iter().for_each(|id| self.memory.returned(*id));
+        self.reading.stored(effects.new_calls);
         self.publish_stats();
         effects.watchers.into_iter().for_each(|(id, watcher)| self.watchers.add(id, watcher));
         effects.outcomes.iter().for_each(|(id, outcome)| self.watchers.notify(*id, outcome));
@@ -340,7 +354,7 @@ impl Writer {
     }
 
     /// The commit failed, or was not confirmed.
-    fn failed(&mut self, group: Vec<WriterCommand>, error: &rusqlite::Error) {
+    pub(super) fn failed(&mut self, group: Vec<WriterCommand>, error: &rusqlite::Error) {
         let mut fault = StoreFault::from_error(error);
         if fault != StoreFault::Fatal && !self.conn.is_autocommit() && self.conn.execute_batch("ROLLBACK").is_err() {
             fault = StoreFault::Fatal;
@@ -354,6 +368,7 @@ impl Writer {
             }
         }
         self.fault = Some(fault);
+        self.memory.end_transaction(false);
         self.pruner.recheck();
         self.publish_stats();
         refuse(group, fault);
@@ -365,7 +380,9 @@ fn keep_space_freeing(group: Vec<WriterCommand>, fault: StoreFault) -> Vec<Write
     let (kept, refused) = group.into_iter().partition(|command| match command {
         WriterCommand::Settle(..) | WriterCommand::Discard(..) | WriterCommand::Tick | WriterCommand::Close => true,
         WriterCommand::Append(..) | WriterCommand::Replay(..) | WriterCommand::ReplayAll(..) => false,
-        WriterCommand::Backup(..) => false,
+        WriterCommand::Parked(..) | WriterCommand::Backup(..) => false,
+        // These are no part of a group.
+        WriterCommand::Next(..) | WriterCommand::NextParked(..) => true,
     });
     refuse(refused, fault);
     kept

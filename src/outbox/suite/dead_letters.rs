@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{StoreFactory, append, call, plain, refused, settle, sized, text, texts, waiting};
+use super::{Inspect, StoreFactory, append, call, plain, refused, settle, sized, text, texts, waiting};
 use crate::outbox::{DeadLetters, Outbox};
 
 /// Makes `count` dead letters, `m0` first.
-async fn make_dead_letters(store: &impl Outbox, count: usize, size: usize) {
+async fn make_dead_letters(store: &impl Inspect, count: usize, size: usize) {
     for n in 0..count {
         append(store, plain(sized("u", &format!("m{n}"), size))).await.unwrap();
     }

@@ -1,8 +1,6 @@
 //! Tests of settling: a call leaves when it is accepted or becomes a dead letter, and its watchers receive which.
 
-use super::{
-    StoreFactory, accepted, append, call, everybody, keyed, outcome, plain, refused, settle, texts, waiting, watched,
-};
+use super::{StoreFactory, accepted, append, call, keyed, outcome, plain, refused, settle, texts, waiting, watched};
 use crate::outbox::{DeadLetters, DeliveryOutcome, Outbox, OutboxError, OutboxStats};
 
 pub(crate) async fn an_accepted_call_is_deleted(stores: impl StoreFactory) {
@@ -73,7 +71,8 @@ pub(crate) async fn a_closed_store_refuses_every_command(stores: impl StoreFacto
     assert!(watching.outcome.unwrap().await.is_err());
     assert_eq!(append(&*store, plain(call("u", "m1"))).await.unwrap_err(), OutboxError::Closed);
     assert_eq!(store.settle(vec![accepted(1)].into()).await.unwrap_err(), OutboxError::Closed);
-    assert_eq!(store.page(0, everybody(), usize::MAX).await.unwrap_err(), OutboxError::Closed);
+    assert_eq!(store.next(1).await.unwrap_err(), OutboxError::Closed);
+    assert_eq!(store.next_parked(1, true).await.unwrap_err(), OutboxError::Closed);
     assert_eq!(store.list(1, None).await.unwrap_err(), OutboxError::Closed);
     assert_eq!(store.replay(1).await.unwrap_err(), OutboxError::Closed);
     store.close().await;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
+use crate::outbox::sqlite::memory::Memory;
 use crate::outbox::sqlite::prune::Pruner;
 use crate::outbox::sqlite::schema;
 use crate::outbox::sqlite::transaction::{Transaction, read_counters};
@@ -17,6 +18,7 @@ pub(super) struct ManualClockStore {
     conn: Connection,
     pub(super) stats: OutboxStats,
     pruner: Pruner,
+    memory: Memory,
 }
 
 impl ManualClockStore {
@@ -24,7 +26,8 @@ impl ManualClockStore {
         let mut conn = Connection::open_in_memory().unwrap();
         schema::migrate(&mut conn).unwrap();
         let pruner = Pruner::new(Duration::from_millis(WINDOW.unsigned_abs()));
-        Self { conn, stats: OutboxStats::default(), pruner }
+        let stats = read_counters(&conn, u64::MAX).unwrap();
+        Self { conn, stats, pruner, memory: Memory::new(0, None) }
     }
 
     /// Opens the same file again.
@@ -35,9 +38,10 @@ impl ManualClockStore {
 
     /// Runs `act` in a transaction at this time.
     pub(super) fn transact(&mut self, now: i64, act: impl FnOnce(&mut Transaction<'_>, &mut Pruner)) {
-        let mut transaction = Transaction::begin(&self.conn, now, self.stats, u64::MAX / 2).unwrap();
+        let mut transaction = Transaction::begin(&self.conn, now, self.stats, u64::MAX / 2, &mut self.memory).unwrap();
         act(&mut transaction, &mut self.pruner);
         self.stats = transaction.commit().unwrap().stats;
+        self.memory.end_transaction(true);
     }
 
     /// The bytes of all dead letters, counted row by row.
@@ -147,7 +151,7 @@ fn extreme_clock_values_do_not_overflow() {
 #[tokio::test]
 async fn an_append_after_its_deadline_is_busy_and_stores_nothing() {
     let directory = super::in_memory();
-    let (store, _fresh) = super::open(&super::settings(&directory.path().join("outbox.db"))).unwrap();
+    let store = super::open(&super::settings(&directory.path().join("outbox.db"))).unwrap();
     let late = store.append(keyed(sized("u", "m", 10), 1, 1), tokio::time::Instant::now()).await;
     assert_eq!(late.unwrap_err(), crate::outbox::OutboxError::Busy);
     assert!(!append(&*store, keyed(sized("u", "m", 10), 1, 1)).await.unwrap().replayed);

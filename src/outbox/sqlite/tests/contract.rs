@@ -21,7 +21,7 @@ impl StoreFactory for Directory {
     type Store = SqliteOutbox;
 
     async fn open_with_window(&self, window: Duration) -> Arc<SqliteOutbox> {
-        open(&OutboxSettings { window, ..settings(&self.0.path().join("outbox.db")) }).unwrap().0
+        open(&OutboxSettings { window, ..settings(&self.0.path().join("outbox.db")) }).unwrap()
     }
 }
 

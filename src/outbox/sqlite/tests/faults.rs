@@ -18,7 +18,7 @@ const WAL_PAGES: i32 = 8;
 fn open_on(path: &Path, vfs: &'static str, supervisor: &Supervisor) -> Option<Arc<SqliteOutbox>> {
     let file = DatabaseFile { vfs: Some(vfs), wal_pages: WAL_PAGES, ..DatabaseFile::new(path) };
     let opened = SqliteOutbox::open_file(&file, &settings(path), Arc::new(Metrics::new().unwrap()), supervisor);
-    opened.ok().map(|(store, _fresh)| store)
+    opened.ok()
 }
 
 /// Uses every method of a store, and notes its answers.
@@ -59,7 +59,7 @@ async fn every_operation_fails(failure: DiskFailure, is_permanent: bool) {
         disk.fail(nth, failure, is_permanent);
         let oracle = script(&path, vfs).await;
         let was_reached = disk.heal();
-        let (store, _fresh) = open(&settings(&path)).unwrap();
+        let store = open(&settings(&path)).unwrap();
         if let Err(wrong) = oracle.check(&store).await {
             panic!("operation {nth} failed ({failure:?}, permanent: {is_permanent}): {wrong}");
         }

@@ -53,7 +53,7 @@ async fn a_file_of_version_1_keeps_its_calls_and_remembers_the_keys_of_its_dead_
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("outbox.db");
     version_1(&path);
-    let (store, _fresh) = open(&settings(&path)).unwrap();
+    let store = open(&settings(&path)).unwrap();
     // Until what was due is forgotten.
     let queued = || -> i64 {
         let conn = Connection::open(&path).unwrap();
@@ -98,7 +98,7 @@ async fn a_file_of_version_1_without_dead_letters_keeps_its_keys() {
     let conn = Connection::open(&path).unwrap();
     conn.execute_batch("DELETE FROM dead_letters; UPDATE counters SET dead_letters = 0").unwrap();
     drop(conn);
-    let (store, _fresh) = open(&settings(&path)).unwrap();
+    let store = open(&settings(&path)).unwrap();
     // 1 and 7 wait, 2 was accepted; 3 and 4 were discarded.
     assert_eq!(store.stats().keys, 3);
     for key in [1, 2, 7] {

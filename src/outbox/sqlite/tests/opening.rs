@@ -7,7 +7,7 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use super::{open, settings};
-use crate::outbox::suite::{append, call, everybody, plain, waiting};
+use crate::outbox::suite::{append, call, plain, waiting};
 use crate::outbox::{Outbox, OutboxStats};
 
 /// The error of opening this path.
@@ -26,7 +26,7 @@ fn refuses(path: &Path, why: &str) {
 async fn only_the_owner_can_read_new_files_and_directories() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a/b/outbox.db");
-    let (store, _fresh) = open(&settings(&path)).unwrap();
+    let store = open(&settings(&path)).unwrap();
     append(&*store, plain(call("u", "m"))).await.unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     for file in ["outbox.db", "outbox.db-wal", "outbox.db-shm", "outbox.db.reserve"] {
@@ -40,7 +40,7 @@ async fn only_the_owner_can_read_new_files_and_directories() {
 async fn a_second_process_is_refused_until_the_first_ends() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("outbox.db");
-    let (store, _fresh) = open(&settings(&path)).unwrap();
+    let store = open(&settings(&path)).unwrap();
     refuses(&path, "another process uses this outbox");
     // Links to the same file are refused too.
     let (link, hard_link) = (directory.path().join("link.db"), directory.path().join("hard_link.db"));
@@ -50,7 +50,7 @@ async fn a_second_process_is_refused_until_the_first_ends() {
     refuses(&hard_link, "another process uses this outbox");
     store.close().await;
     fs::remove_file(hard_link).unwrap();
-    let (store, _fresh) = open(&settings(&link)).unwrap();
+    let store = open(&settings(&link)).unwrap();
     store.close().await;
 }
 
@@ -58,7 +58,7 @@ async fn a_second_process_is_refused_until_the_first_ends() {
 async fn a_file_that_others_can_change_is_refused_and_not_changed() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("outbox.db");
-    let (store, _fresh) = open(&settings(&path)).unwrap();
+    let store = open(&settings(&path)).unwrap();
     append(&*store, plain(call("u", "m"))).await.unwrap();
     store.close().await;
     let before = fs::read(&path).unwrap();
@@ -87,7 +87,7 @@ async fn a_file_that_others_can_change_is_refused_and_not_changed() {
     }
     assert!(fs::read(&path).unwrap() == before);
     // What the group may do is only warned about.
-    let (store, _fresh) = open(&settings(&path)).unwrap();
+    let store = open(&settings(&path)).unwrap();
     store.close().await;
 }
 
@@ -97,7 +97,7 @@ async fn the_reserve_is_beside_the_file_and_not_beside_a_link_to_it() {
     let (link, path) = (links.path().join("outbox.db"), files.path().join("outbox.db"));
     fs::write(&path, "").unwrap();
     std::os::unix::fs::symlink(&path, &link).unwrap();
-    let (store, _fresh) = open(&settings(&link)).unwrap();
+    let store = open(&settings(&link)).unwrap();
     assert!(files.path().join("outbox.db.reserve").exists());
     assert_eq!(fs::read_dir(links.path()).unwrap().count(), 1);
     store.close().await;
@@ -125,7 +125,7 @@ async fn a_file_that_is_no_outbox_is_refused_and_not_changed() {
 
 /// Creates an outbox and changes it with this SQL.
 async fn make_changed_outbox(path: &Path, sql: &str) {
-    let (store, _fresh) = open(&settings(path)).unwrap();
+    let store = open(&settings(path)).unwrap();
     append(&*store, plain(call("u", "m"))).await.unwrap();
     store.close().await;
     Connection::open(path).unwrap().execute_batch(sql).unwrap();
@@ -150,7 +150,7 @@ async fn a_newer_or_changed_outbox_is_refused() {
 async fn damage_found_by_a_read_ends_the_store_and_the_file_is_not_written() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("outbox.db");
-    let (store, _fresh) = open(&settings(&path)).unwrap();
+    let store = open(&settings(&path)).unwrap();
     for n in 0..100 {
         append(&*store, plain(crate::outbox::suite::sized("u", &format!("m{n}"), 5_000))).await.unwrap();
     }
@@ -162,16 +162,15 @@ async fn damage_found_by_a_read_ends_the_store_and_the_file_is_not_written() {
     fs::write(&path, &bytes).unwrap();
     match open(&settings(&path)) {
         Err(error) => assert!(format!("{error:#}").contains("outbox.db"), "{error:#}"),
-        Ok((store, _fresh)) => {
-            let mut unreadable = false;
-            let mut from = 0;
-            while !unreadable && from <= store.stats().last_id {
-                match store.page(from, everybody(), usize::MAX).await {
-                    Ok(page) => from = page.next,
-                    Err(_) => unreadable = true,
+        Ok(store) => {
+            let (mut taken, mut is_unreadable) = (0, false);
+            while !is_unreadable && taken < 100 {
+                match store.next(usize::MAX).await {
+                    Ok(calls) => taken += calls.len(),
+                    Err(_) => is_unreadable = true,
                 }
             }
-            assert!(unreadable);
+            assert!(is_unreadable);
             assert_eq!(store.stats().trouble, Some("the outbox failed"));
             assert!(append(&*store, plain(call("u", "m"))).await.is_err());
             store.close().await;
@@ -196,12 +195,10 @@ async fn an_empty_file_becomes_an_outbox() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("outbox.db");
     fs::write(&path, "").unwrap();
-    let (store, mut fresh) = open(&settings(&path)).unwrap();
+    let store = open(&settings(&path)).unwrap();
     let OutboxStats { waiting: none, last_id, trouble, .. } = store.stats();
     assert_eq!((none, last_id, trouble), (0, 0, None));
     append(&*store, plain(call("u", "m"))).await.unwrap();
-    let group = fresh.recv().await.unwrap();
-    assert_eq!(group[0].id, waiting(&*store).await[0].id);
+    assert_eq!(store.next(1).await.unwrap()[0].id, waiting(&*store).await[0].id);
     store.close().await;
-    assert!(fresh.recv().await.is_none());
 }

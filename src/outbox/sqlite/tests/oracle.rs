@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::SqliteOutbox;
-use crate::outbox::suite::{accepted, append, call, everybody, keyed, refused};
+use crate::outbox::suite::{Inspect, accepted, append, call, keyed, refused};
 use crate::outbox::{DeadLetters, Outbox, OutboxError};
 
 /// Where a call can be.
@@ -73,8 +73,8 @@ impl Oracle {
 
     /// Settles a waiting call; does nothing if it cannot be found.
     pub(super) async fn settle(&mut self, store: &SqliteOutbox, n: u8, accept: bool) {
-        let Ok(page) = store.page(0, everybody(), usize::MAX).await else { return };
-        let Some(stored) = page.calls.iter().find(|stored| number(stored.call.json()) == n) else { return };
+        let Ok(calls) = store.inspect().await else { return };
+        let Some(stored) = calls.iter().find(|stored| number(stored.call.json()) == n) else { return };
         let delivered = if accept { accepted(stored.id) } else { refused(stored.id, "words") };
         let result = store.settle(vec![delivered].into()).await;
         self.answered(n, if accept { Location::Absent } else { Location::DeadLetter }, &result);
@@ -101,8 +101,7 @@ impl Oracle {
     /// The first difference.
     pub(super) async fn check(&self, store: &SqliteOutbox) -> Result<(), String> {
         let mut found: BTreeMap<u8, Location> = BTreeMap::new();
-        // The tests store few enough for one page.
-        let all = store.page(0, everybody(), usize::MAX).await.map_err(|error| error.to_string())?.calls;
+        let all = store.inspect().await.map_err(|error| error.to_string())?;
         if store.stats().waiting != all.len() as u64 {
             return Err("the count of waiting calls is wrong".to_owned());
         }

@@ -36,7 +36,7 @@ struct Run {
 async fn run(path: &Path, ignores_syncs: bool) -> Run {
     let (disk, vfs) = FakeDisk::new();
     let file = DatabaseFile { vfs: Some(vfs), wal_pages: WAL_PAGES, ..DatabaseFile::new(path) };
-    let (store, _fresh) =
+    let store =
         SqliteOutbox::open_file(&file, &settings(path), Arc::new(Metrics::new().unwrap()), &Supervisor::new()).unwrap();
     disk.record(ignores_syncs);
     let before = ["", "-wal"].map(|end| {
@@ -136,7 +136,7 @@ async fn losses(ignores_syncs: bool) -> (usize, String) {
         }
         let wrong = match open(&settings(&after.path().join("outbox.db"))) {
             Err(error) => Err(format!("{error:#}")),
-            Ok((store, _fresh)) => {
+            Ok(store) => {
                 let checked = run.expected(at).check(&store).await;
                 store.close().await;
                 checked

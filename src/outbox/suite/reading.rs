@@ -1,74 +1,86 @@
-//! Tests of reading: calls are read in order, in bounded pages, and after the store was closed and opened again.
+//! Tests of taking calls: in order, each once, as many as there is room for, and again after the store was closed and opened.
 
-use super::{StoreFactory, accepted, append, call, everybody, plain, settle, sized, text, texts, waiting, waiting_but};
-use crate::outbox::{Outbox, UserFilter};
+use super::{StoreFactory, accepted, append, call, has_nothing, plain, settle, sized, take, text, texts, waiting};
+use crate::outbox::Outbox;
 
-pub(crate) async fn calls_are_read_in_order(stores: impl StoreFactory) {
+pub(crate) async fn calls_are_taken_once_in_order(stores: impl StoreFactory) {
     let store = stores.open().await;
+    assert!(has_nothing(&*store).await);
     for n in 0..5 {
         let appended = append(&*store, plain(call("u", &format!("m{n}")))).await.unwrap();
         assert!(!appended.replayed && appended.outcome.is_none());
     }
     let wanted: Vec<String> = (0..5).map(|n| text("u", &format!("m{n}"))).collect();
-    assert_eq!(texts(&waiting(&*store).await), wanted);
-    assert_eq!(&**waiting(&*store).await[0].call.user_id(), "u");
-    // The last page ends behind the last id.
-    let next = store.page(0, everybody(), usize::MAX).await.unwrap().next;
-    assert!(next > store.stats().last_id);
-    let empty = store.page(next, everybody(), usize::MAX).await.unwrap();
-    assert!(empty.calls.is_empty() && empty.next >= next);
+    let taken = take(&*store, 5).await;
+    assert_eq!(texts(&taken), wanted);
+    assert!(&**taken[0].call.user_id() == "u" && !taken[0].is_parked);
+    assert!(has_nothing(&*store).await);
+    settle(&*store, taken.iter().map(|stored| accepted(stored.id)).collect()).await;
+    assert!(has_nothing(&*store).await && waiting(&*store).await.is_empty());
     store.close().await;
 }
 
-pub(crate) async fn calls_of_skipped_users_are_not_read(stores: impl StoreFactory) {
+pub(crate) async fn an_answer_is_bounded_by_the_room(stores: impl StoreFactory) {
     let store = stores.open().await;
-    for n in 0..6 {
-        append(&*store, plain(sized(["a", "b", "c"][n % 3], &format!("m{n}"), 20_000))).await.unwrap();
+    for n in 0..20 {
+        append(&*store, plain(sized(&format!("u{n}"), "m", 10_000))).await.unwrap();
     }
-    let users = |stored: Vec<crate::outbox::StoredCall>| -> Vec<String> {
-        stored.iter().map(|stored| stored.call.user_id().to_string()).collect()
-    };
-    assert_eq!(users(waiting_but(&*store, &["a", "x"]).await), ["b", "c", "b", "c"]);
-    assert_eq!(users(waiting_but(&*store, &["a", "b", "c"]).await), [""; 0]);
+    assert_eq!(store.next(35_000).await.unwrap().len(), 4);
+    take(&*store, 16).await;
     store.close().await;
 }
 
-async fn append_many<S: Outbox + 'static>(store: &std::sync::Arc<S>, count: usize, size: usize) {
-    let mut callers = tokio::task::JoinSet::new();
-    for n in 0..count {
-        let store = store.clone();
-        callers.spawn(async move { append(&*store, plain(sized("u", &format!("m{n}"), size))).await });
+pub(crate) async fn an_answer_holds_one_call_at_least(stores: impl StoreFactory) {
+    let store = stores.open().await;
+    for n in 0..3 {
+        append(&*store, plain(sized(&format!("u{n}"), "m", 10_000))).await.unwrap();
     }
-    callers.join_all().await.into_iter().for_each(|appended| assert!(!appended.unwrap().replayed));
-}
-
-pub(crate) async fn a_page_is_bounded_in_calls(stores: impl StoreFactory) {
-    let store = stores.open().await;
-    append_many(&store, 2500, 0).await;
-    assert!(store.page(0, everybody(), usize::MAX).await.unwrap().calls.len() <= 1000);
-    assert_eq!(waiting(&*store).await.len(), 2500);
+    for _ in 0..3 {
+        assert_eq!(store.next(0).await.unwrap().len(), 1);
+    }
     store.close().await;
 }
 
-pub(crate) async fn a_page_is_bounded_in_bytes(stores: impl StoreFactory) {
+pub(crate) async fn calls_that_are_stored_later_end_the_wait(stores: impl StoreFactory) {
     let store = stores.open().await;
-    append_many(&store, 100, 32_000).await;
-    let bytes: usize =
-        store.page(0, everybody(), usize::MAX).await.unwrap().calls.iter().map(|stored| stored.call.json().len()).sum();
-    assert!(bytes < 2 * 1024 * 1024 + 32_768, "{bytes}");
-    assert_eq!(waiting(&*store).await.len(), 100);
+    for n in 0..50 {
+        let (taken, appended) =
+            tokio::join!(store.next(usize::MAX), append(&*store, plain(call(&format!("u{n}"), "m"))));
+        appended.unwrap();
+        assert_eq!(texts(&taken.unwrap()), [text(&format!("u{n}"), "m")]);
+    }
     store.close().await;
 }
 
-pub(crate) async fn a_page_is_bounded_in_rows(stores: impl StoreFactory) {
+pub(crate) async fn new_calls_that_do_not_fit_into_memory_are_taken_too(stores: impl StoreFactory) {
     let store = stores.open().await;
-    append_many(&store, 6000, 0).await;
-    append(&*store, plain(call("other", "last"))).await.unwrap();
-    let skip = [std::sync::Arc::from("u")].into();
-    let first = store.page(0, UserFilter::AllBut(skip), usize::MAX).await.unwrap();
-    assert!(first.calls.is_empty(), "the page looked at more than 6,000 rows");
-    assert!(first.next <= store.stats().last_id);
-    assert_eq!(texts(&waiting_but(&*store, &["u"]).await), [text("other", "last")]);
+    assert!(has_nothing(&*store).await);
+    // More than the new calls that a store may keep in memory, twice; a few are taken in between.
+    let mut taken = Vec::new();
+    for round in 0..2 {
+        for n in 0..100 {
+            append(&*store, plain(sized(&format!("u{round}-{n}"), "m", 30_000))).await.unwrap();
+            if n == 50 {
+                taken.extend(store.next(100_000).await.unwrap());
+            }
+        }
+    }
+    let left = 200 - taken.len();
+    taken.extend(take(&*store, left).await);
+    assert!(taken.is_sorted_by(|one, other| one.id < other.id));
+    store.close().await;
+}
+
+pub(crate) async fn calls_that_were_out_are_taken_again_after_a_reopen(stores: impl StoreFactory) {
+    let store = stores.open().await;
+    for n in 0..3 {
+        append(&*store, plain(call("u", &format!("m{n}")))).await.unwrap();
+    }
+    let before = take(&*store, 3).await;
+    settle(&*store, vec![accepted(before[0].id)]).await;
+    store.close().await;
+    let store = stores.open().await;
+    assert_eq!(texts(&take(&*store, 2).await), texts(&before[1..]));
     store.close().await;
 }
 

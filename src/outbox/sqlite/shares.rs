@@ -1,0 +1,51 @@
+//! Shares of the outbox: calls that fail on their own and dead letters take at most half of it together, and the waiting calls
+//! of one user at most an eighth. So what is refused or stuck never keeps other calls out.
+
+use rusqlite::Result;
+
+use super::parked::Place;
+use super::transaction::{Transaction, row_bytes};
+use crate::outbox::{OutboxError, OutboxStats};
+use crate::segment::Call;
+
+/// Calls that fail and dead letters take at most one part in this many of the outbox.
+const PARKED_DIVISOR: u64 = 2;
+
+/// The waiting calls of a user take at most one part in this many of it.
+const USER_DIVISOR: u64 = 8;
+
+/// Dead letters that one transaction deletes: other commands wait for it meanwhile. A request to Segment makes fewer on
+/// average.
+const MAX_PUSHED_OUT: u64 = 256;
+
+/// Whether failing calls and dead letters take more than their share, and there is a dead letter that can go.
+pub(super) fn is_over_share(stats: &OutboxStats) -> bool {
+    stats.dead_letters > 0 && stats.parked_bytes + stats.dead_letter_bytes > stats.max_bytes / PARKED_DIVISOR
+}
+
+impl Transaction<'_> {
+    /// The error if a share is used up that this call would add to.
+    pub(super) fn used_up_share(&self, call: &Call, place: &Place) -> Option<OutboxError> {
+        // Other users have few calls.
+        let Place::Apart(Some(row)) = place else { return None };
+        let (stats, bytes) = (&self.effects.stats, row_bytes(call.json().len() as u64));
+        let waiting = row.bytes.unsigned_abs() + self.memory.waiting_bytes(self.memory.hash(call.user_id()));
+        if waiting + bytes > stats.max_bytes / USER_DIVISOR {
+            return Some(OutboxError::UserShare);
+        }
+        // Dead letters go before a call is refused.
+        let is_used_up = stats.parked_bytes + bytes > stats.max_bytes / PARKED_DIVISOR;
+        (row.since.is_some() && is_used_up).then_some(OutboxError::ParkedShare)
+    }
+
+    /// Deletes the oldest dead letters, with their keys, while the share is exceeded.
+    pub(super) fn push_out(&mut self) -> Result<()> {
+        while is_over_share(&self.effects.stats) && self.effects.pushed_out < MAX_PUSHED_OUT {
+            let oldest = self.first("SELECT id FROM dead_letters ORDER BY id LIMIT 1", [], |row| row.get(0))?;
+            let Some(oldest) = oldest else { break };
+            self.delete_with_key(oldest)?;
+            self.effects.pushed_out += 1;
+        }
+        Ok(())
+    }
+}
