@@ -1,0 +1,185 @@
+//! Tests of the delivery loop: a fake store whose answers are set, and a Segment that accepts everything.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::Router;
+use parking_lot::Mutex;
+use tokio::net::TcpListener;
+use tokio::time::{Instant, sleep};
+
+use super::Delivery;
+use crate::config::from_variables;
+use crate::metrics::Metrics;
+use crate::outbox::{Append, Appended, CallId, Outbox, OutboxError, OutboxStats, Page, StoredCall, UserFilter};
+use crate::publisher::LiveClients;
+use crate::segment::{Call, CallOutcome, SettledCall};
+use crate::supervisor::Supervisor;
+
+type Calls = Result<Vec<StoredCall>, OutboxError>;
+
+/// What the fake store answers from now on, and what it was asked.
+#[derive(Default)]
+struct Script {
+    /// Answers of `next`. After the last one it waits.
+    next: VecDeque<Calls>,
+    /// Answers of `next_parked`. After the last one no user is due.
+    parked: VecDeque<Calls>,
+    /// Answers of `settle`. After the last one it succeeds.
+    settle: VecDeque<OutboxError>,
+    parked_users: u64,
+    nexts: Vec<Instant>,
+    /// Whether each `next_parked` was early.
+    parked_asked: Vec<bool>,
+    settled: Vec<Vec<SettledCall>>,
+}
+
+#[derive(Default)]
+struct FakeStore(Mutex<Script>);
+
+#[async_trait]
+impl Outbox for FakeStore {
+    async fn append(&self, _append: Append, _deadline: Instant) -> Result<Appended, OutboxError> {
+        Err(OutboxError::Closed)
+    }
+
+    async fn settle(&self, delivered: Arc<[SettledCall]>) -> Result<(), OutboxError> {
+        let script = &mut *self.0.lock();
+        script.settled.push(delivered.to_vec());
+        script.settle.pop_front().map_or(Ok(()), Err)
+    }
+
+    async fn page(&self, _from: CallId, _users: UserFilter, _limit: usize) -> Result<Page, OutboxError> {
+        Err(OutboxError::Unreadable)
+    }
+
+    async fn next(&self, room: usize) -> Calls {
+        assert!(room > 0);
+        let answer = {
+            let script = &mut *self.0.lock();
+            script.nexts.push(Instant::now());
+            script.next.pop_front()
+        };
+        match answer {
+            Some(answer) => answer,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn next_parked(&self, limit: usize, early: bool) -> Calls {
+        assert!(limit > 0);
+        let script = &mut *self.0.lock();
+        script.parked_asked.push(early);
+        script.parked.pop_front().unwrap_or_else(|| Ok(Vec::new()))
+    }
+
+    fn stats(&self) -> OutboxStats {
+        OutboxStats { parked_users: self.0.lock().parked_users, ..OutboxStats::default() }
+    }
+
+    async fn close(&self) {}
+}
+
+fn stored(id: CallId, is_parked: bool) -> StoredCall {
+    let user_id: Arc<str> = format!("c-{id}").into();
+    let json = format!(r#"{{"type":"identify","messageId":"m-{id}","userId":"{user_id}","traits":{{}}}}"#);
+    StoredCall { id, call: Call::from_wire(user_id, json.into_bytes().into()), is_parked }
+}
+
+fn accepted(id: CallId) -> SettledCall {
+    SettledCall { id, outcome: CallOutcome::Accepted }
+}
+
+/// Starts delivery from a store with this script, to a Segment that accepts everything.
+async fn start(script: Script) -> (Arc<FakeStore>, Supervisor) {
+    let supervisor = Supervisor::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let segment = Router::new().fallback(async || r#"{"success":true}"#);
+    supervisor.spawn("segment", async { axum::serve(listener, segment).await.unwrap() });
+    let variables = [("SEGMENT_WRITE_KEY", "wk"), ("SEGMENT_ENDPOINT", &*endpoint)];
+    let variables = variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let settings = from_variables(variables).unwrap().segment;
+    let pace = settings.max_requests_per_second;
+    let clients = LiveClients::start(settings, Arc::new(Metrics::new().unwrap()), &supervisor).unwrap();
+    let store = Arc::new(FakeStore(Mutex::new(script)));
+    Delivery::start(store.clone(), Arc::new(clients), pace, &supervisor);
+    (store, supervisor)
+}
+
+/// Waits until the store was asked for this.
+async fn until(store: &FakeStore, condition: impl Fn(&Script) -> bool) {
+    let begun = Instant::now();
+    while !condition(&store.0.lock()) {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it does not happen");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn accepted_calls_are_settled_and_more_is_asked_for_at_once() {
+    let next = VecDeque::from([Ok(vec![stored(1, false), stored(2, false)]), Ok(vec![stored(3, false)])]);
+    let (store, _supervisor) = start(Script { next, ..Script::default() }).await;
+    until(&store, |script| script.settled.concat().len() == 3).await;
+    let mut settled = store.0.lock().settled.concat();
+    settled.sort_by_key(|call| call.id);
+    assert_eq!(settled, [accepted(1), accepted(2), accepted(3)]);
+    assert_eq!(store.0.lock().nexts.len(), 3, "the third one waits");
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_read_is_asked_again_after_a_pause() {
+    let next = VecDeque::from([Err(OutboxError::Unreadable), Err(OutboxError::Full), Ok(vec![stored(1, false)])]);
+    let (store, supervisor) = start(Script { next, ..Script::default() }).await;
+    until(&store, |script| script.settled == [[accepted(1)]]).await;
+    let nexts = &store.0.lock().nexts;
+    assert!(nexts[1] - nexts[0] >= super::STORE_RETRY_PAUSE && nexts[2] - nexts[1] >= super::STORE_RETRY_PAUSE);
+    assert!(!supervisor.has_failed());
+}
+
+#[tokio::test]
+async fn a_closed_store_ends_the_process_and_is_not_asked_again() {
+    for error in [OutboxError::Closed, OutboxError::Unconfirmed] {
+        let (store, supervisor) = start(Script { next: [Err(error)].into(), ..Script::default() }).await;
+        until(&store, |_| supervisor.has_failed()).await;
+        assert_eq!(store.0.lock().nexts.len(), 1, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_settlement_for_which_there_is_no_space_is_tried_again() {
+    let script =
+        Script { next: [Ok(vec![stored(1, false)])].into(), settle: [OutboxError::Full].into(), ..Script::default() };
+    let (store, supervisor) = start(script).await;
+    until(&store, |script| script.settled == [[accepted(1)], [accepted(1)]]).await;
+    assert!(!supervisor.has_failed());
+}
+
+#[tokio::test]
+async fn nobody_asks_for_parked_calls_while_no_user_is_parked() {
+    let (store, _supervisor) = start(Script { next: [Ok(vec![stored(1, false)])].into(), ..Script::default() }).await;
+    until(&store, |script| script.settled == [[accepted(1)]]).await;
+    assert!(store.0.lock().parked_asked.is_empty());
+}
+
+#[tokio::test]
+async fn a_parked_call_that_is_accepted_lets_others_come_before_they_are_due() {
+    let parked = VecDeque::from([Err(OutboxError::Full), Ok(vec![stored(1, true)]), Ok(vec![stored(2, true)])]);
+    let (store, supervisor) = start(Script { parked, parked_users: 2, ..Script::default() }).await;
+    until(&store, |script| script.settled.concat().len() == 2 && script.parked_asked.contains(&true)).await;
+    assert_eq!(store.0.lock().parked_asked[..2], [false, false], "nothing was accepted before");
+    assert!(!supervisor.has_failed());
+}
+
+#[tokio::test]
+async fn a_process_that_drains_settles_what_is_out_and_takes_nothing_more() {
+    let script = Script { next: [Ok(vec![stored(1, false)])].into(), parked_users: 1, ..Script::default() };
+    let (store, supervisor) = start(script).await;
+    until(&store, |script| script.settled == [[accepted(1)]]).await;
+    supervisor.cancel();
+    until(&store, |_| Arc::strong_count(&store) == 1).await;
+    assert!(!supervisor.has_failed());
+    assert_eq!(store.0.lock().nexts.len(), 2);
+}
