@@ -64,8 +64,8 @@ metrics! {
         requests_accepted: IntCounter(&[("result", "accepted"), ("code", "")]),
         requests_stored: IntCounter(&[("result", "stored"), ("code", "")]),
         requests_refused: Counters(&[("result", "refused")], "code", &[
-            "bad_request", "idempotency_key_reused", "invalid_json", "invalid_payload", "message_too_large",
-            "method_not_allowed", "request_timeout", "segment_rejected", "unauthorized", "unsupported_media_type",
+            "bad_request", "gave_up", "idempotency_key_reused", "invalid_json", "invalid_payload",
+            "message_too_large", "method_not_allowed", "request_timeout", "segment_rejected", "unauthorized", "unsupported_media_type",
         ]),
         requests_failed: Counters(&[("result", "failed")], "code", &[
             "internal_error", "outbox_timeout", "overloaded", "segment_misconfigured", "segment_rate_limited",

@@ -64,7 +64,7 @@ impl ApiErrorCode {
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Call(code) => match code {
-                ErrorCode::InvalidPayload | ErrorCode::Rejected | ErrorCode::KeyReused => {
+                ErrorCode::InvalidPayload | ErrorCode::Rejected | ErrorCode::GaveUp | ErrorCode::KeyReused => {
                     StatusCode::UNPROCESSABLE_ENTITY
                 }
                 ErrorCode::MessageTooLarge => StatusCode::PAYLOAD_TOO_LARGE,

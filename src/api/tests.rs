@@ -181,12 +181,13 @@ fn post(body: impl axum::body::HttpBody<Data = Bytes, Error: Into<axum::BoxError
 }
 
 /// Every code that a client can return, its status, and whether the answer has `Retry-After`.
-const CODES: [(ErrorCode, u16, &str, bool); 13] = [
+const CODES: [(ErrorCode, u16, &str, bool); 14] = [
     (ErrorCode::InvalidPayload, 422, "invalid_payload", false),
     (ErrorCode::MessageTooLarge, 413, "message_too_large", false),
     (ErrorCode::NotConfigured, 500, "not_configured", false),
     (ErrorCode::Overloaded, 503, "overloaded", true),
     (ErrorCode::Rejected, 422, "segment_rejected", false),
+    (ErrorCode::GaveUp, 422, "gave_up", false),
     (ErrorCode::Unauthorized, 502, "segment_unauthorized", false),
     (ErrorCode::Misconfigured, 502, "segment_misconfigured", false),
     (ErrorCode::Unavailable, 502, "segment_unavailable", true),

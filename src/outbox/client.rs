@@ -19,6 +19,10 @@ use crate::segment::{
 };
 use crate::supervisor::Supervisor;
 
+/// The start of the message to the caller of a call that was given up. The last failure follows, in the relay's own words.
+const GAVE_UP: &str =
+    "the relay gave this call up, after it failed on its own for too long or because an operator said so";
+
 /// Makes clients that store calls in the outbox.
 pub struct OutboxClients(Arc<StoreContext>);
 
@@ -92,7 +96,7 @@ impl OutboxClient {
         let replayed = appended.replayed;
         let stored = Receipt { message_id, state: DeliveryState::Stored, replayed };
         let Some(outcome) = appended.outcome else { return Ok(stored) };
-        // A caller who does not wait gets an outcome only if it is known: a refusal.
+        // A caller who does not wait gets an outcome only if it is known: that of a dead letter.
         let until = self.wait_until.unwrap_or_else(Instant::now);
         let outcome = tokio::select! {
             // Checked first: a known outcome is returned even if the wait is zero.
@@ -101,6 +105,10 @@ impl OutboxClient {
                 Ok(DeliveryOutcome::Accepted) => Ok(Receipt { state: DeliveryState::Accepted, ..stored }),
                 Ok(DeliveryOutcome::Refused(reason)) => {
                     Err(SegmentError { replayed, ..SegmentError::new(ErrorCode::Rejected, reason) })
+                }
+                Ok(DeliveryOutcome::GaveUp(reason)) => {
+                    let message = format!("{GAVE_UP}: {reason}");
+                    Err(SegmentError { replayed, ..SegmentError::new(ErrorCode::GaveUp, message) })
                 }
                 // The store was closed before the outcome: the call is stored, and no more is known.
                 Err(_) => Ok(stored),

@@ -160,12 +160,14 @@ pub struct Appended {
     pub outcome: Option<oneshot::Receiver<DeliveryOutcome>>,
 }
 
-/// Segment's verdict on a stored call.
+/// The end of a stored call.
 #[derive(Clone, PartialEq, Eq)]
 pub enum DeliveryOutcome {
     Accepted,
     /// Segment's message. The call became a dead letter.
     Refused(String),
+    /// The relay's own words for the last failure. The call became a dead letter without Segment's refusal.
+    GaveUp(String),
 }
 
 /// A waiting call.
@@ -266,7 +268,11 @@ impl std::error::Error for OutboxError {}
 impl fmt::Debug for DeliveryOutcome {
     /// Leaves out Segment's message.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if *self == Self::Accepted { "Accepted" } else { "Refused" })
+        f.write_str(match self {
+            Self::Accepted => "Accepted",
+            Self::Refused(_) => "Refused",
+            Self::GaveUp(_) => "GaveUp",
+        })
     }
 }
 

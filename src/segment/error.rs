@@ -36,6 +36,8 @@ pub enum ErrorCode {
     Overloaded,
     /// Segment refused this call for good.
     Rejected,
+    /// The relay gave this call up: it failed on its own for too long, or an operator decided so.
+    GaveUp,
     /// The relay's credentials were refused, by Segment or by a proxy.
     Unauthorized,
     /// What answers at the endpoint is not Segment's API.
@@ -63,6 +65,7 @@ impl ErrorCode {
             Self::NotConfigured => "not_configured",
             Self::Overloaded => "overloaded",
             Self::Rejected => "segment_rejected",
+            Self::GaveUp => "gave_up",
             Self::Unauthorized => "segment_unauthorized",
             Self::Misconfigured => "segment_misconfigured",
             Self::Unavailable => "segment_unavailable",

@@ -124,3 +124,46 @@ async fn a_caller_who_waits_for_a_repeat_gets_the_refusal_although_the_dead_lett
     let next = post(&durable, "webhook-id", "pro", true).await;
     assert!(next.is_accepted() && !next.is_replayed(), "{next:?}");
 }
+
+/// Makes the waiting call of a stopped relay a dead letter without Segment's refusal.
+fn give_up(durable: &Durable, why: &str) {
+    let file = rusqlite::Connection::open(durable.file()).expect("the outbox");
+    let sql = format!(
+        "INSERT INTO dead_letters (user_id, stored_at, refused_at, status, attempts, key, body, reason, call, why)
+             SELECT user_id, stored_at, stored_at, 503, 5, calls.key, keys.body, 'Segment failed (503)', call, '{why}'
+             FROM calls JOIN keys ON keys.key = calls.key;
+         UPDATE keys SET dead_letter_id = (SELECT id FROM dead_letters);
+         DELETE FROM calls;
+         UPDATE counters SET waiting = 0, dead_letters = 1;"
+    );
+    file.execute_batch(&sql).expect("a dead letter");
+}
+
+#[tokio::test]
+async fn a_repeat_of_a_call_that_was_given_up_says_so_in_the_relays_words() {
+    for why in ["gave_up", "operator"] {
+        let mut durable = Durable::start().await;
+        durable.segment().fail(json!({"hang": true})).await;
+        let stored = post(&durable, "idempotency-key", "pro", false).await;
+        assert!(stored.is_stored() && !stored.is_replayed(), "{stored:?}");
+        durable.kill().await;
+        give_up(&durable, why);
+        durable.start_relay().await;
+        for waits in [true, false] {
+            let again = post(&durable, "idempotency-key", "pro", waits).await;
+            again.assert_failed(422, "gave_up");
+            assert!(again.message().starts_with("the relay gave this call up"), "{again:?}");
+            assert!(again.message().ends_with(": Segment failed (503)"), "{again:?}");
+            assert!(again.is_replayed(), "{again:?}");
+            assert_eq!(again.header("preference-applied"), waits.then_some("wait=10"), "{again:?}");
+        }
+        let counted = durable.relay().metric(r#"segment_relay_requests_total{code="gave_up",result="refused"}"#).await;
+        assert_eq!(counted, 2.0);
+        // The key is forgotten with the dead letter.
+        let discarded =
+            durable.operate(Method::DELETE, &format!("/dead-letters/{}", only_letter(&durable).await)).await;
+        assert_eq!(discarded.status, 204, "{discarded:?}");
+        let new = post(&durable, "idempotency-key", "pro", false).await;
+        assert!(new.is_stored() && !new.is_replayed(), "{new:?}");
+    }
+}

@@ -34,6 +34,7 @@ fn codes() -> Vec<ApiErrorCode> {
         Call::MessageTooLarge,
         Call::Overloaded,
         Call::Rejected,
+        Call::GaveUp,
         Call::Unauthorized,
         Call::Misconfigured,
         Call::Unavailable,
@@ -55,7 +56,7 @@ fn codes() -> Vec<ApiErrorCode> {
         ApiErrorCode::Call(call) => match call {
             Call::InvalidPayload | Call::MessageTooLarge | Call::Overloaded | Call::Rejected | Call::Unauthorized => {}
             Call::Misconfigured | Call::Unavailable | Call::RateLimited | Call::Timeout | Call::ShuttingDown => {}
-            Call::KeyReused | Call::OutboxTimeout | Call::NotConfigured => {}
+            Call::KeyReused | Call::OutboxTimeout | Call::NotConfigured | Call::GaveUp => {}
         },
     };
     own.into_iter().chain(calls.map(ApiErrorCode::Call)).collect()

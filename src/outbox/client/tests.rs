@@ -130,6 +130,12 @@ async fn a_waiting_caller_gets_the_outcome() {
     assert_eq!(relay.post_and_settle(DeliveryOutcome::Accepted).await.unwrap().state, DeliveryState::Accepted);
     let refused = relay.post_and_settle(DeliveryOutcome::Refused("no such plan".to_owned())).await.unwrap_err();
     assert_eq!((refused.code, &*refused.message), (ErrorCode::Rejected, "no such plan"));
+    let gave_up = relay.post_and_settle(DeliveryOutcome::GaveUp("Segment answered 503".to_owned())).await.unwrap_err();
+    assert_eq!(gave_up.code, ErrorCode::GaveUp);
+    assert!(
+        gave_up.message.starts_with("the relay gave this call up")
+            && gave_up.message.ends_with(": Segment answered 503")
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -88,7 +88,7 @@ impl Transaction<'_> {
         if append.key.is_some_and(|key| key.body != known.body) {
             return Ok(Err(OutboxError::KeyReused));
         }
-        // Every caller is told of a refusal; only those who wait are told of anything else.
+        // Every caller is told of a dead letter; only those who wait are told of anything else.
         if !append.watch && known.dead_letter_id.is_none() {
             return Ok(Ok(Appended { replayed: true, outcome: None }));
         }
@@ -100,8 +100,12 @@ impl Transaction<'_> {
     fn outcome(&self, known: &KnownKey) -> Result<Option<DeliveryOutcome>> {
         if let Some(id) = known.dead_letter_id {
             // The dead letter is there: its key is deleted with it.
-            let reason = self.first("SELECT reason FROM dead_letters WHERE id = ?1", [id], |row| row.get(0))?;
-            return Ok(Some(DeliveryOutcome::Refused(reason.unwrap_or_default())));
+            let sql = "SELECT why = 'refused', reason FROM dead_letters WHERE id = ?1";
+            let (is_refused, reason) = self.first(sql, [id], |row| row.try_into())?.unwrap_or((true, String::new()));
+            return Ok(Some(match is_refused {
+                true => DeliveryOutcome::Refused(reason),
+                false => DeliveryOutcome::GaveUp(reason),
+            }));
         }
         let sql = "SELECT 1 FROM calls WHERE id = ?1 UNION ALL SELECT 1 FROM parked_calls WHERE id = ?1";
         let waits = self.first(sql, [known.call_id], |_| Ok(()))?.is_some();
