@@ -14,12 +14,15 @@ use tracing_subscriber::filter::LevelFilter;
 use super::unfilled::{UNREPLACED, is_placeholder, is_unreplaced};
 use super::value::Secret;
 
-/// The maximum of every duration but RELAY_IDEMPOTENCY_WINDOW. No other is sensibly longer than a day.
+/// The maximum of every duration but those that have their own. No other is sensibly longer than a day.
 pub(super) const MAX_DURATION: (Duration, &str) = (Duration::from_secs(24 * 60 * 60), "24h");
 
 /// The maximum of RELAY_IDEMPOTENCY_WINDOW. A remembered key takes disk space, and no sender repeats a request after a
 /// year.
 pub(super) const MAX_WINDOW: (Duration, &str) = (Duration::from_secs(365 * 24 * 60 * 60), "365days");
+
+/// The maximum of RELAY_GIVE_UP_AFTER. What failed for a year does not succeed later; `never` has no end.
+pub(super) const MAX_GIVE_UP: (Duration, &str) = (MAX_WINDOW.0, "365days, or never");
 
 /// Room for 32 of the largest calls. With less the outbox would be full all the time. A smaller number is probably a mistake,
 /// such as 10 for 10GiB.
@@ -47,6 +50,11 @@ pub(super) fn duration(text: &str, (max, in_words): (Duration, &str)) -> Result<
 pub(super) fn positive_duration(text: &str, max: (Duration, &str)) -> Result<Duration, String> {
     let duration = duration(text, max)?;
     if duration.is_zero() { Err("must be more than 0s".to_owned()) } else { Ok(duration) }
+}
+
+/// The same, or `never`.
+pub(super) fn duration_or_never(text: &str, max: (Duration, &str)) -> Result<Option<Duration>, String> {
+    if text.trim() == "never" { Ok(None) } else { positive_duration(text, max).map(Some) }
 }
 
 /// At least a second: a connection is looked at as often as that.

@@ -68,7 +68,7 @@ pub struct OutboxSettings {
     pub max_bytes: u64,
     /// How long a key is remembered after its call was settled.
     pub window: Duration,
-    /// After this time of failing on its own a call becomes a dead letter; `None`: never.
+    /// How long a call may fail on its own until it becomes a dead letter. `None`: for ever.
     pub give_up_after: Option<Duration>,
 }
 
@@ -289,7 +289,7 @@ fn outbox(environment: &mut Environment, auth: Option<&AuthSettings>) -> Option<
         path: environment.read(&table::RELAY_OUTBOX_URL),
         max_bytes: environment.read(&table::RELAY_OUTBOX_MAX_SIZE),
         window: environment.read(&table::RELAY_IDEMPOTENCY_WINDOW),
-        give_up_after: Some(Some(Duration::from_secs(24 * 60 * 60))),
+        give_up_after: environment.read(&table::RELAY_GIVE_UP_AFTER),
     })?;
     // A captured request stays valid from the earliest to the latest time of its sender's clock. A repetition is recognized
     // by its key, so the key must be remembered for as long. A signature of another scheme stays valid for ever.

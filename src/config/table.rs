@@ -13,8 +13,8 @@ use url::Url;
 use super::auth::{self, AuthScheme, SignatureEncoding};
 use super::certificates::{certificate_directories, certificate_file};
 use super::checks::{
-    MAX_DURATION, MAX_WINDOW, admin_token, duration, either, keep_alive, log_filter, outbox_size, positive_duration,
-    socket_address, sqlite_path, whole_number,
+    MAX_DURATION, MAX_GIVE_UP, MAX_WINDOW, admin_token, duration, duration_or_never, either, keep_alive, log_filter,
+    outbox_size, positive_duration, socket_address, sqlite_path, whole_number,
 };
 use super::endpoint::endpoint;
 use super::proxy::{Proxy, exceptions, proxy_url};
@@ -154,6 +154,9 @@ settings! {
 
     /// How long the relay remembers an idempotency key after Segment accepted its call, at most 365days.
     RELAY_IDEMPOTENCY_WINDOW: Duration = Value("24h"), |text| positive_duration(text, MAX_WINDOW);
+
+    /// How long a stored call may fail on its own until it becomes a dead letter, at most 365days, or never.
+    RELAY_GIVE_UP_AFTER: Option<Duration> = Value("24h"), |text| duration_or_never(text, MAX_GIVE_UP);
 
     /// The token for /status, /dead-letters, /backup and their commands.
     RELAY_ADMIN_TOKEN: Secret = Unset, admin_token;

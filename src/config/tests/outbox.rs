@@ -43,6 +43,23 @@ fn the_idempotency_window_is_at_most_a_year() {
 }
 
 #[test]
+fn a_failing_call_is_given_up_after_a_day_or_a_time_of_at_most_a_year_or_never() {
+    let give_up_after =
+        |text| settings(&[KEY, URL, ("RELAY_GIVE_UP_AFTER", text)]).unwrap().outbox.unwrap().give_up_after;
+    let day = Duration::from_secs(24 * 60 * 60);
+    assert_eq!(settings(&[KEY, URL]).unwrap().outbox.unwrap().give_up_after, Some(day));
+    assert_eq!(give_up_after("250ms"), Some(Duration::from_millis(250)));
+    assert_eq!(give_up_after("365days"), Some(365 * day));
+    for never in ["never", " never "] {
+        assert_eq!(give_up_after(never), None);
+    }
+    assert!(problem("RELAY_GIVE_UP_AFTER", "366days").ends_with("must be at most 365days, or never"));
+    for wrong in ["0s", "0", "-1s", "24", "Never", "never 5s", "for ever"] {
+        problem("RELAY_GIVE_UP_AFTER", wrong);
+    }
+}
+
+#[test]
 fn any_other_url_is_refused_and_never_repeated() {
     for url in ["postgres://relay:s3cret@db/relay", "postgresql://relay:s3cret@db/relay"] {
         let problem = problem("RELAY_OUTBOX_URL", url);
