@@ -60,9 +60,20 @@ pub async fn send_customer_to_segment_with_client(
     client: &mut dyn SegmentClient,
     payload: &SegmentIdentifyPayload<'_>,
 ) -> SegmentIntegrationResult {
-    payload.check_ids().map_err(|fault| SegmentError::new(ErrorCode::InvalidPayload, fault))?;
-    client.identify(payload)?;
+    identify_customer(client, payload)?;
     client.flush().await
+}
+
+/// The first step of [`send_customer_to_segment_with_client`]. Whoever flushes then need not keep the payload meanwhile.
+///
+/// # Errors
+/// [`ErrorCode::InvalidPayload`] for ids that must not be sent; otherwise the client's error.
+pub(crate) fn identify_customer(
+    client: &mut dyn SegmentClient,
+    payload: &SegmentIdentifyPayload<'_>,
+) -> Result<(), SegmentError> {
+    payload.check_ids().map_err(|fault| SegmentError::new(ErrorCode::InvalidPayload, fault))?;
+    client.identify(payload)
 }
 
 /// A result as JSON: `{"success":true}` or `{"success":false,"error":{"message":"...","code":"..."}}`.

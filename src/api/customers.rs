@@ -18,7 +18,7 @@ use super::proven_body::{ProvenBody, TOO_MANY_REQUESTS};
 use super::request_id;
 use super::state::AppState;
 use crate::customer::SegmentIdentifyPayload;
-use crate::integration::send_customer_to_segment_with_client;
+use crate::integration::identify_customer;
 use crate::metrics::Metrics;
 use crate::segment::{DeliveryState, ErrorCode, Receipt};
 
@@ -38,15 +38,28 @@ pub(super) async fn post(
     body: ProvenBody,
 ) -> Result<CustomerTaken, ApiError> {
     let _place = state.in_flight.try_acquire().map_err(|_| ApiError::overloaded(TOO_MANY_REQUESTS))?;
-    let payload = SegmentIdentifyPayload::parse(&body.bytes)?;
+    let ProvenBody { bytes, deadline, signed_key } = body;
+    let payload = SegmentIdentifyPayload::parse(&bytes)?;
     // Without an outbox every caller hears the outcome, so there is nothing to wait for beyond that.
-    let (time, applied) = wait.filter(|_| state.clients.stores()).map(|Wait { time, applied }| (time, applied)).unzip();
-    let mut client = state.clients.open(body.deadline, body.signed_key.or(header_key), time);
-    match send_customer_to_segment_with_client(&mut *client, &payload).await {
+    let wait = wait.filter(|_| state.clients.stores());
+    let waiter_place = wait.as_ref().filter(|wait| !wait.time.is_zero()).map(|_| state.waiters.try_acquire());
+    // Who finds no place to wait is answered when the call is stored.
+    let wait = wait.filter(|_| !matches!(waiter_place, Some(Err(_))));
+    let (time, applied) = wait.map(|Wait { time, applied }| (time, applied)).unzip();
+    let mut client = state.clients.open(deadline, signed_key.or(header_key), time);
+    let identified = identify_customer(&mut *client, &payload);
+    // Nothing of a body is kept for as long as its caller waits: 2,048 of them take up to 128 MiB.
+    drop(payload);
+    drop(bytes);
+    let result = match identified {
+        Ok(()) => client.flush().await,
+        Err(error) => Err(error),
+    };
+    match result {
         Ok(receipt) => Ok(CustomerTaken { receipt, applied }),
         Err(error) => {
-            // Only this failure is known after the call was stored.
-            let applied = applied.filter(|_| error.code == ErrorCode::Rejected);
+            // Only these failures are known after the call was stored.
+            let applied = applied.filter(|_| matches!(error.code, ErrorCode::Rejected | ErrorCode::GaveUp));
             let error = ApiError::from(error);
             Err(match applied {
                 Some(applied) => error.with_header(prefer::APPLIED, applied),

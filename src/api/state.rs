@@ -30,6 +30,9 @@ pub struct AppState {
     /// Permits for requests in flight. A request takes one when its body is complete, so that nobody holds one by being slow.
     pub(super) in_flight: Semaphore,
     pub(super) max_in_flight: usize,
+    /// Permits for the callers among them who wait for the outcome of a stored call: half, so that a Segment that does not
+    /// answer leaves places for those who only store.
+    pub(super) waiters: Semaphore,
     /// Permits for bodies that are being read, beside one on each connection.
     pub(super) body_permits: Semaphore,
     /// Updates the gauges before they are read.
@@ -60,6 +63,7 @@ impl AppState {
             request_timeout,
             in_flight: Semaphore::new(max_in_flight),
             max_in_flight,
+            waiters: Semaphore::new(max_in_flight / 2),
             body_permits: Semaphore::new(MAX_BODIES_IN_PROGRESS),
             update_gauges: Box::new(|| ()),
             unready_reason: Box::new(|| None),

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::{Answer, App, Durable, at_last, eventually};
+use crate::harness::{Answer, App, Durable, Raw, at_last, eventually, head};
 
 const BODY: &str = r#"{"userId":"c-1","traits":{"plan":"pro"}}"#;
 
@@ -134,7 +134,7 @@ async fn the_call_of_a_caller_that_disconnects_while_waiting_is_delivered() {
     durable.segment().fail(json!({"status": 503, "retryAfter": "1", "count": 1})).await;
     let mut caller = durable.relay().connect().await;
     let length = BODY.len();
-    let head = crate::harness::head(&format!("prefer: wait=10\r\ncontent-length: {length}\r\n"));
+    let head = head(&format!("prefer: wait=10\r\ncontent-length: {length}\r\n"));
     caller.send(head + BODY).await;
     eventually(async || durable.segment().stats().await["faultedRequests"] == 1).await;
     drop(caller);
@@ -171,4 +171,44 @@ async fn without_an_outbox_the_preference_changes_nothing() {
     assert!(answer.is_accepted() && answer.header("preference-applied").is_none(), "{answer:?}");
     app.segment().fail(json!({"poisonUserIds": ["c-1"]})).await;
     app.post_with(&[("prefer", "wait=5")], BODY).await.assert_failed(422, "segment_rejected");
+}
+
+/// Sends a customer on a connection of its own, and asks to wait.
+async fn wait_on_a_connection(durable: &Durable) -> Raw {
+    let mut caller = durable.relay().connect().await;
+    caller.send(head(&format!("prefer: wait=9\r\ncontent-length: {}\r\n", BODY.len())) + BODY).await;
+    caller
+}
+
+#[tokio::test]
+async fn callers_who_wait_take_at_most_half_of_the_places() {
+    let durable = Durable::with(&[("RELAY_MAX_IN_FLIGHT", "20")]).await;
+    durable.segment().fail(json!({"hang": true})).await;
+    let mut callers = Vec::new();
+    for _ in 0..20 {
+        callers.push(wait_on_a_connection(&durable).await);
+    }
+    let waiting = async || durable.relay().metric("segment_relay_requests_in_flight").await;
+    let stored = async || durable.relay().metric(r#"segment_relay_requests_total{code="",result="stored"}"#).await;
+    eventually(async || stored().await + waiting().await == 20.0).await;
+    let plain = durable.post_with(&[], BODY).await;
+    assert!(plain.is_stored(), "{plain:?}");
+    eventually(async || waiting().await == 10.0).await;
+
+    // Who comes now is stored and does not wait, unless there is nothing to wait for.
+    let crowded = post(&durable, "9", Some("k-1")).await;
+    assert!(crowded.is_stored() && crowded.header("preference-applied").is_none(), "{crowded:?}");
+    let again = post(&durable, "9", Some("k-1")).await;
+    assert!(again.is_stored() && again.is_replayed(), "{again:?}");
+    assert_eq!(again.header("preference-applied"), None, "{again:?}");
+    let instant = post(&durable, "0", Some("k-1")).await;
+    assert!(instant.is_stored() && instant.is_replayed(), "{instant:?}");
+    assert_applied(&instant, "0");
+
+    // A caller who leaves gives the place back.
+    callers.clear();
+    eventually(async || waiting().await == 0.0).await;
+    let waited = post(&durable, "1", None).await;
+    assert!(waited.is_stored(), "{waited:?}");
+    assert_applied(&waited, "1");
 }

@@ -10,8 +10,9 @@ use serde_json::json;
 use super::{ADA, Answer, Mood, Relay, SegmentError, counted_by, post};
 use crate::segment::ErrorCode;
 
+/// A relay with an outbox, in which one caller may wait.
 fn outbox(mood: Mood) -> Relay {
-    let relay = Relay::new(1);
+    let relay = Relay::new(2);
     relay.segment.lock().stores = true;
     relay.segment_is(mood);
     relay
@@ -44,8 +45,11 @@ async fn a_key_that_was_there_already_says_so() {
 
 #[tokio::test]
 async fn a_wait_is_passed_on_and_every_answer_after_storing_says_that_it_was_heeded() {
-    let refused = || Mood::Fails(SegmentError::new(ErrorCode::Rejected, "no"));
-    for (mood, status) in [(Mood::Stores, 202), (Mood::StoredBefore, 202), (Mood::Accepts, 200), (refused(), 422)] {
+    let ended = |code| (Mood::Fails(SegmentError::new(code, "no")), 422);
+    let ended = [ErrorCode::Rejected, ErrorCode::GaveUp].map(ended);
+    for (mood, status) in
+        [(Mood::Stores, 202), (Mood::StoredBefore, 202), (Mood::Accepts, 200)].into_iter().chain(ended)
+    {
         let relay = outbox(mood);
         let answer = post_preferring(&relay, "respond-async, wait=\"7\"").await;
         assert_eq!((answer.status.as_u16(), answer.header("preference-applied")), (status, Some("wait=7")));
