@@ -25,6 +25,7 @@ mod lost;
 mod memory;
 mod next;
 mod parked;
+mod parked_log;
 mod parked_verbs;
 mod prune;
 mod read;

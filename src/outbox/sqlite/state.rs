@@ -8,10 +8,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use rusqlite::{Error, ErrorCode, ffi};
 
+use super::parked_log::{ParkedChange, ParkedLog};
 use super::transaction::room;
 use crate::metrics::Metrics;
 use crate::outbox::OutboxStats;
@@ -21,6 +23,7 @@ pub(super) struct StoreState {
     stats: Mutex<OutboxStats>,
     has_failed: AtomicBool,
     is_unreadable: AtomicBool,
+    parked_log: Mutex<ParkedLog>,
     pub(super) metrics: Arc<Metrics>,
     supervisor: Supervisor,
 }
@@ -31,6 +34,7 @@ impl StoreState {
             stats: Mutex::default(),
             has_failed: AtomicBool::new(false),
             is_unreadable: AtomicBool::new(false),
+            parked_log: Mutex::default(),
             metrics,
             supervisor,
         }
@@ -54,6 +58,18 @@ impl StoreState {
         self.metrics.dead_letters.set(gauge(stats.dead_letters));
         self.metrics.parked_users.set(gauge(stats.parked_users));
         self.metrics.parked_calls.set(gauge(stats.parked_calls));
+        self.log_parked(stats.parked_users);
+    }
+
+    fn log_parked(&self, users: u64) {
+        let total = self.metrics.users_parked.get();
+        match self.parked_log.lock().change(users, total, Instant::now()) {
+            None => {}
+            Some(ParkedChange::Parked { count }) => {
+                tracing::warn!(count, users, "users are parked: their calls fail while others are accepted");
+            }
+            Some(ParkedChange::NobodyParked) => tracing::info!("no user is parked any more"),
+        }
     }
 
     /// Whether the store has failed: nothing may be written any more.
