@@ -35,7 +35,7 @@ pub(super) fn read_routes(state: &Arc<AppState>) -> Router<Arc<AppState>> {
 /// The routes that change something, and the backup. Each sets its own time limit, or has none: the answer must not hide the
 /// outcome of a change that has begun.
 pub(super) fn write_routes(state: &Arc<AppState>) -> Router<Arc<AppState>> {
-    operators(state, "/backup", get(backup::get))
+    operators(state, "/backup", get(backup::get).head(backup::head))
         .merge(operators(state, "/dead-letters/replay", post(dead_letters::replay_all)))
         .merge(operators(state, "/dead-letters/{id}", delete(dead_letters::discard)))
         .merge(operators(state, "/dead-letters/{id}/replay", post(dead_letters::replay)))

@@ -110,6 +110,20 @@ async fn a_backup_under_load_ends_and_a_relay_on_it_delivers_what_was_stored_bef
 }
 
 #[tokio::test]
+async fn who_asks_for_the_headers_alone_makes_no_copy() {
+    let durable = Durable::start().await;
+    let answer = durable.operate(Method::HEAD, "/backup").await;
+    assert_eq!((answer.status, answer.header("content-length")), (200, None), "its length is that of a copy");
+    assert_eq!(answer.header("content-type"), Some("application/vnd.sqlite3"));
+    assert_eq!(answer.header("content-disposition"), Some("attachment; filename=\"outbox.db\""));
+    // A copy that was begun holds this one back, or is in the log by the end of this one.
+    assert_eq!(durable.operate(Method::GET, "/backup").await.status, 200);
+    let sent = || durable.relay().log().iter().filter(|line| line["message"] == "a backup was sent").count();
+    eventually(async || sent() > 0).await;
+    assert_eq!(sent(), 1);
+}
+
+#[tokio::test]
 async fn there_is_one_backup_at_a_time_and_a_reader_who_leaves_gives_its_space_back() {
     let durable = with_many(&mut Ledger::default()).await;
     let request = || durable.relay().request(Method::GET, "/backup").bearer_auth(TOKEN);

@@ -13,14 +13,16 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderName, HeaderValue};
+use axum::response::IntoResponse;
 use futures_util::stream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
+use super::state::AdminState;
 use crate::api::error::ApiError;
 use crate::api::request_id::RequestId;
 use crate::api::state::{Admin, AppState};
-use crate::outbox::StoreCopy;
+use crate::outbox::{Backups, StoreCopy};
 
 /// Bytes that are read at once. Two of these are in memory.
 const PIECE_BYTES: u64 = 256 * 1024;
@@ -31,18 +33,17 @@ const MIN_RATE: u64 = 256 * 1024;
 /// What every reader has beside the time at that rate.
 const MIN_TIME: Duration = Duration::from_secs(60);
 
-/// The headers of the answer beside those of every answer.
-type Headers = [(HeaderName, HeaderValue); 3];
+/// The headers of every answer that is, or would be, a copy.
+const HEADERS: [(HeaderName, &str); 2] =
+    [(CONTENT_TYPE, "application/vnd.sqlite3"), (CONTENT_DISPOSITION, "attachment; filename=\"outbox.db\"")];
 
 /// `GET /backup`. It has no time limit: a copy of a large outbox takes minutes.
 pub(super) async fn get(
     State(state): State<Arc<AppState>>,
     Admin(admin): Admin,
     request_id: RequestId,
-) -> Result<(Headers, Body), ApiError> {
-    let no_outbox = "no outbox is configured (RELAY_OUTBOX_URL), so there is nothing to back up";
-    let backups = admin.backups.as_ref().ok_or_else(|| ApiError::not_found(no_outbox))?;
-    let copy = backups.back_up().await?;
+) -> Result<impl IntoResponse, ApiError> {
+    let copy = backups(&admin)?.back_up().await?;
     let bytes = copy.bytes;
     let (pieces, received) = mpsc::channel(1);
     let request_id = request_id.as_str().to_owned();
@@ -50,12 +51,19 @@ pub(super) async fn get(
         let sent = send(copy, pieces).await;
         tracing::info!(request_id, bytes, sent, "a backup was sent");
     });
-    let headers = [
-        (CONTENT_TYPE, HeaderValue::from_static("application/vnd.sqlite3")),
-        (CONTENT_LENGTH, bytes.into()),
-        (CONTENT_DISPOSITION, HeaderValue::from_static("attachment; filename=\"outbox.db\"")),
-    ];
-    Ok((headers, body(received, bytes)))
+    Ok((HEADERS, [(CONTENT_LENGTH, HeaderValue::from(bytes))], body(received, bytes)))
+}
+
+/// `HEAD /backup`. It makes no copy, so it does not know the length of one.
+pub(super) async fn head(Admin(admin): Admin) -> Result<impl IntoResponse, ApiError> {
+    backups(&admin)?;
+    // A body that is known to be empty would be announced as one.
+    Ok((HEADERS, Body::from_stream(stream::empty::<io::Result<Bytes>>())))
+}
+
+fn backups(admin: &AdminState) -> Result<&Arc<dyn Backups>, ApiError> {
+    let no_outbox = "no outbox is configured (RELAY_OUTBOX_URL), so there is nothing to back up";
+    admin.backups.as_ref().ok_or_else(|| ApiError::not_found(no_outbox))
 }
 
 /// Reads the copy and hands it on, and closes it. Returns the bytes that were handed on.
