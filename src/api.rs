@@ -20,7 +20,7 @@ mod request_id;
 mod router;
 mod state;
 
-pub use admin::{AdminState, DurationSummary, OutboxReport, SegmentReport};
+pub use admin::{AdminState, DurationSummary, OutboxReport, ParkedReport, SegmentReport, ShutGate};
 pub(crate) use error::NO_ROUTE;
 pub use router::{Routes, service};
 pub use state::AppState;

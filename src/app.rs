@@ -12,14 +12,15 @@ use tokio::signal::unix::Signal;
 use tokio::time::Instant;
 
 use crate::api::{
-    self, AdminState, AppState, DurationSummary, MAX_BODIES_IN_PROGRESS, OutboxReport, Routes, SegmentReport,
+    self, AdminState, AppState, DurationSummary, MAX_BODIES_IN_PROGRESS, OutboxReport, ParkedReport, Routes,
+    SegmentReport, ShutGate,
 };
 use crate::auth::Auth;
 use crate::config::{self, OutboxSettings, Settings};
 use crate::delivery::Delivery;
 use crate::metrics::{Metrics, Summary};
 use crate::outbox::sqlite::SqliteOutbox;
-use crate::outbox::{Backups, DeadLetters, Outbox, OutboxClients, OutboxStats};
+use crate::outbox::{Backups, DeadLetters, Outbox, OutboxClients, OutboxStats, ParkedUsers};
 use crate::publisher::LiveClients;
 use crate::segment::SegmentClients;
 use crate::server::{self, LimitTooLow, Limits, fd_limit};
@@ -201,14 +202,19 @@ fn admin(
 ) -> AdminState {
     let (live, metrics, endpoint) = (live.clone(), metrics.clone(), settings.segment.endpoint.to_string());
     let (stored, dead_letters) = (outbox.cloned(), outbox.cloned().map(|outbox| outbox as Arc<dyn DeadLetters>));
+    let parked = outbox.cloned().map(|outbox| outbox as Arc<dyn ParkedUsers>);
     let backups = outbox.cloned().map(|outbox| outbox as Arc<dyn Backups>);
     let segment = move || {
-        let shut = live.gate_shut_until();
-        let shut = shut.map(|(until, code)| (until.saturating_duration_since(Instant::now()), code.as_str()));
+        let now = Instant::now();
+        let shut = live.gate_shut_until().map(|(until, code)| ShutGate {
+            code: code.as_str(),
+            shut_for: live.gate_shut_since().map_or(Duration::ZERO, |since| now.saturating_duration_since(since)),
+            opens_in: until.saturating_duration_since(now),
+        });
         SegmentReport::new(endpoint.clone(), live.failed_in_a_row(), shut)
     };
     let outbox = move || stored.as_ref().map(|outbox| outbox_report(outbox.stats(), &metrics));
-    AdminState::new(token, dead_letters).with_backups(backups).with_reports(segment, outbox)
+    AdminState::new(token, dead_letters).with_parked(parked).with_backups(backups).with_reports(segment, outbox)
 }
 
 fn outbox_report(stats: OutboxStats, metrics: &Metrics) -> OutboxReport {
@@ -216,10 +222,13 @@ fn outbox_report(stats: OutboxStats, metrics: &Metrics) -> OutboxReport {
     OutboxReport {
         oldest_seconds: age_of_oldest(&stats).map(|age| age.as_secs()),
         waiting: stats.waiting,
+        parked: ParkedReport { users: stats.parked_users, calls: stats.parked_calls, bytes: stats.parked_bytes },
         stored_total: metrics.outbox_stored.get(),
         delivered_total: metrics.outbox_accepted.get(),
         refused_total: metrics.outbox_refused.get(),
+        gave_up_total: metrics.outbox_gave_up.get(),
         dead_letters: stats.dead_letters,
+        dead_letter_bytes: stats.dead_letter_bytes,
         keys: stats.keys,
         bytes: stats.bytes,
         max_bytes: stats.max_bytes,

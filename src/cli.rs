@@ -1,4 +1,4 @@
-//! The command line: `segment-relay [serve|dev|sandbox|check|healthcheck|dead-letters|backup]`.
+//! The command line: `segment-relay [serve|dev|sandbox|check|healthcheck|dead-letters|parked|backup]`.
 //!
 //! Exit codes: 0 for success, 1 for a failure, 2 for wrong settings or arguments.
 
@@ -8,7 +8,9 @@ mod check;
 mod dead_letters;
 mod dev;
 mod healthcheck;
+mod operate;
 mod output;
+mod parked;
 mod relay_client;
 mod runtime;
 mod sandbox;
@@ -47,6 +49,8 @@ enum Command {
     Healthcheck(healthcheck::Arguments),
     /// List the calls that Segment refused, send them again or delete them (needs RELAY_ADMIN_TOKEN)
     DeadLetters(dead_letters::Arguments),
+    /// List the users whose first waiting call fails on its own, try it now or give it up (needs RELAY_ADMIN_TOKEN)
+    Parked(parked::Arguments),
     /// Write a copy of the running relay's outbox to a file (needs RELAY_ADMIN_TOKEN)
     Backup(backup::Arguments),
 }
@@ -61,6 +65,7 @@ pub fn main() -> ExitCode {
         Command::Check => check::run(),
         Command::Healthcheck(arguments) => healthcheck::run(&arguments),
         Command::DeadLetters(arguments) => dead_letters::run(&arguments),
+        Command::Parked(arguments) => parked::run(&arguments),
         Command::Backup(arguments) => backup::run(&arguments),
     };
     match outcome {

@@ -1,4 +1,4 @@
-//! The operators' routes: how the relay is, its dead letters, and a backup.
+//! The operators' routes: how the relay is, its parked users and dead letters, and a backup.
 //!
 //! The routes exist only if a token is set: without one their paths are 404 like any other. Every request to them must show
 //! the token, also one with a wrong method. `record` logs and counts every request.
@@ -6,6 +6,7 @@
 mod backup;
 mod dead_letters;
 pub(super) mod page;
+mod parked;
 mod record;
 mod report;
 pub(super) mod state;
@@ -24,12 +25,14 @@ use super::state::AppState;
 use crate::auth::Unauthorized;
 use record::{Operation, OperationRecord};
 
-pub use report::{DurationSummary, OutboxReport, SegmentReport};
+pub use report::{DurationSummary, OutboxReport, ParkedReport, SegmentReport, ShutGate};
 pub use state::AdminState;
 
 /// The routes that only read. The caller sets a time limit.
 pub(super) fn read_routes(state: &Arc<AppState>) -> Router<Arc<AppState>> {
-    operators(state, "/status", get(status::get)).merge(operators(state, "/dead-letters", get(dead_letters::list)))
+    operators(state, "/status", get(status::get))
+        .merge(operators(state, "/dead-letters", get(dead_letters::list)))
+        .merge(operators(state, "/parked", get(parked::list)))
 }
 
 /// The routes that change something, and the backup. Each sets its own time limit, or has none: the answer must not hide the
@@ -39,6 +42,10 @@ pub(super) fn write_routes(state: &Arc<AppState>) -> Router<Arc<AppState>> {
         .merge(operators(state, "/dead-letters/replay", post(dead_letters::replay_all)))
         .merge(operators(state, "/dead-letters/{id}", delete(dead_letters::discard)))
         .merge(operators(state, "/dead-letters/{id}/replay", post(dead_letters::replay)))
+        .merge(operators(state, "/parked/retry", post(parked::retry_all)))
+        .merge(operators(state, "/parked/give-up", post(parked::give_up_all)))
+        .merge(operators(state, "/parked/{id}/retry", post(parked::retry)))
+        .merge(operators(state, "/parked/{id}/give-up", post(parked::give_up)))
 }
 
 /// One route, if a token is set.

@@ -2,6 +2,7 @@
 
 mod admin;
 mod layers;
+mod parked;
 mod stored;
 
 use std::convert::Infallible;

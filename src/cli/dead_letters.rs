@@ -2,18 +2,15 @@
 
 pub(super) mod table;
 
-use std::io;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
+use super::operate::{self, for_each, parse};
 use super::output::print;
 use super::relay_client::RelayClient;
-use super::runtime::runtime;
 use table::DeadLetterPage;
 
 const OLD_VALUES: &str = "A replayed call keeps its messageId and its old values. It goes behind the user's waiting \
@@ -62,20 +59,7 @@ enum DeadLettersCommand {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let relay = RelayClient::new(arguments.url.as_deref())?;
-    match runtime()?.block_on(execute(&relay, &arguments.command)) {
-        // The reader of the output, such as `head`, needs no more of it.
-        Err(error) if is_io(&error, io::ErrorKind::BrokenPipe) => Ok(ExitCode::SUCCESS),
-        result => result,
-    }
-}
-
-fn is_io(error: &anyhow::Error, kind: io::ErrorKind) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == kind)
-}
-
-fn parse<T: DeserializeOwned>(answer: &str) -> anyhow::Result<T> {
-    serde_json::from_str(answer).context("the answer is not that of a relay")
+    operate::run(arguments.url.as_deref(), async |relay| execute(relay, &arguments.command).await)
 }
 
 async fn execute(relay: &RelayClient, command: &DeadLettersCommand) -> anyhow::Result<ExitCode> {
@@ -86,8 +70,12 @@ async fn execute(relay: &RelayClient, command: &DeadLettersCommand) -> anyhow::R
             print(format_args!("replayed {replayed} {}", if replayed == 1 { "call" } else { "calls" }))?;
             Ok(ExitCode::SUCCESS)
         }
-        DeadLettersCommand::Replay { ids, .. } => for_each(relay, ids, "replayed", Method::POST, "/replay").await,
-        DeadLettersCommand::Discard { ids } => for_each(relay, ids, "discarded", Method::DELETE, "").await,
+        DeadLettersCommand::Replay { ids, .. } => {
+            for_each(relay, ids, "replayed", Method::POST, |id| format!("/dead-letters/{id}/replay")).await
+        }
+        DeadLettersCommand::Discard { ids } => {
+            for_each(relay, ids, "discarded", Method::DELETE, |id| format!("/dead-letters/{id}")).await
+        }
     }
 }
 
@@ -111,28 +99,6 @@ async fn list(relay: &RelayClient, limit: usize, before: Option<i64>, json: bool
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Sends a request for each dead letter. A missing dead letter does not stop the others; any other error does.
-async fn for_each(
-    relay: &RelayClient,
-    ids: &[i64],
-    done: &str,
-    method: Method,
-    path: &str,
-) -> anyhow::Result<ExitCode> {
-    let mut code = ExitCode::SUCCESS;
-    for id in ids {
-        match relay.request_text(method.clone(), &format!("/dead-letters/{id}{path}")).await {
-            Ok(_) => print(format_args!("{done} {id}"))?,
-            Err(error) if is_io(&error, io::ErrorKind::NotFound) => {
-                eprintln!("segment-relay: {id}: {error}");
-                code = ExitCode::FAILURE;
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(code)
 }
 
 #[derive(Deserialize)]

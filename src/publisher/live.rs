@@ -93,6 +93,11 @@ impl LiveClients {
         self.dispatch.schedule.lock().trouble.shut_until().map(|(until, error)| (until, error.code))
     }
 
+    /// Since when the gate is shut. `None` while it is open.
+    pub fn gate_shut_since(&self) -> Option<Instant> {
+        self.dispatch.schedule.lock().trouble.shut_since()
+    }
+
     /// Number of requests that failed since the last accepted one. Refused requests do not count.
     pub fn failed_in_a_row(&self) -> u32 {
         self.dispatch.schedule.lock().trouble.failed_in_a_row()

@@ -71,6 +71,7 @@ pub(super) struct Trouble {
 struct Shut {
     /// Why, for callers who cannot wait.
     error: SegmentError,
+    since: Instant,
     next_probe: Instant,
     /// The last pause before a probe.
     pause: Duration,
@@ -118,6 +119,11 @@ impl Trouble {
     /// The next time at which a request may be sent, and the error of calls that cannot wait. `None` while the gate is open.
     pub(super) fn shut_until(&self) -> Option<(Instant, &SegmentError)> {
         self.shut.as_ref().map(|shut| (shut.next_probe, &shut.error))
+    }
+
+    /// Since when the gate is shut. `None` while it is open.
+    pub(super) fn shut_since(&self) -> Option<Instant> {
+        self.shut.as_ref().map(|shut| shut.since)
     }
 
     /// Whether callers hear the trouble at once, because it is about the relay: its credentials, or the address of Segment.
@@ -227,7 +233,7 @@ impl Trouble {
                 shut.error = failed.error.clone();
             }
             None if is_proxy || self.evidence_in_a_row >= FAILURES_OF_AN_OUTAGE => {
-                self.shut = Some(Shut::new(failed.error, now + jittered(first, is_proxy), first, max_pause));
+                self.shut = Some(Shut::new(failed.error, now, now + jittered(first, is_proxy), first, max_pause));
                 self.at_once = None;
             }
             _ => {}
@@ -255,7 +261,7 @@ impl Trouble {
             |named| named.min(MAX_RETRY_AFTER),
         );
         let until = now + pause;
-        let shut = self.shut.get_or_insert_with(|| Shut::new(error, until, FIRST_PROBE_PAUSE, MAX_PROBE_PAUSE));
+        let shut = self.shut.get_or_insert_with(|| Shut::new(error, now, until, FIRST_PROBE_PAUSE, MAX_PROBE_PAUSE));
         shut.is_probing &= !is_probe;
         let until = shut.limited_until.map_or(until, |before| before.max(until));
         shut.limited_until = Some(until);
@@ -288,9 +294,10 @@ impl Trouble {
 }
 
 impl Shut {
-    fn new(error: &SegmentError, next_probe: Instant, pause: Duration, max_pause: Duration) -> Self {
+    fn new(error: &SegmentError, since: Instant, next_probe: Instant, pause: Duration, max_pause: Duration) -> Self {
         Self {
             error: error.clone(),
+            since,
             next_probe,
             pause,
             max_pause,

@@ -209,7 +209,7 @@ async fn a_password_in_a_url_is_refused_and_not_shown() {
         "ftp://s3cret",
     ] {
         let token = [("RELAY_ADMIN_TOKEN", "t0ken-of-an-operator")];
-        for command in [&["dead-letters", "list"][..], &["backup", &file], &["healthcheck"]] {
+        for command in [&["dead-letters", "list"][..], &["parked", "list"], &["backup", &file], &["healthcheck"]] {
             let (code, stdout, stderr) = run(&[command, &["--url", url]].concat(), &token).await;
             assert_eq!((code, stdout.len(), stderr.len()), (Some(1), 0, 1), "{url}: {stdout:?} {stderr:?}");
             assert!(stderr[0].contains("--url") && !stderr[0].contains("cret"), "{url}: {stderr:?}");

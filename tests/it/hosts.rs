@@ -3,7 +3,8 @@
 use crate::harness::{App, Frame, H2, Raw, TOKEN, ada, frame};
 
 /// Paths of every kind: customers, health, documents, operators, and one that does not exist.
-const PATHS: [&str; 7] = ["/customers", "/healthz", "/metrics", "/docs", "/status", "/dead-letters", "/nothing"];
+const PATHS: [&str; 8] =
+    ["/customers", "/healthz", "/metrics", "/docs", "/status", "/dead-letters", "/parked/7/retry", "/nothing"];
 
 /// Lines about the host that are refused.
 const REFUSED: [(&str, &str); 25] = [

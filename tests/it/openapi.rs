@@ -35,6 +35,7 @@ async fn every_relay_serves_the_same_document() {
     let operators: BTreeSet<_> =
         ["/dead-letters", "/dead-letters/replay", "/dead-letters/{id}", "/dead-letters/{id}/replay"]
             .into_iter()
+            .chain(["/parked", "/parked/retry", "/parked/give-up", "/parked/{id}/retry", "/parked/{id}/give-up"])
             .chain(["/backup", "/status"])
             .collect();
     let document = Document::of(app.relay()).await;
@@ -228,6 +229,14 @@ async fn every_other_answer_is_as_the_document_says() {
         ("post", "/dead-letters/{id}/replay", &format!("/dead-letters/{}/replay", letters[1]["id"]), 202),
         ("post", "/dead-letters/{id}/replay", "/dead-letters/0/replay", 404),
         ("post", "/dead-letters/replay", "/dead-letters/replay", 202),
+        ("get", "/parked", "/parked?limit=2", 200),
+        ("get", "/parked", "/parked?limit=1001", 422),
+        ("post", "/parked/retry", "/parked/retry", 202),
+        ("post", "/parked/retry", "/parked/retry?status=x", 422),
+        ("post", "/parked/give-up", "/parked/give-up?status=403", 202),
+        ("post", "/parked/give-up", "/parked/give-up?all", 422),
+        ("post", "/parked/{id}/retry", "/parked/1/retry", 404),
+        ("post", "/parked/{id}/give-up", "/parked/1/give-up", 404),
         ("get", "/backup", "/backup", 200),
         ("get", "/status", "/status", 200),
         ("get", "/healthz", "/healthz", 200),

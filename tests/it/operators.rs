@@ -1,4 +1,5 @@
-//! Operators: the address of their own (`RELAY_ADMIN_LISTEN`), and the record of what they do.
+//! Operators: the address of their own (`RELAY_ADMIN_LISTEN`), what they do about parked users, and the record of all of it.
 
 mod listener;
+mod parked;
 mod record;

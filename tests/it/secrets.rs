@@ -258,6 +258,8 @@ impl<'a> Run<'a> {
         for query in [format!("?{EMAIL}=1"), format!("?limit={EMAIL}"), format!("?before={USER}")] {
             let answer = self.durable.operate(Method::GET, &format!("/dead-letters{query}")).await;
             self.hear(&answer);
+            let answer = self.durable.operate(Method::POST, &format!("/parked/retry{query}")).await;
+            self.hear(&answer);
         }
         if !has_outbox {
             return;

@@ -26,6 +26,8 @@ const MAY_USE: [(&str, &[&str]); 14] = [
             "outbox::DeadLetter",
             "outbox::DeadLetters",
             "outbox::OutboxError",
+            "outbox::ParkedUser",
+            "outbox::ParkedUsers",
             "outbox::STORE_RETRY_AFTER",
             "outbox::StoreCopy",
             // The extension that a connection gives to its requests.

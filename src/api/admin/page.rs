@@ -7,7 +7,7 @@ use std::convert::Infallible;
 
 use axum::body::{Body, Bytes};
 use futures_util::stream;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::api::error::{ApiError, ApiErrorCode};
@@ -51,8 +51,8 @@ impl PageQuery {
 /// The answer to a query that breaks the rule. It repeats nothing of the query.
 pub(super) fn invalid_query() -> ApiError {
     let message = format!(
-        "limit must be a whole number from 1 to {MAX_LIMIT}, and before must be the id of a dead letter; each may be there \
-         once, and there are no parameters but these"
+        "limit must be a whole number from 1 to {MAX_LIMIT}, and before must be an id; each may be there once, and there are \
+         no parameters but these"
     );
     ApiError::new(ApiErrorCode::Call(ErrorCode::InvalidPayload), message)
 }
@@ -62,26 +62,37 @@ pub(super) fn invalid_query() -> ApiError {
 pub(super) fn body(mut letters: Vec<DeadLetter>, limit: usize, permit: OwnedSemaphorePermit) -> Body {
     let has_more = letters.len() > limit;
     letters.truncate(limit);
-    let next = letters.last().filter(|_| has_more).map_or("null".to_owned(), |last| last.id.to_string());
-    let end = format!("],\"next\":{next}}}");
-    let start = (letters.into_iter().peekable(), Some("{\"deadLetters\":["), Some(end), permit);
-    let pieces = stream::unfold(start, |(mut letters, mut start, mut end, permit)| async move {
+    let next = letters.last().filter(|_| has_more).map(|last| last.id);
+    rows("deadLetters", letters, next, permit)
+}
+
+/// The JSON of a page whose list has this name.
+pub(super) fn rows<R: Serialize + Send + 'static>(
+    list: &str,
+    rows: Vec<R>,
+    next: Option<i64>,
+    permit: OwnedSemaphorePermit,
+) -> Body {
+    let next = next.map_or("null".to_owned(), |next| next.to_string());
+    let (start, end) = (format!("{{\"{list}\":["), format!("],\"next\":{next}}}"));
+    let start = (rows.into_iter().peekable(), Some(start), Some(end), permit);
+    let pieces = stream::unfold(start, |(mut rows, mut start, mut end, permit)| async move {
         end.as_ref()?;
-        let mut piece = start.take().unwrap_or_default().as_bytes().to_vec();
-        while let Some(letter) = letters.next() {
+        let mut piece = start.take().unwrap_or_default().into_bytes();
+        while let Some(row) = rows.next() {
             // Writing a plain struct into memory cannot fail.
-            let _ = serde_json::to_writer(&mut piece, &letter);
-            if letters.peek().is_some() {
+            let _ = serde_json::to_writer(&mut piece, &row);
+            if rows.peek().is_some() {
                 piece.push(b',');
             }
             if piece.len() >= PIECE_BYTES {
                 break;
             }
         }
-        if letters.peek().is_none() {
+        if rows.peek().is_none() {
             piece.extend(end.take().unwrap_or_default().into_bytes());
         }
-        Some((Ok::<_, Infallible>(Bytes::from(piece)), (letters, start, end, permit)))
+        Some((Ok::<_, Infallible>(Bytes::from(piece)), (rows, start, end, permit)))
     });
     Body::from_stream(pieces)
 }

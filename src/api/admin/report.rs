@@ -21,22 +21,35 @@ pub struct SegmentReport {
     pub gate: GateReport,
 }
 
-/// The gate stops all requests: at a rate limit, or when the credentials or the endpoint are wrong.
+/// The gate stops all requests but probes: in an outage, at a rate limit, or when the credentials or the endpoint are wrong.
 #[derive(Clone, Debug, Serialize)]
 pub struct GateReport {
     pub shut: bool,
     /// Why it is shut, as the `code` of an error. `null` while it is open.
     pub code: Option<&'static str>,
+    /// Since when it is shut, RFC 3339. `null` while it is open.
+    pub since: Option<String>,
     /// The time of the next attempt, RFC 3339. `null` while it is open.
     pub until: Option<String>,
 }
 
+/// A gate that is shut.
+#[derive(Clone, Copy, Debug)]
+pub struct ShutGate {
+    /// The code of the reason.
+    pub code: &'static str,
+    pub shut_for: Duration,
+    /// The time until the next attempt.
+    pub opens_in: Duration,
+}
+
 impl SegmentReport {
-    /// `shut`: the time until the next attempt and the code of the reason, while nothing is sent.
-    pub fn new(endpoint: String, failed_in_a_row: u32, shut: Option<(Duration, &'static str)>) -> Self {
-        let until =
-            shut.and_then(|(opens_in, _)| Timestamp::now().checked_add(opens_in).ok()).map(rfc3339_milliseconds);
-        let gate = GateReport { shut: shut.is_some(), code: shut.map(|(_, code)| code), until };
+    /// `shut`: the gate, while nothing is sent.
+    pub fn new(endpoint: String, failed_in_a_row: u32, shut: Option<ShutGate>) -> Self {
+        let now = Timestamp::now();
+        let since = shut.and_then(|gate| now.checked_sub(gate.shut_for).ok()).map(rfc3339_milliseconds);
+        let until = shut.and_then(|gate| now.checked_add(gate.opens_in).ok()).map(rfc3339_milliseconds);
+        let gate = GateReport { shut: shut.is_some(), code: shut.map(|gate| gate.code), since, until };
         Self { endpoint, sending: shut.is_none(), failed_in_a_row, gate }
     }
 }
@@ -49,11 +62,14 @@ pub struct OutboxReport {
     pub waiting: u64,
     /// The age of the oldest waiting call. `null` if none waits.
     pub oldest_seconds: Option<u64>,
-    /// Since the start: calls that were stored, that Segment accepted, and that it refused.
+    pub parked: ParkedReport,
+    /// Since the start: calls that were stored, that Segment accepted, that it refused, and that were given up.
     pub stored_total: u64,
     pub delivered_total: u64,
     pub refused_total: u64,
+    pub gave_up_total: u64,
     pub dead_letters: u64,
+    pub dead_letter_bytes: u64,
     /// Remembered idempotency keys.
     pub keys: u64,
     /// Bytes of calls, keys and dead letters on disk, and their limit.
@@ -65,6 +81,16 @@ pub struct OutboxReport {
     pub commit_ms: DurationSummary,
     /// How long the syncs alone take.
     pub sync_ms: DurationSummary,
+}
+
+/// Users whose first waiting call fails on its own.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct ParkedReport {
+    pub users: u64,
+    /// Waiting calls that are kept apart: those of parked users, and of users with very many.
+    pub calls: u64,
+    /// Bytes of the calls of parked users. With the dead letters they may take half of the outbox.
+    pub bytes: u64,
 }
 
 /// Durations since the start, in milliseconds. p50 and p99 are estimates.

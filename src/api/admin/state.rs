@@ -10,9 +10,9 @@ use tokio::time::Instant;
 use super::record::RefusalLog;
 use super::report::{OutboxReport, SegmentReport};
 use crate::auth::Tokens;
-use crate::outbox::{Backups, DeadLetters};
+use crate::outbox::{Backups, DeadLetters, ParkedUsers};
 
-/// Pages of dead letters that are read or sent at once, each of 32 MiB at most: a few operators and their scripts.
+/// Pages that are read or sent at once, each of 32 MiB at most: a few operators and their scripts.
 const MAX_PAGES_IN_PROGRESS: usize = 4;
 
 /// The composition root makes it and injects it.
@@ -20,6 +20,8 @@ pub struct AdminState {
     pub(in crate::api) token: RwLock<Tokens>,
     /// `None` without an outbox.
     pub(super) dead_letters: Option<Arc<dyn DeadLetters>>,
+    /// `None` without an outbox.
+    pub(super) parked: Option<Arc<dyn ParkedUsers>>,
     /// `None` without an outbox.
     pub(super) backups: Option<Arc<dyn Backups>>,
     pub(super) segment_report: Box<dyn Fn() -> SegmentReport + Send + Sync>,
@@ -37,6 +39,7 @@ impl AdminState {
             token: RwLock::new(Tokens::new(&[token])),
             refusals: RefusalLog::default(),
             dead_letters,
+            parked: None,
             backups: None,
             segment_report: Box::new(|| SegmentReport::new(String::new(), 0, None)),
             outbox_report: Box::new(|| None),
@@ -44,6 +47,12 @@ impl AdminState {
             started_at: Timestamp::now(),
             started: Instant::now(),
         }
+    }
+
+    /// Manages the parked users of this outbox.
+    #[must_use]
+    pub fn with_parked(self, parked: Option<Arc<dyn ParkedUsers>>) -> Self {
+        Self { parked, ..self }
     }
 
     /// Makes copies of this outbox.

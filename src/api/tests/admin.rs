@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::{Answer, Relay};
-use crate::api::{AdminState, DurationSummary, OutboxReport, SegmentReport};
+use crate::api::{AdminState, DurationSummary, OutboxReport, ParkedReport, SegmentReport, ShutGate};
 use crate::outbox::{DeadLetter, DeadLetters, OutboxError};
 
 const TOKEN: &str = "t0ken";
@@ -276,9 +276,19 @@ async fn without_an_outbox_there_are_no_dead_letters_but_a_status() {
 
 #[tokio::test]
 async fn the_status_says_how_the_relay_is() {
-    let outbox =
-        || OutboxReport { waiting: 7, max_bytes: 9, commit_ms: DurationSummary::default(), ..OutboxReport::default() };
-    let shut = Some((Duration::from_secs(5), "segment_unauthorized"));
+    let parked = ParkedReport { users: 2, calls: 3, bytes: 4 };
+    let outbox = move || OutboxReport {
+        waiting: 7,
+        max_bytes: 9,
+        parked,
+        commit_ms: DurationSummary::default(),
+        ..OutboxReport::default()
+    };
+    let shut = Some(ShutGate {
+        code: "segment_unauthorized",
+        shut_for: Duration::from_secs(60),
+        opens_in: Duration::from_secs(5),
+    });
     let segment = move || SegmentReport::new("https://api.segment.io/".to_owned(), 4, shut);
     let admin = AdminState::new(TOKEN, None).with_reports(segment, move || Some(outbox()));
     let relay = Relay::with(1, |state| state.with_admin(admin));
@@ -295,12 +305,12 @@ async fn the_status_says_how_the_relay_is() {
     assert_eq!((&segment["endpoint"], &segment["sending"]), (&json!("https://api.segment.io/"), &json!(false)));
     assert_eq!(segment["failedInARow"], 4);
     assert_eq!((&gate["shut"], &gate["code"]), (&json!(true), &json!("segment_unauthorized")));
-    for time in [&status["startedAt"], &gate["until"]] {
-        assert!(time.as_str().unwrap().parse::<jiff::Timestamp>().is_ok(), "{time}");
-    }
+    let [_, since, until] = [&status["startedAt"], &gate["since"], &gate["until"]]
+        .map(|time| time.as_str().unwrap().parse::<jiff::Timestamp>().expect("a time"));
+    assert_eq!((until - since).get_seconds(), 65);
     let empty = json!({
-        "waiting": 7, "oldestSeconds": null, "storedTotal": 0, "deliveredTotal": 0, "refusedTotal": 0, "deadLetters": 0,
-        "keys": 0, "bytes": 0, "maxBytes": 9, "trouble": null,
+        "waiting": 7, "oldestSeconds": null, "parked": {"users": 2, "calls": 3, "bytes": 4}, "storedTotal": 0,
+        "deliveredTotal": 0, "refusedTotal": 0, "gaveUpTotal": 0, "deadLetters": 0, "deadLetterBytes": 0, "keys": 0, "bytes": 0, "maxBytes": 9, "trouble": null,
         "commitMs": {"count": 0, "mean": 0.0, "p50": 0.0, "p99": 0.0},
         "syncMs": {"count": 0, "mean": 0.0, "p50": 0.0, "p99": 0.0}
     });
@@ -316,7 +326,7 @@ async fn a_gate_that_is_open_has_no_reason_and_no_end() {
     let relay = Relay::with(1, |state| state.with_admin(AdminState::new(TOKEN, None)));
     let status = ask(&relay, "GET", "/status").await.json();
     assert_eq!(status["segment"]["sending"], true);
-    assert_eq!(status["segment"]["gate"], json!({"shut": false, "code": null, "until": null}));
+    assert_eq!(status["segment"]["gate"], json!({"shut": false, "code": null, "since": null, "until": null}));
 }
 
 /// How often this result of operators' requests was counted.

@@ -11,10 +11,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 /// The maximum length of an id, in characters: a UUID with a prefix fits. `--json` shows what the table cuts.
-const MAX_ID_LENGTH: usize = 48;
+pub(in crate::cli) const MAX_ID_LENGTH: usize = 48;
 
 /// The maximum length of a reason, in characters. The usual reasons fit, and a row stays readable.
-const MAX_REASON_LENGTH: usize = 60;
+pub(in crate::cli) const MAX_REASON_LENGTH: usize = 60;
 
 /// A page of dead letters, each of which is the relay's JSON object.
 #[derive(Deserialize)]
@@ -63,7 +63,7 @@ pub(super) fn render(letters: &[Box<RawValue>]) -> anyhow::Result<String> {
 }
 
 /// Escapes the text and cuts it to `max` characters.
-fn cut(text: &str, max: usize) -> String {
+pub(in crate::cli) fn cut(text: &str, max: usize) -> String {
     let text = escape(text);
     match text.char_indices().nth(max) {
         None => text,
@@ -82,7 +82,7 @@ pub(in crate::cli) fn escape(text: &str) -> String {
 
 /// The same JSON document on one line, with such characters escaped as JSON does it. In JSON they stand only within strings.
 /// Line breaks and tabs stand only between tokens, and become spaces.
-pub(super) fn escape_json(json: &str) -> String {
+pub(in crate::cli) fn escape_json(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     for c in json.chars() {
         match c {

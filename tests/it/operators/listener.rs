@@ -6,7 +6,8 @@ use reqwest::Method;
 
 use crate::harness::{Answer, Process, Raw, Relay, Segment, TOKEN, WRITE_KEY, ada, client, eventually};
 
-const PATHS: [&str; 6] = ["/status", "/dead-letters", "/metrics", "/openapi.json", "/docs", "/docs/start.js"];
+const PATHS: [&str; 7] =
+    ["/status", "/dead-letters", "/parked", "/metrics", "/openapi.json", "/docs", "/docs/start.js"];
 
 const LISTEN: (&str, &str) = ("RELAY_ADMIN_LISTEN", "127.0.0.1:0");
 
@@ -51,7 +52,7 @@ async fn operators_metrics_and_documents_are_on_the_operators_address_alone() {
 async fn without_a_token_the_operators_address_has_metrics_and_documents_and_no_operators_routes() {
     let relay = Relay::start(&[LISTEN]).await;
     let operators = operators(&relay);
-    for path in ["/status", "/dead-letters"] {
+    for path in ["/status", "/dead-letters", "/parked"] {
         ask(operators, Method::GET, path).await.assert_failed(404, "not_found");
     }
     for path in ["/metrics", "/openapi.json", "/docs", "/healthz"] {
@@ -85,7 +86,7 @@ async fn the_commands_ask_the_operators_address() {
     let operators = operators(&relay).to_string();
     // Nothing listens on the other address.
     let settings = [("RELAY_ADMIN_LISTEN", &*operators), ("RELAY_LISTEN", "127.0.0.1:9"), ("RELAY_ADMIN_TOKEN", TOKEN)];
-    for command in [&["healthcheck"][..], &["dead-letters", "list"]] {
+    for command in [&["healthcheck"][..], &["dead-letters", "list"], &["parked", "list"]] {
         let mut process = Process::start(command, &settings);
         assert_eq!(process.exit_code().await, Some(0), "{command:?}: {:?}", process.stderr());
     }

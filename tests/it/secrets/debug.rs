@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use jiff::Timestamp;
 use segment_relay::config;
 use segment_relay::customer::{Address, PayloadError, SegmentIdentifyPayload};
-use segment_relay::outbox::{Append, DeadLetter, StoredCall};
+use segment_relay::outbox::{Append, DeadLetter, ParkedUser, StoredCall};
 use segment_relay::segment::{Call, CallOutcome, ErrorCode, Refusal, SegmentError, SettledCall};
 use serde_json::value::RawValue;
 
@@ -34,9 +34,20 @@ fn nothing_public_shows_a_value_or_a_secret_by_accident() {
         stored_at: String::new(),
         refused_at: String::new(),
     };
+    let parked = ParkedUser {
+        id: 1,
+        user_id: USER.to_owned(),
+        message_id: USER.to_owned(),
+        calls: 1,
+        since: String::new(),
+        attempts: 1,
+        status: None,
+        reason: String::new(),
+        retry_at: String::new(),
+    };
     let address = Address { street: Some("12 Quagmire Mews".to_owned()), ..Address::default() };
     let broken: PayloadError = SegmentIdentifyPayload::parse(wrong.as_bytes()).unwrap_err();
-    let shown: [&dyn Debug; 13] = [
+    let shown: [&dyn Debug; 14] = [
         &payload,
         &payload.traits,
         &payload.context,
@@ -49,6 +60,7 @@ fn nothing_public_shows_a_value_or_a_secret_by_accident() {
         &refusal,
         &error,
         &letter,
+        &parked,
         &broken,
     ];
     let personal = Needles::of(PERSONAL);
