@@ -15,7 +15,9 @@ mod status;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{Request, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{MethodRouter, delete, get, post};
@@ -24,6 +26,21 @@ use super::error::{ApiError, method_not_allowed};
 use super::state::AppState;
 use crate::auth::Unauthorized;
 use record::{Operation, OperationRecord};
+
+/// Every operators' route. Of two that fit a path the first is meant.
+const ROUTES: [&str; 11] = [
+    "/status",
+    "/backup",
+    "/dead-letters",
+    "/dead-letters/replay",
+    "/dead-letters/{id}",
+    "/dead-letters/{id}/replay",
+    "/parked",
+    "/parked/retry",
+    "/parked/give-up",
+    "/parked/{id}/retry",
+    "/parked/{id}/give-up",
+];
 
 pub use report::{DurationSummary, OutboxReport, ParkedReport, SegmentReport, ShutGate};
 pub use state::AdminState;
@@ -54,6 +71,7 @@ fn operators(
     route: &'static str,
     methods: MethodRouter<Arc<AppState>>,
 ) -> Router<Arc<AppState>> {
+    debug_assert!(ROUTES.contains(&route), "{route} is not in the list");
     let Some(admin) = state.admin.clone() else { return Router::new() };
     let guard = from_fn_with_state((state.clone(), admin, route), require_token);
     Router::new().route(route, methods).method_not_allowed_fallback(method_not_allowed).route_layer(guard)
@@ -62,14 +80,14 @@ fn operators(
 /// Lets a request pass that shows the token.
 async fn require_token(
     State((state, admin, route)): State<(Arc<AppState>, Arc<AdminState>, &'static str)>,
-    request: Request,
+    request: Request<Body>,
     next: Next,
 ) -> Result<Response, ApiError> {
     let what = Operation::new(&request, route);
     let verdict = admin.token.read().verify_bearer(request.headers());
     if let Err(Unauthorized { challenge, .. }) = verdict {
         state.metrics.admin_unauthorized.inc();
-        admin.refusals.refused(&state.supervisor, &what);
+        admin.refusals.refused(&state.supervisor, &what, StatusCode::UNAUTHORIZED);
         let message = "this needs the header Authorization: Bearer and the admin token".to_owned();
         return Err(Unauthorized { message, challenge }.into());
     }
@@ -77,4 +95,27 @@ async fn require_token(
     let response = next.run(request).await;
     record.ended(response.status());
     Ok(response)
+}
+
+/// Records a request that was refused before it reached a route, if it was for an operators' one. Everyone can send these, so
+/// they are bounded in the log as those without the token.
+pub(super) fn record_refused<B>(state: &AppState, request: &Request<B>, status: StatusCode) {
+    let route = ROUTES.iter().find(|route| is_of(route, request.uri().path()));
+    if let (Some(admin), Some(route)) = (&state.admin, route) {
+        state.metrics.admin_failed.inc();
+        admin.refusals.refused(&state.supervisor, &Operation::new(request, route), status);
+    }
+}
+
+/// Whether the router would take this path to this route.
+fn is_of(route: &str, path: &str) -> bool {
+    let (mut names, mut segments) = (route.split('/'), path.split('/'));
+    loop {
+        match (names.next(), segments.next()) {
+            (None, None) => return true,
+            (Some("{id}"), Some(segment)) if !segment.is_empty() => {}
+            (Some(name), Some(segment)) if name == segment => {}
+            _ => return false,
+        }
+    }
 }

@@ -14,15 +14,17 @@ use axum::response::IntoResponse;
 use futures_util::future::Either;
 use tower::Service;
 
-use super::customers;
 use super::error::{ApiError, ApiErrorCode};
-use crate::metrics::Metrics;
+use super::state::AppState;
+use super::{admin, customers};
 
 /// A service that gets only requests with a sound host.
 #[derive(Clone)]
 pub(super) struct WithHost<S> {
     pub(super) inner: S,
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) state: Arc<AppState>,
+    /// Whether operators' routes are at this address.
+    pub(super) has_operators: bool,
 }
 
 impl<S, B> Service<Request<B>> for WithHost<S>
@@ -40,8 +42,13 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let Err(message) = check(&request) else { return Either::Left(self.inner.call(request)) };
         let response = ApiError::new(ApiErrorCode::BadRequest, message).into_response();
-        let is_customer = request.uri().path() == customers::PATH;
-        Either::Right(ready(Ok(if is_customer { customers::count(&self.metrics, response) } else { response })))
+        if request.uri().path() == customers::PATH {
+            return Either::Right(ready(Ok(customers::count(&self.state.metrics, response))));
+        }
+        if self.has_operators {
+            admin::record_refused(&self.state, &request, response.status());
+        }
+        Either::Right(ready(Ok(response)))
     }
 }
 

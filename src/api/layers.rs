@@ -24,16 +24,18 @@ use super::customers;
 use super::error::ApiError;
 use super::host::WithHost;
 use super::request_id::{self, RandomId};
+use super::state::AppState;
 use crate::metrics::Metrics;
 
 /// The path of a request ended with a slash, which [`remove_trailing_slash`] removed.
 #[derive(Clone, Copy)]
 pub(super) struct TrailingSlash;
 
-/// The router with the layers that every route has, beside [`catch_panic`].
+/// The router with the layers that every route has, beside [`catch_panic`]. `has_operators`: operators' routes are among them.
 pub(super) fn with_common_layers<B>(
     router: Router,
-    metrics: Arc<Metrics>,
+    state: Arc<AppState>,
+    has_operators: bool,
 ) -> impl Service<Request<B>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static
 where
     B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
@@ -47,7 +49,7 @@ where
         .layer(SetResponseHeaderLayer::if_not_present(CACHE_CONTROL, no_store))
         .layer(SetResponseHeaderLayer::overriding(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")))
         .map_request(remove_trailing_slash)
-        .service(WithHost { inner: router, metrics })
+        .service(WithHost { inner: router, state, has_operators })
 }
 
 /// Answers a panic of a handler with 500 `internal_error`, and counts it.

@@ -32,8 +32,8 @@ pub fn service<B>(
 where
     B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    let metrics = state.metrics.clone();
-    layers::with_common_layers(router(state, routes, is_loopback), metrics)
+    let router = router(state.clone(), routes, is_loopback);
+    layers::with_common_layers(router, state, routes != Routes::Senders)
 }
 
 fn router(state: Arc<AppState>, routes: Routes, is_loopback: bool) -> Router {

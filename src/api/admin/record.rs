@@ -8,8 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::Request;
-use axum::http::{Method, StatusCode};
+use axum::http::{Method, Request, StatusCode};
 use parking_lot::Mutex;
 use tracing::field::{DisplayValue, display};
 
@@ -31,7 +30,7 @@ pub(super) struct Operation {
 }
 
 impl Operation {
-    pub(super) fn new(request: &Request, route: &'static str) -> Self {
+    pub(super) fn new<B>(request: &Request<B>, route: &'static str) -> Self {
         let request_id = request.headers().get(request_id::HEADER).and_then(|id| id.to_str().ok());
         Self {
             request_id: request_id.map(str::to_owned),
@@ -80,8 +79,9 @@ impl Drop for OperationRecord {
 pub(super) struct RefusalLog(Arc<Mutex<Option<u64>>>);
 
 impl RefusalLog {
-    /// Logs a request that did not show the token, or counts it if another one was logged within the last second.
-    pub(super) fn refused(&self, supervisor: &Supervisor, what: &Operation) {
+    /// Logs a request that was refused before it could do anything, or counts it if another one was logged within the last
+    /// second.
+    pub(super) fn refused(&self, supervisor: &Supervisor, what: &Operation, status: StatusCode) {
         {
             let mut count = self.0.lock();
             if let Some(count) = &mut *count {
@@ -91,7 +91,7 @@ impl RefusalLog {
             *count = Some(0);
         }
         let Operation { request_id, method, route, .. } = what;
-        let status = StatusCode::UNAUTHORIZED.as_u16();
+        let status = status.as_u16();
         tracing::warn!(request_id, %method, route, peer = what.peer(), status, "an operator's request was refused");
         let (log, stages) = (self.clone(), supervisor.clone());
         supervisor.spawn("refusals", async move {

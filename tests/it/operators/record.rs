@@ -5,7 +5,7 @@ use std::time::Instant;
 use reqwest::Method;
 use serde_json::Value;
 
-use crate::harness::{Durable, eventually};
+use crate::harness::{Durable, TOKEN, eventually};
 
 const USED: &str = "an operator's request";
 const REFUSED: &str = "an operator's request was refused";
@@ -98,4 +98,29 @@ async fn a_flood_of_wrong_tokens_is_counted_and_does_not_fill_the_log() {
     assert_eq!(first["status"], 401, "{first}");
     assert!(first["peer"].as_str().unwrap().starts_with("127.0.0.1:"), "{first}");
     assert!(!durable.relay().process().stdout().concat().contains("wr0ng"));
+}
+
+#[tokio::test]
+async fn a_use_that_is_refused_for_its_host_is_a_failed_one_and_does_not_fill_the_log() {
+    let durable = Durable::start().await;
+    let mut caller = durable.relay().connect().await;
+    for path in ["/backup", "/dead-letters?before=2", "/parked/987654/give-up", "/parked/retry"] {
+        for _ in 0..25 {
+            let line = format!("POST {path} HTTP/1.1\r\nhost: a\r\nhost: b\r\nauthorization: Bearer {TOKEN}\r\n\r\n");
+            caller.send(line).await;
+            caller.answer().await.assert_failed(400, "bad_request");
+        }
+    }
+    // No operators' requests.
+    for path in ["/metrics", "/status/987654", "/parked/7/retry/8", "/dead-letters//replay"] {
+        caller.send(format!("GET {path} HTTP/1.1\r\n\r\n")).await;
+        caller.answer().await.assert_failed(400, "bad_request");
+    }
+    assert_eq!(counted(&durable, "failed").await, 100.0);
+    let more = |durable: &Durable| lines(durable, MORE).iter().map(|line| line["count"].as_u64().unwrap()).sum::<u64>();
+    eventually(async || more(&durable) + lines(&durable, REFUSED).len() as u64 == 100).await;
+    let first = &lines(&durable, REFUSED)[0];
+    assert_eq!((&first["method"], &first["route"], &first["status"]), (&"POST".into(), &"/backup".into(), &400.into()));
+    assert!(first["peer"].as_str().unwrap().starts_with("127.0.0.1:"), "{first}");
+    assert!(!durable.relay().process().stdout().concat().contains("987654"));
 }
