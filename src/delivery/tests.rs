@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use super::Delivery;
 use crate::config::from_variables;
 use crate::metrics::Metrics;
-use crate::outbox::{Append, Appended, CallId, Outbox, OutboxError, OutboxStats, Page, StoredCall, UserFilter};
+use crate::outbox::{Append, Appended, CallId, Outbox, OutboxError, OutboxStats, StoredCall};
 use crate::publisher::LiveClients;
 use crate::segment::{Call, CallOutcome, SettledCall};
 use crate::supervisor::Supervisor;
@@ -49,10 +49,6 @@ impl Outbox for FakeStore {
         let script = &mut *self.0.lock();
         script.settled.push(delivered.to_vec());
         script.settle.pop_front().map_or(Ok(()), Err)
-    }
-
-    async fn page(&self, _from: CallId, _users: UserFilter, _limit: usize) -> Result<Page, OutboxError> {
-        Err(OutboxError::Unreadable)
     }
 
     async fn next(&self, room: usize) -> Calls {

@@ -209,7 +209,7 @@ pub(super) fn refused(id: CallId, reason: &str) -> SettledCall {
 
 /// The call fails on its own.
 pub(super) fn parked(id: CallId) -> SettledCall {
-    let trouble = Trouble { status: Some(503), reason: "the answer was 503".to_owned(), attempts: 2 };
+    let trouble = Trouble { status: Some(503), reason: "the answer was 503".to_owned(), attempts: 2, is_own: true };
     SettledCall { id, outcome: CallOutcome::Parked(trouble) }
 }
 

@@ -231,7 +231,8 @@ impl Transaction<'_> {
         let Some(call) = self.move_apart(id)? else { return Ok(()) };
         let Some(row) = parked_row(self.conn, &call.user_id)? else { return Ok(()) };
         let (now, wish) = (self.now, self.memory.wish_of(id));
-        let (since, failures) = (row.since.unwrap_or(now), row.failures + 1);
+        // In an outage nothing is the call's own fault.
+        let (since, failures) = (row.since.unwrap_or(now), row.failures + i64::from(trouble.is_own));
         let is_over = self.memory.give_up_after.is_some_and(|after| since.saturating_add(after) <= now);
         let why = match wish {
             Some(Wish::GiveUp) => Some("operator"),
@@ -247,7 +248,7 @@ impl Transaction<'_> {
             row.attempts += i64::from(trouble.attempts);
             row.failures = failures;
             (row.status, row.reason) = (trouble.status, Some(trouble.reason.clone()));
-            row.retry_at = if wish == Some(Wish::Retry) { now } else { now.saturating_add(pause(failures)) };
+            row.retry_at = if wish == Some(Wish::Retry) { now } else { now.saturating_add(pause(failures.max(1))) };
         })
     }
 
