@@ -15,12 +15,16 @@ mod customers;
 mod durable;
 #[path = "harness/h2.rs"]
 mod h2;
+#[path = "harness/peer.rs"]
+mod peer;
 #[path = "harness/process.rs"]
 mod process;
 #[path = "harness/raw.rs"]
 mod raw;
 #[path = "harness/relay.rs"]
 mod relay;
+#[path = "harness/scripted.rs"]
+mod scripted;
 #[path = "harness/segment.rs"]
 mod segment;
 #[path = "harness/shim.rs"]
@@ -39,9 +43,11 @@ pub use answer::Answer;
 pub use customers::{ada, customer};
 pub use durable::{Durable, TOKEN};
 pub use h2::{Frame, H2, frame, get, post};
+pub use peer::{Peer, Reply, answer};
 pub use process::Process;
 pub use raw::{Raw, head};
 pub use relay::{Relay, WRITE_KEY};
+pub use scripted::{Arrival, Fault, ScriptedSegment, Seen};
 pub use segment::Segment;
 pub use shim::Shim;
 pub use trace::{Record, Trace, mark};

@@ -20,7 +20,7 @@ pub const TOKEN: &str = "t0ken-of-the-operator";
 /// A relay with an outbox, and its sandbox.
 pub struct Durable {
     relay: Option<Relay>,
-    segment: Segment,
+    segment: Option<Segment>,
     settings: Vec<(String, String)>,
     directory: TempDir,
 }
@@ -40,11 +40,17 @@ impl Durable {
 
     /// Prepares a relay with these settings, without starting it.
     pub async fn prepared(settings: &[(&str, &str)]) -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
         let segment = Segment::start().await;
-        let mut durable = Self { relay: None, segment, settings: Vec::new(), directory };
-        let (endpoint, file) = (durable.segment.url().to_owned(), durable.file());
-        durable.set("SEGMENT_ENDPOINT", &endpoint);
+        let endpoint = segment.url().to_owned();
+        Self { segment: Some(segment), ..Self::sending_to(&endpoint, settings) }
+    }
+
+    /// Prepares a relay that sends to this endpoint and has no sandbox, without starting it.
+    pub fn sending_to(endpoint: &str, settings: &[(&str, &str)]) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut durable = Self { relay: None, segment: None, settings: Vec::new(), directory };
+        let file = durable.file();
+        durable.set("SEGMENT_ENDPOINT", endpoint);
         durable.set("RELAY_OUTBOX_URL", &format!("sqlite://{}", file.display()));
         durable.set("RELAY_ADMIN_TOKEN", TOKEN);
         durable.set("RELAY_SHUTDOWN_DELAY", "0s");
@@ -122,7 +128,7 @@ impl Durable {
 
     /// The sandbox.
     pub fn segment(&self) -> &Segment {
-        &self.segment
+        self.segment.as_ref().expect("a sandbox")
     }
 
     /// `POST /customers`.

@@ -1,7 +1,6 @@
 //! What an answer means: Segment's own word refuses or accepts a call, and a gateway's or a proxy's word never does.
 
 mod echo;
-mod peer;
 mod reasons;
 
 use std::sync::Arc;
@@ -10,8 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures_util::future::join_all;
 use serde_json::json;
 
-use crate::harness::{App, Durable, Relay, ada, customer, eventually};
-use peer::{Peer, answer};
+use crate::harness::{App, Durable, Peer, Relay, ada, answer, customer, eventually};
 
 /// Where a host has no address, so that only a proxy could reach it.
 const NOWHERE: &str = "https://segment.invalid";

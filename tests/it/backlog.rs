@@ -1,37 +1,16 @@
 //! A long backlog: it costs disk and not memory, and one user's is no stranger's business.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
 
-use crate::harness::{Answer, Durable, at_last, client_builder};
-
-/// Calls on their way at once; a relay lets a hundred share an HTTP/2 connection.
-const AT_ONCE: usize = 96;
+use crate::harness::{Durable, at_last};
+use crate::storing::store_all;
 
 /// Posts calls of these numbers, in no order; all must be stored.
 async fn post_all(durable: &Durable, numbers: std::ops::Range<u64>, call: fn(u64) -> Value) {
-    let client = client_builder().http2_prior_knowledge().build().expect("a client");
-    let next = Arc::new(AtomicU64::new(numbers.start));
-    let mut posting = JoinSet::new();
-    for _ in 0..AT_ONCE {
-        let (client, next, url, end) = (client.clone(), next.clone(), durable.relay().url("/customers"), numbers.end);
-        posting.spawn(async move {
-            loop {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                if number >= end {
-                    break;
-                }
-                let response = client.post(&url).json(&call(number)).send().await.expect("an answer");
-                let answer = Answer::of(response).await.expect("a whole answer");
-                assert!(answer.is_stored(), "{answer:?}");
-            }
-        });
-    }
-    posting.join_all().await;
+    store_all(durable.relay(), 1, numbers.map(call)).await;
 }
 
 async fn accepted_calls(durable: &Durable) -> u64 {

@@ -6,8 +6,7 @@ use data_encoding::{BASE32, HEXLOWER};
 use serde_json::{Value, json};
 
 use super::by_proxy;
-use super::peer::{Peer, answer};
-use crate::harness::{Durable, Relay, WRITE_KEY, ada};
+use crate::harness::{Durable, Peer, Relay, WRITE_KEY, ada, answer};
 use crate::secrets::needles::Needles;
 
 /// Bodies that hold the write key, and how.

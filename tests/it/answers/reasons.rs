@@ -10,9 +10,8 @@ use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
-use super::peer::{Peer, answer};
 use super::{NOWHERE, by_proxy};
-use crate::harness::{Durable, customer, eventually};
+use crate::harness::{Durable, Peer, answer, customer, eventually};
 
 /// A certificate of this machine's that nobody trusts, and its key.
 const CERTIFICATE: &str = "MIIBUDCCAQKgAwIBAgIUMWtv4JpuBx0ZfuDZNVKAvrznn2kwBQYDK2VwMBQxEjAQBgNVBAMMCWxvY2FsaG9zdDAg\
