@@ -2,7 +2,7 @@
 //!
 //! Each connection has a thread, so an answer may be late or never come without a delay for the others.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -40,7 +40,8 @@ impl Peer {
         Self { heads, ..peer }
     }
 
-    /// A request gets what `reply` returns for its head and its body. No heads are kept.
+    /// A request gets what `reply` returns for its head and its body. No heads are kept. A request whose sender has left before
+    /// it was read gets nothing: a busy machine would otherwise process it after the sender's next one.
     pub fn replying(reply: impl Fn(&str, &[u8]) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address").to_string();
@@ -87,6 +88,9 @@ fn serve(stream: TcpStream, reply: &dyn Fn(&str, &[u8]) -> Reply) -> Option<()> 
     let mut stream = stream;
     loop {
         let (head, body) = read_request(&mut reader)?;
+        if has_left(&stream) {
+            return None;
+        }
         match reply(&head, &body) {
             Reply::Answer(answer) => stream.write_all(answer.as_bytes()).ok()?,
             Reply::Close => return None,
@@ -99,6 +103,12 @@ fn serve(stream: TcpStream, reply: &dyn Fn(&str, &[u8]) -> Reply) -> Option<()> 
             }
         }
     }
+}
+
+fn has_left(stream: &TcpStream) -> bool {
+    let looked = stream.set_nonblocking(true).and_then(|()| stream.peek(&mut [0]));
+    let is_there = matches!(looked, Ok(1..)) || looked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+    stream.set_nonblocking(false).is_err() || !is_there
 }
 
 /// Reads a request to the end of its body. `None` if the peer has left.

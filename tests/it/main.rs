@@ -49,6 +49,7 @@ mod schema;
 mod secret_files;
 mod secrets;
 mod signals;
+mod soak;
 mod statuses;
 mod stopping;
 mod storing;

@@ -39,7 +39,9 @@ async fn an_outbox_full_of_stuck_calls_stores_sound_calls() {
     for number in 0..400 {
         let sound = durable.post(&heavy(&format!("c-{number}"), 0, CALL)).await;
         assert!(sound.is_stored(), "{number}, {stuck} stuck: {sound:?}");
-        at_last(async || segment.users_arrived("c-") == number + 1).await;
+        if number % 20 == 0 {
+            at_last(async || segment.users_arrived("c-") == number + 1).await;
+        }
         let answer = durable.post(&heavy(&format!("stuck-{}", number % 40), number as u64, CALL)).await;
         match answer.status {
             202 => stuck += 1,
