@@ -64,7 +64,7 @@ async fn each_probe_in_an_outage_holds_one_users_calls_and_the_next_one_anothers
     // Two of each user.
     store_all(durable.relay(), 1, (0..400).map(|number| body(&format!("c-{}", number / 2), number % 2))).await;
     let before = segment.request_count();
-    eventually(async || segment.request_count() >= before + PROBES).await;
+    at_last(async || segment.request_count() >= before + PROBES).await;
     let probes = &segment.requests()[before..];
     assert!(probes.iter().all(|probe| probe.users.len() == 1), "{probes:?}");
     let users: HashSet<_> = probes.iter().flat_map(|probe| &probe.users).collect();
