@@ -214,7 +214,8 @@ impl Transaction<'_> {
         let is_refused = why == "refused";
         self.effects.refused += u64::from(is_refused);
         self.effects.given_up += u64::from(!is_refused);
-        self.delete_calls(id, id, &DeliveryOutcome::Refused(reason.to_owned()))
+        let outcome = if is_refused { DeliveryOutcome::Refused } else { DeliveryOutcome::GaveUp };
+        self.delete_calls(id, id, &outcome(reason.to_owned()))
     }
 }
 

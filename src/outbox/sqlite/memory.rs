@@ -9,8 +9,10 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 
-use super::transaction::row_bytes;
 use crate::outbox::CallId;
+
+/// Bytes of a row beside its values, approximately: its entries in each table and index.
+pub(super) const ROW_OVERHEAD: usize = 128;
 
 /// Places of the table: 256 KiB of memory. With some thousands of users who have calls waiting, few places have two.
 const PLACES: usize = 65_536;
@@ -159,6 +161,11 @@ impl Memory {
             *all = change(*all);
         }
     }
+}
+
+/// What a row counts as in the shares of the outbox: its call and its reason, and what it takes beside them.
+pub(super) fn row_bytes(values: u64) -> u64 {
+    values + ROW_OVERHEAD as u64
 }
 
 /// Bytes beyond which a user has many calls, in an outbox of this size.

@@ -9,6 +9,8 @@ mod limits;
 mod migration;
 mod opening;
 mod oracle;
+mod parked;
+mod parking_rules;
 mod power;
 
 use std::path::Path;

@@ -10,22 +10,15 @@ use rusqlite::{Connection, OptionalExtension, Params, Result, Row};
 use tokio::sync::oneshot;
 
 use super::memory::Memory;
+pub(super) use super::memory::{ROW_OVERHEAD, row_bytes};
 use crate::metrics::Metrics;
 use crate::outbox::{CallId, DeliveryOutcome, OutboxStats, StoredCall};
 
 /// Bytes of one transaction, approximately: a disk writes that much in a few milliseconds, and no caller waits longer.
 pub(super) const MAX_TRANSACTION_BYTES: usize = 1024 * 1024;
 
-/// Bytes of a row beside its values, approximately: its entries in each table and index.
-pub(super) const ROW_OVERHEAD: usize = 128;
-
 /// Bytes of `max_bytes` that stay free: the pages of one more call of the largest size, and of its key.
 const KEPT_FREE: u64 = 64 * 1024;
-
-/// What a row counts as in the shares of the outbox: its call and its reason, and what it takes beside them.
-pub(super) fn row_bytes(values: u64) -> u64 {
-    values + ROW_OVERHEAD as u64
-}
 
 /// What is applied after the commit.
 #[derive(Default)]

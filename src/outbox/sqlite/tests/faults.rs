@@ -32,6 +32,7 @@ async fn script(path: &Path, vfs: &'static str) -> Oracle {
     oracle.settle(&store, 2, false).await;
     oracle.append(&store, 4, 20_000).await;
     oracle.replay(&store, 2).await;
+    oracle.park(&store, 3).await;
     oracle.settle(&store, 4, false).await;
     for n in 5..=8 {
         oracle.append(&store, n, 30_000).await;
@@ -44,6 +45,8 @@ async fn script(path: &Path, vfs: &'static str) -> Oracle {
     let supervisor = Supervisor::new();
     let Some(store) = open_on(path, vfs, &supervisor) else { return oracle };
     oracle.append(&store, 9, 10).await;
+    oracle.park(&store, 5).await;
+    oracle.give_up(&store, 5).await;
     oracle.replay_all(&store).await;
     oracle.settle(&store, 5, true).await;
     store.close().await;

@@ -7,7 +7,9 @@ use rusqlite::Connection;
 use tokio::time::timeout;
 
 use super::{open, settings};
-use crate::outbox::suite::{append, call, keyed, outcome, text, texts, waiting};
+use crate::outbox::suite::{
+    accepted, append, behind, call, keyed, outcome, parked, settle, sized, take, text, texts, waiting,
+};
 use crate::outbox::{DeadLetters, DeliveryOutcome, Outbox, OutboxError, OutboxStats};
 
 /// A file of version 1, with a row for each thing that it could hold of a key. Its keys and bodies have 16 bytes.
@@ -109,5 +111,79 @@ async fn a_file_of_version_1_without_dead_letters_keeps_its_keys() {
     for key in [3, 4] {
         assert!(!append(&*store, keyed(call("u", "m"), key, 99)).await.unwrap().replayed, "{key}");
     }
+    store.close().await;
+}
+
+/// A file of version 2: a user with many calls, then others, a call with a key, and a dead letter.
+pub(super) fn version_2(path: &Path, many: i64, others: i64) {
+    let conn = Connection::open(path).unwrap();
+    conn.execute_batch("PRAGMA journal_mode = OFF; BEGIN").unwrap();
+    conn.execute_batch(include_str!("../schema.sql")).unwrap();
+    conn.execute_batch(include_str!("../schema_2.sql")).unwrap();
+    conn.execute_batch("PRAGMA application_id = 0x5367526c; PRAGMA user_version = 2").unwrap();
+    let mut insert = conn.prepare("INSERT INTO calls VALUES (?1, ?2, 1, ?3, ?4)").unwrap();
+    for id in 1..=many {
+        let json = sized("many", &format!("m{id}"), 400).json().to_vec();
+        insert.execute((id, "many", None::<Vec<u8>>, json)).unwrap();
+    }
+    for n in 0..others {
+        let user = format!("other{n}");
+        let key = (n == 0).then_some([7_u8; 16]);
+        insert.execute((many + n + 1, &user, key, call(&user, "m").json().to_vec())).unwrap();
+    }
+    conn.execute("INSERT INTO keys VALUES (?1, ?1, ?2, NULL)", ([7_u8; 16], many + 1)).unwrap();
+    conn.execute("INSERT INTO keys VALUES (?1, ?1, 0, 1)", [[8_u8; 16]]).unwrap();
+    let letter = "INSERT INTO dead_letters VALUES (1, 'u', 1, 2, 400, 3, ?1, ?1, 'words', ?2)";
+    conn.execute(letter, ([8_u8; 16], call("u", "m8").json().to_vec())).unwrap();
+    let counters = "UPDATE counters SET last_id = ?1, waiting = ?1, dead_letters = 1, keys = 2";
+    conn.execute(counters, [many + others]).unwrap();
+    conn.execute_batch("COMMIT").unwrap();
+}
+
+#[tokio::test]
+async fn a_file_of_version_2_is_served_in_full_and_in_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("outbox.db");
+    version_2(&path, 3_000, 10);
+    let store = open(&settings(&path)).unwrap();
+    let stats = store.stats();
+    assert_eq!((stats.waiting, stats.dead_letters, stats.keys, stats.parked_calls), (3_010, 1, 2, 0));
+    let json = call("u", "m8").json().len();
+    assert_eq!(stats.dead_letter_bytes, (json + "words".len() + 128) as u64);
+    let mut ids: std::collections::BTreeMap<String, Vec<i64>> = Default::default();
+    while store.stats().waiting > 0 {
+        let calls = store.next(usize::MAX).await.unwrap();
+        for stored in &calls {
+            ids.entry(stored.call.user_id().to_string()).or_default().push(stored.id);
+        }
+        settle(&*store, calls.iter().map(|stored| accepted(stored.id)).collect()).await;
+    }
+    assert_eq!((ids["many"].len(), ids.len()), (3_000, 11));
+    assert!(ids["many"].is_sorted_by(|one, other| one < other));
+    let again = append(&*store, keyed(call("u", "m"), 7, 7)).await.unwrap();
+    assert!(again.replayed);
+    let again = append(&*store, keyed(call("u", "m"), 8, 8)).await.unwrap();
+    assert_eq!(outcome(again).await, DeliveryOutcome::Refused("words".to_owned()));
+    assert_eq!(store.replay_all().await.unwrap(), 1);
+    assert_eq!(texts(&take(&*store, 1).await), [text("u", "m8")]);
+    assert_eq!(store.stats().dead_letter_bytes, 0);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_file_of_version_1_is_served_in_full() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("outbox.db");
+    version_1(&path);
+    let store = open(&settings(&path)).unwrap();
+    let taken = take(&*store, 2).await;
+    assert_eq!(texts(&taken), [text("u", "m1"), text("u", "m7")]);
+    settle(&*store, vec![parked(taken[0].id), behind(taken[1].id)]).await;
+    let retried = store.next_parked(1, true).await.unwrap();
+    settle(&*store, vec![accepted(retried[0].id)]).await;
+    assert_eq!(texts(&take(&*store, 1).await), [text("u", "m7")]);
+    let stats = store.stats();
+    assert_eq!((stats.waiting, stats.dead_letters), (1, 5));
+    assert!(stats.dead_letter_bytes > 5 * 128);
     store.close().await;
 }

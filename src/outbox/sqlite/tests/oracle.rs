@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::SqliteOutbox;
-use crate::outbox::suite::{Inspect, accepted, append, call, keyed, refused};
-use crate::outbox::{DeadLetters, Outbox, OutboxError};
+use crate::outbox::suite::{Inspect, accepted, append, call, keyed, parked, refused};
+use crate::outbox::{DeadLetters, Outbox, OutboxError, ParkedUsers};
 
 /// Where a call can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,15 +80,37 @@ impl Oracle {
         self.answered(n, if accept { Location::Absent } else { Location::DeadLetter }, &result);
     }
 
+    /// Takes what is next, parks a waiting call, and takes it again; it waits all the time.
+    pub(super) async fn park(&mut self, store: &SqliteOutbox, n: u8) {
+        let Ok(calls) = store.inspect().await else { return };
+        let Some(stored) = calls.iter().find(|stored| number(stored.call.json()) == n) else { return };
+        // There may be nothing: then it is dropped.
+        let mut next = store.next(usize::MAX);
+        let _ = futures_util::poll!(&mut next);
+        let result = store.settle(vec![parked(stored.id)].into()).await;
+        self.answered(n, Location::Waiting, &result);
+        let _ = store.next_parked(1, true).await;
+    }
+
+    /// Gives up the first call of a parked user, which is not out.
+    pub(super) async fn give_up(&mut self, store: &SqliteOutbox, n: u8) {
+        let Ok(users) = ParkedUsers::list(store, 1000, None).await else { return };
+        let Some(user) = users.iter().find(|user| user.message_id == n.to_string()) else { return };
+        let result = store.give_up(user.id).await;
+        if result != Ok(false) {
+            self.answered(n, Location::DeadLetter, &result);
+        }
+    }
+
     pub(super) async fn replay(&mut self, store: &SqliteOutbox, n: u8) {
-        let Ok(letters) = store.list(1000, None).await else { return };
+        let Ok(letters) = DeadLetters::list(store, 1000, None).await else { return };
         let Some(letter) = letters.iter().find(|letter| letter.message_id == n.to_string()) else { return };
-        let result = store.replay(letter.id).await;
+        let result = DeadLetters::replay(store, letter.id).await;
         self.answered(n, Location::Waiting, &result);
     }
 
     pub(super) async fn replay_all(&mut self, store: &SqliteOutbox) {
-        let Ok(letters) = store.list(1000, None).await else { return };
+        let Ok(letters) = DeadLetters::list(store, 1000, None).await else { return };
         let result = store.replay_all().await;
         for letter in letters {
             self.answered(letter.message_id.parse().unwrap(), Location::Waiting, &result);
@@ -106,7 +128,7 @@ impl Oracle {
             return Err("the count of waiting calls is wrong".to_owned());
         }
         let all = all.into_iter().map(|stored| (number(stored.call.json()), Location::Waiting));
-        let letters = store.list(1000, None).await.map_err(|error| error.to_string())?;
+        let letters = DeadLetters::list(store, 1000, None).await.map_err(|error| error.to_string())?;
         if store.stats().dead_letters != letters.len() as u64 {
             return Err("the count of dead letters is wrong".to_owned());
         }
