@@ -232,7 +232,8 @@ fn calls_or_none(answer: Result<Vec<StoredCall>, OutboxError>) -> Result<Option<
         }
         Err(OutboxError::Closed | OutboxError::Unconfirmed) => Err(StoreEnded),
         Err(error) => {
-            tracing::warn!(%error, "no calls could be taken from the outbox");
+            // The store has logged the reason.
+            tracing::debug!(%error, "no calls could be taken from the outbox");
             Ok(None)
         }
     }

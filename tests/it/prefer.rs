@@ -176,13 +176,14 @@ async fn without_an_outbox_the_preference_changes_nothing() {
 /// Sends a customer on a connection of its own, and asks to wait.
 async fn wait_on_a_connection(durable: &Durable) -> Raw {
     let mut caller = durable.relay().connect().await;
-    caller.send(head(&format!("prefer: wait=9\r\ncontent-length: {}\r\n", BODY.len())) + BODY).await;
+    caller.send(head(&format!("prefer: wait=240\r\ncontent-length: {}\r\n", BODY.len())) + BODY).await;
     caller
 }
 
 #[tokio::test]
 async fn callers_who_wait_take_at_most_half_of_the_places() {
-    let durable = Durable::with(&[("RELAY_MAX_IN_FLIGHT", "20")]).await;
+    let settings = [("RELAY_MAX_IN_FLIGHT", "20"), ("RELAY_REQUEST_TIMEOUT", "300s"), ("SEGMENT_TIMEOUT", "1s")];
+    let durable = Durable::with(&settings).await;
     durable.segment().fail(json!({"hang": true})).await;
     let mut callers = Vec::new();
     for _ in 0..20 {
@@ -190,25 +191,24 @@ async fn callers_who_wait_take_at_most_half_of_the_places() {
     }
     let waiting = async || durable.relay().metric("segment_relay_requests_in_flight").await;
     let stored = async || durable.relay().metric(r#"segment_relay_requests_total{code="",result="stored"}"#).await;
-    eventually(async || stored().await + waiting().await == 20.0).await;
+    eventually(async || stored().await == 10.0 && waiting().await == 10.0).await;
     let plain = durable.post_with(&[], BODY).await;
     assert!(plain.is_stored(), "{plain:?}");
-    eventually(async || waiting().await == 10.0).await;
 
     // Who comes now is stored and does not wait, unless there is nothing to wait for.
-    let crowded = post(&durable, "9", Some("k-1")).await;
+    let crowded = post(&durable, "240", Some("k-1")).await;
     assert!(crowded.is_stored() && crowded.header("preference-applied").is_none(), "{crowded:?}");
-    let again = post(&durable, "9", Some("k-1")).await;
+    let again = post(&durable, "240", Some("k-1")).await;
     assert!(again.is_stored() && again.is_replayed(), "{again:?}");
     assert_eq!(again.header("preference-applied"), None, "{again:?}");
     let instant = post(&durable, "0", Some("k-1")).await;
     assert!(instant.is_stored() && instant.is_replayed(), "{instant:?}");
     assert_applied(&instant, "0");
 
-    // A caller who leaves gives the place back.
-    callers.clear();
-    eventually(async || waiting().await == 0.0).await;
-    let waited = post(&durable, "1", None).await;
-    assert!(waited.is_stored(), "{waited:?}");
-    assert_applied(&waited, "1");
+    // Who hears the outcome gives the place back.
+    durable.segment().heal().await;
+    at_last(async || waiting().await == 0.0).await;
+    let waited = post(&durable, "240", None).await;
+    assert!(waited.is_accepted(), "{waited:?}");
+    assert_applied(&waited, "240");
 }
