@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::harness::sign::{Webhook, basic, hmac_hex};
 use crate::harness::{Answer, App, Durable, Raw, Relay, TOKEN, ada, customer, eventually, head};
+use crate::refused_keys::give_up;
 use document::Document;
 
 const CUSTOMERS: &str = "/customers";
@@ -170,6 +171,14 @@ async fn with_an_outbox(seen: &mut Seen) {
     let refused = durable.post_with(&[("prefer", "wait=9")], ada().to_string()).await;
     assert_eq!(refused.header("preference-applied"), Some("wait=9"));
     seen.failed(&refused, 422, "segment_rejected");
+
+    let mut durable = Durable::start().await;
+    durable.segment().fail(json!({"hang": true})).await;
+    assert!(durable.post_with(&keyed, ada().to_string()).await.is_stored());
+    durable.kill().await;
+    give_up(&durable, "gave_up");
+    durable.start_relay().await;
+    seen.failed(&durable.post_with(&keyed, ada().to_string()).await, 422, "gave_up");
 }
 
 async fn without_time_or_room(seen: &mut Seen) {

@@ -126,7 +126,7 @@ async fn a_caller_who_waits_for_a_repeat_gets_the_refusal_although_the_dead_lett
 }
 
 /// Makes the waiting call of a stopped relay a dead letter without Segment's refusal.
-fn give_up(durable: &Durable, why: &str) {
+pub(crate) fn give_up(durable: &Durable, why: &str) {
     let file = rusqlite::Connection::open(durable.file()).expect("the outbox");
     let sql = format!(
         "INSERT INTO dead_letters (user_id, stored_at, refused_at, status, attempts, key, body, reason, call, why)
