@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::batch::{Batch, PendingCall};
+use super::pace::RequestClass;
 use super::queue::{Standing, Suspect, UserId};
 use super::retry::{self, ResponseClass};
 use super::schedule::{Request, Schedule};
@@ -72,7 +73,7 @@ impl Schedule {
             match self.queue.failed_in_company(&user_id) {
                 0 => self.queue.release(&user_id),
                 _ if request.is_search && request.rest.is_empty() => self.queue.groups.push_front(vec![user_id]),
-                _ => self.queue.company.push_back(user_id),
+                _ => self.queue.returning.push_back(user_id),
             }
         }
         if !request.rest.is_empty() {
@@ -85,10 +86,12 @@ impl Schedule {
     fn refused(&mut self, request: Request, error: SegmentError, status: u16, now: Instant) {
         request.batch.mark_not_accepted();
         self.trouble.refused(request.is_probe, now);
+        if request.class == RequestClass::First {
+            self.trouble.culprit_found();
+        }
         if request.batch.len() > 1 {
             return self.split(request);
         }
-        self.trouble.culprit_found();
         self.metrics.calls_refused.inc();
         self.queue.put_in_company(request.rest);
         for mut pending in request.batch.into_calls() {
@@ -123,7 +126,14 @@ impl Schedule {
         let is_evidence = request.batch.iter().any(|pending| !pending.has_failed_alone);
         let is_parked = request.batch.iter().all(|pending| pending.is_parked);
         let was_shut = self.trouble.shut_until().is_some();
-        self.trouble.failed(&FailedRequest { error: &failed.error, started, is_probe, is_evidence, is_parked }, now);
+        // Half of a group that holds a culprit fails at least every second time.
+        let least = if request.is_search { 0.5 } else { 0.0 };
+        let chance = self.trouble.chance_to_fail(request.batch.len()).max(least);
+        let error = &failed.error;
+        self.trouble.failed(&FailedRequest { error, started, is_probe, is_evidence, is_parked, chance }, now);
+        if request.class == RequestClass::First && !was_shut {
+            self.trouble.culprit_suspected();
+        }
         let is_own = self.trouble.others_are_accepted(started, now);
         let is_alone = request.batch.len() == 1;
         let is_ours = matches!(failed.error.code, ErrorCode::Unauthorized | ErrorCode::Misconfigured);
@@ -203,9 +213,6 @@ impl Schedule {
         suspect.failures = suspect.failures.saturating_add(1);
         if is_own {
             suspect.own_failures += 1;
-            if suspect.own_failures == 1 {
-                self.trouble.culprit_found();
-            }
         }
         let backoff = retry::backoff(suspect.failures, request.batch.time_left(now), fastrand::f64());
         // Others are accepted: the named pause is over.

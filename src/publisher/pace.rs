@@ -16,10 +16,12 @@ const TURNS: u32 = 4;
 /// What a request is for, the most urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RequestClass {
-    /// Calls that never failed.
+    /// Half of a group that holds a culprit. The others in it are held up, and there are at most log2 of its size such requests.
+    Group,
+    /// Calls that never failed alone.
     First,
-    /// The search for culprits, and calls that failed.
-    Search,
+    /// Calls that failed alone.
+    Suspect,
     /// Parked calls.
     Parked,
 }
@@ -74,7 +76,7 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
-    use super::RequestClass::{First, Parked, Search};
+    use super::RequestClass::{First, Parked, Suspect};
     use super::{Pace, RequestClass};
     use std::num::NonZeroU32;
     use std::time::Duration;
@@ -126,10 +128,10 @@ mod tests {
                     turn
                 })
                 .collect();
-            [First, Search, Parked].map(|class| turns.iter().filter(|turn| **turn == class).count())
+            [First, Suspect, Parked].map(|class| turns.iter().filter(|turn| **turn == class).count())
         };
-        assert_eq!(count(&[First, Search, Parked]), [48, 12, 4]);
+        assert_eq!(count(&[First, Suspect, Parked]), [48, 12, 4]);
         assert_eq!(count(&[First, Parked]), [48, 0, 16]);
-        assert_eq!(count(&[Search]), [0, 64, 0]);
+        assert_eq!(count(&[Suspect]), [0, 64, 0]);
     }
 }

@@ -56,7 +56,7 @@ impl Queue {
             let due = self.due(now);
             self.suspects.insert(due, user_id);
         } else {
-            self.company.push_back(user_id);
+            self.returning.push_back(user_id);
         }
     }
 
@@ -69,7 +69,7 @@ impl Queue {
 
     /// These users' calls failed with those of others only, and are tried again together.
     pub(super) fn put_in_company(&mut self, users: Vec<UserId>) {
-        self.company.extend(users);
+        self.returning.extend(users);
     }
 
     /// A user whose request ended without a word about its calls goes first again.

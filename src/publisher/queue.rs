@@ -23,12 +23,10 @@ pub(super) type Due = (Instant, u64);
 pub(super) struct Queue {
     /// Every user with a call that waits or is in a request, and every user whose parking is not confirmed.
     pub(super) users: HashMap<UserId, User>,
-    /// Users who returned from a request and have calls waiting.
+    /// Users who returned from a request and have calls waiting, also those whose calls failed with those of others only.
     pub(super) returning: VecDeque<UserId>,
     /// Users whose first call came while they were in no request.
     pub(super) new: VecDeque<UserId>,
-    /// Users whose calls failed with those of others only, in the order of their failures.
-    pub(super) company: VecDeque<UserId>,
     /// Users whose calls hold a culprit for certain, since they failed while others were accepted.
     pub(super) groups: VecDeque<Vec<UserId>>,
     /// Users who wait for the end of a pause. An acceptance ends it earlier.
@@ -127,54 +125,45 @@ impl Queue {
         !self.returning.is_empty() || !self.new.is_empty()
     }
 
-    pub(super) fn has_search(&self, now: Instant) -> bool {
-        !self.groups.is_empty() || !self.company.is_empty() || is_due(&self.suspects, now)
+    pub(super) fn has_suspect(&self, now: Instant) -> bool {
+        is_due(&self.suspects, now)
     }
 
     pub(super) fn has_parked(&self) -> bool {
         !self.parked.is_empty()
     }
 
-    /// Takes calls that never failed: about `size` of them, as far as they fit. Half of the batch is for new users.
+    /// Takes calls that never failed alone: about `size` of them, as far as they fit. Half of the batch is for new users, if
+    /// there are so many.
     pub(super) fn take_first(&mut self, size: usize) -> Taken {
         let mut taken = Taken::default();
         // Of batches of one call every second one is for a new user.
         self.is_turn_of_new = size == 1 && !self.is_turn_of_new && !self.new.is_empty();
         let half = if self.is_turn_of_new { 0 } else { size.div_ceil(2) };
-        while taken.batch.len() < half
-            && !taken.batch.is_half_full()
-            && let Some(user_id) = self.returning.pop_front()
-        {
-            let most = half - taken.batch.len();
-            if !self.fill(&user_id, &mut taken, most, true) {
-                self.returning.push_front(user_id);
-                break;
-            }
-        }
-        while taken.batch.len() < size
-            && let Some(user_id) = self.new.pop_front()
-        {
-            let most = size - taken.batch.len();
-            if !self.fill(&user_id, &mut taken, most, false) {
-                self.new.push_front(user_id);
-                break;
-            }
-        }
+        self.take_line(|queue| &mut queue.returning, &mut taken, half, true);
+        self.take_line(|queue| &mut queue.new, &mut taken, size, false);
+        self.take_line(|queue| &mut queue.returning, &mut taken, size, false);
         taken
     }
 
-    /// Takes calls that failed in company, about `size` of them.
-    pub(super) fn take_company(&mut self, size: usize) -> Taken {
-        let mut taken = Taken::default();
+    /// Takes calls of users of a line until the batch holds `size` of them. `is_half`: or until it is half full.
+    fn take_line(
+        &mut self,
+        line: fn(&mut Self) -> &mut VecDeque<UserId>,
+        taken: &mut Taken,
+        size: usize,
+        is_half: bool,
+    ) {
         while taken.batch.len() < size
-            && let Some(user_id) = self.company.pop_front()
+            && !(is_half && taken.batch.is_half_full())
+            && let Some(user_id) = line(self).pop_front()
         {
-            if !self.fill(&user_id, &mut taken, usize::MAX, false) {
-                self.company.push_front(user_id);
+            let most = size - taken.batch.len();
+            if !self.fill(&user_id, taken, most, is_half) {
+                line(self).push_front(user_id);
                 break;
             }
         }
-        taken
     }
 
     /// Takes the calls of one half of a group, and returns the users of the other half. Of one user the first half of the calls.
@@ -189,7 +178,7 @@ impl Queue {
         for user_id in users {
             // They were in one request before, so they fit.
             if !self.fill(&user_id, &mut taken, most, false) {
-                self.company.push_front(user_id);
+                self.returning.push_front(user_id);
             }
         }
         (taken, rest)
@@ -228,7 +217,7 @@ impl Queue {
         groups.into_iter().for_each(|group| self.put_in_company(group));
         let mut user_id = None;
         for is_skipped in [&is_asked as &dyn Fn(&UserId) -> bool, &|_| false] {
-            for line in [&mut self.returning, &mut self.new, &mut self.company] {
+            for line in [&mut self.new, &mut self.returning] {
                 if user_id.is_none() {
                     let position = line.iter().position(|user_id| !is_skipped(user_id));
                     user_id = position.and_then(|at| line.remove(at));

@@ -36,7 +36,8 @@ pub(super) struct Schedule {
     pub(super) metrics: Arc<Metrics>,
 }
 
-const CLASSES: [RequestClass; 3] = [RequestClass::First, RequestClass::Search, RequestClass::Parked];
+const CLASSES: [RequestClass; 4] =
+    [RequestClass::Group, RequestClass::First, RequestClass::Suspect, RequestClass::Parked];
 
 /// A request to Segment.
 pub(super) struct Request {
@@ -135,17 +136,20 @@ impl Schedule {
     /// The class of the next request, if there is anything to send.
     fn turn(&self, now: Instant) -> Option<RequestClass> {
         let most = (self.slots / LOWER_CLASS_DIVISOR).max(1);
+        let has_slot = |class| self.in_flight[class as usize] < most;
         let waits = |class| match class {
+            RequestClass::Group => has_slot(class) && !self.queue.groups.is_empty(),
             RequestClass::First => self.queue.has_first(),
-            RequestClass::Search => self.in_flight[class as usize] < most && self.queue.has_search(now),
-            RequestClass::Parked => self.in_flight[class as usize] < most && self.queue.has_parked(),
+            RequestClass::Suspect => has_slot(class) && self.queue.has_suspect(now),
+            RequestClass::Parked => has_slot(class) && self.queue.has_parked(),
         };
         let waiting: Vec<RequestClass> = CLASSES.into_iter().filter(|class| waits(*class)).collect();
         self.pace.turn(&waiting)
     }
 
     fn probe_class(&self, now: Instant) -> Option<RequestClass> {
-        let has_any = self.queue.has_first() || self.queue.has_search(now) || self.queue.has_parked();
+        let has_first = self.queue.has_first() || !self.queue.groups.is_empty();
+        let has_any = has_first || self.queue.has_suspect(now) || self.queue.has_parked();
         has_any.then_some(RequestClass::First)
     }
 
@@ -155,14 +159,13 @@ impl Schedule {
         let (mut rest, mut is_search) = (Vec::new(), false);
         let Taken { batch, withdrawn } = match class {
             _ if is_probe => self.queue.take_probe(|user_id| self.trouble.was_asked(user_id)),
-            RequestClass::First => self.queue.take_first(size),
-            RequestClass::Search if !self.queue.groups.is_empty() => {
+            RequestClass::Group => {
                 let (taken, others) = self.queue.take_group();
                 (rest, is_search) = (others, true);
                 taken
             }
-            RequestClass::Search if !self.queue.company.is_empty() => self.queue.take_company(size),
-            RequestClass::Search => self.queue.take_suspect(),
+            RequestClass::First => self.queue.take_first(size),
+            RequestClass::Suspect => self.queue.take_suspect(),
             RequestClass::Parked => self.queue.take_parked(),
         };
         self.metrics.calls_withdrawn.inc_by(withdrawn as u64);

@@ -18,6 +18,9 @@ use crate::segment::{ErrorCode, FailureReason, SegmentError};
 /// Failures in a row that are an outage. Fewer may be the fault of one call.
 const FAILURES_OF_AN_OUTAGE: u32 = 3;
 
+/// What a failure counts at least, so that 24 in a row are an outage however many calls fail on their own.
+const MIN_WEIGHT: f64 = 0.125;
+
 /// For how long an acceptance shows that others are accepted: as long as the longest pause between two probes.
 const RECENT: Duration = MAX_PROBE_PAUSE;
 
@@ -41,8 +44,8 @@ const FIRST_AT_ONCE: usize = 2;
 /// How many of the users who were asked last are remembered, so that direct callers of others are asked.
 const MAX_ASKED: usize = 16;
 
-/// Weight of one call in the share of culprits: the share follows the last few hundred calls.
-const CULPRIT_WEIGHT: f64 = 1.0 / 256.0;
+/// Weight of one call in the share of culprits: the share follows the last hundred calls or so.
+const CULPRIT_WEIGHT: f64 = 1.0 / 128.0;
 
 /// An outage that is over earlier is not logged.
 const LOG_AFTER: Duration = Duration::from_secs(1);
@@ -55,15 +58,18 @@ const MAX_LOGGED_REASONS: usize = 8;
 pub(super) struct Trouble {
     /// Failed requests since the last accepted one, without those of parked calls; and those that are evidence of an outage.
     failed_in_a_row: u32,
-    evidence_in_a_row: u32,
+    evidence_in_a_row: f64,
     last_accepted: Option<Instant>,
     shut: Option<Shut>,
     /// Rate limits without a time since the last acceptance.
     unnamed_limits: u32,
     /// Requests at once, while Segment comes back.
     at_once: Option<usize>,
-    /// The share of calls that fail on their own.
+    /// The share of calls that fail on their own. Each one is counted once, at the request with first attempts that fails
+    /// because of it: the search finds one culprit, and the others are in a later request with first attempts.
     culprits: f64,
+    /// Requests with first attempts that failed since the last acceptance. Each held a culprit if there is no outage.
+    unjudged: i32,
     logged_reasons: Vec<Option<FailureReason>>,
 }
 
@@ -104,6 +110,8 @@ pub(super) struct FailedRequest<'a> {
     pub(super) is_evidence: bool,
     /// It held a parked call.
     pub(super) is_parked: bool,
+    /// The chance that it fails though Segment is well.
+    pub(super) chance: f64,
 }
 
 impl Trouble {
@@ -163,9 +171,19 @@ impl Trouble {
         if size >= MAX_CALLS as f64 { MAX_CALLS } else { (size as usize).max(1) }
     }
 
-    /// A call was refused, or failed alone for the first time while others were accepted.
+    /// The chance that a request with so many calls fails though Segment is well.
+    pub(super) fn chance_to_fail(&self, calls: usize) -> f64 {
+        1.0 - (1.0 - self.culprits).powi(i32::try_from(calls).unwrap_or(i32::MAX))
+    }
+
+    /// A request with first attempts was refused: it holds a culprit.
     pub(super) fn culprit_found(&mut self) {
         self.culprits += (1.0 - self.culprits) * CULPRIT_WEIGHT;
+    }
+
+    /// A request with first attempts failed: it holds a culprit, if the next acceptance shows that this is no outage.
+    pub(super) fn culprit_suspected(&mut self) {
+        self.unjudged = self.unjudged.saturating_add(1);
     }
 
     /// A probe is sent with calls of this user.
@@ -181,9 +199,10 @@ impl Trouble {
     /// A request with so many calls was accepted. True if that opens the gate.
     pub(super) fn accepted(&mut self, calls: usize, is_probe: bool, slots: usize, now: Instant) -> bool {
         self.failed_in_a_row = 0;
-        self.evidence_in_a_row = 0;
+        self.evidence_in_a_row = 0.0;
         self.unnamed_limits = 0;
         self.last_accepted = Some(now);
+        self.culprits = 1.0 - (1.0 - self.culprits) * (1.0 - CULPRIT_WEIGHT).powi(std::mem::take(&mut self.unjudged));
         self.culprits *= (1.0 - CULPRIT_WEIGHT).powi(i32::try_from(calls).unwrap_or(i32::MAX));
         self.at_once = self.at_once.map(|at_once| at_once * 2).filter(|at_once| *at_once < slots);
         let Some(shut) = &mut self.shut else {
@@ -214,7 +233,7 @@ impl Trouble {
     pub(super) fn failed(&mut self, failed: &FailedRequest<'_>, now: Instant) {
         self.failed_in_a_row = self.failed_in_a_row.saturating_add(u32::from(!failed.is_parked));
         if failed.is_evidence && self.last_accepted.is_none_or(|at| at <= failed.started) {
-            self.evidence_in_a_row = self.evidence_in_a_row.saturating_add(1);
+            self.evidence_in_a_row += weight(failed.chance);
         }
         let is_proxy = is_proxys(failed.error);
         let (first, max_pause) =
@@ -232,7 +251,7 @@ impl Trouble {
                 shut.next_probe = shut.next_probe.max(now + jittered(first, is_proxy));
                 shut.error = failed.error.clone();
             }
-            None if is_proxy || self.evidence_in_a_row >= FAILURES_OF_AN_OUTAGE => {
+            None if is_proxy || self.evidence_in_a_row >= f64::from(FAILURES_OF_AN_OUTAGE) => {
                 self.shut = Some(Shut::new(failed.error, now, now + jittered(first, is_proxy), first, max_pause));
                 self.at_once = None;
             }
@@ -307,6 +326,12 @@ impl Shut {
             asked: VecDeque::new(),
         }
     }
+}
+
+/// What a failure counts of [`FAILURES_OF_AN_OUTAGE`]: the less, the likelier it was. One that comes every second time counts a
+/// quarter, so that twelve in a row, one run in 4,096, are an outage; as many as three that come one time in 16.
+fn weight(chance: f64) -> f64 {
+    (-chance.log2() / 4.0).clamp(MIN_WEIGHT, 1.0)
 }
 
 /// Whether a proxy refused the relay's credentials. A status 407 is a proxy's, whoever the request was sent to.

@@ -24,7 +24,7 @@ fn ms(milliseconds: u64) -> Duration {
 }
 
 fn fail(trouble: &mut Trouble, error: &SegmentError, is_probe: bool, is_evidence: bool, now: Instant) {
-    trouble.failed(&FailedRequest { error, started: now, is_probe, is_evidence, is_parked: false }, now);
+    trouble.failed(&FailedRequest { error, started: now, is_probe, is_evidence, is_parked: false, chance: 0.0 }, now);
 }
 
 /// An outage that has just begun.
@@ -77,8 +77,14 @@ fn a_request_that_was_sent_before_the_last_acceptance_is_no_evidence_of_an_outag
     let mut trouble = Trouble::default();
     trouble.accepted(1, false, SLOTS, now + ms(1));
     for _ in 0..5 {
-        let failed =
-            FailedRequest { error: &unavailable(), started: now, is_probe: false, is_evidence: true, is_parked: false };
+        let failed = FailedRequest {
+            error: &unavailable(),
+            started: now,
+            is_probe: false,
+            is_evidence: true,
+            is_parked: false,
+            chance: 0.0,
+        };
         trouble.failed(&failed, now + ms(5_000));
     }
     assert_eq!(trouble.gate(now + ms(5_000)), Gate::Open);
