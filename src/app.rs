@@ -25,6 +25,7 @@ use crate::publisher::LiveClients;
 use crate::segment::SegmentClients;
 use crate::server::{self, LimitTooLow, Limits, fd_limit};
 use crate::supervisor::{ShutdownOutcome, Signals, Supervisor};
+use crate::telemetry::{EVERY_LINE, LogLines};
 
 /// What the operators' own address serves at once: a few operators, their scripts, probes and scrapers of metrics. None of it
 /// is taken from senders' share, nor the reverse. Idle connections stay longer than scrapers wait, which is up to a minute.
@@ -44,11 +45,13 @@ impl App {
     ///
     /// # Errors
     /// If HTTPS cannot be set up, the outbox cannot be opened, or the limit of open files is too low.
-    pub fn build(settings: &Settings, supervisor: &Supervisor) -> anyhow::Result<Self> {
+    pub fn build(settings: &Settings, supervisor: &Supervisor, log: Arc<LogLines>) -> anyhow::Result<Self> {
         let connections = max_connections(settings)?;
         // A stream waits for its body, or is in flight.
         let streams = MAX_BODIES_IN_PROGRESS.saturating_add(settings.max_in_flight);
         let metrics = Arc::new(Metrics::new()?);
+        let told = log.clone();
+        supervisor.supervise("log", async move { told.tell_left_out().await });
         let live = Arc::new(LiveClients::start(settings.segment.clone(), metrics.clone(), supervisor)?);
         let pace = settings.segment.max_requests_per_second;
         let open = |outbox| open_outbox(outbox, pace, &metrics, &live, supervisor);
@@ -65,7 +68,7 @@ impl App {
             settings.max_in_flight,
         )
         .with_auth(Auth::new(&settings.auth))
-        .with_metrics_hook(gauges(&metrics, &live, outbox.as_ref()));
+        .with_metrics_hook(update_metrics(&metrics, &live, outbox.as_ref(), log));
         if let Some(outbox) = outbox.clone() {
             state = state.with_readiness(move || outbox.stats().trouble);
         }
@@ -138,7 +141,7 @@ pub fn max_connections(settings: &Settings) -> Result<usize, LimitTooLow> {
 /// Logs the warnings about the settings.
 fn warn_about(settings: &Settings) {
     for warning in settings.warnings() {
-        tracing::warn!("{warning}");
+        tracing::warn!(name: EVERY_LINE, "{warning}");
     }
 }
 
@@ -178,17 +181,20 @@ fn open_outbox(
     Ok(outbox)
 }
 
-/// Updates the gauges that are not counted along the way.
-fn gauges(
+/// Updates the metrics that are not counted along the way.
+fn update_metrics(
     metrics: &Arc<Metrics>,
     live: &Arc<LiveClients>,
     outbox: Option<&Arc<SqliteOutbox>>,
+    log: Arc<LogLines>,
 ) -> impl Fn() + Send + Sync + 'static {
     let (metrics, live, outbox) = (metrics.clone(), live.clone(), outbox.cloned());
     move || {
         live.update_gauges(&metrics);
         let oldest = outbox.as_ref().and_then(|outbox| age_of_oldest(&outbox.stats()));
         metrics.outbox_oldest_seconds.set(oldest.map_or(0, |age| age.as_secs().cast_signed()));
+        metrics.log_lines_over_limit.inc_by(log.take_left_out());
+        metrics.log_lines_in_backlog.inc_by(log.take_dropped());
     }
 }
 

@@ -77,6 +77,10 @@ metrics! {
         admin_succeeded: IntCounter(&[("result", "succeeded")]),
         admin_failed: IntCounter(&[("result", "failed")]),
         admin_unauthorized: IntCounter(&[("result", "unauthorized")]);
+    "segment_relay_log_lines_dropped_total":
+        "Lines that are not in the log: over the limit of their kind, or in a backlog that nobody read in time" =>
+        log_lines_over_limit: IntCounter(&[("reason", "limit")]),
+        log_lines_in_backlog: IntCounter(&[("reason", "backlog")]);
     "segment_relay_panics_total": "Panics of request handlers, each answered 500" => panics: IntCounter(&[]);
     "segment_relay_calls_total":
         "Calls by result: failed was certainly not accepted, unknown may have been, withdrawn had no caller left" =>

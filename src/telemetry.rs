@@ -1,37 +1,69 @@
 //! Logs: JSON lines, or text on a terminal. A thread of its own writes them, so that a slow reader never stops the service.
 //!
-//! The code that logs a line must keep traits, user ids, secrets and Segment's messages out of it. A panic is logged with its
-//! place but without its message, which might hold any of these. Dependencies log at `info` at most, whatever the filter
-//! says: below that level h2 logs what callers sent, and other dependencies may do so too.
+//! The code that logs a line must keep traits, user ids, secrets and Segment's messages out of it, and whatever else a caller
+//! makes as long as it likes. A panic is logged with its place but without its message, which might hold any of these.
+//! Dependencies log at `info` at most, whatever the filter says: below that level h2 logs what callers sent, and other
+//! dependencies may do so too.
+
+mod limit;
 
 use std::io::IsTerminal;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tracing::Level;
 use tracing::level_filters::LevelFilter;
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::{FilterExt, filter_fn};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt, registry};
 
 use crate::config::{LogFormat, LogSettings};
+use limit::{LimitFilter, LineLimit, MAX_LINES};
 
-/// The maximum number of lines that wait to be written, at most some tens of MiB. Further lines are dropped.
-const MAX_LINES: usize = 65_536;
+pub use limit::EVERY_LINE;
 
-/// Starts logging to standard output. Dropping the guard writes the waiting lines and ends the thread.
+/// The maximum number of lines that wait to be written: at most some MiB, and a flood's lines of several minutes. Further lines
+/// are dropped.
+const MAX_UNWRITTEN: usize = 8_192;
+
+/// The log as long as it is written. Dropping it writes the waiting lines and ends the thread.
+pub struct Logs {
+    lines: Arc<LogLines>,
+    _writer: WorkerGuard,
+}
+
+/// What is known of the lines that the log lacks.
+pub struct LogLines {
+    limit: Arc<LineLimit>,
+    dropped: ErrorCounter,
+    /// The number of dropped lines that [`take_dropped`](Self::take_dropped) has returned.
+    taken: AtomicUsize,
+}
+
+/// Starts logging to standard output.
+///
+/// A filter that asks for lines below `info` gets every line. Otherwise each kind of line has a limit.
 ///
 /// # Errors
 /// If the filter is wrong or logging was started before.
-pub fn start(settings: &LogSettings) -> anyhow::Result<WorkerGuard> {
+pub fn start(settings: &LogSettings) -> anyhow::Result<Logs> {
     let (writer, guard) =
-        NonBlockingBuilder::default().buffered_lines_limit(MAX_LINES).lossy(true).finish(std::io::stdout());
+        NonBlockingBuilder::default().buffered_lines_limit(MAX_UNWRITTEN).lossy(true).finish(std::io::stdout());
+    let dropped = writer.error_counter();
     let terminal = std::io::stdout().is_terminal();
     let format = settings.format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
+    let filter = EnvFilter::try_new(&settings.filter)?;
+    let asks_for_all = filter.max_level_hint().is_none_or(|level| level > LevelFilter::INFO);
+    let limit = Arc::new(LineLimit::new(if asks_for_all { u32::MAX } else { MAX_LINES }));
     let ours = filter_fn(|line| line.target().starts_with(env!("CARGO_CRATE_NAME")) || *line.level() <= Level::INFO)
         // Without the hint every line of every dependency would be checked, even if the filter excludes its level.
         .with_max_level_hint(LevelFilter::TRACE);
-    let filter = EnvFilter::try_new(&settings.filter)?.and(ours);
+    // The filter let the lines pass that were left out, so it must not hide their number.
+    let numbers = filter_fn(|line| line.target() == limit::TARGET && *line.level() <= Level::INFO)
+        .with_max_level_hint(LevelFilter::INFO);
+    let filter = filter.and(ours).or(numbers).and(LimitFilter(limit.clone()));
     let lines = fmt::layer().with_writer(writer).with_ansi(terminal);
     let started = match format {
         LogFormat::Json => registry().with(lines.json().flatten_event(true).with_filter(filter)).try_init(),
@@ -42,5 +74,37 @@ pub fn start(settings: &LogSettings) -> anyhow::Result<WorkerGuard> {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(place, "panicked");
     }));
-    Ok(guard)
+    Ok(Logs { lines: Arc::new(LogLines { limit, dropped, taken: AtomicUsize::new(0) }), _writer: guard })
+}
+
+impl Logs {
+    /// What is known of the lines that the log lacks.
+    pub fn lines(&self) -> Arc<LogLines> {
+        self.lines.clone()
+    }
+}
+
+impl Drop for Logs {
+    fn drop(&mut self) {
+        self.lines.limit.tell_now();
+    }
+}
+
+impl LogLines {
+    /// Logs how many lines of a kind were left out, a second after the first of them, until it is dropped.
+    pub async fn tell_left_out(&self) {
+        self.limit.tell().await;
+    }
+
+    /// The number of lines that were left out since the last call of this, because there were too many of their kind.
+    pub fn take_left_out(&self) -> u64 {
+        self.limit.take_left_out()
+    }
+
+    /// The number of lines that were dropped since the last call of this, because nobody read the output in time.
+    pub fn take_dropped(&self) -> u64 {
+        let dropped = self.dropped.dropped_lines();
+        let taken = self.taken.fetch_max(dropped, Ordering::Relaxed);
+        u64::try_from(dropped.saturating_sub(taken)).unwrap_or(u64::MAX)
+    }
 }

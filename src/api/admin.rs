@@ -87,7 +87,7 @@ async fn require_token(
     let verdict = admin.token.read().verify_bearer(request.headers());
     if let Err(Unauthorized { challenge, .. }) = verdict {
         state.metrics.admin_unauthorized.inc();
-        admin.refusals.refused(&state.supervisor, &what, StatusCode::UNAUTHORIZED);
+        what.refused(StatusCode::UNAUTHORIZED);
         let message = "this needs the header Authorization: Bearer and the admin token".to_owned();
         return Err(Unauthorized { message, challenge }.into());
     }
@@ -101,9 +101,9 @@ async fn require_token(
 /// they are bounded in the log as those without the token.
 pub(super) fn record_refused<B>(state: &AppState, request: &Request<B>, status: StatusCode) {
     let route = ROUTES.iter().find(|route| is_of(route, request.uri().path()));
-    if let (Some(admin), Some(route)) = (&state.admin, route) {
+    if let (Some(_), Some(route)) = (&state.admin, route) {
         state.metrics.admin_failed.inc();
-        admin.refusals.refused(&state.supervisor, &Operation::new(request, route), status);
+        Operation::new(request, route).refused(status);
     }
 }
 

@@ -60,7 +60,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if !has_listen {
         settings.listen.set_ip(Ipv4Addr::LOCALHOST.into());
     }
-    let _flush_on_drop = telemetry::start(&settings.logs)?;
+    let logs = telemetry::start(&settings.logs)?;
     runtime.block_on(async {
         let supervisor = Supervisor::new();
         let segment = listen(arguments.sandbox_listen).await?;
@@ -79,7 +79,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         supervisor.supervise("sandbox", async move {
             sandbox::serve(segment, async move { stages.cancelled().await }).await;
         });
-        let app = App::build(&settings, &supervisor)?.with_layer(sandbox::refuse_cross_site);
+        let app = App::build(&settings, &supervisor, logs.lines())?.with_layer(sandbox::refuse_cross_site);
         print_instructions(&trial, &settings);
         Ok(app.run(relay, operators, None, signals, &settings).await?.into())
     })

@@ -12,12 +12,12 @@ pub(super) fn run() -> anyhow::Result<ExitCode> {
     let (runtime, mut signals) = runtime_with_signals()?;
     let hangups = signals.take_hangup();
     let settings = config::from_environment()?;
-    let _flush_on_drop = telemetry::start(&settings.logs)?;
+    let logs = telemetry::start(&settings.logs)?;
     runtime.block_on(async {
         let supervisor = Supervisor::new();
         let listener = listen(settings.listen).await?;
         let operators = listen_if_set(settings.admin_listen).await?;
-        let app = App::build(&settings, &supervisor)?;
+        let app = App::build(&settings, &supervisor, logs.lines())?;
         Ok(app.run(listener, operators, hangups, signals, &settings).await?.into())
     })
 }

@@ -30,6 +30,7 @@ mod isolation;
 mod ledger;
 mod lifecycle;
 mod line;
+mod log_bounds;
 mod logs;
 mod lost_file;
 mod metrics;

@@ -23,6 +23,7 @@ use crate::api::error::ApiError;
 use crate::api::request_id::RequestId;
 use crate::api::state::{Admin, AppState};
 use crate::outbox::{Backups, StoreCopy};
+use crate::telemetry::EVERY_LINE;
 
 /// Bytes that are read at once. Two of these are in memory.
 const PIECE_BYTES: u64 = 256 * 1024;
@@ -49,7 +50,7 @@ pub(super) async fn get(
     let request_id = request_id.as_str().to_owned();
     state.supervisor.spawn("backup", async move {
         let sent = send(copy, pieces).await;
-        tracing::info!(request_id, bytes, sent, "a backup was sent");
+        tracing::info!(name: EVERY_LINE, request_id, bytes, sent, "a backup was sent");
     });
     Ok((HEADERS, [(CONTENT_LENGTH, HeaderValue::from(bytes))], body(received, bytes)))
 }

@@ -1,24 +1,23 @@
 //! The record of operators' requests: each is logged and counted, with its method, its route and the peer's address, and
 //! without ids, queries and bodies.
 //!
-//! Refused requests are bounded in the log, because everyone who reaches the port can send them: the first is logged, and
-//! the number of those that follow within a second.
+//! Every line of a request with the token is written. Refused requests have the limit of other lines, because everyone who
+//! reaches the port can send them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::http::{Method, Request, StatusCode};
-use parking_lot::Mutex;
 use tracing::field::{DisplayValue, display};
 
 use crate::api::request_id;
 use crate::metrics::Metrics;
 use crate::server::Connection;
-use crate::supervisor::Supervisor;
+use crate::telemetry::EVERY_LINE;
 
-/// How long refused requests are only counted after one was logged.
-const REFUSALS_INTERVAL: Duration = Duration::from_secs(1);
+/// The most characters of a method that are logged. The longest registered one has 17. One that a caller makes up may be as
+/// long as a head.
+const MAX_METHOD: usize = 20;
 
 /// What is asked for, and by whom.
 pub(super) struct Operation {
@@ -38,6 +37,19 @@ impl Operation {
             route,
             peer: request.extensions().get::<Connection>().map(|connection| connection.peer),
         }
+    }
+
+    /// The method for a log line. It is ASCII.
+    fn method(&self) -> &str {
+        let method = self.method.as_str();
+        method.get(..MAX_METHOD).unwrap_or(method)
+    }
+
+    /// Logs a request that was refused before it could do anything.
+    pub(super) fn refused(&self, status: StatusCode) {
+        let Self { request_id, route, .. } = self;
+        let (method, status) = (self.method(), status.as_u16());
+        tracing::warn!(request_id, method, route, peer = self.peer(), status, "an operator's request was refused");
     }
 
     /// The peer's address for a log line.
@@ -67,42 +79,11 @@ impl Drop for OperationRecord {
     fn drop(&mut self) {
         let is_success = self.status.is_some_and(|status| status.is_success());
         if is_success { &self.metrics.admin_succeeded } else { &self.metrics.admin_failed }.inc();
-        let Operation { request_id, method, route, .. } = &self.what;
+        let Operation { request_id, route, .. } = &self.what;
+        let method = self.what.method();
         // Without a status there was no answer: the caller left, or it took too long.
         let status = self.status.map(|status| status.as_u16());
-        tracing::info!(request_id, %method, route, peer = self.what.peer(), status, "an operator's request");
-    }
-}
-
-/// The number of refused requests that are not logged yet. `None`: the next one is logged.
-#[derive(Clone, Default)]
-pub(super) struct RefusalLog(Arc<Mutex<Option<u64>>>);
-
-impl RefusalLog {
-    /// Logs a request that was refused before it could do anything, or counts it if another one was logged within the last
-    /// second.
-    pub(super) fn refused(&self, supervisor: &Supervisor, what: &Operation, status: StatusCode) {
-        {
-            let mut count = self.0.lock();
-            if let Some(count) = &mut *count {
-                *count += 1;
-                return;
-            }
-            *count = Some(0);
-        }
-        let Operation { request_id, method, route, .. } = what;
-        let status = status.as_u16();
-        tracing::warn!(request_id, %method, route, peer = what.peer(), status, "an operator's request was refused");
-        let (log, stages) = (self.clone(), supervisor.clone());
-        supervisor.spawn("refusals", async move {
-            tokio::select! {
-                () = tokio::time::sleep(REFUSALS_INTERVAL) => {}
-                () = stages.draining() => {}
-            }
-            let count = log.0.lock().take().unwrap_or_default();
-            if count > 0 {
-                tracing::warn!(count, "more operators' requests were refused");
-            }
-        });
+        let peer = self.what.peer();
+        tracing::info!(name: EVERY_LINE, request_id, method, route, peer, status, "an operator's request");
     }
 }

@@ -7,7 +7,6 @@ use parking_lot::RwLock;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::record::RefusalLog;
 use super::report::{OutboxReport, SegmentReport};
 use crate::auth::Tokens;
 use crate::outbox::{Backups, DeadLetters, ParkedUsers};
@@ -27,7 +26,6 @@ pub struct AdminState {
     pub(super) segment_report: Box<dyn Fn() -> SegmentReport + Send + Sync>,
     pub(super) outbox_report: Box<dyn Fn() -> Option<OutboxReport> + Send + Sync>,
     pub(super) page_permits: Arc<Semaphore>,
-    pub(super) refusals: RefusalLog,
     pub(super) started_at: Timestamp,
     pub(super) started: Instant,
 }
@@ -37,7 +35,6 @@ impl AdminState {
     pub fn new(token: &str, dead_letters: Option<Arc<dyn DeadLetters>>) -> Self {
         Self {
             token: RwLock::new(Tokens::new(&[token])),
-            refusals: RefusalLog::default(),
             dead_letters,
             parked: None,
             backups: None,
