@@ -95,9 +95,11 @@ async fn strangers_who_show_no_secret_hide_no_line_of_a_sender_and_none_about_se
 async fn what_operators_did_is_never_left_out() {
     let durable = Durable::start().await;
     for _ in 0..3 * MAX_LINES {
-        assert_eq!(durable.operate(Method::GET, "/status").await.status, 200);
+        assert_eq!(durable.operate(Method::POST, "/dead-letters/replay").await.status, 202);
     }
-    eventually(async || lines(durable.relay(), "an operator's request").len() == 3 * MAX_LINES).await;
+    for message in ["an operator's request", "all dead letters will be sent again"] {
+        eventually(async || lines(durable.relay(), message).len() == 3 * MAX_LINES).await;
+    }
 }
 
 #[tokio::test]

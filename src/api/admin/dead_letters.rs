@@ -22,6 +22,7 @@ use crate::api::error::ApiError;
 use crate::api::request_id::RequestId;
 use crate::api::state::{Admin, AppState};
 use crate::outbox::{DeadLetters, OutboxError};
+use crate::telemetry::EVERY_LINE;
 
 /// The id in a path, if it is a number.
 type LetterId = Result<Path<i64>, PathRejection>;
@@ -63,7 +64,7 @@ pub(super) async fn replay(
     id: LetterId,
 ) -> Result<(StatusCode, Json<Replayed>), ApiError> {
     let id = on_letter(&state, &admin, id, |dead_letters, id| async move { dead_letters.replay(id).await }).await?;
-    tracing::info!(request_id = request_id.as_str(), dead_letter = id, "a dead letter will be sent again");
+    tracing::info!(name: EVERY_LINE, request_id = request_id.as_str(), dead_letter = id, "a dead letter will be sent again");
     Ok((StatusCode::ACCEPTED, Json(Replayed { replayed: 1 })))
 }
 
@@ -74,7 +75,7 @@ pub(super) async fn replay_all(
     request_id: RequestId,
 ) -> Result<(StatusCode, Json<Replayed>), ApiError> {
     let count = dead_letters(&admin)?.replay_all().await?;
-    tracing::info!(request_id = request_id.as_str(), count, "all dead letters will be sent again");
+    tracing::info!(name: EVERY_LINE, request_id = request_id.as_str(), count, "all dead letters will be sent again");
     Ok((StatusCode::ACCEPTED, Json(Replayed { replayed: count })))
 }
 
@@ -86,7 +87,7 @@ pub(super) async fn discard(
     id: LetterId,
 ) -> Result<StatusCode, ApiError> {
     let id = on_letter(&state, &admin, id, |dead_letters, id| async move { dead_letters.discard(id).await }).await?;
-    tracing::info!(request_id = request_id.as_str(), dead_letter = id, "a dead letter was discarded");
+    tracing::info!(name: EVERY_LINE, request_id = request_id.as_str(), dead_letter = id, "a dead letter was discarded");
     Ok(StatusCode::NO_CONTENT)
 }
 
