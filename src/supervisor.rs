@@ -24,6 +24,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// How long a connection is idle at least before a stop closes it. A peer that keeps a connection sends its next request
 /// at any time, and loses the one that crosses the end of the connection. One that pauses for less than this hears of the
@@ -98,6 +99,12 @@ struct SupervisorState {
     work: TaskTracker,
     /// The connections among it.
     connections: TaskTracker,
+    /// The connections that are not only waiting for the end of their peer's direction.
+    serving: TaskTracker,
+    /// What of the work was asked for, such as batches, and is no connection.
+    in_flight: TaskTracker,
+    /// Something in flight outlasted the grace period.
+    has_cut_off: AtomicBool,
     failed: AtomicBool,
 }
 
@@ -131,7 +138,8 @@ impl Supervisor {
     /// Starts work that ends by itself, such as a connection or a batch. If it panics, the process drains and exits
     /// non-zero.
     pub fn spawn(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
-        self.shared.work.spawn(self.clone().fail_on_panic(name, work));
+        let work = self.shared.in_flight.track_future(self.clone().fail_on_panic(name, work));
+        self.shared.work.spawn(work);
     }
 
     /// Starts a task that must not end before the process drains. If it panics or returns, the process drains and exits
@@ -144,7 +152,7 @@ impl Supervisor {
     /// As [`supervise`](Self::supervise), for a task that finishes its work while the process drains. Draining waits
     /// for it.
     pub fn supervise_until_drained(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        self.spawn(name, self.clone().fail_on_return(name, task));
+        self.shared.work.spawn(self.clone().fail_on_panic(name, self.clone().fail_on_return(name, task)));
     }
 
     /// Starts a thread for work that blocks and ends by itself. If it panics, the process drains and exits non-zero.
@@ -181,6 +189,22 @@ impl Supervisor {
     pub fn spawn_connection(&self, runtime: &Handle, work: impl Future<Output = ()> + Send + 'static) {
         let work = self.shared.connections.track_future(self.clone().fail_on_panic("connection", work));
         self.shared.work.spawn_on(work, runtime);
+    }
+
+    /// A connection holds this for as long as it is served.
+    pub fn serving_token(&self) -> TaskTrackerToken {
+        self.shared.serving.token()
+    }
+
+    /// Notes that a request was answered while the process stops. After the grace period it counts as cut off.
+    pub fn note_answer(&self) {
+        if self.shared.cancelled.is_cancelled() {
+            self.note_cut_off();
+        }
+    }
+
+    fn note_cut_off(&self) {
+        self.shared.has_cut_off.store(true, Ordering::Relaxed);
     }
 
     /// Runs `work`, and calls [`fail`](Self::fail) if it panics.
@@ -242,6 +266,11 @@ impl Supervisor {
         self.shared.cancelled.cancelled().await;
     }
 
+    /// As [`stopping_token`](Self::stopping_token), for *cancelled*.
+    pub fn cancelled_token(&self) -> CancellationToken {
+        self.shared.cancelled.child_token()
+    }
+
     /// Tells the process to stop, as a signal would.
     pub fn stop(&self) {
         self.shared.is_stopping.store(true, Ordering::Release);
@@ -292,16 +321,24 @@ impl Supervisor {
         self.drain();
         self.shared.work.close();
         let drained = timeout_at(end, self.shared.work.wait()).await.is_ok();
+        let outlasted = !drained && !self.shared.in_flight.is_empty();
         self.shared.cancelled.cancel();
         if !drained {
-            tracing::warn!("the grace period is over; requests in flight are cancelled");
-            // A caller who does not read the answer in time changes nothing.
-            let _ = timeout(CANCEL_GRACE, self.shared.work.wait()).await;
+            // Without a grace period what is idle had no time to end before. A caller who does not read the answer in time
+            // changes nothing.
+            let ended = timeout(CANCEL_GRACE, self.shared.work.wait()).await.is_ok();
+            if outlasted || !ended && !self.shared.serving.is_empty() {
+                self.note_cut_off();
+            }
         }
-        match (self.has_failed(), drained) {
+        let has_cut_off = self.shared.has_cut_off.load(Ordering::Relaxed);
+        if has_cut_off {
+            tracing::warn!("the grace period was over before all requests in flight had ended; they were cancelled");
+        }
+        match (self.has_failed(), has_cut_off) {
             (true, _) => ShutdownOutcome::Failed,
-            (false, true) => ShutdownOutcome::Drained,
-            (false, false) => ShutdownOutcome::GraceExpired,
+            (false, false) => ShutdownOutcome::Drained,
+            (false, true) => ShutdownOutcome::GraceExpired,
         }
     }
 

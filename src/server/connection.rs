@@ -112,6 +112,7 @@ enum Stage {
     Stopping,
     Closing,
     Draining,
+    Cancelled,
 }
 
 /// Serves one connection until its end, with one `service` for all its requests.
@@ -145,6 +146,7 @@ where
     B: HttpBody<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
     let supervisor = &shared.supervisor;
+    let mut serving = Some(supervisor.serving_token());
     let activity = Arc::new(ActivityCounts::default());
     let stream = TokioIo::new(CountedStream::new(stream, owner, activity.clone()));
     let builder = builder(StreamExecutor { shared: shared.clone(), activity: activity.clone() });
@@ -192,18 +194,25 @@ where
                     verdict => return verdict,
                 }
             }
-            () = next_stage.cancelled(), if stage != Stage::Draining => {
+            () = next_stage.cancelled(), if stage != Stage::Cancelled => {
                 (stage, next_stage, policy) = match stage {
                     Stage::Serving => (Stage::Stopping, supervisor.closing_token(), policy.stopping()),
                     Stage::Stopping => (Stage::Closing, supervisor.draining_token(), policy.closing()),
-                    Stage::Closing | Stage::Draining => {
+                    Stage::Closing => {
                         // The first request of a new connection is on its way. If it does not come, the next tick ends the
                         // connection.
                         if activity.has_read() || accepted_at.elapsed() >= ENDING.tick {
                             is_ending = true;
                             connection.as_mut().graceful_shutdown();
                         }
-                        (Stage::Draining, next_stage, ENDING)
+                        (Stage::Draining, supervisor.cancelled_token(), ENDING)
+                    }
+                    Stage::Draining | Stage::Cancelled => {
+                        // Nothing is cut off if a new connection has not asked for anything.
+                        if !activity.has_read() {
+                            drop(serving.take());
+                        }
+                        (Stage::Cancelled, next_stage, ENDING)
                     }
                 };
                 ticks = self::ticks(policy.tick);
@@ -266,6 +275,9 @@ impl<S> Requests<S> {
         });
         // The error type has no values.
         let Ok(mut response) = response.await.await;
+        if self.shared.supervisor.is_stopping() {
+            self.shared.supervisor.note_answer();
+        }
         if version < Version::HTTP_2 && self.shared.ends_connections() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }

@@ -70,3 +70,25 @@ async fn work_that_outlasts_the_grace_period_is_cancelled() {
     supervisor.stop();
     assert_eq!(run(&supervisor).await, ShutdownOutcome::GraceExpired);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_ends_as_soon_as_it_is_told_is_not_cut_off_even_without_a_grace_period() {
+    let supervisor = Supervisor::new();
+    let its = supervisor.clone();
+    supervisor.supervise_until_drained("server", async move { its.draining().await });
+    supervisor.stop();
+    let outcome = supervisor.run(Signals::install().unwrap(), Duration::ZERO, Duration::ZERO).await;
+    assert_eq!(outcome, ShutdownOutcome::Drained);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_answered_after_the_grace_period_was_cut_off() {
+    let supervisor = Supervisor::new();
+    let its = supervisor.clone();
+    supervisor.supervise_until_drained("server", async move {
+        its.cancelled().await;
+        its.note_answer();
+    });
+    supervisor.stop();
+    assert_eq!(run(&supervisor).await, ShutdownOutcome::GraceExpired);
+}

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::{App, Raw, ada, customer, eventually, head};
+use crate::harness::{App, H2, Raw, ada, customer, eventually, head};
 
 async fn has_request_in_flight(app: &App) -> bool {
     app.relay().metric("segment_relay_slots_busy").await == 1.0
@@ -90,6 +90,31 @@ async fn when_the_grace_period_is_over_a_sent_call_is_504_and_an_unsent_one_503(
     not_sent.assert_failed(503, "shutting_down");
     assert!(not_sent.retry_after() >= Some(1), "{not_sent:?}");
     assert_eq!(app.relay_mut().process_mut().exit_code().await, Some(1));
+}
+
+#[tokio::test]
+async fn without_a_grace_period_a_request_in_flight_is_cut_off_and_an_idle_connection_is_not() {
+    let settings = [
+        ("SEGMENT_TIMEOUT", "60s"),
+        ("RELAY_REQUEST_TIMEOUT", "60s"),
+        ("RELAY_SHUTDOWN_DELAY", "0s"),
+        ("RELAY_SHUTDOWN_GRACE", "0s"),
+    ];
+    for (is_busy, exit_code) in [(false, 0), (true, 1)] {
+        let mut app = App::with(&settings).await;
+        let _silent = app.relay().connect().await;
+        let _http2 = H2::connect(app.relay().address(), &[]).await;
+        let mut caller = app.relay().connect().await;
+        caller.post(&ada().to_string()).await;
+        assert!(caller.answer().await.is_accepted());
+        if is_busy {
+            app.segment().fail(json!({"hang": true})).await;
+            caller.post(&ada().to_string()).await;
+            eventually(async || has_request_in_flight(&app).await).await;
+        }
+        app.relay().process().signal("TERM");
+        assert_eq!(app.relay_mut().process_mut().exit_code().await, Some(exit_code));
+    }
 }
 
 #[tokio::test]
