@@ -64,12 +64,17 @@ impl H2 {
         self.raw.try_send(bytes).await
     }
 
-    /// The next frame; none when the peer has closed, or patience ends.
+    /// The next frame; none when the peer has closed, or long patience ends.
     pub async fn next(&mut self) -> Option<Frame> {
         let head = self.raw.bytes(9).await?;
         let number = |bytes: &[u8]| bytes.iter().fold(0, |number, byte| number << 8 | u32::from(*byte));
         let payload = self.raw.bytes(number(&head[..3]) as usize).await?;
         Some(Frame { kind: head[3], flags: head[4], stream: number(&head[5..]), payload })
+    }
+
+    /// Whether the peer closes without another byte.
+    pub async fn is_closed(&mut self) -> bool {
+        self.raw.is_closed().await
     }
 
     /// The next frame of this kind; those before it are passed over.

@@ -81,7 +81,7 @@ impl Raw {
         timeout(time, self.read_answer()).await.ok().flatten()
     }
 
-    /// The next `count` bytes; none if the peer closes before, or patience ends.
+    /// The next `count` bytes; none if the peer closes before, or long patience ends.
     pub async fn bytes(&mut self, count: usize) -> Option<Vec<u8>> {
         let read = async {
             while self.read.len() < count {
@@ -89,7 +89,7 @@ impl Raw {
             }
             Some(self.read.drain(..count).collect())
         };
-        timeout(PATIENCE, read).await.ok().flatten()
+        timeout(LONG_PATIENCE, read).await.ok().flatten()
     }
 
     /// All that comes before the peer closes.

@@ -19,7 +19,7 @@ use reqwest::Client;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::harness::{Answer, App, client, client_builder, eventually};
+use crate::harness::{Answer, App, LONG_PATIENCE, client_builder, eventually};
 
 /// What a relay may have in use at its most, in bytes, whatever a test does to it: about thirty times what it has when
 /// nothing happens, which is far from what a machine has.
@@ -37,10 +37,11 @@ async fn withstand<T>(app: &mut App, attack: impl AsyncFnOnce(&App) -> T) -> T {
     let url = app.relay().url("/customers");
     let mut honest = JoinSet::new();
     for (name, client) in [
-        ("keeps", client()),
-        ("renews", client_builder().pool_max_idle_per_host(0).build().expect("a client")),
-        ("streams", client_builder().http2_prior_knowledge().build().expect("a client")),
+        ("keeps", client_builder()),
+        ("renews", client_builder().pool_max_idle_per_host(0)),
+        ("streams", client_builder().http2_prior_knowledge()),
     ] {
+        let client = client.timeout(LONG_PATIENCE).build().expect("a client");
         let (url, is_over) = (url.clone(), is_over.clone());
         honest.spawn(async move { (name, post_until(&is_over, &client, &url, name).await) });
     }

@@ -28,6 +28,14 @@ const SENDERS: usize = 72;
 const PAUSE: u64 = 300;
 const LONG_PAUSE: u64 = 2_500;
 
+/// A sender does not use a connection that was idle for so long, as a pool of connections does: a busy machine may make a
+/// pause longer.
+const MAX_IDLE: Duration = Duration::from_secs(4);
+
+/// What the line may take longer than its latency on a busy machine. A request that it carries for longer may meet the end of a
+/// connection that was idle for 5 s, whatever the relay does.
+const MAX_LATE: Duration = Duration::from_millis(500);
+
 /// What the line and the senders share with the test.
 struct Stage {
     /// Where new connections go.
@@ -35,6 +43,8 @@ struct Stage {
     answered: Cell<u64>,
     /// What became of each request without an answer, or with another answer than success.
     lost: RefCell<Vec<String>>,
+    /// When the line was last found to be late.
+    late_at: Cell<Option<Instant>>,
     is_over: Cell<bool>,
 }
 
@@ -47,14 +57,14 @@ async fn run_line(listener: TcpListener, stage: Rc<Stage>) {
         near.set_nodelay(true).expect("a socket");
         far.set_nodelay(true).expect("a socket");
         let ((near_read, near_write), (far_read, far_write)) = (near.into_split(), far.into_split());
-        pipes.spawn(pipe(near_read, far_write));
-        pipes.spawn(pipe(far_read, near_write));
+        pipes.spawn_local(pipe(near_read, far_write, stage.clone()));
+        pipes.spawn_local(pipe(far_read, near_write, stage.clone()));
         while pipes.try_join_next().is_some() {}
     }
 }
 
 /// Carries bytes, and their end, with the latency of the line.
-async fn pipe(mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
+async fn pipe(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, stage: Rc<Stage>) {
     let (send, mut under_way) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
     let read = async move {
         let mut buffer = vec![0; 64 * 1024];
@@ -69,6 +79,9 @@ async fn pipe(mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
     let write = async move {
         while let Some((due, bytes)) = under_way.recv().await {
             tokio::time::sleep_until(due.into()).await;
+            if due.elapsed() > MAX_LATE {
+                stage.late_at.set(Some(Instant::now()));
+            }
             if bytes.is_empty() || to.write_all(&bytes).await.is_err() {
                 break;
             }
@@ -81,16 +94,18 @@ async fn pipe(mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
 
 /// Posts with pauses, on one connection for as long as it stays open.
 async fn run_sender(line: SocketAddr, name: String, mut random: Rng, stage: Rc<Stage>) {
-    let mut kept: Option<Raw> = None;
+    let mut kept: Option<(Raw, Instant)> = None;
     for number in 0.. {
         let longest = if random.u8(..10) == 0 { LONG_PAUSE } else { PAUSE };
         tokio::time::sleep(Duration::from_millis(random.u64(..longest))).await;
         if stage.is_over.get() {
             return;
         }
-        let is_open = kept.as_mut().is_some_and(|connection| !connection.has_ended());
-        let mut connection = match kept.take().filter(|_| is_open) {
-            Some(connection) => connection,
+        let usable =
+            |(connection, answered): &mut (Raw, Instant)| answered.elapsed() < MAX_IDLE && !connection.has_ended();
+        let is_usable = kept.as_mut().is_some_and(usable);
+        let mut connection = match kept.take().filter(|_| is_usable) {
+            Some((connection, _)) => connection,
             None => Raw::connect(line).await,
         };
         let sent = Instant::now();
@@ -100,8 +115,9 @@ async fn run_sender(line: SocketAddr, name: String, mut random: Rng, stage: Rc<S
             Some(answer) if answer.is_accepted() => {
                 stage.answered.set(stage.answered.get() + 1);
                 let is_last = answer.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
-                kept = (!is_last).then_some(connection);
+                kept = (!is_last).then(|| (connection, Instant::now()));
             }
+            _ if stage.late_at.get().is_some_and(|late_at| late_at > sent) => {}
             other => stage.lost.borrow_mut().push(format!("{name}-{number} after {:?}: {other:?}", sent.elapsed())),
         }
     }
@@ -117,6 +133,7 @@ async fn no_request_on_a_kept_connection_is_lost_when_the_relay_is_replaced() {
         relay: Cell::new(relay.address()),
         answered: Cell::new(0),
         lost: RefCell::default(),
+        late_at: Cell::default(),
         is_over: Cell::new(false),
     });
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");

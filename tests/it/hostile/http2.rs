@@ -186,6 +186,7 @@ pub(super) async fn take_no_answer(app: &App) {
             heads += usize::from(frame.kind == Frame::HEADERS);
         }
         assert_eq!(heads, MAX_STREAMS);
+        assert!(peer.is_closed().await);
     }))
     .await;
 }
