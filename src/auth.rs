@@ -54,6 +54,11 @@ impl Auth {
         Self(None)
     }
 
+    /// Whether a request that passes the checks has shown a secret.
+    pub(crate) fn asks_for_a_secret(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// From now on the secrets of these settings are accepted, and no others. If everyone may send customers, nothing
     /// changes.
     pub fn replace_secrets(&self, settings: &AuthSettings) {

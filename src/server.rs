@@ -4,12 +4,15 @@
 //! request, [`Connection`].
 
 mod accept;
+mod activity;
 mod connection;
 pub mod fd_limit;
+mod head_bounds;
 mod idle;
+mod places;
 mod stream;
 
-pub use accept::{Limits, MAX_CONNECTIONS, serve};
+pub use accept::{Limits, MAX_BACKLOG, MAX_CONNECTIONS, serve};
 pub use connection::Connection;
 pub use fd_limit::LimitTooLow;
 

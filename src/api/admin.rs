@@ -25,6 +25,7 @@ use axum::routing::{MethodRouter, delete, get, post};
 use super::error::{ApiError, method_not_allowed};
 use super::state::AppState;
 use crate::auth::Unauthorized;
+use crate::server::Connection;
 use record::{Operation, OperationRecord};
 
 /// Every operators' route. Of two that fit a path the first is meant.
@@ -91,6 +92,7 @@ async fn require_token(
         let message = "this needs the header Authorization: Bearer and the admin token".to_owned();
         return Err(Unauthorized { message, challenge }.into());
     }
+    request.extensions().get::<Connection>().into_iter().for_each(Connection::set_known);
     let mut record = OperationRecord::begin(what, state.metrics.clone());
     let response = next.run(request).await;
     record.ended(response.status());

@@ -48,19 +48,25 @@ impl FromRequest<Arc<AppState>> for ProvenBody {
     async fn from_request(request: Request, state: &Arc<AppState>) -> Result<Self, ApiError> {
         let deadline = Instant::now() + state.request_timeout;
         let (mut parts, body) = request.into_parts();
-        let Sender(claim) = match check_head(&mut parts, state).await {
+        let head = check_head(&mut parts, state).await;
+        let connection = parts.extensions.get::<Connection>();
+        let waits = connection.map(Connection::await_body);
+        let Sender(claim) = match head {
             Ok(sender) => sender,
             Err(error) => {
                 body::discard(&parts.headers, body, deadline).await;
                 return Err(error);
             }
         };
-        let connection = parts.extensions.get::<Connection>();
         let own_permit = connection.and_then(Connection::body_permit);
         let permit = own_permit.or_else(|| state.body_permits.try_acquire().ok());
         let permit = permit.ok_or_else(|| ApiError::overloaded(TOO_MANY_REQUESTS))?;
         let bytes = body::read(&parts.headers, body, deadline).await?;
+        drop(waits);
         let signed_id = state.auth.verify_body(claim, &bytes)?;
+        if state.auth.asks_for_a_secret() {
+            connection.into_iter().for_each(Connection::set_known);
+        }
         drop(permit);
         Ok(Self { bytes: bytes.to_vec(), deadline, signed_key: signed_id.and_then(signed_key) })
     }

@@ -4,20 +4,28 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Context, ensure};
 use reqwest::{Client, ClientBuilder};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use url::Url;
 
 use crate::config;
+use crate::server::MAX_BACKLOG;
 
 /// Listens on `address`.
-pub(super) async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+pub(super) fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // As `TcpListener::bind` does: connections of an earlier process may still be closing.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(MAX_BACKLOG)
+    };
+    listen().with_context(|| format!("cannot listen on {address}"))
 }
 
 /// The same, if there is an address.
-pub(super) async fn listen_if_set(address: Option<SocketAddr>) -> anyhow::Result<Option<TcpListener>> {
+pub(super) fn listen_if_set(address: Option<SocketAddr>) -> anyhow::Result<Option<TcpListener>> {
     match address {
-        Some(address) => listen(address).await.map(Some),
+        Some(address) => listen(address).map(Some),
         None => Ok(None),
     }
 }

@@ -63,9 +63,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let logs = telemetry::start(&settings.logs)?;
     runtime.block_on(async {
         let supervisor = Supervisor::new();
-        let segment = listen(arguments.sandbox_listen).await?;
-        let relay = listen(settings.listen).await?;
-        let operators = listen_if_set(settings.admin_listen).await?;
+        let segment = listen(arguments.sandbox_listen)?;
+        let relay = listen(settings.listen)?;
+        let operators = listen_if_set(settings.admin_listen)?;
         let url = |address| format!("http://{}", reachable(address));
         let trial = Trial {
             relay: url(relay.local_addr()?),

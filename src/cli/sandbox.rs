@@ -20,7 +20,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let (runtime, mut signals) = runtime_with_signals()?;
     runtime.block_on(async {
-        let listener = listen(arguments.listen).await?;
+        let listener = listen(arguments.listen)?;
         let address = listener.local_addr()?;
         // The sandbox works the same if nobody reads this.
         let _ = print(format_args!("sandbox listening on http://{address}"));

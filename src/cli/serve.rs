@@ -15,8 +15,8 @@ pub(super) fn run() -> anyhow::Result<ExitCode> {
     let logs = telemetry::start(&settings.logs)?;
     runtime.block_on(async {
         let supervisor = Supervisor::new();
-        let listener = listen(settings.listen).await?;
-        let operators = listen_if_set(settings.admin_listen).await?;
+        let listener = listen(settings.listen)?;
+        let operators = listen_if_set(settings.admin_listen)?;
         let app = App::build(&settings, &supervisor, logs.lines())?;
         Ok(app.run(listener, operators, hangups, signals, &settings).await?.into())
     })

@@ -6,7 +6,6 @@ use std::error::Error;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::body::{Bytes, HttpBody};
@@ -15,11 +14,11 @@ use hyper::{Request, Response};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tower::Service;
 
 use super::connection::{ServerState, serve_connection};
+use super::places::LOOK_INTERVAL;
 use crate::supervisor::Supervisor;
 
 /// Connections at once, if the system has file descriptors for them. Further ones wait in the system's backlog. Each
@@ -30,8 +29,7 @@ pub const MAX_CONNECTIONS: usize = 10_000;
 /// would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// The shortest time between two log lines that say that the limit of connections is reached. A full server reaches the
-/// limit many times a second.
+/// The shortest time between two log lines that say that places are short. They can be so many times a second.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How long a connection is silent before the system asks whether its peer is still there, and how often it asks again. A
@@ -39,9 +37,10 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 const PROBE_AFTER: Duration = Duration::from_secs(60);
 const PROBE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// The most connections that wait in the system's backlog, which is what tokio asks for. No more are taken from it when the
-/// process closes, so that callers who connect without pause do not delay the end.
-const MAX_BACKLOG: usize = 1024;
+/// The most connections that wait in the system's backlog: a burst of newcomers, and what Linux allows by default
+/// (`net.core.somaxconn`). No more are taken from it when the process closes, so that callers who connect without pause do not
+/// delay the end.
+pub const MAX_BACKLOG: u32 = 4_096;
 
 /// How much the server serves at once.
 #[derive(Clone, Copy, Debug)]
@@ -60,10 +59,9 @@ pub struct Limits {
 pub async fn serve<S, B>(listener: TcpListener, service: S, limits: Limits, supervisor: Supervisor)
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Clone + Send + 'static,
-    B: HttpBody<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+    B: HttpBody<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Default + Send + 'static,
 {
-    let shared = Arc::new(ServerState::new(supervisor.clone(), limits.streams, limits.keep_alive));
-    let permits = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
+    let shared = Arc::new(ServerState::new(supervisor.clone(), limits));
     let runtimes = match start_runtimes(&supervisor, limits.threads) {
         Ok(runtimes) => runtimes,
         Err(error) => {
@@ -75,27 +73,26 @@ where
     let mut runtimes = runtimes.iter().cycle();
     // Serves a connection once there is a place for it. `None`: the process drains, and there is none.
     let mut admit = async |(stream, peer): (std::net::TcpStream, SocketAddr)| {
-        if permits.available_permits() == 0 {
-            shared.is_full.store(true, Ordering::Relaxed);
-            if logged.is_none_or(|logged| logged.elapsed() >= LOG_INTERVAL) {
-                tracing::warn!("the limit of connections is reached; each connection ends with its next answer");
+        let place = loop {
+            if shared.places.make_room() && logged.is_none_or(|logged| logged.elapsed() >= LOG_INTERVAL) {
+                tracing::warn!(
+                    "few places for connections are left; idle ones end, and others with their next answers"
+                );
                 logged = Some(Instant::now());
             }
-        }
-        let permit = tokio::select! {
-            biased;
-            // The semaphore is never closed.
-            permit = permits.clone().acquire_owned() => permit.ok()?,
-            () = supervisor.draining() => return None,
+            tokio::select! {
+                biased;
+                place = shared.places.take(peer) => break place?,
+                () = supervisor.draining() => return None,
+                () = tokio::time::sleep(LOOK_INTERVAL) => {}
+            }
         };
-        shared.is_full.store(false, Ordering::Relaxed);
         let (service, shared) = (service.clone(), shared.clone());
         let connection = async move {
             // An error here means that the connection is gone already.
             if let Ok(stream) = TcpStream::from_std(stream) {
-                serve_connection(stream, peer, service, shared).await;
+                serve_connection(stream, place, service, shared).await;
             }
-            drop(permit);
         };
         supervisor.spawn_connection(runtimes.next()?, connection);
         Some(())

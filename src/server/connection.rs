@@ -11,7 +11,6 @@ use std::mem;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, ready};
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::rt::Executor;
 use hyper::service::service_fn;
-use hyper::{Request, Response, Version};
+use hyper::{Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use parking_lot::Mutex;
@@ -28,16 +27,17 @@ use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tower::Service;
 
-use super::idle::{ActivityCounts, ENDING, IdlePolicy, IdleTracker, Verdict};
-use super::stream::{CountedStream, Transport, close};
+use super::accept::Limits;
+use super::activity::{ActivityCounts, AwaitedBody, Turn};
+use super::head_bounds::{HeadBounds, MAX_HEADERS};
+use super::idle::{ENDING, IdlePolicy, IdleTracker, MAKING_ROOM, Verdict};
+use super::places::{Notice, Place, Places};
+use super::stream::{CountedStream, LINGER, SHORT_LINGER, Transport, close};
 use crate::supervisor::Supervisor;
 
 /// The largest head of a request, in bytes. Common proxies allow 8 to 16 KiB; twice that is generous. In HTTP/1 it also
 /// bounds what is read ahead, and what is written and not yet taken by the peer.
 const MAX_HEAD: usize = 32 * 1024;
-
-/// The most headers of an HTTP/1 request, which is hyper's own default. In HTTP/2 [`MAX_HEAD`] bounds them.
-const MAX_HEADERS: usize = 100;
 
 /// Requests at once on one HTTP/2 connection: the least that RFC 9113 recommends.
 const MAX_STREAMS: u32 = 100;
@@ -62,18 +62,35 @@ const PING_INTERVAL: Duration = Duration::from_secs(75);
 pub struct Connection {
     /// The address at the other end, which may be that of a proxy.
     pub peer: SocketAddr,
-    body_permits: Arc<Semaphore>,
+    own: Arc<ConnectionState>,
+}
+
+struct ConnectionState {
+    body_permits: Semaphore,
+    activity: Arc<ActivityCounts>,
 }
 
 impl Connection {
-    pub(super) fn new(peer: SocketAddr) -> Self {
-        Self { peer, body_permits: Arc::new(Semaphore::new(1)) }
+    pub(super) fn new(peer: SocketAddr, activity: Arc<ActivityCounts>) -> Self {
+        Self { peer, own: Arc::new(ConnectionState { body_permits: Semaphore::new(1), activity }) }
     }
 
     /// A permit to read a body, if no other body is being read on this connection. Each connection may read one body even
     /// when a global limit is reached, so that other connections cannot keep it from being served.
     pub fn body_permit(&self) -> Option<SemaphorePermit<'_>> {
-        self.body_permits.try_acquire().ok()
+        self.own.body_permits.try_acquire().ok()
+    }
+
+    /// Says that a request waits for its body until the guard is dropped. Such a request does not keep the connection from
+    /// making room for others.
+    pub fn await_body(&self) -> AwaitedBody<'_> {
+        self.own.activity.await_body()
+    }
+
+    /// Says that a request has shown a secret. While places for connections are short, this one then stays rather than those
+    /// that have shown none.
+    pub fn set_known(&self) {
+        self.own.activity.set_known();
     }
 }
 
@@ -82,26 +99,22 @@ pub(super) struct ServerState {
     supervisor: Supervisor,
     /// How long an idle connection stays open.
     keep_alive: Duration,
-    /// The limit of connections is reached, and others wait.
-    pub(super) is_full: AtomicBool,
+    pub(super) places: Arc<Places>,
     /// Permits for open HTTP/2 streams, beside one stream on each connection. A stream is open until its peer has room for
     /// the answer, and answers are kept in memory until then.
     pub(super) streams: Semaphore,
+    heads: HeadBounds,
 }
 
 impl ServerState {
-    pub(super) fn new(supervisor: Supervisor, streams: usize, keep_alive: Duration) -> Self {
-        let streams = Semaphore::new(streams.min(Semaphore::MAX_PERMITS));
-        Self { supervisor, keep_alive, is_full: AtomicBool::new(false), streams }
-    }
-
-    fn is_full(&self) -> bool {
-        self.is_full.load(Ordering::Relaxed)
-    }
-
-    /// Whether a connection ends with its next answer: the process stops, or others wait for a place.
-    fn ends_connections(&self) -> bool {
-        self.supervisor.is_stopping() || self.is_full()
+    pub(super) fn new(supervisor: Supervisor, limits: Limits) -> Self {
+        Self {
+            supervisor,
+            keep_alive: limits.keep_alive,
+            places: Places::new(limits.connections),
+            streams: Semaphore::new(limits.streams.min(Semaphore::MAX_PERMITS)),
+            heads: HeadBounds::new(),
+        }
     }
 }
 
@@ -116,26 +129,32 @@ enum Stage {
 }
 
 /// Serves one connection until its end, with one `service` for all its requests.
-pub(super) async fn serve_connection<T, S, B>(stream: T, peer: SocketAddr, service: S, shared: Arc<ServerState>)
-where
+pub(super) async fn serve_connection<T, S, B>(
+    stream: T,
+    (place, notice): (Place, Notice),
+    service: S,
+    shared: Arc<ServerState>,
+) where
     T: Transport,
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Send + 'static,
-    B: HttpBody<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+    B: HttpBody<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Default + Send + 'static,
 {
     let (owner, mut returned) = oneshot::channel();
-    let verdict = serve_until_end(stream, peer, owner, service, shared).await;
+    let place = Arc::new(place);
+    let verdict = serve_until_end(stream, place.clone(), notice, owner, service, shared).await;
     // A peer that made no progress would not read the end either.
     if verdict != Verdict::Stuck
         && let Ok(stream) = returned.try_recv()
     {
-        close(stream).await;
+        close(stream, if place.is_scarce() { SHORT_LINGER } else { LINGER }).await;
     }
 }
 
 /// Serves one connection until its end, and returns why it ended. The stream is then sent to `owner`.
 async fn serve_until_end<T, S, B>(
     stream: T,
-    peer: SocketAddr,
+    place: Arc<Place>,
+    mut notice: Notice,
     owner: oneshot::Sender<T>,
     service: S,
     shared: Arc<ServerState>,
@@ -143,17 +162,18 @@ async fn serve_until_end<T, S, B>(
 where
     T: Transport,
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Send + 'static,
-    B: HttpBody<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+    B: HttpBody<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Default + Send + 'static,
 {
     let supervisor = &shared.supervisor;
     let mut serving = Some(supervisor.serving_token());
-    let activity = Arc::new(ActivityCounts::default());
-    let stream = TokioIo::new(CountedStream::new(stream, owner, activity.clone()));
+    let activity = &place.activity;
+    let open_blocks = shared.heads.open_blocks.clone();
+    let stream = TokioIo::new(CountedStream::new(stream, owner, activity.clone(), open_blocks));
     let builder = builder(StreamExecutor { shared: shared.clone(), activity: activity.clone() });
     let requests = Arc::new(Requests {
         service: Mutex::new(service),
-        activity: activity.clone(),
-        connection: Connection::new(peer),
+        connection: Connection::new(place.peer, activity.clone()),
+        place: place.clone(),
         shared: shared.clone(),
     });
     let mut connection =
@@ -165,27 +185,46 @@ where
     let accepted_at = Instant::now();
     // hyper was told to end the connection.
     let mut is_ending = false;
+    // The connection was told to make room for others, and does so at once: no request is being answered.
+    let (mut is_told, mut makes_room) = (false, false);
     loop {
         let served = poll_fn(|cx| {
             let served = connection.as_mut().poll(cx);
             // An HTTP/2 peer can be told at any time, and loses nothing: GOAWAY says which requests are answered. An HTTP/1
-            // peer hears it with its next answer. While others wait, each connection has had one answer before it ends.
-            let is_told = supervisor.is_stopping() || (shared.is_full() && activity.has_answered());
-            if served.is_ready() || !activity.is_http2() || !is_told || mem::replace(&mut is_ending, true) {
+            // peer hears it with its next answer. While places are short, each connection has had one answer before it ends.
+            let ends = supervisor.is_stopping() || (activity.has_answered() && place.ends_with_answer());
+            if served.is_ready() || !activity.is_http2() || !ends || mem::replace(&mut is_ending, true) {
                 return served;
             }
             connection.as_mut().graceful_shutdown();
             connection.as_mut().poll(cx)
         });
         tokio::select! {
-            // What has come is read before the process's next stage is entered.
+            // What has come is read before the process's next stage is entered, and before the connection makes room.
             biased;
-            // A peer that breaks the protocol or goes away is no event worth a log line.
-            _ended = served => return Verdict::Idle,
+            // A peer that breaks the protocol or goes away is no event worth a log line. One that was idle when it made room has
+            // nothing left to read.
+            _ended = served => {
+                return if makes_room && !activity.is_http2() { Verdict::Stuck } else { Verdict::Idle };
+            }
+            _ = &mut notice, if !is_told => {
+                let turn = activity.turn();
+                if turn == Turn::Peer && !activity.has_begun() && !activity.is_http2() {
+                    return Verdict::Stuck;
+                }
+                place.leave();
+                (is_told, is_ending, makes_room) = (true, true, turn != Turn::Server);
+                policy = if makes_room { MAKING_ROOM } else { ENDING };
+                ticks = self::ticks(policy.tick);
+                connection.as_mut().graceful_shutdown();
+            }
             _ = ticks.tick() => {
-                match tracker.judge(activity.snapshot(), &policy, shared.is_full()) {
-                    Verdict::Stays => {}
-                    Verdict::Idle if !is_ending => {
+                // A peer that was told and does not go has no time to spare while places are short.
+                let hurries = is_ending && !makes_room && place.is_scarce();
+                match tracker.judge(activity.snapshot(), if hurries { &ENDING } else { &policy }) {
+                    Verdict::Stays if makes_room && activity.turn() == Turn::Peer => return Verdict::Stuck,
+                    Verdict::Stays if is_ending || !place.is_overdue() || activity.turn() == Turn::Server => {}
+                    Verdict::Stays | Verdict::Idle if !is_ending => {
                         is_ending = true;
                         policy = ENDING;
                         ticks = self::ticks(policy.tick);
@@ -252,18 +291,25 @@ fn ticks(period: Duration) -> Interval {
 struct Requests<S> {
     /// The streams of an HTTP/2 connection share it. They run on one thread, so the lock is never contended.
     service: Mutex<S>,
-    activity: Arc<ActivityCounts>,
     connection: Connection,
+    place: Arc<Place>,
     shared: Arc<ServerState>,
 }
 
 impl<S> Requests<S> {
-    async fn answer<B>(self: Arc<Self>, mut request: Request<Incoming>) -> Result<Response<B>, Infallible>
+    async fn answer<B: Default>(self: Arc<Self>, mut request: Request<Incoming>) -> Result<Response<B>, Infallible>
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
     {
-        let _request = self.activity.begin_request();
+        let _request = self.place.activity.begin_request(self.shared.places.clock());
         let version = request.version();
+        let head = if version < Version::HTTP_2 { Ok(None) } else { self.shared.heads.admit(&request) };
+        let Ok(_head) = head else {
+            // What hyper says to a head that is too large.
+            let mut response = Response::new(B::default());
+            *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+            return Ok(response);
+        };
         request.extensions_mut().insert(self.connection.clone());
         let mut request = Some(request);
         let response = poll_fn(|cx| {
@@ -278,7 +324,7 @@ impl<S> Requests<S> {
         if self.shared.supervisor.is_stopping() {
             self.shared.supervisor.note_answer();
         }
-        if version < Version::HTTP_2 && self.shared.ends_connections() {
+        if version < Version::HTTP_2 && (self.shared.supervisor.is_stopping() || self.place.ends_with_answer()) {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if version == Version::HTTP_10 && response.headers().contains_key(CONNECTION) {

@@ -9,13 +9,17 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 
-use super::idle::ActivityCounts;
+use super::activity::ActivityCounts;
+use super::head_bounds::Frames;
 
 /// How long a closed connection is still read: a round trip on any line.
-const MAX_LINGER: Duration = Duration::from_millis(500);
+pub(super) const LINGER: Duration = Duration::from_millis(500);
+
+/// The same while places are short, of which the connection still has one: a round trip on most lines.
+pub(super) const SHORT_LINGER: Duration = Duration::from_millis(100);
 
 /// How many pieces are still read from a closed connection, so that nobody keeps the thread busy: 1 MiB.
 const MAX_LINGER_READS: usize = 1024;
@@ -45,17 +49,52 @@ pub(super) struct CountedStream<T> {
     stream: Option<T>,
     owner: Option<oneshot::Sender<T>>,
     activity: Arc<ActivityCounts>,
+    frames: Frames,
+    open_blocks: Arc<Semaphore>,
+    /// The permit for the block of headers that lacks further frames.
+    open_block: Option<OwnedSemaphorePermit>,
 }
 
 impl<T: Transport> CountedStream<T> {
-    pub(super) fn new(stream: T, owner: oneshot::Sender<T>, activity: Arc<ActivityCounts>) -> Self {
-        Self { stream: Some(stream), owner: Some(owner), activity }
+    pub(super) fn new(
+        stream: T,
+        owner: oneshot::Sender<T>,
+        activity: Arc<ActivityCounts>,
+        open_blocks: Arc<Semaphore>,
+    ) -> Self {
+        Self {
+            stream: Some(stream),
+            owner: Some(owner),
+            activity,
+            frames: Frames::new(),
+            open_blocks,
+            open_block: None,
+        }
     }
 
     /// Polls the stream. It is never absent while it can be polled.
     fn poll<O>(&mut self, poll: impl FnOnce(Pin<&mut T>) -> Poll<io::Result<O>>) -> Poll<io::Result<O>> {
         let absent = || Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         self.stream.as_mut().map_or_else(absent, |stream| poll(Pin::new(stream)))
+    }
+
+    /// Counts what was read.
+    ///
+    /// # Errors
+    /// If too many blocks of headers, on all connections, lack further frames. The connection then ends.
+    fn count_read(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.activity.count_read(bytes);
+        let is_block_open = self.activity.may_be_http2() && self.frames.follow(bytes);
+        if is_block_open != self.open_block.is_some() {
+            self.activity.set_block_open(is_block_open);
+            self.open_block = if is_block_open {
+                let permit = self.open_blocks.clone().try_acquire_owned();
+                Some(permit.map_err(|_| io::ErrorKind::ConnectionAborted)?)
+            } else {
+                None
+            };
+        }
+        Ok(())
     }
 }
 
@@ -72,10 +111,10 @@ impl<T: Transport> AsyncRead for CountedStream<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = self.poll(|stream| stream.poll_read(cx, buf));
-        if let Some(bytes @ [_, ..]) = buf.filled().get(before..) {
-            self.activity.count_read(bytes);
+        match buf.filled().get(before..) {
+            Some(bytes @ [_, ..]) => Poll::Ready(self.count_read(bytes)),
+            _ => read,
         }
-        read
     }
 }
 
@@ -115,7 +154,7 @@ impl<T: Transport> AsyncWrite for CountedStream<T> {
 
 /// Closes a connection as RFC 9112, section 9.6, recommends: the own direction ends, and what the peer has on its way is read
 /// and discarded. Otherwise the system would answer it with a reset, which destroys answers that the peer has not read yet.
-pub(super) async fn close<T: Transport>(mut stream: T) {
+pub(super) async fn close<T: Transport>(mut stream: T, linger: Duration) {
     let mut discarded = [0; LINGER_PIECE];
     let read_on = async {
         stream.shutdown().await?;
@@ -127,5 +166,5 @@ pub(super) async fn close<T: Transport>(mut stream: T) {
         io::Result::Ok(())
     };
     // A peer that is gone is closed as well.
-    let _ = timeout(MAX_LINGER, read_on).await;
+    let _ = timeout(linger, read_on).await;
 }

@@ -5,7 +5,6 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -18,7 +17,9 @@ use tokio::time::{Instant, timeout};
 use tower::service_fn;
 
 use super::connection::{ServerState, serve_connection};
+use super::places::{Notice, Place};
 use super::stream::Transport;
+use super::{Connection, Limits};
 use crate::supervisor::Supervisor;
 
 /// The address of every peer.
@@ -29,6 +30,10 @@ const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 /// The same, with settings that allow no body to be sent; and a `GET /healthz`.
 const HTTP2_THAT_READS_NOTHING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0\
+    \0\0\x0c\x01\x05\0\0\0\x01\x82\x86\x04\x08/healthz";
+
+/// The same as [`HTTP2`], and a `GET /healthz`.
+const HTTP2_GET: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\
     \0\0\x0c\x01\x05\0\0\0\x01\x82\x86\x04\x08/healthz";
 
 /// Kinds of HTTP/2 frames.
@@ -44,8 +49,11 @@ const STREAMS: usize = 8;
 /// A request and its answer: the body is read, and a word is said.
 const REQUEST: &[u8] = b"POST / HTTP/1.1\r\nhost: relay\r\ncontent-length: 5\r\n\r\nhello";
 
-/// How long an idle connection stays open.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// The same, and a secret is shown.
+const SECRET: &[u8] = b"GET /secret HTTP/1.1\r\nhost: relay\r\n\r\n";
+
+/// How much is served at once.
+const LIMITS: Limits = Limits { connections: 8, streams: STREAMS, keep_alive: Duration::from_secs(75), threads: 1 };
 
 /// A pipe has no resets.
 impl Transport for DuplexStream {
@@ -60,24 +68,51 @@ struct Peer {
     shared: Arc<ServerState>,
     supervisor: Supervisor,
     began: Instant,
+    /// The places of others.
+    newcomers: Vec<(Place, Notice)>,
 }
 
 impl Peer {
     /// A connection with a buffer of `room` bytes. The service answers, or never does.
     fn with(room: usize, answers: bool) -> Self {
         let supervisor = Supervisor::new();
-        let shared = Arc::new(ServerState::new(supervisor.clone(), STREAMS, KEEP_ALIVE));
+        let shared = Arc::new(ServerState::new(supervisor.clone(), LIMITS));
         let service = service_fn(move |request: Request<Incoming>| async move {
             if !answers {
                 std::future::pending::<()>().await;
             }
+            let connection = request.extensions().get::<Connection>().cloned().unwrap();
+            if request.uri().path() == "/secret" {
+                connection.set_known();
+            }
+            let _waits = connection.await_body();
             // A body that breaks off ends the connection anyway.
             let _ = request.into_body().collect().await;
             Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"heard"))))
         });
         let (stream, served) = duplex(room);
-        supervisor.spawn("connection", serve_connection(served, PEER, service, shared.clone()));
-        Self { stream, shared, supervisor, began: Instant::now() }
+        let connection = shared.clone();
+        supervisor.spawn("connection", async move {
+            let place = connection.places.take(PEER).await.unwrap();
+            serve_connection(served, place, service, connection).await;
+        });
+        Self { stream, shared, supervisor, began: Instant::now(), newcomers: Vec::new() }
+    }
+
+    /// Lets newcomers take places until they are short.
+    async fn crowd(&mut self) {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        while !self.shared.places.make_room() {
+            self.newcomers.push(self.shared.places.take(PEER).await.unwrap());
+        }
+    }
+
+    /// Makes the connection one on which a secret was shown, so that newcomers go before it.
+    async fn show_secret(&mut self) {
+        self.send(SECRET).await;
+        let mut answer = [0; 1024];
+        let length = self.stream.read(&mut answer).await.unwrap();
+        assert!(answer[..length].starts_with(b"HTTP/1.1 200"));
     }
 
     fn new() -> Self {
@@ -170,35 +205,85 @@ async fn while_no_stream_permits_are_left_each_connection_has_one_stream_and_the
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_the_limit_of_connections_is_reached_an_idle_connection_is_closed_after_5_to_10_seconds() {
-    let mut peer = Peer::new();
-    peer.post().await;
-    peer.shared.is_full.store(true, Ordering::Relaxed);
-    assert!((5..=10).contains(&peer.closed_after(b"").await));
+async fn while_places_are_short_the_connection_that_is_idle_for_longest_makes_room_at_once() {
+    for http2 in [false, true] {
+        let mut peer = Peer::new();
+        if http2 {
+            peer.send(HTTP2_GET).await;
+            assert!(kinds_within(&mut peer, Duration::from_secs(1)).await.contains(&DATA));
+        } else {
+            peer.post().await;
+        }
+        peer.crowd().await;
+        peer.began = Instant::now();
+        let closed = timeout(Duration::from_secs(1), peer.closed_after(b"")).await;
+        assert_eq!(closed, Ok(0), "{http2}");
+        assert!(peer.newcomers.iter_mut().all(|(_, notice)| notice.try_recv().is_err()));
+    }
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_the_limit_of_connections_is_reached_an_http1_connection_ends_with_its_next_answer() {
-    let mut peer = Peer::new();
-    peer.post().await;
-    peer.shared.is_full.store(true, Ordering::Relaxed);
-    peer.send(REQUEST).await;
-    let mut answer = Vec::new();
-    timeout(Duration::from_secs(1), peer.stream.read_to_end(&mut answer)).await.unwrap().unwrap();
-    let answer = String::from_utf8(answer).unwrap();
-    assert!(answer.contains("connection: close\r\n") && answer.ends_with("heard"), "{answer}");
+async fn a_connection_without_a_whole_request_makes_room_at_once() {
+    for begun in
+        [&b""[..], b"G", b"POST / HTTP/1.1\r\nhost: relay\r\ncontent-length: 5\r\n\r\nhell", &HTTP2[..20], HTTP2]
+    {
+        let mut peer = Peer::new();
+        peer.send(begun).await;
+        peer.crowd().await;
+        peer.began = Instant::now();
+        assert_eq!(timeout(Duration::from_secs(1), peer.closed_after(b"")).await, Ok(0), "{begun:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_the_limit_of_connections_is_reached_an_http2_connection_is_answered_and_then_gets_goaway() {
+async fn while_places_are_short_an_http1_connection_ends_with_its_next_answer_unless_it_has_shown_a_secret() {
+    for (shows, request) in [(false, REQUEST), (true, REQUEST), (false, SECRET)] {
+        let mut peer = Peer::new();
+        // What was accepted earlier makes room.
+        peer.newcomers.push(peer.shared.places.take(PEER).await.unwrap());
+        peer.newcomers.push(peer.shared.places.take(PEER).await.unwrap());
+        tokio::task::yield_now().await;
+        if shows {
+            peer.show_secret().await;
+        }
+        peer.crowd().await;
+        peer.send(request).await;
+        let mut answer = Vec::new();
+        let ended = timeout(Duration::from_secs(1), peer.stream.read_to_end(&mut answer)).await.is_ok();
+        let answer = String::from_utf8(answer).unwrap();
+        let stays = shows || request == SECRET;
+        assert_eq!((ended, answer.contains("connection: close\r\n")), (!stays, !stays), "{answer}");
+        assert!(answer.ends_with("heard"), "{answer}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_places_are_short_an_http2_connection_is_answered_and_then_gets_goaway() {
     let mut peer = Peer::new();
-    peer.shared.is_full.store(true, Ordering::Relaxed);
+    peer.newcomers.push(peer.shared.places.take(PEER).await.unwrap());
+    peer.newcomers.push(peer.shared.places.take(PEER).await.unwrap());
+    tokio::task::yield_now().await;
+    peer.crowd().await;
     peer.send(HTTP2).await;
     // Nothing was answered yet, so the peer is not told.
     assert!(!kinds_within(&mut peer, Duration::from_secs(1)).await.contains(&GOAWAY));
-    peer.send(b"\0\0\x0c\x01\x05\0\0\0\x01\x82\x86\x04\x08/healthz").await;
+    peer.send(&HTTP2_GET[HTTP2.len()..]).await;
     let kinds = kinds_within(&mut peer, Duration::from_secs(1)).await;
     assert!(kinds.contains(&DATA) && kinds.contains(&GOAWAY), "{kinds:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_places_are_short_no_connection_gets_older_than_60_seconds() {
+    let mut idle = Peer::new();
+    idle.show_secret().await;
+    idle.crowd().await;
+    assert!((55..=60).contains(&idle.closed_after(b"").await));
+    let mut busy = Peer::new();
+    busy.show_secret().await;
+    busy.crowd().await;
+    // Its answers say that it ends when it is as old.
+    let closed = timeout(Duration::from_secs(100), busy.closed_after(REQUEST)).await.unwrap();
+    assert!((55..=60).contains(&closed), "{closed}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -225,10 +310,10 @@ async fn a_connection_that_was_never_used_ends_at_once_when_the_process_drains()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_whose_request_is_being_answered_is_not_idle() {
+async fn a_connection_whose_request_is_being_answered_is_not_idle_and_makes_no_room() {
     let mut peer = Peer::with(64 * 1024, false);
-    peer.shared.is_full.store(true, Ordering::Relaxed);
     peer.send(REQUEST).await;
+    peer.crowd().await;
     assert!(timeout(Duration::from_secs(1_000), peer.closed_after(b"")).await.is_err());
 }
 

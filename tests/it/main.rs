@@ -15,6 +15,7 @@ mod commands;
 mod connections;
 mod crash;
 mod cross_site;
+mod crowded;
 mod customers;
 mod dead_letters;
 mod disk;

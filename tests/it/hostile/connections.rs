@@ -68,7 +68,7 @@ async fn where_few_files_may_be_open_idle_callers_make_room_for_those_who_come_l
         said("the limit of open files allows few connections").map(|line| &line["connections"]),
         Some(&Value::from(100))
     );
-    assert!(said("the limit of connections is reached").is_some());
+    assert!(said("few places for connections are left").is_some());
     assert!(said("could not accept").is_none());
 }
 

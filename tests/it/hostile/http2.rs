@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use futures_util::future::join_all;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::withstand;
@@ -172,6 +173,51 @@ async fn streams_that_take_every_place_for_bodies_keep_no_other_connection_from_
         greedy.await.into_iter().sum::<usize>()
     });
     assert!(turned_away.await > 0);
+}
+
+/// A block of headers that is small as it is sent and large in memory: `POST /customers` with a header of one byte, 980 times.
+fn inflated() -> Vec<u8> {
+    // The first takes the first place in the dynamic table, to which the others refer with a byte each.
+    [&post()[..], b"\x40\x01x\0", &[0xbe; 979]].concat()
+}
+
+#[tokio::test]
+async fn streams_with_more_than_100_headers_are_refused_and_take_no_memory() {
+    let mut app = App::start().await;
+    withstand(&mut app, async |app| {
+        let greedy = (0..40).map(async |_| {
+            let mut peer = H2::connect(app.relay().address(), &[]).await;
+            let heads =
+                (0..MAX_STREAMS).flat_map(|n| frame(Frame::HEADERS, Frame::END_HEADERS, stream(n), &inflated()));
+            peer.send(heads.collect::<Vec<_>>()).await;
+            // Each is answered though its body is missing, or is one stream too many.
+            for _ in 0..MAX_STREAMS {
+                while !matches!(peer.next().await.expect("a frame").kind, Frame::HEADERS | Frame::RST_STREAM) {}
+            }
+            peer
+        });
+        drop(join_all(greedy).await);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn of_peers_whose_blocks_of_headers_lack_frames_only_64_stay() {
+    let mut app = App::start().await;
+    withstand(&mut app, async |app| {
+        let mut peers = JoinSet::new();
+        for _ in 0..100 {
+            let mut peer = app.relay().connect().await;
+            let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+            let begun = [preface, frame(Frame::SETTINGS, 0, 0, &[]), frame(Frame::HEADERS, 0, 1, &inflated())];
+            peer.send(begun.concat()).await;
+            peers.spawn(async move { peer.is_closed_at_last().await });
+        }
+        for _ in 64..100 {
+            assert!(peers.join_next().await.expect("a peer").expect("no panic"));
+        }
+    })
+    .await;
 }
 
 /// Many peers who have no room for an answer, until they are closed.

@@ -118,7 +118,8 @@ async fn no_sender_can_crowd_operators_out() {
             connection.send(b"POST /customers HTTP/1.1\r\nhost: relay\r\nx-slow: ").await;
             connections.push(connection);
         }
-        let is_full = || relay.process().stdout().iter().any(|line| line.contains("limit of connections is reached"));
+        let is_full =
+            || relay.process().stdout().iter().any(|line| line.contains("few places for connections are left"));
         eventually(async || is_full()).await;
         for path in ["/status", "/metrics", "/healthz", "/readyz"] {
             assert_eq!(ask(operators, Method::GET, path).await.status, 200, "{path}");
@@ -131,12 +132,12 @@ async fn no_sender_can_crowd_operators_out() {
 }
 
 #[tokio::test]
-async fn callers_who_keep_all_of_the_operators_connections_in_use_lose_them_to_those_who_wait() {
+async fn callers_who_keep_the_operators_connections_in_use_lose_them_to_those_who_come() {
     const HEALTHZ: &str = "GET /healthz HTTP/1.1\r\nhost: relay\r\n\r\n";
     let relay = Relay::start(&[LISTEN, ("RELAY_ADMIN_TOKEN", TOKEN)]).await;
     let operators = operators(&relay);
     let mut holders = Vec::new();
-    for _ in 0..64 {
+    for _ in 0..48 {
         let mut holder = Raw::connect(operators).await;
         holder.send(HEALTHZ).await;
         assert_eq!(holder.answer().await.header("connection"), None);
@@ -144,9 +145,10 @@ async fn callers_who_keep_all_of_the_operators_connections_in_use_lose_them_to_t
     }
     let status = ask(operators, Method::GET, "/status");
     let used_again = async {
-        let is_full = || relay.process().stdout().iter().any(|line| line.contains("limit of connections is reached"));
+        let is_full =
+            || relay.process().stdout().iter().any(|line| line.contains("few places for connections are left"));
         eventually(async || is_full()).await;
-        // The one that was used last is the last that is closed for being idle.
+        // The one that was used last is the last that makes room.
         let holder = holders.last_mut().unwrap();
         holder.send(HEALTHZ).await;
         assert_eq!(holder.answer().await.header("connection"), Some("close"));
