@@ -9,12 +9,14 @@ mod connection;
 pub mod fd_limit;
 mod head_bounds;
 mod idle;
+mod limits;
 mod places;
 mod stream;
 
-pub use accept::{Limits, MAX_BACKLOG, MAX_CONNECTIONS, serve};
+pub use accept::serve;
 pub use connection::Connection;
 pub use fd_limit::LimitTooLow;
+pub use limits::{Limits, MAX_BACKLOG, MAX_CONNECTIONS};
 
 #[cfg(test)]
 mod tests;

@@ -18,12 +18,9 @@ use tokio::time::Instant;
 use tower::Service;
 
 use super::connection::{ServerState, serve_connection};
+use super::limits::{Limits, MAX_BACKLOG};
 use super::places::LOOK_INTERVAL;
 use crate::supervisor::Supervisor;
-
-/// Connections at once, if the system has file descriptors for them. Further ones wait in the system's backlog. Each
-/// connection has a read buffer of up to 32 KiB.
-pub const MAX_CONNECTIONS: usize = 10_000;
 
 /// Pause after a connection could not be accepted, which happens when no file descriptors are left. An immediate retry
 /// would only spin.
@@ -36,24 +33,6 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// balancer that forgets silent connections does so after 4 minutes or more; so it does not forget one that stays open.
 const PROBE_AFTER: Duration = Duration::from_secs(60);
 const PROBE_INTERVAL: Duration = Duration::from_secs(15);
-
-/// The most connections that wait in the system's backlog: a burst of newcomers, and what Linux allows by default
-/// (`net.core.somaxconn`). No more are taken from it when the process closes, so that callers who connect without pause do not
-/// delay the end.
-pub const MAX_BACKLOG: u32 = 4_096;
-
-/// How much the server serves at once.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Connections.
-    pub connections: usize,
-    /// Open HTTP/2 streams over all connections, beside one on each. One more is reset.
-    pub streams: usize,
-    /// How long an idle connection stays open.
-    pub keep_alive: Duration,
-    /// Threads, each with its share of the connections.
-    pub threads: usize,
-}
 
 /// Serves `service` on `listener` until the process takes no new connections. Open ones finish their requests.
 pub async fn serve<S, B>(listener: TcpListener, service: S, limits: Limits, supervisor: Supervisor)

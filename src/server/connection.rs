@@ -27,10 +27,10 @@ use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tower::Service;
 
-use super::accept::Limits;
 use super::activity::{ActivityCounts, AwaitedBody, Turn};
 use super::head_bounds::{HeadBounds, MAX_HEADERS};
 use super::idle::{ENDING, IdlePolicy, IdleTracker, MAKING_ROOM, Verdict};
+use super::limits::Limits;
 use super::places::{Notice, Place, Places};
 use super::stream::{CountedStream, LINGER, SHORT_LINGER, Transport, close};
 use crate::supervisor::Supervisor;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -15,7 +16,7 @@ use crate::harness::{App, Frame, H2, Raw, Relay, TOKEN, customer, eventually, fr
 const PLACES: usize = 160;
 
 /// Callers who want them.
-const CALLERS: usize = 1_000;
+const CALLERS: usize = 1_160;
 
 /// Between two requests of a caller, and before its first.
 const PAUSE: Duration = Duration::from_secs(4);
@@ -36,13 +37,15 @@ enum Manner {
     SlowBody,
 }
 
-/// Callers who do the same for as long as the value lives.
-fn crowd(address: SocketAddr, count: usize, manner: Manner) -> JoinSet<()> {
+/// Callers who do the same for as long as the value lives, once each has connected.
+async fn crowd(address: SocketAddr, count: usize, manner: Manner) -> JoinSet<()> {
     let mut callers = JoinSet::new();
-    for _ in 0..count {
+    let first = join_all((0..count).map(|_| Raw::connect(address))).await;
+    for caller in first {
         callers.spawn(async move {
+            call(caller, manner).await;
             loop {
-                call(address, manner).await;
+                call(Raw::connect(address).await, manner).await;
             }
         });
     }
@@ -50,9 +53,8 @@ fn crowd(address: SocketAddr, count: usize, manner: Manner) -> JoinSet<()> {
 }
 
 /// Uses one connection until it is closed.
-async fn call(address: SocketAddr, manner: Manner) {
+async fn call(mut caller: Raw, manner: Manner) {
     let whole = Frame::END_HEADERS | Frame::END_STREAM;
-    let mut caller = Raw::connect(address).await;
     let preface = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(Frame::SETTINGS, 0, 0, &[])].concat();
     let first = match manner {
         Manner::Polite => Vec::new(),
@@ -87,7 +89,7 @@ async fn crowded(settings: &[(&str, &str)], manners: &[Manner]) -> (App, Vec<Joi
     let settings = [&[("SEGMENT_MAX_CONCURRENCY", "8")][..], settings].concat();
     let app = App::limited(&format!("ulimit -n {files}"), &settings).await;
     let crowds = manners.iter().map(|manner| crowd(app.relay().address(), CALLERS / manners.len(), *manner));
-    let crowds = crowds.collect();
+    let crowds = join_all(crowds).await;
     eventually(async || places_are_short(app.relay())).await;
     (app, crowds)
 }
@@ -160,7 +162,7 @@ async fn an_operator_is_served_though_others_connect_to_the_operators_address_wi
     let log = relay.log();
     let line = log.iter().find(|line| line["message"] == "operators are served").expect("a line");
     let operators: SocketAddr = line["address"].as_str().unwrap().parse().unwrap();
-    let _crowd = crowd(operators, 200, Manner::SlowHead);
+    let _crowd = crowd(operators, 200, Manner::SlowHead).await;
     eventually(async || places_are_short(&relay)).await;
     let mut operator = Raw::connect(operators).await;
     for _ in 0..3 {

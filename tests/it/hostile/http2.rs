@@ -175,28 +175,31 @@ async fn streams_that_take_every_place_for_bodies_keep_no_other_connection_from_
     assert!(turned_away.await > 0);
 }
 
-/// A block of headers that is small as it is sent and large in memory: `POST /customers` with a header of one byte, 980 times.
-fn inflated() -> Vec<u8> {
-    // The first takes the first place in the dynamic table, to which the others refer with a byte each.
-    [&post()[..], b"\x40\x01x\0", &[0xbe; 979]].concat()
+/// This block of headers, and a header of one byte so many times: a byte each as it is sent, and a hundred in memory.
+fn inflated(block: Vec<u8>, count: usize) -> Vec<u8> {
+    // The first takes the first place in the dynamic table, to which the others refer.
+    [block, b"\x40\x01x\0".into(), vec![0xbe; count - 1]].concat()
 }
 
 #[tokio::test]
-async fn streams_with_more_than_100_headers_are_refused_and_take_no_memory() {
+async fn a_request_with_more_than_100_headers_is_refused_at_once() {
     let mut app = App::start().await;
     withstand(&mut app, async |app| {
-        let greedy = (0..40).map(async |_| {
-            let mut peer = H2::connect(app.relay().address(), &[]).await;
-            let heads =
-                (0..MAX_STREAMS).flat_map(|n| frame(Frame::HEADERS, Frame::END_HEADERS, stream(n), &inflated()));
-            peer.send(heads.collect::<Vec<_>>()).await;
-            // Each is answered though its body is missing, or is one stream too many.
-            for _ in 0..MAX_STREAMS {
-                while !matches!(peer.next().await.expect("a frame").kind, Frame::HEADERS | Frame::RST_STREAM) {}
-            }
-            peer
-        });
-        drop(join_all(greedy).await);
+        let mut peer = H2::connect(app.relay().address(), &[]).await;
+        for (number, (count, is_accepted)) in [(100, true), (101, false), (980, false)].into_iter().enumerate() {
+            peer.send(frame(Frame::HEADERS, WHOLE, stream(number), &inflated(get("/healthz"), count))).await;
+            let answer = peer.next_of(Frame::HEADERS).await.expect("an answer");
+            // 200 is one byte (RFC 7541, appendix A).
+            assert_eq!((answer.stream, answer.payload[0] == 0x88), (stream(number), is_accepted), "{count}");
+        }
+        // They are answered though their bodies are missing, and are gone then.
+        let numbers = 3..3 + MAX_STREAMS;
+        let post = || inflated(post(), 900);
+        let heads = numbers.clone().flat_map(|n| frame(Frame::HEADERS, Frame::END_HEADERS, stream(n), &post()));
+        peer.send(heads.collect::<Vec<_>>()).await;
+        for _ in numbers {
+            assert!(peer.next_of(Frame::HEADERS).await.expect("an answer").flags & Frame::END_STREAM != 0);
+        }
     })
     .await;
 }
@@ -209,7 +212,8 @@ async fn of_peers_whose_blocks_of_headers_lack_frames_only_64_stay() {
         for _ in 0..100 {
             let mut peer = app.relay().connect().await;
             let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-            let begun = [preface, frame(Frame::SETTINGS, 0, 0, &[]), frame(Frame::HEADERS, 0, 1, &inflated())];
+            let begun =
+                [preface, frame(Frame::SETTINGS, 0, 0, &[]), frame(Frame::HEADERS, 0, 1, &inflated(post(), 980))];
             peer.send(begun.concat()).await;
             peers.spawn(async move { peer.is_closed_at_last().await });
         }
