@@ -47,7 +47,7 @@ enum Command {
     Check,
     /// Exit with 0 if the local service is healthy (for containers without curl)
     Healthcheck(healthcheck::Arguments),
-    /// List the calls that Segment refused, send them again or delete them (needs RELAY_ADMIN_TOKEN)
+    /// List the calls that were not delivered, send them again, delete or export them (needs RELAY_ADMIN_TOKEN)
     DeadLetters(dead_letters::Arguments),
     /// List the users whose first waiting call fails on its own, try it now or give it up (needs RELAY_ADMIN_TOKEN)
     Parked(parked::Arguments),

@@ -30,6 +30,7 @@ pub use id::check_user_id;
 pub(crate) use id::is_blank;
 pub use object::JsonObject;
 pub use payload::SegmentIdentifyPayload;
+pub(crate) use time::read_timestamp;
 #[cfg(test)]
 pub(crate) use traits::reserved_traits;
 pub use traits::{Address, UserTraits};

@@ -135,10 +135,12 @@ metrics! {
         users_woken: IntCounter(&[]);
     "segment_relay_dead_letters": "Dead letters in the outbox" => dead_letters: IntGauge(&[]);
     "segment_relay_dead_letters_replayed_total": "Dead letters put back" => dead_letters_replayed: IntCounter(&[]);
-    "segment_relay_dead_letters_discarded_total": "Dead letters deleted" => dead_letters_discarded: IntCounter(&[]);
+    "segment_relay_dead_letters_discarded_total": "Dead letters that operators deleted" => dead_letters_discarded: IntCounter(&[]);
     "segment_relay_dead_letters_pushed_out_total":
         "Oldest dead letters deleted because parked calls and dead letters take half of the outbox" =>
         dead_letters_pushed_out: IntCounter(&[]);
+    "segment_relay_dead_letters_expired_total": "Dead letters deleted because of their age" =>
+        dead_letters_expired: IntCounter(&[]);
 }
 
 impl Metrics {

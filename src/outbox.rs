@@ -9,6 +9,7 @@
 
 mod backup;
 mod client;
+mod letters;
 pub mod sqlite;
 mod store;
 #[cfg(test)]
@@ -16,7 +17,8 @@ mod suite;
 
 pub use backup::{BackupError, Backups, StoreCopy};
 pub use client::OutboxClients;
+pub use letters::{DeadLetter, DeadLetters, LetterFilter, LetterIds, LetterPage, LetterWalk, LetterWhy};
 pub use store::{
-    Append, Appended, CallId, DeadLetter, DeadLetters, DeliveryOutcome, KeyRecord, Outbox, OutboxError, OutboxStats,
-    ParkedUser, ParkedUsers, STORE_RETRY_AFTER, StoredCall,
+    Append, Appended, CallId, DeliveryOutcome, KeyRecord, Outbox, OutboxError, OutboxStats, ParkedUser, ParkedUsers,
+    STORE_RETRY_AFTER, StoredCall,
 };

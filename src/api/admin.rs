@@ -5,6 +5,8 @@
 
 mod backup;
 mod dead_letters;
+mod letter_query;
+mod paced_replay;
 pub(super) mod page;
 mod parked;
 mod record;
@@ -48,15 +50,14 @@ pub use state::AdminState;
 
 /// The routes that only read. The caller sets a time limit.
 pub(super) fn read_routes(state: &Arc<AppState>) -> Router<Arc<AppState>> {
-    operators(state, "/status", get(status::get))
-        .merge(operators(state, "/dead-letters", get(dead_letters::list)))
-        .merge(operators(state, "/parked", get(parked::list)))
+    operators(state, "/status", get(status::get)).merge(operators(state, "/parked", get(parked::list)))
 }
 
-/// The routes that change something, and the backup. Each sets its own time limit, or has none: the answer must not hide the
+/// The routes that change something, the others of the same paths, and the backup. Each sets its own time limit, or has none: the answer must not hide the
 /// outcome of a change that has begun.
 pub(super) fn write_routes(state: &Arc<AppState>) -> Router<Arc<AppState>> {
     operators(state, "/backup", get(backup::get).head(backup::head))
+        .merge(operators(state, "/dead-letters", get(dead_letters::list).delete(dead_letters::discard_all)))
         .merge(operators(state, "/dead-letters/replay", post(dead_letters::replay_all)))
         .merge(operators(state, "/dead-letters/{id}", delete(dead_letters::discard)))
         .merge(operators(state, "/dead-letters/{id}/replay", post(dead_letters::replay)))

@@ -23,6 +23,8 @@ pub(super) const MAX_WINDOW: (Duration, &str) = (Duration::from_secs(365 * 24 * 
 
 /// The maximum of RELAY_GIVE_UP_AFTER. What failed for a year does not succeed later; `never` has no end.
 pub(super) const MAX_GIVE_UP: (Duration, &str) = (MAX_WINDOW.0, "365days, or never");
+/// The maximum of RELAY_DEAD_LETTER_RETENTION. Whoever must keep a record for longer keeps it elsewhere; `never` has no end.
+pub(super) const MAX_RETENTION: (Duration, &str) = (Duration::from_secs(3650 * 24 * 60 * 60), "3650days, or never");
 
 /// Room for 32 of the largest calls. With less the outbox would be full all the time. A smaller number is probably a mistake,
 /// such as 10 for 10GiB.

@@ -66,6 +66,8 @@ pub struct OutboxSettings {
     pub path: PathBuf,
     /// The maximum size of calls, keys and dead letters on disk.
     pub max_bytes: u64,
+    /// How long a dead letter is kept. `None`: for ever.
+    pub dead_letter_retention: Option<Duration>,
     /// How long a key is remembered after its call was settled.
     pub window: Duration,
     /// How long a call may fail on its own until it becomes a dead letter. `None`: for ever.
@@ -288,6 +290,7 @@ fn outbox(environment: &mut Environment, auth: Option<&AuthSettings>) -> Option<
     let outbox = all_fields!(OutboxSettings {
         path: environment.read(&table::RELAY_OUTBOX_URL),
         max_bytes: environment.read(&table::RELAY_OUTBOX_MAX_SIZE),
+        dead_letter_retention: environment.read(&table::RELAY_DEAD_LETTER_RETENTION),
         window: environment.read(&table::RELAY_IDEMPOTENCY_WINDOW),
         give_up_after: environment.read(&table::RELAY_GIVE_UP_AFTER),
     })?;

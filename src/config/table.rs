@@ -13,8 +13,8 @@ use url::Url;
 use super::auth::{self, AuthScheme, SignatureEncoding};
 use super::certificates::{certificate_directories, certificate_file};
 use super::checks::{
-    MAX_DURATION, MAX_GIVE_UP, MAX_WINDOW, admin_token, duration, duration_or_never, either, keep_alive, log_filter,
-    outbox_size, positive_duration, socket_address, sqlite_path, whole_number,
+    MAX_DURATION, MAX_GIVE_UP, MAX_RETENTION, MAX_WINDOW, admin_token, duration, duration_or_never, either, keep_alive,
+    log_filter, outbox_size, positive_duration, socket_address, sqlite_path, whole_number,
 };
 use super::endpoint::endpoint;
 use super::proxy::{Proxy, exceptions, proxy_url};
@@ -151,6 +151,9 @@ settings! {
 
     /// The maximum size of calls, keys and dead letters in the outbox, 1MiB to 256TiB.
     RELAY_OUTBOX_MAX_SIZE: u64 = Value("10GiB"), outbox_size;
+
+    /// How long dead letters are kept, at most 3650days, or never to delete none because of its age.
+    RELAY_DEAD_LETTER_RETENTION: Option<Duration> = Value("30days"), |text| duration_or_never(text, MAX_RETENTION);
 
     /// How long the relay remembers an idempotency key after Segment accepted its call, at most 365days.
     RELAY_IDEMPOTENCY_WINDOW: Duration = Value("24h"), |text| positive_duration(text, MAX_WINDOW);

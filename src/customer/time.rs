@@ -1,4 +1,4 @@
-//! The call's `timestamp`: RFC 3339.
+//! The call's `timestamp`, and other times that people write: RFC 3339.
 //!
 //! Invariant: an accepted timestamp is a whole millisecond, not before 1970, and within the range of [`Timestamp`].
 //!
@@ -13,7 +13,7 @@ use jiff::tz::Offset;
 ///
 /// # Errors
 /// What is wrong, to be read after the field's name.
-pub(super) fn read_timestamp(text: &str) -> Result<Timestamp, &'static str> {
+pub(crate) fn read_timestamp(text: &str) -> Result<Timestamp, &'static str> {
     let (local, offset) =
         read_rfc3339(text).ok_or("must be an RFC 3339 date and time with an offset, such as 2026-01-31T09:30:00Z")?;
     match offset.to_timestamp(local) {

@@ -1,9 +1,9 @@
 //! The outbox in an SQLite file: for one relay on one machine.
 //!
 //! One thread owns the writing connection (`writer`). It takes groups of commands (`command`), executes each group in
-//! one `transaction` (`calls`, `parked`, `dead_letters`, `prune`), and answers after the sync. Between two groups it gives
+//! one `transaction` (`calls`, `parked`, `dead_letters`, `prune`, `expire`), and answers after the sync. Between two groups it gives
 //! delivery the calls that are `next`. A second thread copies the write-ahead log back into the file (`checkpoint`). Operators
-//! read over a connection of their own (`read`). `file`, `header` and
+//! read over a connection of their own (`read`, `letters`). `file`, `header` and
 //! `schema` open the file or explain why they cannot. `watch` notices that a file is lost, and `lost` says what comes then. `backup`
 //! copies the file. `store` puts the parts together.
 //!
@@ -19,8 +19,10 @@ mod checkpoint;
 mod command;
 mod copy_lost;
 mod dead_letters;
+mod expire;
 mod file;
 mod header;
+mod letters;
 mod lost;
 mod memory;
 mod next;

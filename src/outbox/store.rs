@@ -1,4 +1,4 @@
-//! The store's interface: the traits [`Outbox`] and [`DeadLetters`], what goes in and comes out, and the errors.
+//! The store's interface: the traits [`Outbox`] and [`ParkedUsers`], what goes in and comes out, and the errors.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::Serialize;
-use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -64,26 +63,6 @@ pub trait Outbox: Send + Sync {
 
     /// Closes the store: commands in progress are finished, later calls of any method fail.
     async fn close(&self);
-}
-
-/// The operators' view of the calls that Segment refused.
-///
-/// # Errors
-/// Every method fails if the store cannot be read or written.
-#[async_trait]
-pub trait DeadLetters: Send + Sync {
-    /// At most `limit` dead letters with ids below `before`, newest first.
-    async fn list(&self, limit: usize, before: Option<i64>) -> Result<Vec<DeadLetter>, OutboxError>;
-
-    /// Puts one back behind the waiting calls, with the same `messageId`. False if the id is unknown.
-    async fn replay(&self, id: i64) -> Result<bool, OutboxError>;
-
-    /// Puts back all that exist now, oldest first, and returns their number.
-    /// Some may have been put back before an error.
-    async fn replay_all(&self) -> Result<u64, OutboxError>;
-
-    /// Deletes one permanently, and forgets its key. False if the id is unknown.
-    async fn discard(&self, id: i64) -> Result<bool, OutboxError>;
 }
 
 /// The operators' view of the parked users: those whose first waiting call fails on its own while others are accepted.
@@ -206,27 +185,6 @@ pub struct OutboxStats {
     pub is_lost: bool,
 }
 
-/// A call that Segment refused. `GET /dead-letters` answers with this JSON.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct DeadLetter {
-    /// A later refusal has a greater id, and none is used twice.
-    pub id: i64,
-    pub message_id: String,
-    pub user_id: String,
-    /// As Segment got it.
-    pub call: Box<RawValue>,
-    /// Segment's answer.
-    pub status: u16,
-    /// Segment's words.
-    pub reason: String,
-    /// How many requests held this call.
-    pub attempts: u32,
-    /// RFC 3339, UTC.
-    pub stored_at: String,
-    pub refused_at: String,
-}
-
 /// Why the store did not do what was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutboxError {
@@ -280,12 +238,5 @@ impl fmt::Debug for ParkedUser {
     /// Leaves out the user and the call.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ParkedUser").field("id", &self.id).field("status", &self.status).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for DeadLetter {
-    /// Leaves out the user, the call and Segment's message.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DeadLetter").field("id", &self.id).field("status", &self.status).finish_non_exhaustive()
     }
 }

@@ -17,8 +17,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
+use super::letters::{DeadLetter, DeadLetters, LetterFilter};
 use super::store::{
-    Append, Appended, CallId, DeadLetters, DeliveryOutcome, KeyRecord, Outbox, OutboxError, ParkedUsers, StoredCall,
+    Append, Appended, CallId, DeliveryOutcome, KeyRecord, Outbox, OutboxError, ParkedUsers, StoredCall,
 };
 use crate::segment::{Call, CallOutcome, Refusal, SettledCall, Trouble};
 
@@ -107,6 +108,8 @@ macro_rules! contract {
                 a_replayed_dead_letter_is_stored_behind_the_waiting_calls
                 all_dead_letters_are_replayed_in_order
                 a_discarded_dead_letter_is_deleted
+                dead_letters_are_found_by_what_they_are
+                a_walk_ends_at_the_newest_letter_of_its_beginning
                 dead_letters_survive_a_reopen;
         }
     };
@@ -219,6 +222,11 @@ pub(super) fn behind(id: CallId) -> SettledCall {
 
 pub(super) async fn settle(store: &impl Outbox, delivered: Vec<SettledCall>) {
     store.settle(delivered.into()).await.unwrap();
+}
+
+/// The newest dead letters.
+pub(super) async fn letters(store: &impl DeadLetters) -> Result<Vec<DeadLetter>, OutboxError> {
+    store.list(1000, LetterFilter::default()).await.map(|page| page.letters)
 }
 
 /// The outcome that a watcher receives.

@@ -1,5 +1,9 @@
 //! Dead letters: operators read, replay and discard them over HTTP and on the command line.
 
+mod command;
+mod many;
+mod retention;
+
 use std::collections::HashSet;
 
 use jiff::Timestamp;
@@ -44,8 +48,10 @@ async fn a_dead_letter_has_every_documented_field() {
     assert_eq!(keys(&page), HashSet::from(["deadLetters", "next"]));
     assert_eq!(page["next"], Value::Null);
     let [letter] = &page["deadLetters"].as_array().unwrap()[..] else { panic!("one: {page}") };
-    let fields = ["id", "messageId", "userId", "call", "status", "reason", "attempts", "storedAt", "refusedAt"];
+    let fields =
+        ["id", "messageId", "userId", "why", "source", "call", "status", "reason", "attempts", "storedAt", "refusedAt"];
     assert_eq!(keys(letter), HashSet::from(fields));
+    assert_eq!((&letter["why"], &letter["source"]), (&json!("refused"), &Value::Null));
     assert_eq!((&letter["messageId"], &letter["userId"]), (&json!("m-c-1"), &json!("c-1")));
     assert_eq!(letter["status"], 400);
     assert_eq!(letter["attempts"], 1);

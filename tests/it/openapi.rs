@@ -233,6 +233,9 @@ async fn every_other_answer_is_as_the_document_says() {
     for (method, path, filled, status) in [
         ("get", "/dead-letters", "/dead-letters?limit=2", 200),
         ("get", "/dead-letters", "/dead-letters?limit=1001", 422),
+        ("post", "/dead-letters/replay", "/dead-letters/replay?source=shop", 422),
+        ("delete", "/dead-letters", "/dead-letters?status=0", 422),
+        ("delete", "/dead-letters", "/dead-letters", 400),
         ("delete", "/dead-letters/{id}", &format!("/dead-letters/{id}"), 204),
         ("delete", "/dead-letters/{id}", &format!("/dead-letters/{id}"), 404),
         ("post", "/dead-letters/{id}/replay", &format!("/dead-letters/{}/replay", letters[1]["id"]), 202),
@@ -246,6 +249,7 @@ async fn every_other_answer_is_as_the_document_says() {
         ("post", "/parked/give-up", "/parked/give-up?all", 422),
         ("post", "/parked/{id}/retry", "/parked/1/retry", 404),
         ("post", "/parked/{id}/give-up", "/parked/1/give-up", 404),
+        ("delete", "/dead-letters", "/dead-letters?all", 200),
         ("get", "/backup", "/backup", 200),
         ("get", "/status", "/status", 200),
         ("get", "/healthz", "/healthz", 200),

@@ -1,4 +1,4 @@
-//! `/dead-letters`: the calls that Segment refused. Operators read, replay or discard them.
+//! `/dead-letters`: the calls that were not delivered. Operators read, replay or discard one of them, or many.
 //!
 //! A replayed call keeps its `messageId` and its old values. It goes behind the user's waiting calls, so it may
 //! overwrite newer values. Actions are logged with ids and counts, and with nothing of a call.
@@ -8,20 +8,22 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderName, StatusCode};
 use serde::Serialize;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::timeout;
 
-use super::page::{self, PageQuery};
+use super::letter_query::{Asked, LetterQuery};
+use super::paced_replay::{PacedReplay, count};
+use super::page;
 use super::state::AdminState;
 use crate::api::error::ApiError;
 use crate::api::request_id::RequestId;
 use crate::api::state::{Admin, AppState};
-use crate::outbox::{DeadLetters, OutboxError};
+use crate::outbox::{DeadLetters, LetterWalk, OutboxError};
 use crate::telemetry::EVERY_LINE;
 
 /// The id in a path, if it is a number.
@@ -33,27 +35,27 @@ pub(super) struct Replayed {
     replayed: u64,
 }
 
+/// How many dead letters were deleted.
+#[derive(Serialize)]
+pub(super) struct Discarded {
+    discarded: u64,
+}
+
 /// `GET /dead-letters?limit=100&before=ID`: newest first.
 pub(super) async fn list(
     State(state): State<Arc<AppState>>,
     Admin(admin): Admin,
-    query: Result<Query<PageQuery>, QueryRejection>,
+    query: Asked,
 ) -> Result<([(HeaderName, &'static str); 1], Body), ApiError> {
     let dead_letters = dead_letters(&admin)?.clone();
-    let range = query.map_err(|_| page::invalid_query())?.0.range()?;
-    let permit = admin.page_permits.clone().try_acquire_owned();
-    let permit = permit.map_err(|_| ApiError::overloaded("too many pages are being read; try again"))?;
+    let (limit, filter) = LetterQuery::list(query)?;
+    let permit = permit(&admin)?;
     // The read may outlast the request. It keeps its permit until it ends, so that abandoned reads do not pile up.
-    let (sender, receiver) = oneshot::channel();
-    // One more than is shown tells whether there are more.
-    let limit = range.limit + 1;
-    state.supervisor.spawn("dead letters", async move {
-        let letters = dead_letters.list(limit, range.before).await;
-        // If the request is gone, this releases the permit.
-        let _ = sender.send((letters, permit));
-    });
-    let (letters, permit) = receiver.await.map_err(|_| OutboxError::Unreadable)?;
-    Ok(([(CONTENT_TYPE, "application/json")], page::body(letters?, range.limit, permit)))
+    let read = async move { dead_letters.list(limit, filter).await.map(|page| (page, permit)) };
+    let read = timeout(state.request_timeout, to_the_end(&state, read));
+    let in_time = read.await.map_err(|_| ApiError::overloaded("the answer was not ready in time; try again"))?;
+    let (page, permit) = in_time?;
+    Ok(([(CONTENT_TYPE, "application/json")], page::body(page, permit)))
 }
 
 /// `POST /dead-letters/{id}/replay`
@@ -63,20 +65,77 @@ pub(super) async fn replay(
     request_id: RequestId,
     id: LetterId,
 ) -> Result<(StatusCode, Json<Replayed>), ApiError> {
-    let id = on_letter(&state, &admin, id, |dead_letters, id| async move { dead_letters.replay(id).await }).await?;
+    let id = on_letter(&state, &admin, id, |letters, id| async move { letters.replay(vec![id]).await }).await?;
     tracing::info!(name: EVERY_LINE, request_id = request_id.as_str(), dead_letter = id, "a dead letter will be sent again");
     Ok((StatusCode::ACCEPTED, Json(Replayed { replayed: 1 })))
 }
 
-/// `POST /dead-letters/replay`: all of them. This alone has no time limit: putting back a million letters takes long, and an
-/// answer before the end would only hide how many there were.
+/// `POST /dead-letters/replay`: all of them, or those that fit. This and the deletion of many have no time limit: putting
+/// back a million letters takes long, and an answer before the end would only hide how many there were. With a pace the
+/// answer comes first, and says how many fit.
 pub(super) async fn replay_all(
+    State(state): State<Arc<AppState>>,
     Admin(admin): Admin,
     request_id: RequestId,
+    query: Asked,
 ) -> Result<(StatusCode, Json<Replayed>), ApiError> {
-    let count = dead_letters(&admin)?.replay_all().await?;
-    tracing::info!(name: EVERY_LINE, request_id = request_id.as_str(), count, "all dead letters will be sent again");
-    Ok((StatusCode::ACCEPTED, Json(Replayed { replayed: count })))
+    let dead_letters = dead_letters(&admin)?.clone();
+    let (filter, per_second) = LetterQuery::replay(query)?;
+    let replayed = match per_second {
+        None => {
+            let permit = permit(&admin)?;
+            let replay = async move {
+                let mut walk = LetterWalk::start(dead_letters.clone(), filter).await?;
+                let mut replayed = 0;
+                while let Some(ids) = walk.step(usize::MAX).await? {
+                    replayed += dead_letters.replay(ids).await?;
+                }
+                drop(permit);
+                Ok(replayed)
+            };
+            let count = to_the_end(&state, replay).await?;
+            tracing::info!(name: EVERY_LINE, request_id = request_id.as_str(), count, "dead letters will be sent again");
+            count
+        }
+        Some(per_second) => {
+            let Ok(running) = admin.paced_permit.clone().try_acquire_owned() else {
+                return Err(ApiError::overloaded("a replay with a pace is in progress; only one is at a time"));
+            };
+            let permit = permit(&admin)?;
+            let walk = LetterWalk::start(dead_letters.clone(), filter).await?;
+            let count = count(walk.clone()).await?;
+            drop(permit);
+            let request_id = request_id.as_str().to_owned();
+            tracing::info!(name: EVERY_LINE, request_id, count, per_second, "dead letters will be sent again at a pace");
+            PacedReplay { dead_letters, walk, per_second, request_id }.start(&state.supervisor, running);
+            count
+        }
+    };
+    Ok((StatusCode::ACCEPTED, Json(Replayed { replayed })))
+}
+
+/// `DELETE /dead-letters`: those that fit, or all if the query says so.
+pub(super) async fn discard_all(
+    State(state): State<Arc<AppState>>,
+    Admin(admin): Admin,
+    request_id: RequestId,
+    query: Asked,
+) -> Result<Json<Discarded>, ApiError> {
+    let dead_letters = dead_letters(&admin)?.clone();
+    let filter = LetterQuery::discard(query)?;
+    let permit = permit(&admin)?;
+    let discard = async move {
+        let mut walk = LetterWalk::start(dead_letters.clone(), filter).await?;
+        let mut discarded = 0;
+        while let Some(ids) = walk.step(usize::MAX).await? {
+            discarded += dead_letters.discard(ids).await?;
+        }
+        drop(permit);
+        Ok(discarded)
+    };
+    let discarded = to_the_end(&state, discard).await?;
+    tracing::info!(name: EVERY_LINE, request_id = request_id.as_str(), count = discarded, "dead letters were discarded");
+    Ok(Json(Discarded { discarded }))
 }
 
 /// `DELETE /dead-letters/{id}`
@@ -86,7 +145,7 @@ pub(super) async fn discard(
     request_id: RequestId,
     id: LetterId,
 ) -> Result<StatusCode, ApiError> {
-    let id = on_letter(&state, &admin, id, |dead_letters, id| async move { dead_letters.discard(id).await }).await?;
+    let id = on_letter(&state, &admin, id, |letters, id| async move { letters.discard(vec![id]).await }).await?;
     tracing::info!(name: EVERY_LINE, request_id = request_id.as_str(), dead_letter = id, "a dead letter was discarded");
     Ok(StatusCode::NO_CONTENT)
 }
@@ -99,14 +158,33 @@ async fn on_letter<F>(
     action: impl FnOnce(Arc<dyn DeadLetters>, i64) -> F,
 ) -> Result<i64, ApiError>
 where
-    F: Future<Output = Result<bool, OutboxError>>,
+    F: Future<Output = Result<u64, OutboxError>>,
 {
     let dead_letters = dead_letters(admin)?;
     let unknown = || ApiError::not_found("there is no dead letter with this id");
     let Path(id) = id.map_err(|_| unknown())?;
     let action = timeout(state.request_timeout, action(dead_letters.clone(), id));
-    let was_there = action.await.unwrap_or(Err(OutboxError::Unconfirmed))?;
-    was_there.then_some(id).ok_or_else(unknown)
+    let count = action.await.unwrap_or(Err(OutboxError::Unconfirmed))?;
+    if count > 0 { Ok(id) } else { Err(unknown()) }
+}
+
+/// Finishes the work even if its caller leaves.
+async fn to_the_end<T: Send + 'static>(
+    state: &AppState,
+    work: impl Future<Output = Result<T, OutboxError>> + Send + 'static,
+) -> Result<T, OutboxError> {
+    let (sender, receiver) = oneshot::channel();
+    state.supervisor.spawn("dead letters", async move {
+        // If the caller is gone, this drops the result.
+        let _ = sender.send(work.await);
+    });
+    receiver.await.map_err(|_| OutboxError::Unreadable)?
+}
+
+/// The right to go through the letters.
+fn permit(admin: &AdminState) -> Result<OwnedSemaphorePermit, ApiError> {
+    let permit = admin.page_permits.clone().try_acquire_owned();
+    permit.map_err(|_| ApiError::overloaded("too many requests about dead letters are in progress; try again"))
 }
 
 fn dead_letters(admin: &AdminState) -> Result<&Arc<dyn DeadLetters>, ApiError> {

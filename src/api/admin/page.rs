@@ -1,4 +1,4 @@
-//! A page of dead letters: its query, and its JSON, written a piece at a time.
+//! A page of what operators list: its bounds, and the JSON of dead letters, written a piece at a time.
 //!
 //! A page may have 32 MiB. It is never built as a whole: a letter is turned into JSON when the connection has room for it,
 //! and is dropped then.
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::api::error::{ApiError, ApiErrorCode};
-use crate::outbox::DeadLetter;
+use crate::outbox::LetterPage;
 use crate::segment::ErrorCode;
 
 /// Letters on a page by default.
@@ -27,8 +27,8 @@ const PIECE_BYTES: usize = 64 * 1024;
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PageQuery {
-    limit: Option<usize>,
-    before: Option<i64>,
+    pub(super) limit: Option<usize>,
+    pub(super) before: Option<i64>,
 }
 
 /// Which page is asked for.
@@ -57,13 +57,9 @@ pub(super) fn invalid_query() -> ApiError {
     ApiError::new(ApiErrorCode::Call(ErrorCode::InvalidPayload), message)
 }
 
-/// The JSON of the first `limit` of `letters`. If there are more, `next` says where they begin. `permit` is the right to hold
-/// a page in memory; it is released with the last piece.
-pub(super) fn body(mut letters: Vec<DeadLetter>, limit: usize, permit: OwnedSemaphorePermit) -> Body {
-    let has_more = letters.len() > limit;
-    letters.truncate(limit);
-    let next = letters.last().filter(|_| has_more).map(|last| last.id);
-    rows("deadLetters", letters, next, permit)
+/// The JSON of a page of dead letters. `permit` is the right to hold it in memory; it is released with the last piece.
+pub(super) fn body(page: LetterPage, permit: OwnedSemaphorePermit) -> Body {
+    rows("deadLetters", page.letters, page.next, permit)
 }
 
 /// The JSON of a page whose list has this name.
@@ -98,17 +94,14 @@ pub(super) fn rows<R: Serialize + Send + 'static>(
 }
 
 #[cfg(test)]
-mod fuzz;
-
-#[cfg(test)]
 mod tests {
     use super::{ApiError, PageRange, invalid_query};
     use axum::extract::Query;
     use axum::http::Uri;
 
     /// What the handler makes of a query.
-    pub(super) fn range(query: &str) -> Result<PageRange, ApiError> {
-        let uri: Uri = format!("/dead-letters?{query}").parse().unwrap();
+    fn range(query: &str) -> Result<PageRange, ApiError> {
+        let uri: Uri = format!("/?{query}").parse().unwrap();
         Query::<super::PageQuery>::try_from_uri(&uri).map_err(|_| invalid_query())?.0.range()
     }
 

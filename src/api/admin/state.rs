@@ -11,7 +11,8 @@ use super::report::{OutboxReport, SegmentReport};
 use crate::auth::Tokens;
 use crate::outbox::{Backups, DeadLetters, ParkedUsers};
 
-/// Pages that are read or sent at once, each of 32 MiB at most: a few operators and their scripts.
+/// Pages that are read or sent at once, each of 32 MiB at most: a few operators and their scripts. A request that replays or
+/// deletes many letters counts as one.
 const MAX_PAGES_IN_PROGRESS: usize = 4;
 
 /// The composition root makes it and injects it.
@@ -26,6 +27,8 @@ pub struct AdminState {
     pub(super) segment_report: Box<dyn Fn() -> SegmentReport + Send + Sync>,
     pub(super) outbox_report: Box<dyn Fn() -> Option<OutboxReport> + Send + Sync>,
     pub(super) page_permits: Arc<Semaphore>,
+    /// One permit: the paces of two replays would add up.
+    pub(super) paced_permit: Arc<Semaphore>,
     pub(super) started_at: Timestamp,
     pub(super) started: Instant,
 }
@@ -41,6 +44,7 @@ impl AdminState {
             segment_report: Box::new(|| SegmentReport::new(String::new(), 0, None)),
             outbox_report: Box::new(|| None),
             page_permits: Arc::new(Semaphore::new(MAX_PAGES_IN_PROGRESS)),
+            paced_permit: Arc::new(Semaphore::new(1)),
             started_at: Timestamp::now(),
             started: Instant::now(),
         }

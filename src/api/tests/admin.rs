@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::{Answer, Relay};
 use crate::api::{AdminState, DurationSummary, OutboxReport, ParkedReport, SegmentReport, ShutGate};
-use crate::outbox::{DeadLetter, DeadLetters, OutboxError};
+use crate::outbox::{DeadLetter, DeadLetters, LetterFilter, LetterIds, LetterPage, OutboxError};
 
 const TOKEN: &str = "t0ken";
 
@@ -43,30 +43,33 @@ impl FakeLetters {
 
 #[async_trait]
 impl DeadLetters for FakeLetters {
-    async fn list(&self, limit: usize, before: Option<i64>) -> Result<Vec<DeadLetter>, OutboxError> {
+    async fn list(&self, limit: usize, filter: LetterFilter) -> Result<LetterPage, OutboxError> {
         self.state().await?;
         let ids = self.ids.lock();
-        let asked = ids.iter().rev().filter(|id| before.is_none_or(|before| **id < before));
-        Ok(asked.take(limit).map(|id| letter(*id)).collect())
+        let mut asked = ids.iter().rev().copied().filter(|id| filter.before.is_none_or(|before| *id < before));
+        let letters: Vec<_> = asked.by_ref().take(limit).map(letter).collect();
+        Ok(LetterPage { letters, next: asked.next().map(|id| id + 1) })
     }
 
-    async fn replay(&self, id: i64) -> Result<bool, OutboxError> {
+    /// At most two at once.
+    async fn find(&self, from: i64, limit: usize, filter: LetterFilter) -> Result<LetterIds, OutboxError> {
         self.state().await?;
-        let was_there = self.take(id);
-        self.replayed.lock().extend(was_there.then_some(id));
-        Ok(was_there)
+        let ids = self.ids.lock();
+        let asked = ids.iter().copied().filter(|id| *id >= from && filter.before.is_none_or(|before| *id < before));
+        let ids: Vec<i64> = asked.take(limit.min(2)).collect();
+        Ok(LetterIds { next: ids.last().map(|last| last + 1), ids })
     }
 
-    async fn replay_all(&self) -> Result<u64, OutboxError> {
+    async fn replay(&self, mut ids: Vec<i64>) -> Result<u64, OutboxError> {
         self.state().await?;
-        let all = std::mem::take(&mut *self.ids.lock());
-        self.replayed.lock().extend(&all);
-        Ok(all.len() as u64)
+        ids.retain(|id| self.take(*id));
+        self.replayed.lock().extend(&ids);
+        Ok(ids.len() as u64)
     }
 
-    async fn discard(&self, id: i64) -> Result<bool, OutboxError> {
+    async fn discard(&self, ids: Vec<i64>) -> Result<u64, OutboxError> {
         self.state().await?;
-        Ok(self.take(id))
+        Ok(ids.into_iter().filter(|id| self.take(*id)).count() as u64)
     }
 }
 
@@ -75,8 +78,10 @@ fn letter(id: i64) -> DeadLetter {
         id,
         message_id: format!("m-{id}"),
         user_id: "c-1042".to_owned(),
+        why: "refused".to_owned(),
+        source: None,
         call: RawValue::from_string(r#"{"userId":"c-1042","traits":{"age":1e999}}"#.to_owned()).unwrap(),
-        status: 400,
+        status: Some(400),
         reason: "no \"such\" user".to_owned(),
         attempts: 3,
         stored_at: "2026-11-22T06:28:00.000Z".to_owned(),
@@ -103,11 +108,12 @@ async fn ask(relay: &Relay, method: &str, path: &str) -> Answer {
     ask_as(relay, method, path, Some("Bearer t0ken")).await
 }
 
-const ENDPOINTS: [(&str, &str, u16); 5] = [
+const ENDPOINTS: [(&str, &str, u16); 6] = [
     ("GET", "/dead-letters", 200),
     ("POST", "/dead-letters/1/replay", 202),
     ("DELETE", "/dead-letters/2", 204),
     ("POST", "/dead-letters/replay", 202),
+    ("DELETE", "/dead-letters?all", 200),
     ("GET", "/status", 200),
 ];
 
@@ -156,7 +162,7 @@ async fn every_endpoint_has_its_status_and_no_cache_keeps_it() {
     let method = ask(&relay, "POST", "/dead-letters").await;
     assert_eq!(
         (method.status.as_u16(), method.code(), method.header("allow")),
-        (405, "method_not_allowed".to_owned(), Some("GET,HEAD"))
+        (405, "method_not_allowed".to_owned(), Some("GET,HEAD,DELETE"))
     );
 }
 
@@ -180,7 +186,7 @@ async fn letters_come_newest_first_page_by_page() {
     let page = ask(&relay, "GET", "/dead-letters?limit=2").await;
     assert_eq!(page.header("content-type"), Some("application/json"));
     let newest = json!({
-        "id": 5, "messageId": "m-5", "userId": "c-1042", "status": 400, "reason": "no \"such\" user", "attempts": 3,
+        "id": 5, "messageId": "m-5", "userId": "c-1042", "why": "refused", "source": null, "status": 400, "reason": "no \"such\" user", "attempts": 3,
         "storedAt": "2026-11-22T06:28:00.000Z", "refusedAt": "2026-11-22T06:28:01.000Z"
     });
     assert!(page.text.contains(r#""call":{"userId":"c-1042","traits":{"age":1e999}}"#), "verbatim: {}", page.text);
@@ -252,7 +258,7 @@ async fn an_outbox_that_cannot_is_said_with_when_to_come_back() {
         (OutboxError::Unconfirmed, 504, "outbox_timeout"),
     ] {
         *letters.failure.lock() = Some(failure);
-        for (method, path, _) in &ENDPOINTS[..4] {
+        for (method, path, _) in &ENDPOINTS[..5] {
             let answer = ask(&relay, method, path).await;
             assert_eq!((answer.status.as_u16(), &*answer.code()), (status, code), "{failure:?} {method} {path}");
             assert!(answer.header("retry-after").is_some());
@@ -266,7 +272,7 @@ async fn an_outbox_that_cannot_is_said_with_when_to_come_back() {
 #[tokio::test]
 async fn without_an_outbox_there_are_no_dead_letters_but_a_status() {
     let relay = Relay::with(1, |state| state.with_admin(AdminState::new(TOKEN, None)));
-    for (method, path, _) in &ENDPOINTS[..4] {
+    for (method, path, _) in &ENDPOINTS[..5] {
         let answer = ask(&relay, method, path).await;
         assert_eq!((answer.status.as_u16(), &*answer.code()), (404, "not_found"));
         assert!(answer.text.contains("RELAY_OUTBOX_URL"), "{}", answer.text);

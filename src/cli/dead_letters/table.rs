@@ -30,26 +30,29 @@ struct DeadLetterRow {
     id: i64,
     message_id: String,
     user_id: String,
-    status: u16,
+    why: String,
+    /// There may have been no answer.
+    status: Option<u16>,
     reason: String,
     attempts: u32,
     refused_at: String,
 }
 
-/// A heading, and a line for each dead letter, without what would control a terminal.
-pub(super) fn render(letters: &[Box<RawValue>]) -> anyhow::Result<String> {
+/// A heading, and a line for each dead letter, without what would control a terminal; or else `nothing`.
+pub(super) fn render(letters: &[Box<RawValue>], nothing: &str) -> anyhow::Result<String> {
     if letters.is_empty() {
-        return Ok("There are no dead letters.".to_owned());
+        return Ok(nothing.to_owned());
     }
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(["ID", "REFUSED AT", "STATUS", "ATTEMPTS", "USER ID", "MESSAGE ID", "REASON"]);
+    table.set_header(["ID", "REFUSED AT", "WHY", "STATUS", "ATTEMPTS", "USER ID", "MESSAGE ID", "REASON"]);
     for letter in letters {
         let letter: DeadLetterRow = serde_json::from_str(letter.get()).context("the answer is not that of a relay")?;
         table.add_row([
             letter.id.to_string(),
             cut(&letter.refused_at, MAX_ID_LENGTH),
-            letter.status.to_string(),
+            cut(&letter.why, MAX_ID_LENGTH),
+            letter.status.map_or("-".to_owned(), |status| status.to_string()),
             letter.attempts.to_string(),
             cut(&letter.user_id, MAX_ID_LENGTH),
             cut(&letter.message_id, MAX_ID_LENGTH),
@@ -107,9 +110,9 @@ mod tests {
     use super::{DeadLetterPage, cut, escape, escape_json, render};
 
     const PAGE: &str = r#"{"deadLetters":[
-        {"id":12,"messageId":"m-12","userId":"c-1042","call":{"traits":{"age":1e999}},"status":400,"reason":"no such user",
+        {"id":12,"messageId":"m-12","userId":"c-1042","why":"refused","call":{"traits":{"age":1e999}},"status":400,"reason":"no such user",
          "attempts":3,"storedAt":"2026-11-22T06:28:00.000Z","refusedAt":"2026-11-22T06:28:01.000Z"},
-        {"id":3,"messageId":"m-3","userId":"c\u001b[2J","call":{},"status":413,"reason":"too\nlarge","attempts":1,
+        {"id":3,"messageId":"m-3","userId":"c\u001b[2J","why":"gave_up","call":{},"status":null,"reason":"too\nlarge","attempts":1,
          "storedAt":"2026-11-22T06:27:00.000Z","refusedAt":"2026-11-22T06:27:01.000Z"}],"next":3}"#;
 
     #[test]
@@ -117,11 +120,11 @@ mod tests {
         let page: DeadLetterPage = serde_json::from_str(PAGE).unwrap();
         assert_eq!(page.next, Some(3));
         let expected = "\
-ID  REFUSED AT                STATUS  ATTEMPTS  USER ID     MESSAGE ID  REASON
-12  2026-11-22T06:28:01.000Z  400     3         c-1042      m-12        no such user
-3   2026-11-22T06:27:01.000Z  413     1         c\\u{1b}[2J  m-3         too\\nlarge";
-        assert_eq!(render(&page.dead_letters).unwrap(), expected);
-        assert_eq!(render(&[]).unwrap(), "There are no dead letters.");
+ID  REFUSED AT                WHY      STATUS  ATTEMPTS  USER ID     MESSAGE ID  REASON
+12  2026-11-22T06:28:01.000Z  refused  400     3         c-1042      m-12        no such user
+3   2026-11-22T06:27:01.000Z  gave_up  -       1         c\\u{1b}[2J  m-3         too\\nlarge";
+        assert_eq!(render(&page.dead_letters, "nothing").unwrap(), expected);
+        assert_eq!(render(&[], "nothing").unwrap(), "nothing");
     }
 
     #[test]

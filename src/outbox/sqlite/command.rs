@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-use super::dead_letters::ReplayAll;
 use super::parked_verbs::ParkedVerb;
 use super::state::StoreFault;
 use super::transaction::{MAX_TRANSACTION_BYTES, ROW_OVERHEAD, Transaction};
@@ -33,9 +32,9 @@ const SMALL_GROUP: usize = 32;
 pub(super) enum WriterCommand {
     Append(Append, Reply<Appended>),
     Settle(Arc<[SettledCall]>, Reply<()>),
-    Replay(i64, Reply<bool>),
-    ReplayAll(ReplayAll, Reply<u64>),
-    Discard(i64, Reply<bool>),
+    /// Of dead letters with these ids.
+    Replay(Vec<i64>, Reply<u64>),
+    Discard(Vec<i64>, Reply<u64>),
     Parked(ParkedVerb, Reply<u64>),
     /// Is answered when there are calls for this room. Is not part of a transaction.
     Next(usize, Reply<Vec<StoredCall>>),
@@ -104,10 +103,10 @@ impl WriterCommand {
                 };
                 delivered.iter().map(|delivered| ROW_OVERHEAD + values(delivered)).sum()
             }
-            // The size is unknown until the row is read.
-            Self::Replay(..) => ROW_OVERHEAD + MAX_CALL_BYTES,
+            // The sizes are unknown until the rows are read. Many together are as much as a transaction takes (`find`).
+            Self::Replay(ids, _) => (ids.len() * (ROW_OVERHEAD + MAX_CALL_BYTES)).min(MAX_TRANSACTION_BYTES),
+            Self::Discard(ids, _) => ids.len() * ROW_OVERHEAD,
             Self::Parked(..) => MAX_TRANSACTION_BYTES,
-            Self::ReplayAll(..) | Self::Discard(..) => ROW_OVERHEAD,
             Self::Next(..) | Self::NextParked(..) | Self::Backup(..) | Self::Tick | Self::Close => 0,
         }
     }
@@ -116,9 +115,8 @@ impl WriterCommand {
         match self {
             Self::Append(append, reply) => reply.result = transaction.append(append)?,
             Self::Settle(delivered, reply) => reply.result = Ok(transaction.settle(delivered)?),
-            Self::Replay(id, reply) => reply.result = Ok(transaction.replay(*id)?),
-            Self::ReplayAll(all, reply) => reply.result = Ok(transaction.replay_next(all)?),
-            Self::Discard(id, reply) => reply.result = Ok(transaction.discard(*id)?),
+            Self::Replay(ids, reply) => reply.result = Ok(transaction.replay(ids)?),
+            Self::Discard(ids, reply) => reply.result = Ok(transaction.discard(ids)?),
             Self::Parked(verb, reply) => reply.result = Ok(transaction.do_next(verb)?),
             Self::Next(..) | Self::NextParked(..) | Self::Backup(..) | Self::Tick | Self::Close => {}
         }
@@ -127,16 +125,12 @@ impl WriterCommand {
 
     /// Whether it adds calls to those that wait.
     pub(super) fn stores(&self) -> bool {
-        matches!(self, Self::Append(..) | Self::Replay(..) | Self::ReplayAll(..))
+        matches!(self, Self::Append(..) | Self::Replay(..))
     }
 
     /// Whether it needs another transaction.
     pub(super) fn is_unfinished(&self) -> bool {
-        match self {
-            Self::ReplayAll(all, _) => !all.is_finished,
-            Self::Parked(verb, _) => !verb.is_finished,
-            _ => false,
-        }
+        matches!(self, Self::Parked(verb, _) if !verb.is_finished)
     }
 
     /// Sends the caller the result, after the commit only, or why the command was not committed.
@@ -153,7 +147,7 @@ impl WriterCommand {
             Self::Append(_, reply) => reply.send(error),
             Self::Settle(_, reply) => reply.send(error),
             Self::Replay(_, reply) | Self::Discard(_, reply) => reply.send(error),
-            Self::ReplayAll(_, reply) | Self::Parked(_, reply) => reply.send(error),
+            Self::Parked(_, reply) => reply.send(error),
             Self::Next(_, reply) | Self::NextParked(_, _, reply) => reply.send(error),
             Self::Backup(_, reply) => reply.send(error),
             Self::Tick | Self::Close => {}

@@ -3,23 +3,9 @@
 use rusqlite::{Result, params};
 
 use super::calls::call_from_row;
-use super::transaction::{MAX_TRANSACTION_BYTES, ROW_OVERHEAD, Transaction, row_bytes};
+use super::transaction::{Transaction, row_bytes};
 use crate::outbox::KeyRecord;
 use crate::segment::Call;
-
-/// Dead letters that one transaction replays: other commands wait for it meanwhile.
-const MAX_LETTERS: usize = 256;
-
-/// Progress of the replay of all dead letters. It takes several transactions, and other commands run between them.
-#[derive(Default)]
-pub(super) struct ReplayAll {
-    /// The greatest id when the replay began.
-    last: Option<i64>,
-    /// The lowest id that may be left.
-    next: i64,
-    replayed: u64,
-    pub(super) is_finished: bool,
-}
 
 /// The columns of a dead letter that a replay needs.
 struct ReplayRow {
@@ -30,42 +16,30 @@ struct ReplayRow {
 }
 
 impl Transaction<'_> {
-    /// Puts one dead letter back behind the waiting calls. False if there is none with this id.
-    pub(super) fn replay(&mut self, id: i64) -> Result<bool> {
-        let row = self.first_dead_letter(id, id)?;
-        row.map_or(Ok(false), |row| self.put_back(&row).map(|()| true))
+    /// Puts those of these dead letters that exist back behind the waiting calls, and returns their number.
+    pub(super) fn replay(&mut self, ids: &[i64]) -> Result<u64> {
+        let mut replayed = 0;
+        for id in ids {
+            if let Some(row) = self.dead_letter(*id)? {
+                self.put_back(&row)?;
+                replayed += 1;
+            }
+        }
+        self.effects.replayed += replayed;
+        Ok(replayed)
     }
 
-    /// Puts back the next dead letters of those that existed when the replay began, and returns the number so far.
-    pub(super) fn replay_next(&mut self, all: &mut ReplayAll) -> Result<u64> {
-        let newest = "SELECT ifnull(max(id), 0) FROM dead_letters";
-        let last = match all.last {
-            Some(last) => last,
-            None => *all.last.insert(self.conn.query_row(newest, [], |row| row.get(0))?),
-        };
-        let (mut letters, mut bytes) = (0, 0);
-        while letters < MAX_LETTERS && bytes < MAX_TRANSACTION_BYTES {
-            let Some(row) = self.first_dead_letter(all.next, last)? else {
-                all.is_finished = true;
-                break;
-            };
-            self.put_back(&row)?;
-            letters += 1;
-            bytes += ROW_OVERHEAD + row.call.json().len();
-            all.next = row.id.saturating_add(1);
-            all.replayed += 1;
+    /// Deletes those of these dead letters that exist, and returns their number.
+    pub(super) fn discard(&mut self, ids: &[i64]) -> Result<u64> {
+        let mut discarded = 0;
+        for id in ids {
+            discarded += u64::from(self.delete_with_key(*id)?);
         }
-        Ok(all.replayed)
+        self.effects.discarded += discarded;
+        Ok(discarded)
     }
 
     /// Deletes a dead letter with its key: a repeat is a new call. A key that belongs to another call by now stays.
-    pub(super) fn discard(&mut self, id: i64) -> Result<bool> {
-        let is_deleted = self.delete_with_key(id)?;
-        self.effects.discarded += u64::from(is_deleted);
-        Ok(is_deleted)
-    }
-
-    /// The same, for a dead letter that nobody discarded.
     pub(super) fn delete_with_key(&mut self, id: i64) -> Result<bool> {
         let sql = "DELETE FROM keys WHERE key = (SELECT key FROM dead_letters WHERE id = ?1) AND dead_letter_id = ?1";
         let deleted = self.execute(sql, [id])? as u64;
@@ -73,11 +47,9 @@ impl Transaction<'_> {
         self.delete_dead_letter(id)
     }
 
-    /// The first dead letter whose id is between these two.
-    fn first_dead_letter(&self, from: i64, to: i64) -> Result<Option<ReplayRow>> {
-        let sql = "SELECT id, user_id, call, stored_at, key, body FROM dead_letters
-                   WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT 1";
-        self.first(sql, [from, to], |row| {
+    fn dead_letter(&self, id: i64) -> Result<Option<ReplayRow>> {
+        let sql = "SELECT id, user_id, call, stored_at, key, body FROM dead_letters WHERE id = ?1";
+        self.first(sql, [id], |row| {
             let key = match (row.get(4)?, row.get(5)?) {
                 (Some(key), Some(body)) => Some(KeyRecord { key, body }),
                 _ => None,
@@ -99,9 +71,7 @@ impl Transaction<'_> {
             _ => None,
         };
         self.insert_call(&row.call, key, row.stored_at)?;
-        self.delete_dead_letter(row.id)?;
-        self.effects.replayed += 1;
-        Ok(())
+        self.delete_dead_letter(row.id).map(drop)
     }
 
     /// Assigns a dead letter's key to the new call `id`. Files of version 1 forgot keys of dead letters: such a key is

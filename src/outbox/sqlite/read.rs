@@ -7,13 +7,11 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use rusqlite::types::Type;
-use rusqlite::{Connection, Error, Result, Row};
+use rusqlite::{Connection, Result};
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::state::{StoreState, is_corruption, without_values};
-use crate::outbox::{DeadLetter, OutboxError};
+use crate::outbox::OutboxError;
 use crate::segment::rfc3339_milliseconds;
 
 /// A read-only connection, until the store is closed.
@@ -56,37 +54,11 @@ impl ReadConnection {
     }
 }
 
-/// Reads dead letters, newest first.
-pub(super) fn list(conn: &Connection, limit: usize, before: Option<i64>) -> Result<Vec<DeadLetter>> {
-    conn.prepare_cached(
-        "SELECT id, user_id, call, status, reason, attempts, stored_at, refused_at
-         FROM dead_letters WHERE id < ?1 ORDER BY id DESC LIMIT ?2",
-    )?
-    .query_map((before.unwrap_or(i64::MAX), i64::try_from(limit).unwrap_or(i64::MAX)), dead_letter)?
-    .collect()
-}
-
 /// The fields of a call's JSON that are shown separately.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct CallFields {
     pub(super) message_id: String,
-}
-
-fn dead_letter(row: &Row<'_>) -> Result<DeadLetter> {
-    let json: Vec<u8> = row.get(2)?;
-    let invalid = |error: serde_json::Error| Error::FromSqlConversionFailure(2, Type::Blob, Box::new(error));
-    Ok(DeadLetter {
-        id: row.get(0)?,
-        message_id: serde_json::from_slice::<CallFields>(&json).map_err(invalid)?.message_id,
-        user_id: row.get(1)?,
-        call: serde_json::from_slice::<Box<RawValue>>(&json).map_err(invalid)?,
-        status: row.get(3)?,
-        reason: row.get(4)?,
-        attempts: row.get(5)?,
-        stored_at: time_text(row.get(6)?),
-        refused_at: time_text(row.get(7)?),
-    })
 }
 
 /// Formats a time in milliseconds. A time outside the calendar is shown as 1970: a dead letter must be readable

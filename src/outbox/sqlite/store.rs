@@ -12,12 +12,13 @@ use tokio::time::{Instant, timeout_at};
 use super::backup;
 use super::checkpoint::{self, CheckpointHandle, StartCopy};
 use super::command::{BackupJob, CommandQueue, QUEUE_CAPACITY, Reply, WriterCommand};
-use super::dead_letters::ReplayAll;
+use super::expire::Expiry;
 use super::file::{self, DatabaseFile};
+use super::letters;
 use super::memory::{Memory, Wish};
 use super::parked_verbs::{self, ParkedVerb};
 use super::prune::Pruner;
-use super::read::{self, ReadConnection};
+use super::read::ReadConnection;
 use super::reading::Reading;
 use super::reserve::Reserve;
 use super::schema;
@@ -29,8 +30,8 @@ use super::writer::{Writer, now};
 use crate::config::OutboxSettings;
 use crate::metrics::Metrics;
 use crate::outbox::{
-    Append, Appended, BackupError, Backups, DeadLetter, DeadLetters, Outbox, OutboxError, OutboxStats, ParkedUser,
-    ParkedUsers, StoreCopy, StoredCall,
+    Append, Appended, BackupError, Backups, DeadLetters, LetterFilter, LetterIds, LetterPage, Outbox, OutboxError,
+    OutboxStats, ParkedUser, ParkedUsers, StoreCopy, StoredCall,
 };
 use crate::segment::SettledCall;
 use crate::supervisor::Supervisor;
@@ -107,6 +108,7 @@ impl SqliteOutbox {
             checkpoints.start_hindered(&watch);
         }
         let (writer_state, window, give_up_after) = (state.clone(), settings.window, settings.give_up_after);
+        let retention = settings.dead_letter_retention;
         // The writer belongs to its thread.
         let writer = move || Writer {
             conn: Rc::new(conn),
@@ -119,6 +121,7 @@ impl SqliteOutbox {
             stats,
             free_bytes,
             pruner: Pruner::new(window),
+            expiry: Expiry::new(retention),
             watchers: Watchers::default(),
             checkpoints,
             reserve,
@@ -188,20 +191,32 @@ impl Outbox for SqliteOutbox {
 
 #[async_trait]
 impl DeadLetters for SqliteOutbox {
-    async fn list(&self, limit: usize, before: Option<i64>) -> Result<Vec<DeadLetter>, OutboxError> {
-        self.reads.read(move |conn| read::list(conn, limit, before)).await
+    async fn list(&self, limit: usize, mut filter: LetterFilter) -> Result<LetterPage, OutboxError> {
+        let mut page = LetterPage { letters: Vec::new(), next: None };
+        for _ in 0..letters::PAGE_STEPS {
+            let (room, wanted) = (limit.saturating_sub(page.letters.len()), filter.clone());
+            let LetterPage { letters, next } =
+                self.reads.read(move |conn| letters::newest(conn, room, &wanted)).await?;
+            page.letters.extend(letters);
+            page.next = next;
+            if next.is_none() || page.letters.len() >= limit {
+                break;
+            }
+            filter.before = next;
+        }
+        Ok(page)
     }
 
-    async fn replay(&self, id: i64) -> Result<bool, OutboxError> {
-        self.request(|reply| WriterCommand::Replay(id, reply)).await
+    async fn find(&self, from: i64, limit: usize, filter: LetterFilter) -> Result<LetterIds, OutboxError> {
+        self.reads.read(move |conn| letters::oldest(conn, from, limit, &filter)).await
     }
 
-    async fn replay_all(&self) -> Result<u64, OutboxError> {
-        self.request(|reply| WriterCommand::ReplayAll(ReplayAll::default(), reply)).await
+    async fn replay(&self, ids: Vec<i64>) -> Result<u64, OutboxError> {
+        self.request(|reply| WriterCommand::Replay(ids, reply)).await
     }
 
-    async fn discard(&self, id: i64) -> Result<bool, OutboxError> {
-        self.request(|reply| WriterCommand::Discard(id, reply)).await
+    async fn discard(&self, ids: Vec<i64>) -> Result<u64, OutboxError> {
+        self.request(|reply| WriterCommand::Discard(ids, reply)).await
     }
 }
 

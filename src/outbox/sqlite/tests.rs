@@ -2,9 +2,11 @@
 
 mod clock;
 mod contract;
+mod expire;
 mod fake_disk;
 mod faults;
 mod key_rules;
+mod letters;
 mod limits;
 mod migration;
 mod opening;
@@ -33,8 +35,13 @@ use crate::supervisor::Supervisor;
 const NO_LIMIT: u64 = 1024 * 1024 * 1024;
 
 fn settings(path: &Path) -> OutboxSettings {
-    let (window, give_up_after) = (Duration::from_secs(3600), Some(Duration::from_secs(24 * 3600)));
-    OutboxSettings { path: path.to_owned(), max_bytes: NO_LIMIT, window, give_up_after }
+    OutboxSettings {
+        path: path.to_owned(),
+        max_bytes: NO_LIMIT,
+        dead_letter_retention: None,
+        window: Duration::from_secs(3600),
+        give_up_after: Some(Duration::from_secs(24 * 3600)),
+    }
 }
 
 /// A directory in memory, for tests that simulate the disk.

@@ -49,6 +49,8 @@ pub(super) struct Effects {
     /// Dead letters that are among the stored calls.
     pub(super) replayed: u64,
     pub(super) discarded: u64,
+    /// Dead letters that were too old.
+    pub(super) expired: u64,
     /// Duration of the COMMIT statement, nearly all of which is the sync.
     pub(super) sync: Duration,
 }
@@ -71,6 +73,10 @@ impl Effects {
         metrics.dead_letters_replayed.inc_by(self.replayed);
         metrics.dead_letters_discarded.inc_by(self.discarded);
         metrics.dead_letters_pushed_out.inc_by(self.pushed_out);
+        metrics.dead_letters_expired.inc_by(self.expired);
+        if self.expired > 0 {
+            tracing::info!(count = self.expired, "dead letters were deleted because of their age");
+        }
         if !self.outcomes.is_empty() {
             let (refused, given_up) = (self.refused, self.given_up);
             tracing::debug!(accepted, refused, given_up, "calls were settled");

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use super::checkpoint::CheckpointHandle;
 use super::command::{CommandQueue, WriterCommand};
+use super::expire::Expiry;
 use super::file::LockedFile;
 use super::lost::LostFiles;
 use super::memory::Memory;
@@ -53,6 +54,7 @@ pub(super) struct Writer {
     /// Bytes of the file that are not in use.
     pub(super) free_bytes: u64,
     pub(super) pruner: Pruner,
+    pub(super) expiry: Expiry,
     pub(super) watchers: Watchers,
     pub(super) checkpoints: CheckpointHandle,
     pub(super) reserve: Reserve,
@@ -211,7 +213,10 @@ impl Writer {
     fn execute(&mut self, mut group: Vec<WriterCommand>) {
         let has_work = group.iter().any(|command| match command {
             // While there is a fault, a tick needs a transaction to find out whether it is over.
-            WriterCommand::Tick => self.fault.is_some() || self.pruner.is_due(now()) || is_over_share(&self.stats),
+            WriterCommand::Tick => {
+                let is_expiry_due = self.expiry.is_due(now(), Instant::now());
+                self.fault.is_some() || self.pruner.is_due(now()) || is_expiry_due || is_over_share(&self.stats)
+            }
             WriterCommand::Close | WriterCommand::Backup(..) => false,
             _ => true,
         });
@@ -242,6 +247,7 @@ impl Writer {
         self.state.metrics.outbox_commit_commands.observe(group.len() as f64);
         let room = self.room();
         let mut transaction = Transaction::begin(&self.conn, now(), self.stats, room, &mut self.memory)?;
+        let has_tick = group.iter().any(|command| matches!(command, WriterCommand::Tick));
         for command in group {
             command.execute(&mut transaction)?;
         }
@@ -249,8 +255,15 @@ impl Writer {
         if self.pruner.is_due(transaction.now) {
             transaction.prune(&mut self.pruner)?;
         }
+        // Once a second is often enough, and so is its line in the log.
+        if has_tick && self.expiry.is_due(transaction.now, Instant::now()) {
+            transaction.expire(&mut self.expiry)?;
+        }
         if transaction.effects.settled_keys {
             self.pruner.key_settled(transaction.now);
+        }
+        if transaction.effects.stats.dead_letters > 0 {
+            self.expiry.letters_exist(transaction.now);
         }
         transaction.commit()
     }
@@ -370,6 +383,7 @@ impl Writer {
         self.fault = Some(fault);
         self.memory.end_transaction(false);
         self.pruner.recheck();
+        self.expiry.recheck();
         self.publish_stats();
         refuse(group, fault);
     }
@@ -379,7 +393,7 @@ impl Writer {
 fn keep_space_freeing(group: Vec<WriterCommand>, fault: StoreFault) -> Vec<WriterCommand> {
     let (kept, refused) = group.into_iter().partition(|command| match command {
         WriterCommand::Settle(..) | WriterCommand::Discard(..) | WriterCommand::Tick | WriterCommand::Close => true,
-        WriterCommand::Append(..) | WriterCommand::Replay(..) | WriterCommand::ReplayAll(..) => false,
+        WriterCommand::Append(..) | WriterCommand::Replay(..) => false,
         WriterCommand::Parked(..) | WriterCommand::Backup(..) => false,
         // These are no part of a group.
         WriterCommand::Next(..) | WriterCommand::NextParked(..) => true,

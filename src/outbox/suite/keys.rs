@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    StoreFactory, accepted, append, call, keyed, outcome, plain, refused, settle, text, texts, waiting, watched,
+    StoreFactory, accepted, append, call, keyed, letters, outcome, plain, refused, settle, text, texts, waiting,
+    watched,
 };
 use crate::outbox::{DeadLetters, DeliveryOutcome, Outbox, OutboxError};
 
@@ -78,8 +79,8 @@ pub(crate) async fn a_discarded_dead_letter_takes_its_key_along(stores: impl Sto
     append(&*store, keyed(call("u", "m1"), 2, 1)).await.unwrap();
     let all = waiting(&*store).await;
     settle(&*store, all.iter().map(|stored| refused(stored.id, "words")).collect()).await;
-    let letter = store.list(2, None).await.unwrap()[1].id;
-    assert!(store.discard(letter).await.unwrap());
+    let letter = letters(&*store).await.unwrap()[1].id;
+    assert_eq!(store.discard(vec![letter]).await.unwrap(), 1);
     assert_eq!(store.stats().keys, 1);
     // The key's next call is a new one, whatever it is.
     let again = append(&*store, watched(keyed(call("u", "m2"), 1, 2))).await.unwrap();
@@ -108,7 +109,7 @@ pub(crate) async fn the_key_of_a_dead_letter_outlives_its_window(stores: impl St
     assert_eq!(outcome(again).await, DeliveryOutcome::Refused("words".to_owned()));
     assert!(!append(&*store, keyed(call("u", "m1"), 2, 1)).await.unwrap().replayed);
     // Its window begins when the replayed call is accepted.
-    store.replay(store.list(1, None).await.unwrap()[0].id).await.unwrap();
+    store.replay(vec![letters(&*store).await.unwrap()[0].id]).await.unwrap();
     let again = append(&*store, keyed(call("u", "m0"), 1, 1)).await.unwrap();
     assert!(again.replayed && again.outcome.is_none());
     let all = waiting(&*store).await;
@@ -122,7 +123,7 @@ pub(crate) async fn the_key_of_a_replayed_call_waits_again(stores: impl StoreFac
     append(&*store, keyed(call("u", "m0"), 1, 1)).await.unwrap();
     let id = waiting(&*store).await[0].id;
     settle(&*store, vec![refused(id, "words")]).await;
-    assert!(store.replay(store.list(1, None).await.unwrap()[0].id).await.unwrap());
+    assert_eq!(store.replay(vec![letters(&*store).await.unwrap()[0].id]).await.unwrap(), 1);
     let again = append(&*store, watched(keyed(call("u", "m0"), 1, 1))).await.unwrap();
     assert!(again.replayed);
     let all = waiting(&*store).await;
@@ -163,7 +164,7 @@ pub(crate) async fn the_key_of_a_waiting_call_is_not_forgotten(stores: impl Stor
     let all = waiting(&*store).await;
     settle(&*store, vec![refused(all[0].id, "words"), accepted(all[1].id)]).await;
     // The dead letter is replayed before its first window ends.
-    assert!(store.replay(store.list(1, None).await.unwrap()[0].id).await.unwrap());
+    assert_eq!(store.replay(vec![letters(&*store).await.unwrap()[0].id]).await.unwrap(), 1);
     store.close().await;
 
     let store = stores.open_with_window(Duration::ZERO).await;

@@ -1,8 +1,8 @@
 //! Tests of parking: a user whose first call fails on its own is kept apart, tried again when due, and wakes.
 
 use super::{
-    StoreFactory, accepted, append, behind, call, has_nothing, keyed, outcome, parked, plain, refused, settle, take,
-    text, texts, waiting, watched,
+    StoreFactory, accepted, append, behind, call, has_nothing, keyed, letters, outcome, parked, plain, refused, settle,
+    take, text, texts, waiting, watched,
 };
 use crate::outbox::{CallId, DeadLetters, DeliveryOutcome, Outbox, ParkedUser, ParkedUsers};
 
@@ -83,7 +83,7 @@ pub(crate) async fn a_refused_parked_call_wakes_its_user(stores: impl StoreFacto
     let retried = store.next_parked(1, true).await.unwrap();
     settle(&*store, vec![refused(retried[0].id, "words")]).await;
     assert_eq!(texts(&take(&*store, 1).await), [text("u", "m1")]);
-    let letters = DeadLetters::list(&*store, 10, None).await.unwrap();
+    let letters = letters(&*store).await.unwrap();
     // Those that parked it, and the one that refused it.
     assert_eq!((letters.len(), &*letters[0].message_id, letters[0].attempts), (1, "m0", 2 + 3));
     store.close().await;
@@ -170,7 +170,7 @@ pub(crate) async fn a_given_up_call_is_a_dead_letter_and_wakes_its_user(stores: 
     assert!(!store.give_up(user + 1).await.unwrap());
     assert!(store.give_up(user).await.unwrap());
     assert!(!store.give_up(user).await.unwrap());
-    let letters = DeadLetters::list(&*store, 10, None).await.unwrap();
+    let letters = letters(&*store).await.unwrap();
     assert_eq!((&*letters[0].message_id, &*letters[0].reason, letters[0].attempts), ("m0", "the answer was 503", 2));
     assert_eq!(texts(&take(&*store, 1).await), [text("u", "m1")]);
     assert!(listed(&*store).await.is_empty());
@@ -184,7 +184,7 @@ pub(crate) async fn a_call_that_is_out_is_given_up_when_it_fails(stores: impl St
     assert_eq!(store.give_up_all(None).await.unwrap(), 2);
     assert_eq!(store.stats().dead_letters, 0);
     settle(&*store, vec![parked(ids[0]), accepted(ids[1])]).await;
-    let letters = DeadLetters::list(&*store, 10, None).await.unwrap();
+    let letters = letters(&*store).await.unwrap();
     assert_eq!((letters.len(), &*letters[0].user_id, letters[0].attempts), (1, "a", 4));
     assert_eq!((store.stats().waiting, store.stats().parked_users), (0, 0));
     store.close().await;
@@ -208,7 +208,8 @@ pub(crate) async fn a_replayed_call_waits_behind_a_parked_one(stores: impl Store
     store.give_up_all(None).await.unwrap();
     let second = take(&*store, 1).await[0].id;
     settle(&*store, vec![parked(second)]).await;
-    assert_eq!(store.replay_all().await.unwrap(), 1);
+    let ids = letters(&*store).await.unwrap().into_iter().map(|letter| letter.id).collect();
+    assert_eq!(store.replay(ids).await.unwrap(), 1);
     assert!(has_nothing(&*store).await);
     let retried = store.next_parked(1, true).await.unwrap();
     assert_eq!(texts(&retried), [text("u", "m1")]);

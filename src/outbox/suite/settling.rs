@@ -1,6 +1,8 @@
 //! Tests of settling: a call leaves when it is accepted or becomes a dead letter, and its watchers receive which.
 
-use super::{StoreFactory, accepted, append, call, keyed, outcome, plain, refused, settle, texts, waiting, watched};
+use super::{
+    StoreFactory, accepted, append, call, keyed, letters, outcome, plain, refused, settle, texts, waiting, watched,
+};
 use crate::outbox::{DeadLetters, DeliveryOutcome, Outbox, OutboxError, OutboxStats};
 
 pub(crate) async fn an_accepted_call_is_deleted(stores: impl StoreFactory) {
@@ -12,7 +14,7 @@ pub(crate) async fn an_accepted_call_is_deleted(stores: impl StoreFactory) {
     settle(&*store, vec![accepted(all[1].id)]).await;
     let left = waiting(&*store).await;
     assert_eq!(texts(&left), texts(&[all[0].clone(), all[2].clone()]));
-    assert!(store.list(10, None).await.unwrap().is_empty());
+    assert!(letters(&*store).await.unwrap().is_empty());
     store.close().await;
 }
 
@@ -23,10 +25,10 @@ pub(crate) async fn a_refused_call_becomes_a_dead_letter(stores: impl StoreFacto
     settle(&*store, vec![refused(all[0].id, "no such thing")]).await;
     assert!(waiting(&*store).await.is_empty());
     assert_eq!(store.stats().dead_letters, 1);
-    let letters = store.list(10, None).await.unwrap();
+    let letters = letters(&*store).await.unwrap();
     let letter = &letters[0];
     assert_eq!((letters.len(), &*letter.message_id, &*letter.user_id), (1, "m0", "u"));
-    assert_eq!((letter.status, &*letter.reason, letter.attempts), (400, "no such thing", 3));
+    assert_eq!((letter.status, &*letter.reason, letter.attempts), (Some(400), "no such thing", 3));
     assert_eq!(letter.call.get().as_bytes(), &all[0].call.json()[..]);
     for time in [&letter.stored_at, &letter.refused_at] {
         assert!(time.parse::<jiff::Timestamp>().is_ok() && time.len() == "2024-01-01T00:00:00.000Z".len(), "{time}");
@@ -73,8 +75,8 @@ pub(crate) async fn a_closed_store_refuses_every_command(stores: impl StoreFacto
     assert_eq!(store.settle(vec![accepted(1)].into()).await.unwrap_err(), OutboxError::Closed);
     assert_eq!(store.next(1).await.unwrap_err(), OutboxError::Closed);
     assert_eq!(store.next_parked(1, true).await.unwrap_err(), OutboxError::Closed);
-    assert_eq!(store.list(1, None).await.unwrap_err(), OutboxError::Closed);
-    assert_eq!(store.replay(1).await.unwrap_err(), OutboxError::Closed);
+    assert_eq!(letters(&*store).await.unwrap_err(), OutboxError::Closed);
+    assert_eq!(store.replay(vec![1]).await.unwrap_err(), OutboxError::Closed);
     store.close().await;
 }
 

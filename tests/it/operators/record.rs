@@ -118,7 +118,8 @@ async fn a_use_that_is_refused_for_its_host_is_a_failed_one_and_does_not_fill_th
         caller.answer().await.assert_failed(400, "bad_request");
     }
     assert_eq!(counted(&durable, "failed").await, 100.0);
-    let more = |durable: &Durable| lines(durable, MORE).iter().map(|line| line["count"].as_u64().unwrap()).sum::<u64>();
+    let more =
+        |durable: &Durable| lines(durable, LEFT_OUT).iter().map(|line| line["count"].as_u64().unwrap()).sum::<u64>();
     eventually(async || more(&durable) + lines(&durable, REFUSED).len() as u64 == 100).await;
     let first = &lines(&durable, REFUSED)[0];
     assert_eq!((&first["method"], &first["route"], &first["status"]), (&"POST".into(), &"/backup".into(), &400.into()));

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use jiff::Timestamp;
 use segment_relay::config;
 use segment_relay::customer::{Address, PayloadError, SegmentIdentifyPayload};
-use segment_relay::outbox::{Append, DeadLetter, ParkedUser, StoredCall};
+use segment_relay::outbox::{Append, DeadLetter, LetterFilter, ParkedUser, StoredCall};
 use segment_relay::segment::{Call, CallOutcome, ErrorCode, Refusal, SegmentError, SettledCall};
 use serde_json::value::RawValue;
 
@@ -27,8 +27,10 @@ fn nothing_public_shows_a_value_or_a_secret_by_accident() {
         id: 1,
         message_id: USER.to_owned(),
         user_id: USER.to_owned(),
+        why: "refused".to_owned(),
+        source: None,
         call: RawValue::from_string(body.clone()).unwrap(),
-        status: 400,
+        status: Some(400),
         reason: words,
         attempts: 1,
         stored_at: String::new(),
@@ -45,9 +47,10 @@ fn nothing_public_shows_a_value_or_a_secret_by_accident() {
         reason: String::new(),
         retry_at: String::new(),
     };
+    let filter = LetterFilter { user_id: Some(USER.to_owned()), ..LetterFilter::default() };
     let address = Address { street: Some("12 Quagmire Mews".to_owned()), ..Address::default() };
     let broken: PayloadError = SegmentIdentifyPayload::parse(wrong.as_bytes()).unwrap_err();
-    let shown: [&dyn Debug; 14] = [
+    let shown: [&dyn Debug; 15] = [
         &payload,
         &payload.traits,
         &payload.context,
@@ -61,6 +64,7 @@ fn nothing_public_shows_a_value_or_a_secret_by_accident() {
         &error,
         &letter,
         &parked,
+        &filter,
         &broken,
     ];
     let personal = Needles::of(PERSONAL);

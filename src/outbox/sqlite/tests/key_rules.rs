@@ -107,12 +107,12 @@ impl Expected {
             }
             Step::Discard { key } => {
                 let Some(State::Refused(letter, _)) = self.state(key) else { return };
-                store.transact(self.now, |transaction, _| assert!(transaction.discard(letter).unwrap()));
+                store.transact(self.now, |transaction, _| assert_eq!(transaction.discard(&[letter]).unwrap(), 1));
                 self.keys.remove(&key);
             }
             Step::Replay { key } => {
                 let Some(State::Refused(letter, _)) = self.state(key) else { return };
-                store.transact(self.now, |transaction, _| assert!(transaction.replay(letter).unwrap()));
+                store.transact(self.now, |transaction, _| assert_eq!(transaction.replay(&[letter]).unwrap(), 1));
                 self.set(key, State::Waits(store.stats.last_id));
             }
             Step::ReplayAll => self.replay_all(store),
@@ -161,7 +161,8 @@ impl Expected {
         letters.sort_unstable();
         let first = store.stats.last_id + 1;
         store.transact(self.now, |transaction, _| {
-            assert_eq!(transaction.replay_next(&mut Default::default()).unwrap(), letters.len() as u64);
+            let ids: Vec<i64> = letters.iter().map(|(id, _)| *id).collect();
+            assert_eq!(transaction.replay(&ids).unwrap(), letters.len() as u64);
         });
         for (id, (_, key)) in (first..).zip(letters) {
             self.set(key, State::Waits(id));

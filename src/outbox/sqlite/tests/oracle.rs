@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::SqliteOutbox;
-use crate::outbox::suite::{Inspect, accepted, append, call, keyed, parked, refused};
+use crate::outbox::suite::{Inspect, accepted, append, call, keyed, letters, parked, refused};
 use crate::outbox::{DeadLetters, Outbox, OutboxError, ParkedUsers};
 
 /// Where a call can be.
@@ -103,15 +103,15 @@ impl Oracle {
     }
 
     pub(super) async fn replay(&mut self, store: &SqliteOutbox, n: u8) {
-        let Ok(letters) = DeadLetters::list(store, 1000, None).await else { return };
+        let Ok(letters) = letters(store).await else { return };
         let Some(letter) = letters.iter().find(|letter| letter.message_id == n.to_string()) else { return };
-        let result = DeadLetters::replay(store, letter.id).await;
+        let result = store.replay(vec![letter.id]).await;
         self.answered(n, Location::Waiting, &result);
     }
 
     pub(super) async fn replay_all(&mut self, store: &SqliteOutbox) {
-        let Ok(letters) = DeadLetters::list(store, 1000, None).await else { return };
-        let result = store.replay_all().await;
+        let Ok(letters) = letters(store).await else { return };
+        let result = store.replay(letters.iter().rev().map(|letter| letter.id).collect()).await;
         for letter in letters {
             self.answered(letter.message_id.parse().unwrap(), Location::Waiting, &result);
         }
@@ -128,7 +128,7 @@ impl Oracle {
             return Err("the count of waiting calls is wrong".to_owned());
         }
         let all = all.into_iter().map(|stored| (number(stored.call.json()), Location::Waiting));
-        let letters = DeadLetters::list(store, 1000, None).await.map_err(|error| error.to_string())?;
+        let letters = letters(store).await.map_err(|error| error.to_string())?;
         if store.stats().dead_letters != letters.len() as u64 {
             return Err("the count of dead letters is wrong".to_owned());
         }

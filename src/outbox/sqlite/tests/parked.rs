@@ -9,7 +9,7 @@ use crate::config::OutboxSettings;
 use crate::outbox::suite::{
     accepted, append, call, has_nothing, keyed, parked, plain, refused, settle, sized, take, text, texts,
 };
-use crate::outbox::{DeadLetters, Outbox, OutboxError, ParkedUsers};
+use crate::outbox::{DeadLetters, LetterFilter, Outbox, OutboxError, ParkedUsers};
 
 #[tokio::test]
 async fn a_call_that_failed_often_and_for_long_enough_is_given_up() {
@@ -31,8 +31,8 @@ async fn a_call_that_failed_often_and_for_long_enough_is_given_up() {
         }
         if is_given_up {
             assert_eq!(texts(&take(&*store, 1).await), [text("u", "m1")]);
-            let letters = DeadLetters::list(&*store, 10, None).await.unwrap();
-            assert_eq!((letters.len(), letters[0].attempts, letters[0].status), (1, 10, 503));
+            let letters = DeadLetters::list(&*store, 10, LetterFilter::default()).await.unwrap().letters;
+            assert_eq!((letters.len(), letters[0].attempts, letters[0].status), (1, 10, Some(503)));
             let conn = Connection::open(&path).unwrap();
             let why: String = conn.query_row("SELECT why FROM dead_letters", [], |row| row.get(0)).unwrap();
             assert_eq!(why, "gave_up");
@@ -59,7 +59,7 @@ async fn refused_calls_never_keep_others_out() {
     }
     let stats = store.stats();
     assert!(stats.dead_letter_bytes <= stats.max_bytes / 2 && stats.dead_letter_bytes > stats.max_bytes / 3);
-    let letters = DeadLetters::list(&*store, 1_000, None).await.unwrap();
+    let letters = DeadLetters::list(&*store, 1_000, LetterFilter::default()).await.unwrap().letters;
     assert_eq!(letters.first().map(|letter| &*letter.user_id), Some("u399"));
     assert_eq!(letters.len() as u64, stats.dead_letters);
     // The key of a dead letter that was pushed out is forgotten.

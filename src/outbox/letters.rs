@@ -1,0 +1,166 @@
+//! Dead letters: the trait [`DeadLetters`] with which operators read, replay and discard them, and which of them are meant.
+//!
+//! Nothing that concerns many letters is one long statement. A [`LetterWalk`] finds the ids of those that fit, a step at a
+//! time, and each step is replayed or discarded in a transaction of its own.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::store::OutboxError;
+
+/// The operators' view of the calls that are not delivered: Segment refused them, or they were given up.
+///
+/// # Errors
+/// Every method fails if the store cannot be read or written.
+#[async_trait]
+pub trait DeadLetters: Send + Sync {
+    /// At most `limit` dead letters that fit, newest first. A page looks at a bounded number of letters, so it may be short,
+    /// or empty, although more of them fit.
+    async fn list(&self, limit: usize, filter: LetterFilter) -> Result<LetterPage, OutboxError>;
+
+    /// The ids of at most `limit` dead letters that fit, oldest first, from the id `from` on. The letters of one answer are
+    /// few enough for one transaction, and so are those that it looks at.
+    async fn find(&self, from: i64, limit: usize, filter: LetterFilter) -> Result<LetterIds, OutboxError>;
+
+    /// Puts these back behind the waiting calls, in this order, with the same `messageId`. Returns how many of them were
+    /// there.
+    async fn replay(&self, ids: Vec<i64>) -> Result<u64, OutboxError>;
+
+    /// Deletes these permanently, and forgets their keys. Returns how many of them were there.
+    async fn discard(&self, ids: Vec<i64>) -> Result<u64, OutboxError>;
+}
+
+/// Which dead letters are meant: those that fit everything that is set.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct LetterFilter {
+    /// Only those with smaller ids.
+    pub before: Option<i64>,
+    pub why: Option<LetterWhy>,
+    pub user_id: Option<String>,
+    /// `Some(None)`: those without an answer.
+    pub status: Option<Option<u16>>,
+    /// Refused at this time or later, in milliseconds since 1970.
+    pub since: Option<i64>,
+    /// Refused before this time.
+    pub until: Option<i64>,
+}
+
+/// Why a call is a dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LetterWhy {
+    /// Segment refused it.
+    Refused,
+    /// It failed on its own for too long.
+    GaveUp,
+    /// An operator gave it up.
+    Operator,
+}
+
+impl LetterWhy {
+    pub const ALL: [Self; 3] = [Self::Refused, Self::GaveUp, Self::Operator];
+
+    /// As it is written in JSON, and in the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::GaveUp => "gave_up",
+            Self::Operator => "operator",
+        }
+    }
+}
+
+/// A page of dead letters, newest first.
+#[derive(Debug)]
+pub struct LetterPage {
+    pub letters: Vec<DeadLetter>,
+    /// All that may follow have ids below this one. `None`: nothing follows.
+    pub next: Option<i64>,
+}
+
+/// Some of the dead letters that fit, oldest first.
+#[derive(Debug)]
+pub struct LetterIds {
+    pub ids: Vec<i64>,
+    /// Where to go on. `None`: nothing follows.
+    pub next: Option<i64>,
+}
+
+/// A call that Segment refused, or that was given up. `GET /dead-letters` answers with this JSON.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeadLetter {
+    /// A later dead letter has a greater id, and none is used twice.
+    pub id: i64,
+    pub message_id: String,
+    pub user_id: String,
+    /// One of [`LetterWhy`].
+    pub why: String,
+    /// Always null: there is no source but `POST /customers`. Clients can read the field all the same.
+    pub source: Option<String>,
+    /// As Segment got it.
+    pub call: Box<RawValue>,
+    /// Of the last answer, if there was one.
+    pub status: Option<u16>,
+    /// Segment's words, or the relay's own if Segment did not refuse the call.
+    pub reason: String,
+    /// How many requests held this call.
+    pub attempts: u32,
+    /// RFC 3339, UTC.
+    pub stored_at: String,
+    pub refused_at: String,
+}
+
+/// Goes through the dead letters that fit and that were there at its beginning, oldest first. It stays true while others
+/// come and go.
+#[derive(Clone)]
+pub struct LetterWalk {
+    letters: Arc<dyn DeadLetters>,
+    filter: LetterFilter,
+    next: Option<i64>,
+}
+
+impl LetterWalk {
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn start(letters: Arc<dyn DeadLetters>, filter: LetterFilter) -> Result<Self, OutboxError> {
+        let newest = letters.list(1, LetterFilter::default()).await?.letters.first().map_or(0, |letter| letter.id);
+        let end = newest.saturating_add(1);
+        let before = filter.before.map_or(end, |before| before.min(end));
+        Ok(Self { letters, filter: LetterFilter { before: Some(before), ..filter }, next: Some(0) })
+    }
+
+    /// The ids of some more of them, at most `limit`. `None` at the end.
+    ///
+    /// # Errors
+    /// If the store cannot be read. The walk can go on.
+    pub async fn step(&mut self, limit: usize) -> Result<Option<Vec<i64>>, OutboxError> {
+        while let Some(from) = self.next {
+            let LetterIds { ids, next } = self.letters.find(from, limit, self.filter.clone()).await?;
+            self.next = next;
+            if !ids.is_empty() {
+                return Ok(Some(ids));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl fmt::Debug for LetterFilter {
+    /// Leaves out the user.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("LetterFilter");
+        shown.field("before", &self.before).field("why", &self.why).field("status", &self.status);
+        shown.field("since", &self.since).field("until", &self.until).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for DeadLetter {
+    /// Leaves out the user, the call and Segment's message.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeadLetter").field("id", &self.id).field("status", &self.status).finish_non_exhaustive()
+    }
+}

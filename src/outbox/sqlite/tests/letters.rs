@@ -1,0 +1,85 @@
+//! Tests of the bounds of a read of dead letters.
+
+use rusqlite::Connection;
+
+use crate::outbox::sqlite::letters::{PAGE_STEPS, newest, oldest};
+use crate::outbox::sqlite::schema;
+use crate::outbox::{DeadLetters, LetterFilter, LetterIds, LetterWalk, LetterWhy, Outbox};
+
+/// Many letters, whose calls have this size. Only the first one, with the id 1, was given up.
+fn fill(conn: &Connection, count: usize, size: usize) {
+    let call = format!(r#"{{"messageId":"m","traits":"{}"}}"#, "x".repeat(size));
+    let sql = "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < ?1)
+               INSERT INTO dead_letters (user_id, stored_at, refused_at, status, attempts, reason, call, why)
+               SELECT 'u' || n, 1, n, 400, 1, 'words', CAST(?2 AS BLOB), iif(n = 1, 'gave_up', 'refused') FROM n";
+    conn.execute(sql, (count as i64, call)).unwrap();
+    conn.execute("UPDATE counters SET dead_letters = ?1", [count as i64]).unwrap();
+}
+
+fn filled(count: usize, size: usize) -> Connection {
+    let mut conn = Connection::open_in_memory().unwrap();
+    schema::migrate(&mut conn).unwrap();
+    fill(&conn, count, size);
+    conn
+}
+
+fn of_user(user: &str) -> LetterFilter {
+    LetterFilter { user_id: Some(user.to_owned()), ..LetterFilter::default() }
+}
+
+#[test]
+fn a_read_looks_at_a_bounded_number_of_letters() {
+    let conn = filled(2_500, 10);
+    let mut filter = LetterFilter { why: Some(LetterWhy::GaveUp), ..LetterFilter::default() };
+    for next in [1_501, 501] {
+        let page = newest(&conn, 10, &filter).unwrap();
+        assert_eq!((page.letters.len(), page.next), (0, Some(next)));
+        filter.before = page.next;
+    }
+    let page = newest(&conn, 10, &filter).unwrap();
+    assert_eq!((page.letters[0].id, page.letters[0].why.as_str(), page.next), (1, "gave_up", None));
+
+    let LetterIds { ids, next } = oldest(&conn, 0, 10, &of_user("u2400")).unwrap();
+    assert_eq!((ids.len(), next), (0, Some(1_001)));
+    let LetterIds { ids, next } = oldest(&conn, 2_001, 10, &of_user("u2400")).unwrap();
+    assert_eq!((ids, next), (vec![2_400], None));
+}
+
+#[test]
+fn the_letters_of_a_step_fit_into_a_transaction() {
+    let conn = filled(1_000, 30_000);
+    let LetterIds { ids, next } = oldest(&conn, 0, usize::MAX, &LetterFilter::default()).unwrap();
+    assert_eq!((ids.len(), next), (35, Some(36)));
+    let conn = filled(1_000, 10);
+    let LetterIds { ids, next } = oldest(&conn, 0, usize::MAX, &LetterFilter::default()).unwrap();
+    assert_eq!((ids.len(), next), (256, Some(257)));
+    let LetterIds { ids, next } = oldest(&conn, 998, usize::MAX, &LetterFilter::default()).unwrap();
+    assert_eq!((ids, next), (vec![998, 999, 1_000], None));
+}
+
+#[test]
+fn a_page_says_that_there_is_more_only_if_there_is() {
+    let conn = filled(5, 10);
+    let next = |limit, filter: &LetterFilter| newest(&conn, limit, filter).unwrap().next;
+    assert_eq!([4, 5, 6].map(|limit| next(limit, &LetterFilter::default())), [Some(2), None, None]);
+    assert_eq!(next(1, &of_user("u3")), None);
+}
+
+#[tokio::test]
+async fn a_page_is_short_rather_than_late() {
+    let directory = super::in_memory();
+    let path = directory.path().join("outbox.db");
+    let store = super::open(&super::settings(&path)).unwrap();
+    store.close().await;
+    let count = PAGE_STEPS * 1_000 + 5;
+    fill(&Connection::open(&path).unwrap(), count, 10);
+    let store = super::open(&super::settings(&path)).unwrap();
+    let page = store.list(10, of_user("u1")).await.unwrap();
+    assert_eq!((page.letters.len(), page.next), (0, Some(6)));
+    let page = store.list(10, LetterFilter { before: page.next, ..of_user("u1") }).await.unwrap();
+    assert_eq!((page.letters.len(), page.next), (1, None));
+    let mut walk = LetterWalk::start(store.clone(), of_user(&format!("u{count}"))).await.unwrap();
+    assert_eq!(walk.step(usize::MAX).await.unwrap().unwrap(), [count as i64]);
+    assert!(walk.step(usize::MAX).await.unwrap().is_none());
+    store.close().await;
+}
