@@ -22,9 +22,9 @@ pub(super) const MAX_DURATION: (Duration, &str) = (Duration::from_secs(24 * 60 *
 pub(super) const MAX_WINDOW: (Duration, &str) = (Duration::from_secs(365 * 24 * 60 * 60), "365days");
 
 /// The maximum of RELAY_GIVE_UP_AFTER. What failed for a year does not succeed later; `never` has no end.
-pub(super) const MAX_GIVE_UP: (Duration, &str) = (MAX_WINDOW.0, "365days, or never");
+pub(super) const MAX_GIVE_UP: (Duration, &str) = MAX_WINDOW;
 /// The maximum of RELAY_DEAD_LETTER_RETENTION. Whoever must keep a record for longer keeps it elsewhere; `never` has no end.
-pub(super) const MAX_RETENTION: (Duration, &str) = (Duration::from_secs(3650 * 24 * 60 * 60), "3650days, or never");
+pub(super) const MAX_RETENTION: (Duration, &str) = (Duration::from_secs(3650 * 24 * 60 * 60), "3650days");
 
 /// Room for 32 of the largest calls. With less the outbox would be full all the time. A smaller number is probably a mistake,
 /// such as 10 for 10GiB.
@@ -56,7 +56,10 @@ pub(super) fn positive_duration(text: &str, max: (Duration, &str)) -> Result<Dur
 
 /// The same, or `never`.
 pub(super) fn duration_or_never(text: &str, max: (Duration, &str)) -> Result<Option<Duration>, String> {
-    if text.trim() == "never" { Ok(None) } else { positive_duration(text, max).map(Some) }
+    if text.trim() == "never" {
+        return Ok(None);
+    }
+    positive_duration(text, max).map(Some).map_err(|problem| format!("{problem}, or never"))
 }
 
 /// At least a second: a connection is looked at as often as that.

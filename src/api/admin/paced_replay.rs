@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::outbox::{DeadLetters, LetterWalk, OutboxError, STORE_RETRY_AFTER};
 use crate::supervisor::Supervisor;
@@ -42,6 +42,7 @@ impl PacedReplay {
     async fn run(&mut self, replayed: &mut u64) {
         let (count, pause) = steps(self.per_second);
         loop {
+            let begun = Instant::now();
             let ids = match self.walk.step(count).await {
                 Ok(Some(ids)) => ids,
                 Ok(None) => return,
@@ -57,7 +58,7 @@ impl PacedReplay {
                     Err(error) => self.wait(error).await,
                 }
             };
-            sleep(pause).await;
+            sleep_until(begun + pause).await;
         }
     }
 

@@ -78,6 +78,30 @@ fn an_idle_connection_stays_open_for_a_second_to_a_day() {
 }
 
 #[test]
+fn dead_letters_are_kept_for_up_to_ten_years_or_for_ever() {
+    let outbox = ("RELAY_OUTBOX_URL", "sqlite:///var/lib/segment-relay/outbox.db");
+    let retention = |text| {
+        let settings = settings(&[KEY, outbox, ("RELAY_DEAD_LETTER_RETENTION", text)]);
+        settings.unwrap_or_else(|problems| panic!("{text}: {problems:?}")).outbox.unwrap().dead_letter_retention
+    };
+    assert_eq!(
+        settings(&[KEY, outbox]).unwrap().outbox.unwrap().dead_letter_retention,
+        Some(Duration::from_secs(30 * DAY))
+    );
+    assert_eq!(retention("3650days"), Some(Duration::from_secs(3650 * DAY)));
+    assert_eq!([retention("never"), retention(" never ")], [None, None]);
+    for (text, expected) in [
+        ("3651days", "must be at most 3650days, or never"),
+        ("0s", "must be more than 0s, or never"),
+        ("Never", "must be a duration such as 5s, 250ms or 2m, or never"),
+        ("off", "must be a duration such as 5s, 250ms or 2m, or never"),
+    ] {
+        let problem = problem("RELAY_DEAD_LETTER_RETENTION", text);
+        assert!(problem.ends_with(expected), "{text}: {problem}");
+    }
+}
+
+#[test]
 fn other_formats_and_units_of_a_varying_length_are_refused() {
     for text in [
         "5",
