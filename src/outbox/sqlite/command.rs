@@ -155,6 +155,23 @@ impl WriterCommand {
     }
 }
 
+/// Keeps the commands that can free space, or need none. The other callers hear of the fault.
+pub(super) fn keep_space_freeing(group: Vec<WriterCommand>, fault: StoreFault) -> Vec<WriterCommand> {
+    let (kept, refused) = group.into_iter().partition(|command| match command {
+        WriterCommand::Settle(..) | WriterCommand::Discard(..) | WriterCommand::Tick | WriterCommand::Close => true,
+        WriterCommand::Append(..) | WriterCommand::Replay(..) => false,
+        WriterCommand::Parked(..) | WriterCommand::Backup(..) => false,
+        // These are no part of a group.
+        WriterCommand::Next(..) | WriterCommand::NextParked(..) => true,
+    });
+    refuse(refused, fault);
+    kept
+}
+
+pub(super) fn refuse(group: Vec<WriterCommand>, fault: StoreFault) {
+    group.into_iter().for_each(|command| command.finish(Some(fault)));
+}
+
 pub(super) struct CommandQueue {
     pub(super) commands: mpsc::Receiver<WriterCommand>,
     /// Commands for the next group: they need another transaction.

@@ -15,7 +15,7 @@ use rusqlite::{Connection, Result};
 use tokio::sync::watch;
 
 use super::checkpoint::CheckpointHandle;
-use super::command::{CommandQueue, WriterCommand};
+use super::command::{CommandQueue, WriterCommand, keep_space_freeing, refuse};
 use super::expire::Expiry;
 use super::file::LockedFile;
 use super::lost::LostFiles;
@@ -387,23 +387,6 @@ impl Writer {
         self.publish_stats();
         refuse(group, fault);
     }
-}
-
-/// Keeps the commands that can free space, or need none. The other callers hear of the fault.
-fn keep_space_freeing(group: Vec<WriterCommand>, fault: StoreFault) -> Vec<WriterCommand> {
-    let (kept, refused) = group.into_iter().partition(|command| match command {
-        WriterCommand::Settle(..) | WriterCommand::Discard(..) | WriterCommand::Tick | WriterCommand::Close => true,
-        WriterCommand::Append(..) | WriterCommand::Replay(..) => false,
-        WriterCommand::Parked(..) | WriterCommand::Backup(..) => false,
-        // These are no part of a group.
-        WriterCommand::Next(..) | WriterCommand::NextParked(..) => true,
-    });
-    refuse(refused, fault);
-    kept
-}
-
-fn refuse(group: Vec<WriterCommand>, fault: StoreFault) {
-    group.into_iter().for_each(|command| command.finish(Some(fault)));
 }
 
 /// The wall clock, in milliseconds since 1970.
