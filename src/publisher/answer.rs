@@ -134,7 +134,7 @@ impl Schedule {
         if request.class == RequestClass::First && !was_shut {
             self.trouble.culprit_suspected();
         }
-        let is_own = self.trouble.others_are_accepted(started, now);
+        let is_own = self.trouble.others_are_accepted(started);
         let is_alone = request.batch.len() == 1;
         let is_ours = matches!(failed.error.code, ErrorCode::Unauthorized | ErrorCode::Misconfigured);
         if is_ours && !(is_own && users_of(&request.batch).len() > 1) {
@@ -209,7 +209,7 @@ impl Schedule {
         let Some(user_id) = users_of(&request.batch).pop() else { return };
         let mut suspect =
             self.queue.suspect(&user_id).unwrap_or(Suspect { first_failed: now, failures: 0, own_failures: 0 });
-        let is_own = is_own || self.trouble.others_are_accepted(suspect.first_failed, now);
+        let is_own = is_own || self.trouble.others_are_accepted(suspect.first_failed);
         suspect.failures = suspect.failures.saturating_add(1);
         if is_own {
             suspect.own_failures += 1;

@@ -154,9 +154,10 @@ impl Trouble {
         self.failed_in_a_row
     }
 
-    /// Whether a request was accepted lately, or since `since`. Never while the gate is shut.
-    pub(super) fn others_are_accepted(&self, since: Instant, now: Instant) -> bool {
-        self.are_accepted_within(RECENT, now) || self.shut.is_none() && self.last_accepted.is_some_and(|at| at > since)
+    /// Whether a request was accepted after `since`, or shortly before it: a request that fails slowly is judged by its start.
+    /// Never while the gate is shut.
+    pub(super) fn others_are_accepted(&self, since: Instant) -> bool {
+        self.shut.is_none() && self.last_accepted.is_some_and(|at| at + RECENT >= since)
     }
 
     /// Whether a request was accepted within this time. Never while the gate is shut.
