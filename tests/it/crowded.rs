@@ -5,18 +5,18 @@ use std::net::SocketAddr;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{join_all, join3};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::harness::{App, Frame, H2, Raw, Relay, TOKEN, customer, eventually, frame, get, head};
+use crate::harness::{App, Frame, H2, PATIENCE, Raw, Relay, TOKEN, customer, eventually, frame, get, head};
 
 /// Places for senders' connections.
 const PLACES: usize = 160;
 
 /// Callers who want them.
-const CALLERS: usize = 1_160;
+const CALLERS: usize = 1_100;
 
 /// Between two requests of a caller, and before its first.
 const PAUSE: Duration = Duration::from_secs(4);
@@ -98,20 +98,27 @@ fn places_are_short(relay: &Relay) -> bool {
     relay.process().stdout().iter().any(|line| line.contains("few places for connections are left"))
 }
 
+/// Callers who come later connect and are answered.
 async fn a_newcomer_is_served_beside(manner: Manner) {
     let (app, _crowd) = crowded(&[], &[manner]).await;
-    for number in 0..3 {
-        let (mut poster, mut prober) = (app.relay().connect().await, app.relay().connect().await);
-        poster.post(&customer(&format!("c-{number}")).to_string()).await;
-        prober.send("GET /healthz HTTP/1.1\r\nhost: relay\r\n\r\n").await;
-        assert!(poster.answer().await.is_accepted(), "{manner:?}");
-        assert_eq!(prober.answer().await.status, 200, "{manner:?}");
-    }
-    let mut streams = H2::connect(app.relay().address(), &[]).await;
-    let whole = Frame::END_HEADERS | Frame::END_STREAM;
-    streams.send(frame(Frame::HEADERS, whole, 1, &get("/healthz"))).await;
-    assert!(streams.next_of(Frame::DATA).await.is_some(), "{manner:?}");
-    assert_eq!(app.segment().received().await.len(), 3);
+    let address = app.relay().address();
+    let post = async {
+        let mut caller = Raw::connect(address).await;
+        caller.post(&customer("c-1").to_string()).await;
+        assert!(caller.answer().await.is_accepted(), "{manner:?}");
+    };
+    let probe = async {
+        let mut caller = Raw::connect(address).await;
+        caller.send("GET /healthz HTTP/1.1\r\nhost: relay\r\n\r\n").await;
+        assert_eq!(caller.answer().await.status, 200, "{manner:?}");
+    };
+    let probe_http2 = async {
+        let mut caller = H2::connect(address, &[]).await;
+        caller.send(frame(Frame::HEADERS, Frame::END_HEADERS | Frame::END_STREAM, 1, &get("/healthz"))).await;
+        assert!(caller.next_of(Frame::DATA).await.is_some(), "{manner:?}");
+    };
+    timeout(PATIENCE, join3(post, probe, probe_http2)).await.expect("to be served");
+    assert_eq!(app.segment().received().await.len(), 1);
 }
 
 #[tokio::test]
