@@ -58,7 +58,7 @@ impl Dispatch {
     /// Waits until there is room for more calls of the outbox, in bytes of their JSON.
     pub(super) async fn wait_for_room(&self) -> usize {
         loop {
-            let room = self.schedule.lock().queue.memory.room();
+            let room = self.schedule.lock().room();
             match room {
                 Some(room) => return room,
                 None => self.room.notified().await,

@@ -73,10 +73,12 @@ impl Memory {
         }
     }
 
-    /// Room for more calls of the outbox, in bytes of their JSON. `None` if the largest call would not fit.
-    pub(super) fn room(&self) -> Option<usize> {
+    /// Room for more calls of the outbox, in bytes of their JSON. `None` if the largest call would not fit. In an outage there is
+    /// more: perhaps only calls that fail on their own are here, and those of strangers come behind them.
+    pub(super) fn room(&self, is_outage: bool) -> Option<usize> {
         let untried = self.stored.saturating_sub(self.failed);
-        let room = MAX_STORED_BYTES.saturating_sub(self.stored).max(MAX_UNTRIED_BYTES.saturating_sub(untried));
+        let most = MAX_STORED_BYTES + if is_outage { MAX_UNTRIED_BYTES } else { 0 };
+        let room = most.saturating_sub(self.stored).max(MAX_UNTRIED_BYTES.saturating_sub(untried));
         // Half of it, because a small call takes as much beside its JSON.
         Some(room / 2).filter(|room| *room > MAX_CALL_BYTES)
     }

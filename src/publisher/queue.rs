@@ -37,6 +37,8 @@ pub(super) struct Queue {
     parked: VecDeque<UserId>,
     /// Whether the last batch of one call was for a new user.
     is_turn_of_new: bool,
+    /// Whether the last probe was of the user who came last.
+    is_turn_of_newest: bool,
     /// Numbers for [`Due`].
     pub(super) tickets: u64,
     /// Number of waiting calls.
@@ -209,17 +211,24 @@ impl Queue {
         taken
     }
 
-    /// Takes one call to ask whether an outage is over: of a user who never failed, else of one who failed in company only, the
-    /// oldest first, else of a suspect. `is_asked`: this user was asked already; others go first.
+    /// Takes one call to ask whether an outage is over: of a new user, else of one who returned, the oldest and the newest in
+    /// turns, else of a suspect. The oldest may all have calls that fail on their own. `is_asked`: this user was asked already;
+    /// others go first.
     pub(super) fn take_probe(&mut self, is_asked: impl Fn(&UserId) -> bool) -> Taken {
         let mut taken = Taken::default();
         let groups = std::mem::take(&mut self.groups);
         groups.into_iter().for_each(|group| self.put_in_company(group));
         let mut user_id = None;
+        self.is_turn_of_newest = !self.is_turn_of_newest;
         for is_skipped in [&is_asked as &dyn Fn(&UserId) -> bool, &|_| false] {
             for line in [&mut self.new, &mut self.returning] {
                 if user_id.is_none() {
-                    let position = line.iter().position(|user_id| !is_skipped(user_id));
+                    let is_next = |user_id: &UserId| !is_skipped(user_id);
+                    let position = if self.is_turn_of_newest {
+                        line.iter().rposition(is_next)
+                    } else {
+                        line.iter().position(is_next)
+                    };
                     user_id = position.and_then(|at| line.remove(at));
                 }
             }

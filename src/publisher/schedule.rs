@@ -86,6 +86,11 @@ impl Schedule {
         Ok(std::mem::take(&mut self.is_idle))
     }
 
+    /// Room for more calls of the outbox, in bytes of their JSON. `None` if the largest call would not fit.
+    pub(super) fn room(&self) -> Option<usize> {
+        self.queue.memory.room(self.trouble.shut_until().is_some())
+    }
+
     /// What a caller hears at once while the gate is shut.
     fn error_at_once(&self, pending: &PendingCall) -> Option<SegmentError> {
         let deadline = pending.completion.deadline()?;
