@@ -14,16 +14,21 @@ use crate::ledger::{Ledger, body, heavy_body};
 /// More calls than any of these outboxes has room for.
 const MANY: u64 = 1_000;
 
-/// Posts calls of one user until one is not stored. Its answer must be a 503. Returns its number.
+/// The user of a call that is one of many: a single user may take an eighth of the outbox.
+fn user(number: u64) -> String {
+    format!("c-{}", number % 20)
+}
+
+/// Posts calls of some users until one is not stored. Its answer must be a 503. Returns its number.
 async fn post_until_full(durable: &Durable, ledger: &mut Ledger, from: u64) -> u64 {
     for number in from..from + MANY {
-        ledger.posting("c-1", number);
-        let answer = durable.post(&heavy_body("c-1", number)).await;
+        ledger.posting(&user(number), number);
+        let answer = durable.post(&heavy_body(&user(number), number)).await;
         if !answer.is_stored() {
             assert_overloaded(&answer);
             return number;
         }
-        ledger.promised("c-1", number, &answer);
+        ledger.promised(&user(number), number, &answer);
     }
     panic!("{MANY} calls were stored and the outbox is not full")
 }
@@ -45,10 +50,10 @@ async fn assert_not_ready_with_reasons(durable: &Durable) {
 async fn wait_until_stored_again(durable: &Durable, ledger: &mut Ledger, mut number: u64) {
     let begin = std::time::Instant::now();
     loop {
-        ledger.posting("c-1", number);
-        let answer = durable.post(&heavy_body("c-1", number)).await;
+        ledger.posting(&user(number), number);
+        let answer = durable.post(&heavy_body(&user(number), number)).await;
         if answer.is_stored() {
-            ledger.promised("c-1", number, &answer);
+            ledger.promised(&user(number), number, &answer);
             break;
         }
         assert_overloaded(&answer);
@@ -126,8 +131,8 @@ async fn the_size_limit_counts_only_what_is_stored_now() {
     // Several times the limit in all, a part at a time.
     for part in 0..8 {
         for number in part * 50..(part + 1) * 50 {
-            ledger.posting("c-1", number);
-            ledger.promised("c-1", number, &durable.post(&heavy_body("c-1", number)).await);
+            ledger.posting(&user(number), number);
+            ledger.promised(&user(number), number, &durable.post(&heavy_body(&user(number), number)).await);
         }
         ledger.settle_without_refusals(&durable).await;
     }

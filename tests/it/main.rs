@@ -50,6 +50,7 @@ mod relaying;
 mod schema;
 mod secret_files;
 mod secrets;
+mod shares;
 mod signals;
 mod soak;
 mod statuses;

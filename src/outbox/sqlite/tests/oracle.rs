@@ -80,7 +80,7 @@ impl Oracle {
         self.answered(n, if accept { Location::Absent } else { Location::DeadLetter }, &result);
     }
 
-    /// Takes what is next, parks a waiting call, and takes it again; it waits all the time.
+    /// Takes what is next, and parks a waiting call.
     pub(super) async fn park(&mut self, store: &SqliteOutbox, n: u8) {
         let Ok(calls) = store.inspect().await else { return };
         let Some(stored) = calls.iter().find(|stored| number(stored.call.json()) == n) else { return };
@@ -89,7 +89,6 @@ impl Oracle {
         let _ = futures_util::poll!(&mut next);
         let result = store.settle(vec![parked(stored.id)].into()).await;
         self.answered(n, Location::Waiting, &result);
-        let _ = store.next_parked(1, true).await;
     }
 
     /// Gives up the first call of a parked user, which is not out.
@@ -97,6 +96,7 @@ impl Oracle {
         let Ok(users) = ParkedUsers::list(store, 1000, None).await else { return };
         let Some(user) = users.iter().find(|user| user.message_id == n.to_string()) else { return };
         let result = store.give_up(user.id).await;
+        let _ = store.next_parked(1, true).await;
         if result != Ok(false) {
             self.answered(n, Location::DeadLetter, &result);
         }
