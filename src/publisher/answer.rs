@@ -71,7 +71,10 @@ impl Schedule {
         for user_id in users {
             // The first half of the user's calls is accepted: the culprit is in the other half.
             match self.queue.failed_in_company(&user_id) {
-                0 => self.queue.release(&user_id),
+                0 => {
+                    self.queue.release(&user_id);
+                    self.queue.set_standing(&user_id, Standing::Accepted);
+                }
                 _ if request.is_search && request.rest.is_empty() => self.queue.groups.push_front(vec![user_id]),
                 _ => self.queue.returning.push_back(user_id),
             }

@@ -64,6 +64,8 @@ pub(super) enum Standing {
     /// None has failed.
     #[default]
     Sound,
+    /// None has failed since one was accepted.
+    Accepted,
     /// So many have failed with calls of others, or with each other.
     InCompany(usize),
     /// The first has failed alone.
@@ -86,6 +88,8 @@ pub(super) struct Suspect {
 pub(super) struct Taken {
     pub(super) batch: Batch,
     pub(super) withdrawn: usize,
+    /// Number of calls in the batch, as far as they may fail one without the other.
+    counted: usize,
 }
 
 impl Queue {
@@ -148,7 +152,8 @@ impl Queue {
         taken
     }
 
-    /// Takes calls of users of a line until the batch holds `size` of them. `is_half`: or until it is half full.
+    /// Takes calls of users of a line until the batch holds `size` of them. `is_half`: or until it is half full. Of a user whose
+    /// last call was accepted all calls count as one, so that others' trouble does not slow a user with many calls.
     fn take_line(
         &mut self,
         line: fn(&mut Self) -> &mut VecDeque<UserId>,
@@ -156,15 +161,18 @@ impl Queue {
         size: usize,
         is_half: bool,
     ) {
-        while taken.batch.len() < size
+        while taken.counted < size
             && !(is_half && taken.batch.is_half_full())
             && let Some(user_id) = line(self).pop_front()
         {
-            let most = size - taken.batch.len();
-            if !self.fill(&user_id, taken, most, is_half) {
+            let (before, left) = (taken.batch.len(), size - taken.counted);
+            let is_one = self.users.get(&user_id).is_some_and(|user| matches!(user.standing, Standing::Accepted));
+            if !self.fill(&user_id, taken, if is_one { usize::MAX } else { left }, is_half) {
                 line(self).push_front(user_id);
                 break;
             }
+            let calls = taken.batch.len() - before;
+            taken.counted += if is_one { calls.min(1) } else { calls };
         }
     }
 

@@ -162,7 +162,7 @@ impl Schedule {
     fn take(&mut self, class: RequestClass, is_probe: bool, now: Instant) -> Option<Request> {
         let size = self.trouble.group_size();
         let (mut rest, mut is_search) = (Vec::new(), false);
-        let Taken { batch, withdrawn } = match class {
+        let Taken { batch, withdrawn, .. } = match class {
             _ if is_probe => self.queue.take_probe(|user_id| self.trouble.was_asked(user_id)),
             RequestClass::Group => {
                 let (taken, others) = self.queue.take_group();
