@@ -1,0 +1,66 @@
+//! What is played, and what happened.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::segment::{Kind, Phase};
+use crate::segment::ErrorCode;
+
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) seed: u64,
+    pub(super) requests_per_second: u32,
+    pub(super) slots: usize,
+    pub(super) latency: Duration,
+    /// The kinds of users, and how many there are of each.
+    pub(super) users: Vec<(Kind, usize)>,
+    /// Calls a second of all users together.
+    pub(super) calls_per_second: u32,
+    /// Bytes of a call.
+    pub(super) size: usize,
+    /// When the last call comes.
+    pub(super) until: Duration,
+    /// When the users in trouble are healed.
+    pub(super) healed_at: Duration,
+    pub(super) phases: Vec<Phase>,
+    /// When the process is killed and started again.
+    pub(super) restarts: Vec<Duration>,
+    /// Whether callers wait, for so long. Otherwise calls are stored.
+    pub(super) patience: Option<Duration>,
+}
+
+/// A call, and what became of it.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) user: usize,
+    pub(super) arrived: Duration,
+    pub(super) end: Option<(Duration, End)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Accepted,
+    Refused,
+    /// The caller heard of a failure.
+    Told(ErrorCode),
+    /// The caller's deadline passed.
+    Left,
+}
+
+pub(super) struct Sent {
+    pub(super) at: Duration,
+    pub(super) users: Vec<usize>,
+    pub(super) is_probe: bool,
+}
+
+/// What happened.
+#[derive(Default)]
+pub(super) struct Log {
+    pub(super) calls: Vec<Record>,
+    pub(super) sent: Vec<Sent>,
+    /// When the gate was shut, and until when.
+    pub(super) shut: Vec<(Duration, Duration)>,
+    pub(super) shut_since: Option<Duration>,
+    /// Stored calls that were parked.
+    pub(super) parked: HashSet<i64>,
+}
