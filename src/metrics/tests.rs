@@ -63,7 +63,7 @@ fn every_series_is_there_from_the_start_with_0() {
         assert!(!family.series.is_empty() && family.series.iter().all(|(_, value)| *value == start), "{name}");
     }
     let labels = |name| families[name].series.iter().map(|(labels, _)| *labels).collect::<Vec<_>>();
-    assert_eq!(labels("segment_relay_requests_total").len(), 21);
+    assert_eq!(labels("segment_relay_requests_total").len(), 22);
     assert!(labels("segment_relay_requests_total").contains(&r#"code="internal_error",result="failed"}"#));
     assert_eq!(labels("segment_relay_segment_attempts_total").len(), 8);
     assert_eq!(labels("segment_relay_panics_total"), [""]);
@@ -97,7 +97,7 @@ fn outcomes_are_named_by_result_or_error_code() {
     metrics.requests_stored.inc();
     metrics.request_failed("overloaded");
     let outcomes = metrics.outcomes();
-    assert_eq!(outcomes.len(), 21);
+    assert_eq!(outcomes.len(), 22);
     assert_eq!(outcomes.values().sum::<u64>(), 2);
     assert_eq!((outcomes["accepted"], outcomes["stored"], outcomes["overloaded"]), (0, 1, 1));
 }

@@ -193,6 +193,7 @@ impl Schedule {
             return self.queue.put_in_company(request.rest);
         };
         let until = now + pause;
+        tracing::debug!(calls = request.batch.len(), seconds = pause.as_secs_f64(), "batch paused");
         let told = request.batch.extract_callers(|pending| pending.completion.expires_by(until));
         self.give_up_sent(told, &failed.error.clone().retry_after(pause));
         self.queue.put_in_company(std::mem::take(&mut request.rest));
@@ -224,6 +225,7 @@ impl Schedule {
             return self.give_up_sent(told, &failed.error.clone().retry_after(MIN_RETRY_AFTER));
         };
         let until = now + pause;
+        tracing::debug!(calls = request.batch.len(), seconds = pause.as_secs_f64(), "batch paused");
         let told = request.batch.extract_callers(|pending| pending.completion.expires_by(until));
         self.give_up_sent(told, &failed.error.clone().retry_after(pause));
         if request.batch.is_empty() {

@@ -1,11 +1,11 @@
-//! The pauses of users whose calls failed, and their ends. Pure.
+//! The pauses of users whose calls failed and their ends, and who is asked in an outage. Pure.
 
 use std::collections::hash_map::Entry;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::queue::{Due, Queue, Standing, Suspect, UserId};
+use super::queue::{Due, Queue, Standing, Suspect, Taken, UserId};
 
 impl Queue {
     /// A key for [`paused`](Self::paused) and [`suspects`](Self::suspects).
@@ -100,5 +100,43 @@ impl Queue {
                 false
             });
         }
+    }
+
+    /// Takes one call to ask whether an outage is over: of a new user, else of one who returned, the oldest and the newest in
+    /// turns, else of a suspect. The oldest may all have calls that fail on their own. `is_asked`: this user was asked already;
+    /// others go first.
+    pub(super) fn take_probe(&mut self, is_asked: impl Fn(&UserId) -> bool) -> Taken {
+        let mut taken = Taken::default();
+        let groups = std::mem::take(&mut self.groups);
+        groups.into_iter().for_each(|group| self.put_in_company(group));
+        let mut user_id = None;
+        self.is_turn_of_newest = !self.is_turn_of_newest;
+        for is_skipped in [&is_asked as &dyn Fn(&UserId) -> bool, &|_| false] {
+            for line in [&mut self.new, &mut self.returning] {
+                if user_id.is_none() {
+                    let is_next = |user_id: &UserId| !is_skipped(user_id);
+                    let position = if self.is_turn_of_newest {
+                        line.iter().rposition(is_next)
+                    } else {
+                        line.iter().position(is_next)
+                    };
+                    user_id = position.and_then(|at| line.remove(at));
+                }
+            }
+            if user_id.is_none() {
+                let suspect = self.suspects.iter().find(|(_, user_id)| !is_skipped(user_id)).map(|(due, _)| *due);
+                user_id = suspect.and_then(|due| self.suspects.remove(&due));
+            }
+        }
+        if let Some(user_id) = user_id.or_else(|| self.parked.pop_front()) {
+            self.fill(&user_id, &mut taken, 1, false);
+        }
+        taken
+    }
+
+    /// The first user with a waiting caller who was not asked yet.
+    pub(super) fn first_unasked(&self, is_asked: impl Fn(&UserId) -> bool) -> Option<UserId> {
+        let mut users = self.returning.iter().chain(&self.new);
+        users.find(|user_id| !is_asked(user_id)).cloned()
     }
 }

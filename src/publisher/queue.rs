@@ -34,11 +34,11 @@ pub(super) struct Queue {
     /// Users whose first call failed alone, by the time of its next attempt.
     pub(super) suspects: BTreeMap<Due, UserId>,
     /// Users whose first call comes from among the parked ones.
-    parked: VecDeque<UserId>,
+    pub(super) parked: VecDeque<UserId>,
     /// Whether the last batch of one call was for a new user.
     is_turn_of_new: bool,
     /// Whether the last probe was of the user who came last.
-    is_turn_of_newest: bool,
+    pub(super) is_turn_of_newest: bool,
     /// Numbers for [`Due`].
     pub(super) tickets: u64,
     /// Number of waiting calls.
@@ -219,41 +219,9 @@ impl Queue {
         taken
     }
 
-    /// Takes one call to ask whether an outage is over: of a new user, else of one who returned, the oldest and the newest in
-    /// turns, else of a suspect. The oldest may all have calls that fail on their own. `is_asked`: this user was asked already;
-    /// others go first.
-    pub(super) fn take_probe(&mut self, is_asked: impl Fn(&UserId) -> bool) -> Taken {
-        let mut taken = Taken::default();
-        let groups = std::mem::take(&mut self.groups);
-        groups.into_iter().for_each(|group| self.put_in_company(group));
-        let mut user_id = None;
-        self.is_turn_of_newest = !self.is_turn_of_newest;
-        for is_skipped in [&is_asked as &dyn Fn(&UserId) -> bool, &|_| false] {
-            for line in [&mut self.new, &mut self.returning] {
-                if user_id.is_none() {
-                    let is_next = |user_id: &UserId| !is_skipped(user_id);
-                    let position = if self.is_turn_of_newest {
-                        line.iter().rposition(is_next)
-                    } else {
-                        line.iter().position(is_next)
-                    };
-                    user_id = position.and_then(|at| line.remove(at));
-                }
-            }
-            if user_id.is_none() {
-                let suspect = self.suspects.iter().find(|(_, user_id)| !is_skipped(user_id)).map(|(due, _)| *due);
-                user_id = suspect.and_then(|due| self.suspects.remove(&due));
-            }
-        }
-        if let Some(user_id) = user_id.or_else(|| self.parked.pop_front()) {
-            self.fill(&user_id, &mut taken, 1, false);
-        }
-        taken
-    }
-
     /// Moves at most `most` of a user's calls into the batch, of a user who failed in company only those that failed. False if
     /// none of them fits. `is_returning`: until the batch is half full.
-    fn fill(&mut self, user_id: &UserId, taken: &mut Taken, most: usize, is_returning: bool) -> bool {
+    pub(super) fn fill(&mut self, user_id: &UserId, taken: &mut Taken, most: usize, is_returning: bool) -> bool {
         let Some(user) = self.users.get_mut(user_id) else { return true };
         let mut left = most;
         while left > 0
@@ -350,12 +318,6 @@ impl Queue {
         self.waiting -= calls.len();
         calls.iter().for_each(|pending| self.memory.remove(pending));
         calls
-    }
-
-    /// The first user with a waiting caller who was not asked yet.
-    pub(super) fn first_unasked(&self, is_asked: impl Fn(&UserId) -> bool) -> Option<UserId> {
-        let mut users = self.returning.iter().chain(&self.new);
-        users.find(|user_id| !is_asked(user_id)).cloned()
     }
 
     /// The store knows that the user is parked.

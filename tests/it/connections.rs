@@ -19,10 +19,10 @@ const WARM: usize = 16;
 /// The publisher says what it does with a batch.
 const PUBLISHER_LOG: (&str, &str) = ("RELAY_LOG", "info,segment_relay::publisher=debug");
 
-/// The pauses of batches, once so many attempts have ended.
+/// The pauses of batches, once so many requests have ended.
 async fn pauses(relay: &Relay, attempts: usize) -> usize {
     let count = |message: &str| relay.log().iter().filter(|line| line["message"] == message).count();
-    eventually(async || count("batch attempt ended") == attempts).await;
+    eventually(async || count("request ended") == attempts).await;
     count("batch paused")
 }
 

@@ -81,7 +81,10 @@ async fn strangers_who_show_no_secret_hide_no_line_of_a_sender_and_none_about_se
     };
     post("a-sender", json!({})).await.assert_failed(422, "invalid_payload");
     app.segment().fail(json!({"status": 401})).await;
-    post("credentials", json!({"userId": "c-1", "traits": {}})).await.assert_failed(502, "segment_unauthorized");
+    for number in 0..3 {
+        let customer = json!({"userId": format!("c-{number}"), "traits": {}});
+        post("credentials", customer).await.assert_failed(502, "segment_unauthorized");
+    }
     eventually(async || {
         let log = app.relay().log();
         ["a-sender", "credentials"].iter().all(|id| log.iter().any(|line| line["request_id"] == *id))
@@ -97,7 +100,7 @@ async fn what_operators_did_is_never_left_out() {
     for _ in 0..3 * MAX_LINES {
         assert_eq!(durable.operate(Method::POST, "/dead-letters/replay").await.status, 202);
     }
-    for message in ["an operator's request", "all dead letters will be sent again"] {
+    for message in ["an operator's request", "dead letters will be sent again"] {
         eventually(async || lines(durable.relay(), message).len() == 3 * MAX_LINES).await;
     }
 }

@@ -287,7 +287,7 @@ fn one_users_refused_call_among_many_is_found_and_the_rest_arrives_in_order() {
     let ids: Vec<i64> = (0..100).map(|_| relay.store("c-1")).collect();
     let mut sent: Vec<i64> = Vec::new();
     while let Some(request) = relay.next_within(MINUTE) {
-        let numbers: Vec<i64> = request.batch.iter().map(|pending| id_of(pending)).collect();
+        let numbers: Vec<i64> = request.batch.iter().map(id_of).collect();
         if numbers.contains(&60) {
             let error = SegmentError::new(ErrorCode::Rejected, "no");
             relay.answer(request, ResponseClass::Refused { error, status: 400 });
