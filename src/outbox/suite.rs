@@ -69,6 +69,7 @@ macro_rules! contract {
                 of_a_parked_user_nothing_is_taken
                 later_calls_are_kept_behind_a_parked_one
                 an_accepted_parked_call_wakes_its_user
+                calls_that_were_not_read_when_their_user_was_parked_wait_behind_the_others
                 a_refused_parked_call_wakes_its_user
                 parked_users_who_are_not_due_are_taken_early_alone
                 a_parked_user_survives_a_reopen

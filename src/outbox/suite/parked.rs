@@ -77,6 +77,28 @@ pub(crate) async fn an_accepted_parked_call_wakes_its_user(stores: impl StoreFac
     store.close().await;
 }
 
+pub(crate) async fn calls_that_were_not_read_when_their_user_was_parked_wait_behind_the_others(
+    stores: impl StoreFactory,
+) {
+    let store = stores.open().await;
+    for n in 0..5 {
+        append(&*store, plain(call("u", &format!("m{n}")))).await.unwrap();
+    }
+    let first = store.next(0).await.unwrap()[0].id;
+    let second = store.next(0).await.unwrap()[0].id;
+    settle(&*store, vec![parked(first), behind(second)]).await;
+    store.next_parked(1, true).await.unwrap();
+    settle(&*store, vec![accepted(first)]).await;
+    let mut ids = Vec::new();
+    while ids.len() < 4 {
+        let calls = store.next(0).await.unwrap();
+        settle(&*store, calls.iter().map(|stored| accepted(stored.id)).collect()).await;
+        ids.extend(calls.iter().map(|stored| stored.id));
+    }
+    assert!(ids[0] == second && ids.is_sorted_by(|one, other| one < other), "{ids:?}");
+    store.close().await;
+}
+
 pub(crate) async fn a_refused_parked_call_wakes_its_user(stores: impl StoreFactory) {
     let store = stores.open().await;
     park(&*store, &["u"], 2).await;
