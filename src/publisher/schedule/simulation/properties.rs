@@ -4,10 +4,12 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop, prop_oneof, proptest};
+use proptest::test_runner::RngSeed;
 
 use super::plan::{End, Log, Plan, Record};
 use super::run;
 use super::segment::{Kind, Phase, TIMEOUT, Weather};
+use crate::publisher::trouble::MAX_PROBE_PAUSE;
 use crate::segment::ErrorCode;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -118,13 +120,14 @@ fn slow_probes(plan: &Plan) -> Duration {
     (TIMEOUT + 5 * SECOND) * u32::try_from(probes).unwrap()
 }
 
-/// A sound call is accepted within two seconds, and six steps of a search whose requests fail slowly. After an outage, within
+/// A sound call is accepted within two seconds, one pause between probes (a quiet relay meets three users in trouble in a row by
+/// chance, and takes them for an outage until it knows their share), and six steps of a search whose requests fail slowly. After an outage, within
 /// [`RETURN`].
 fn check_delays(plan: &Plan, log: &Log, kinds: &[Kind], is_excused: impl Fn(&Record) -> bool) {
     for call in log.calls.iter().filter(|call| kinds[call.user].is_sound() && !is_excused(call)) {
         let (at, end) = call.end.unwrap();
         assert_eq!(end, End::Accepted, "of a call of a sound user that came at {:?}", call.arrived);
-        let own = call.arrived + 2 * SECOND + 6 * slowest_failure(plan) + slow_probes(plan);
+        let own = call.arrived + 2 * SECOND + MAX_PROBE_PAUSE + 6 * slowest_failure(plan) + slow_probes(plan);
         let bound = met(plan, call).map_or(own, |known| own.max(known + RETURN + slow_probes(plan)));
         assert!(at <= bound, "a sound call that came at {:?} is accepted at {at:?}, not by {bound:?}", call.arrived);
     }
@@ -175,7 +178,13 @@ fn check_direct(plan: &Plan) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, max_shrink_iters: 64, ..ProptestConfig::default() })]
+    // The same cases each time: `a_thousand_mixtures` looks for others.
+    #![proptest_config(ProptestConfig {
+        cases: 24,
+        max_shrink_iters: 64,
+        rng_seed: RngSeed::Fixed(10),
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn stored_calls_of_sound_users_arrive_soon_in_order_whoever_is_in_trouble(plan in plan(None)) {
