@@ -64,6 +64,7 @@ impl Schedule {
         self.metrics.calls_accepted.inc_by(calls as u64);
         let is_open = self.trouble.accepted(calls, request.is_probe, self.slots, now);
         let users = users_of(&request.batch);
+        users.iter().take(1).for_each(|user_id| self.queue.note_accepted(user_id));
         for mut pending in request.batch.into_calls() {
             pending.completion.settle(&Ok(()));
             self.queue.forget(&pending);

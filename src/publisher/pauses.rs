@@ -7,6 +7,9 @@ use tokio::time::Instant;
 
 use super::queue::{Due, Queue, Standing, Suspect, Taken, UserId};
 
+/// How many of the users whose calls were accepted last are remembered: some are in the middle of a failing request themselves.
+const MAX_LAST_ACCEPTED: usize = 16;
+
 impl Queue {
     /// A key for [`paused`](Self::paused) and [`suspects`](Self::suspects).
     pub(super) fn due(&mut self, at: Instant) -> Due {
@@ -102,14 +105,46 @@ impl Queue {
         }
     }
 
-    /// Takes one call to ask whether an outage is over: of a new user, else of one who returned, the oldest and the newest in
+    /// A user's call was accepted.
+    pub(super) fn note_accepted(&mut self, user_id: &UserId) {
+        if self.last_accepted.back() != Some(user_id) {
+            if self.last_accepted.len() == MAX_LAST_ACCEPTED {
+                self.last_accepted.pop_front();
+            }
+            self.last_accepted.push_back(user_id.clone());
+        }
+    }
+
+    /// Takes a user with waiting calls out of line. False if the user waits in none.
+    fn take_from_line(&mut self, user_id: &UserId) -> bool {
+        if !self.users.get(user_id).is_some_and(|user| !user.waiting.is_empty()) {
+            return false;
+        }
+        for line in [&mut self.new, &mut self.returning] {
+            if let Some(at) = line.iter().position(|other| other == user_id) {
+                line.remove(at);
+                return true;
+            }
+        }
+        for line in [&mut self.paused, &mut self.suspects] {
+            if let Some(due) = line.iter().find(|(_, other)| *other == user_id).map(|(due, _)| *due) {
+                line.remove(&due);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Takes one call to ask whether an outage is over: of a user whose call was accepted lately, else of a new user, else of one who returned, the oldest and the newest in
     /// turns, else of a suspect. The oldest may all have calls that fail on their own. `is_asked`: this user was asked already;
     /// others go first.
     pub(super) fn take_probe(&mut self, is_asked: impl Fn(&UserId) -> bool) -> Taken {
         let mut taken = Taken::default();
         let groups = std::mem::take(&mut self.groups);
         groups.into_iter().for_each(|group| self.put_in_company(group));
-        let mut user_id = None;
+        let accepted =
+            self.last_accepted.iter().rev().filter(|user_id| !is_asked(user_id)).cloned().collect::<Vec<_>>();
+        let mut user_id = accepted.into_iter().find(|user_id| self.take_from_line(user_id));
         self.is_turn_of_newest = !self.is_turn_of_newest;
         for is_skipped in [&is_asked as &dyn Fn(&UserId) -> bool, &|_| false] {
             for line in [&mut self.new, &mut self.returning] {

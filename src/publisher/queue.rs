@@ -39,6 +39,8 @@ pub(super) struct Queue {
     is_turn_of_new: bool,
     /// Whether the last probe was of the user who came last.
     pub(super) is_turn_of_newest: bool,
+    /// The users whose calls were accepted last, the latest at the back.
+    pub(super) last_accepted: VecDeque<UserId>,
     /// Numbers for [`Due`].
     pub(super) tickets: u64,
     /// Number of waiting calls.

@@ -161,7 +161,10 @@ pub(super) fn refuses_credentials(status: u16) -> bool {
 pub(super) fn backoff(failures: u32, time_left: Option<Duration>, jitter: f64) -> Option<Duration> {
     let bound = match time_left {
         None => exponential_pause(failures, MAX_BACKOFF_WITHOUT_DEADLINE),
-        Some(time_left) if time_left >= INITIAL_BACKOFF => exponential_pause(failures, MAX_BACKOFF).min(time_left),
+        // The last attempt has some time for its answer.
+        Some(time_left) if time_left >= INITIAL_BACKOFF => {
+            exponential_pause(failures, MAX_BACKOFF).min(time_left - INITIAL_BACKOFF / 2)
+        }
         Some(_) => return None,
     };
     Some(bound.mul_f64(jitter.clamp(0.0, 1.0)))

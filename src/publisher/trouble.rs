@@ -18,6 +18,13 @@ use crate::segment::{ErrorCode, FailureReason, SegmentError};
 /// Failures in a row that are an outage. Fewer may be the fault of one call.
 const FAILURES_OF_AN_OUTAGE: u32 = 3;
 
+/// Each false alarm doubles the failures of an outage, this often at most: then 192 in a row are one. So hundreds of users whose
+/// calls fail on their own are told apart from an outage though few others post.
+const MAX_FALSE_ALARMS: u32 = 6;
+
+/// For how long a false alarm counts.
+const FALSE_ALARM_TIME: Duration = Duration::from_secs(60);
+
 /// What a failure counts at least, so that 24 in a row are an outage however many calls fail on their own.
 const MIN_WEIGHT: f64 = 0.125;
 
@@ -70,6 +77,9 @@ pub(super) struct Trouble {
     culprits: f64,
     /// Requests with first attempts that failed since the last acceptance. Each held a culprit if there is no outage.
     unjudged: i32,
+    /// How often in a row the gate was shut for less than [`MAX_PROBE_PAUSE`], and when it opened last.
+    false_alarms: u32,
+    last_false_alarm: Option<Instant>,
     logged_reasons: Vec<Option<FailureReason>>,
 }
 
@@ -85,7 +95,6 @@ struct Shut {
     /// The end of the longest wait of a rate limit. Nothing opens the gate earlier.
     limited_until: Option<Instant>,
     is_probing: bool,
-    has_probed: bool,
     /// The users who were asked last.
     asked: VecDeque<Arc<str>>,
 }
@@ -190,7 +199,7 @@ impl Trouble {
     /// A probe is sent with calls of this user.
     pub(super) fn probe_sent(&mut self, user_id: &Arc<str>) {
         let Some(shut) = &mut self.shut else { return };
-        (shut.is_probing, shut.has_probed) = (true, true);
+        shut.is_probing = true;
         if shut.asked.len() == MAX_ASKED {
             shut.asked.pop_front();
         }
@@ -215,8 +224,15 @@ impl Trouble {
             shut.next_probe = until;
             return false;
         }
-        self.at_once = shut.has_probed.then_some(FIRST_AT_ONCE);
+        let (was_short, is_alarm) = (now.duration_since(shut.since) < MAX_PROBE_PAUSE, shut.limited_until.is_none());
         self.shut = None;
+        self.at_once = (!was_short).then_some(FIRST_AT_ONCE);
+        if !was_short {
+            self.false_alarms = 0;
+        } else if is_alarm {
+            self.false_alarms = (self.failures_doubled(now) + 1).min(MAX_FALSE_ALARMS);
+            self.last_false_alarm = Some(now);
+        }
         self.log_end();
         true
     }
@@ -239,6 +255,7 @@ impl Trouble {
         let is_proxy = is_proxys(failed.error);
         let (first, max_pause) =
             if is_proxy { (FIRST_PROXY_PAUSE, MAX_PROXY_PAUSE) } else { (FIRST_PROBE_PAUSE, MAX_PROBE_PAUSE) };
+        let is_outage = self.evidence_in_a_row >= f64::from(self.failures_of_an_outage(now));
         match &mut self.shut {
             Some(shut) if failed.is_probe => {
                 shut.is_probing = false;
@@ -252,7 +269,7 @@ impl Trouble {
                 shut.next_probe = shut.next_probe.max(now + jittered(first, is_proxy));
                 shut.error = failed.error.clone();
             }
-            None if is_proxy || self.evidence_in_a_row >= f64::from(FAILURES_OF_AN_OUTAGE) => {
+            None if is_proxy || is_outage => {
                 self.shut = Some(Shut::new(failed.error, now, now + jittered(first, is_proxy), first, max_pause));
                 self.at_once = None;
             }
@@ -263,6 +280,16 @@ impl Trouble {
         if is_proxy || is_long && self.failed_in_a_row >= FAILURES_OF_AN_OUTAGE {
             self.log(failed.error);
         }
+    }
+
+    fn failures_of_an_outage(&self, now: Instant) -> u32 {
+        FAILURES_OF_AN_OUTAGE << self.failures_doubled(now)
+    }
+
+    /// How often false alarms have doubled the failures of an outage.
+    fn failures_doubled(&self, now: Instant) -> u32 {
+        let is_recent = self.last_false_alarm.is_some_and(|at| now.duration_since(at) <= FALSE_ALARM_TIME);
+        if is_recent { self.false_alarms } else { 0 }
     }
 
     /// Segment asks the relay to wait.
@@ -323,7 +350,6 @@ impl Shut {
             max_pause,
             limited_until: None,
             is_probing: false,
-            has_probed: false,
             asked: VecDeque::new(),
         }
     }

@@ -206,7 +206,9 @@ fn a_refused_probe_is_followed_by_the_next_one_soon() {
 fn after_an_outage_few_requests_are_sent_at_once_and_each_acceptance_doubles_them() {
     let mut now = Instant::now();
     let mut trouble = outage(now);
-    failed_probe(&mut trouble, &unavailable(), &mut now);
+    for _ in 0..7 {
+        failed_probe(&mut trouble, &unavailable(), &mut now);
+    }
     trouble.accepted(1, false, SLOTS, now);
     let at_once: Vec<usize> = (0..8)
         .map(|_| {
@@ -216,10 +218,34 @@ fn after_an_outage_few_requests_are_sent_at_once_and_each_acceptance_doubles_the
         })
         .collect();
     assert_eq!(at_once, [2, 4, 8, 16, 32, 64, 128, 256]);
-    // What was over before the first probe was no outage.
+    // What was over after a moment was no outage.
     let mut trouble = outage(now);
     trouble.accepted(1, false, SLOTS, now);
     assert_eq!(trouble.at_once(SLOTS), SLOTS);
+}
+
+#[test]
+fn each_false_alarm_doubles_the_failures_of_an_outage_for_a_minute() {
+    let mut now = Instant::now();
+    let mut trouble = Trouble::default();
+    let mut alarms = Vec::new();
+    for _ in 0..8 {
+        let mut failures = 0;
+        while trouble.gate(now) == Gate::Open {
+            fail(&mut trouble, &unavailable(), false, true, now);
+            failures += 1;
+        }
+        alarms.push(failures);
+        now += ms(100);
+        trouble.accepted(1, false, SLOTS, now);
+        now += ms(1);
+    }
+    assert_eq!(alarms, [3, 6, 12, 24, 48, 96, 192, 192]);
+    now += ms(60_001);
+    for expected in [true, true, false] {
+        fail(&mut trouble, &unavailable(), false, true, now);
+        assert_eq!(trouble.gate(now) == Gate::Open, expected);
+    }
 }
 
 #[test]
