@@ -1,4 +1,4 @@
-//! What the answer to a request leads to: its calls are settled, parked, or back in line. Pure.
+//! What the answer to a request leads to: its calls are settled, given up, parked, or back in line. Time is an argument.
 //!
 //! Invariants: a call leaves only by being settled, given up or parked. A user's outcomes are reported in the order of the
 //! calls, before the user's next call can be sent. A caller who cannot wait for the next attempt gets its error at once.
@@ -15,7 +15,7 @@ use super::schedule::{Request, Schedule};
 use super::trouble::FailedRequest;
 use crate::segment::{CallOutcome, ErrorCode, MIN_RETRY_AFTER, Refusal, SegmentError, Trouble};
 
-/// Failures on its own, while others are accepted, after which a stored call is parked.
+/// Failures on its own, while others are accepted, after which a stored call is parked: one may be chance.
 const FAILURES_OF_A_PARKED_CALL: u32 = 2;
 
 /// The users who paused come back at random times within this period after an outage, not all at once.
@@ -23,7 +23,7 @@ const RECOVERY_SPREAD: Duration = Duration::from_secs(1);
 
 /// For how long an acceptance shows that others are accepted while a parked call fails: as long as the longest pause of a parked
 /// call, so that on a quiet relay its failures count, too.
-const PARKED_RECENT: Duration = Duration::from_secs(300);
+const PARKED_ACCEPTANCE_WINDOW: Duration = Duration::from_secs(300);
 
 /// How a request failed.
 struct Failed {
@@ -70,12 +70,12 @@ impl Schedule {
             self.queue.forget(&pending);
         }
         for user_id in users {
-            // The first half of the user's calls is accepted: the culprit is in the other half.
             match self.queue.failed_in_company(&user_id) {
                 0 => {
                     self.queue.release(&user_id);
                     self.queue.set_standing(&user_id, Standing::Accepted);
                 }
+                // The first half of the user's calls is accepted: the culprit is in the other half.
                 _ if request.is_search && request.rest.is_empty() => self.queue.groups.push_front(vec![user_id]),
                 _ => self.queue.returning.push_back(user_id),
             }
@@ -149,7 +149,7 @@ impl Schedule {
         if request.batch.is_empty() {
             self.queue.put_in_company(std::mem::take(&mut request.rest));
         } else if is_parked {
-            let is_own = self.trouble.are_accepted_within(PARKED_RECENT, now);
+            let is_own = self.trouble.are_accepted_within(PARKED_ACCEPTANCE_WINDOW, now);
             let users = users_of(&request.batch);
             self.put_back(request.batch, false);
             users.iter().for_each(|user_id| self.park(user_id, &trouble(&failed.error, is_own)));
@@ -220,7 +220,7 @@ impl Schedule {
             suspect.own_failures += 1;
         }
         let backoff = retry::backoff(suspect.failures, request.batch.time_left(now), fastrand::f64());
-        // Others are accepted: the named pause is over.
+        // Others are accepted, so nobody waits for the pause that the answer names.
         let Some(pause) = failed.named.filter(|_| !is_own).or(backoff) else {
             let told = request.batch.extract_callers(|_| true);
             return self.give_up_sent(told, &failed.error.clone().retry_after(MIN_RETRY_AFTER));

@@ -51,10 +51,11 @@ impl LiveClients {
 
     /// Sends a call that is in the outbox under `id`, and reports to `delivered` what became of it. Until then the call is
     /// retried, or until the process drains. Calls of one user are sent in the order of the calls of this function. A call that
-    /// `is_parked` is sent once, alone, after the calls that are not.
+    /// `is_parked` is sent once, alone.
     ///
     /// # Errors
-    /// If the queue has no room. The prefetch window is smaller than the queue, so delivery never sees this.
+    /// If the queue has no room. The room that [`wait_for_room`](Self::wait_for_room) tells is far smaller than the queue, so
+    /// delivery never sees this.
     pub fn deliver(
         &self,
         id: i64,
@@ -72,7 +73,7 @@ impl LiveClients {
         self.dispatch.wait_for_room().await
     }
 
-    /// The outbox has parked these users: what is delivered of them from now on was stored after they woke.
+    /// The outbox has parked these users: what it gives of them from now on may be sent.
     pub fn confirm_parked(&self, users: &[Arc<str>]) {
         self.dispatch.confirm_parked(users);
     }
@@ -98,7 +99,7 @@ impl LiveClients {
         self.dispatch.schedule.lock().trouble.shut_since()
     }
 
-    /// Number of requests that failed since the last accepted one. Refused requests do not count.
+    /// Number of requests that failed since the last accepted one. Refusals and failures of parked calls do not count.
     pub fn failed_in_a_row(&self) -> u32 {
         self.dispatch.schedule.lock().trouble.failed_in_a_row()
     }

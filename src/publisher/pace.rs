@@ -3,15 +3,15 @@
 //! The pace is both the rate limit and the batching: a request may start a fixed interval after the last one, and takes all
 //! calls that wait by then. There is no linger: if no request went out lately, the next one starts at once.
 //!
-//! Requests have classes. A lower class gets at most a quarter of the requests while a higher one waits, and at least that.
+//! Requests have classes. While one class waits, all lower ones together get a quarter of the requests, no more and no less.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// While a higher class waits, every fourth request is of a lower one.
-const TURNS: u32 = 4;
+/// While a higher class waits, every fourth request is of a lower one: lower classes go on, and delay the higher one by a third.
+const LOWER_CLASS_PERIOD: u32 = 4;
 
 /// What a request is for, the most urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,8 +67,8 @@ impl Pace {
     /// Whose turn it is of these classes, which are ordered and have something to send.
     pub(super) fn turn(&self, waiting: &[RequestClass]) -> Option<RequestClass> {
         let (mut waiting, mut turn) = (waiting, self.started);
-        while waiting.len() > 1 && turn % TURNS == TURNS - 1 {
-            (waiting, turn) = (&waiting[1..], turn / TURNS);
+        while waiting.len() > 1 && turn % LOWER_CLASS_PERIOD == LOWER_CLASS_PERIOD - 1 {
+            (waiting, turn) = (&waiting[1..], turn / LOWER_CLASS_PERIOD);
         }
         waiting.first().copied()
     }

@@ -135,8 +135,9 @@ impl Queue {
         false
     }
 
-    /// Takes one call to ask whether an outage is over: of a user whose call was accepted lately, else of a new user, else of one who returned, the oldest and the newest in
-    /// turns, else of a suspect. The oldest may all have calls that fail on their own. `is_asked`: this user was asked already;
+    /// Takes one call to ask whether an outage is over: of a user whose call was accepted lately, else of a new user, else of one
+    /// who returned, the oldest and the newest in turns, else of a suspect, else a parked call. The oldest may all have calls that
+    /// fail on their own. `is_asked`: this user was asked already;
     /// others go first.
     pub(super) fn take_probe(&mut self, is_asked: impl Fn(&UserId) -> bool) -> Taken {
         let mut taken = Taken::default();
@@ -169,7 +170,7 @@ impl Queue {
         taken
     }
 
-    /// The first user with a waiting caller who was not asked yet.
+    /// The first user in line who was not asked yet. Those who returned stand before the new ones.
     pub(super) fn first_unasked(&self, is_asked: impl Fn(&UserId) -> bool) -> Option<UserId> {
         let mut users = self.returning.iter().chain(&self.new);
         users.find(|user_id| !is_asked(user_id)).cloned()

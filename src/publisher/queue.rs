@@ -1,7 +1,7 @@
 //! The calls in memory, by user, and the lines in which the users wait. Pure.
 //!
-//! Invariants: a user's calls leave in the order in which they came. A user is in one request at a time, and then waits in no
-//! line; otherwise a user with calls waits in exactly one. Users who return from a request go before new users, and get at
+//! Invariants: a user's calls leave in the order in which they came. A user is in one request at a time, or in the rest of a
+//! request, and then waits in no line; otherwise a user with calls waits in exactly one. Users who return from a request go before new users, and get at
 //! most half of a batch together, so that they do not keep new users out. The memory of all calls is bounded.
 
 use std::collections::hash_map::Entry;
@@ -90,7 +90,7 @@ pub(super) struct Suspect {
 pub(super) struct Taken {
     pub(super) batch: Batch,
     pub(super) withdrawn: usize,
-    /// Number of calls in the batch, as far as they may fail one without the other.
+    /// Number of calls in the batch. Those of a user whose last call was accepted count as one.
     counted: usize,
 }
 
@@ -222,8 +222,8 @@ impl Queue {
     }
 
     /// Moves at most `most` of a user's calls into the batch, of a user who failed in company only those that failed. False if
-    /// none of them fits. `is_returning`: until the batch is half full.
-    pub(super) fn fill(&mut self, user_id: &UserId, taken: &mut Taken, most: usize, is_returning: bool) -> bool {
+    /// none of them fits. `is_half`: or until the batch is half full.
+    pub(super) fn fill(&mut self, user_id: &UserId, taken: &mut Taken, most: usize, is_half: bool) -> bool {
         let Some(user) = self.users.get_mut(user_id) else { return true };
         let mut left = most;
         while left > 0
@@ -245,7 +245,7 @@ impl Queue {
                 user.in_request += 1;
                 left -= 1;
             }
-            if is_returning && taken.batch.is_half_full() {
+            if is_half && taken.batch.is_half_full() {
                 break;
             }
         }
@@ -287,7 +287,7 @@ impl Queue {
         }
     }
 
-    /// A user whose request has ended, and who is not at fault, gets back in line.
+    /// A user whose request has ended, and whose waiting calls have not failed, gets back in line.
     pub(super) fn release(&mut self, user_id: &UserId) {
         let Entry::Occupied(mut entry) = self.users.entry(user_id.clone()) else { return };
         if entry.get().in_request > 0 {

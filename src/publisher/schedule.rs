@@ -1,4 +1,5 @@
-//! Which calls go to Segment when. Pure: time is an argument, and nothing here waits or sends.
+//! Which calls go to Segment when. Nothing here waits or sends. Time is an argument, but for the `Retry-After` of a call that is
+//! not taken.
 //!
 //! [`Schedule::next`] says what to send now, or until when to wait. [`Schedule::answered`] takes the answer to a request, and
 //! settles its calls or puts them back in line (`answer`). `dispatch` runs the requests.
@@ -16,8 +17,9 @@ use super::trouble::{Gate, Trouble};
 use crate::metrics::Metrics;
 use crate::segment::{ErrorCode, MIN_RETRY_AFTER, SegmentError};
 
-/// Share of the slots that requests of a lower class may hold: calls in trouble may hang, each until its timeout.
-const LOWER_CLASS_DIVISOR: usize = 4;
+/// Each class of calls in trouble may hold one part in this many of the slots: such calls may hang, each until its timeout. So a
+/// quarter is left to first attempts.
+const TROUBLED_SLOTS_DIVISOR: usize = 4;
 
 /// Interval at which calls in trouble are dropped whose callers have left. A user's next call waits at most this much longer.
 const ABANDONED_CHECK_INTERVAL: Duration = Duration::from_millis(250);
@@ -44,9 +46,9 @@ pub(super) struct Request {
     pub(super) batch: Batch,
     pub(super) class: RequestClass,
     pub(super) is_probe: bool,
-    /// Users of a group that holds a culprit, if this half of the group holds none.
+    /// The other half of a group that holds a culprit: its users wait for the answer to this half.
     pub(super) rest: Vec<UserId>,
-    /// Whether the users of `batch` and `rest` are such a group.
+    /// Whether the calls are a part of such a group.
     pub(super) is_search: bool,
     pub(super) started: Instant,
 }
@@ -140,7 +142,7 @@ impl Schedule {
 
     /// The class of the next request, if there is anything to send.
     fn turn(&self, now: Instant) -> Option<RequestClass> {
-        let most = (self.slots / LOWER_CLASS_DIVISOR).max(1);
+        let most = (self.slots / TROUBLED_SLOTS_DIVISOR).max(1);
         let has_slot = |class| self.in_flight[class as usize] < most;
         let waits = |class| match class {
             RequestClass::Group => has_slot(class) && !self.queue.groups.is_empty(),

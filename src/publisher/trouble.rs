@@ -1,7 +1,8 @@
 //! Whose trouble a failed request is. Pure: time is an argument.
 //!
 //! The status of an answer does not say it; the evidence does. Three failed requests in a row with nothing accepted between
-//! them are an *outage*: nobody's calls are at fault, and the gate lets one request at a time through as a probe. While other
+//! them are an *outage*, or up to 24 where requests fail often anyway: nobody's calls are at fault, and the gate lets one request
+//! at a time through as a probe. While other
 //! requests are accepted, a failure is the trouble of the request's own calls. A request of suspects alone (calls that failed
 //! alone before) is no evidence of an outage when it fails; when it is accepted, Segment is well.
 
@@ -29,7 +30,7 @@ const FALSE_ALARM_TIME: Duration = Duration::from_secs(60);
 const MIN_WEIGHT: f64 = 0.125;
 
 /// For how long an acceptance shows that others are accepted: as long as the longest pause between two probes.
-const RECENT: Duration = MAX_PROBE_PAUSE;
+const ACCEPTANCE_WINDOW: Duration = MAX_PROBE_PAUSE;
 
 /// From the last failure of a beginning outage to the first probe. A blip is over by then.
 const FIRST_PROBE_PAUSE: Duration = Duration::from_millis(100);
@@ -63,7 +64,8 @@ const MAX_LOGGED_REASONS: usize = 8;
 /// What is known about Segment.
 #[derive(Default)]
 pub(super) struct Trouble {
-    /// Failed requests since the last accepted one, without those of parked calls; and those that are evidence of an outage.
+    /// Failed requests since the last accepted one, without those of parked calls; and the weight of those that are evidence of an
+    /// outage.
     failed_in_a_row: u32,
     evidence_in_a_row: f64,
     last_accepted: Option<Instant>,
@@ -166,7 +168,7 @@ impl Trouble {
     /// Whether a request was accepted after `since`, or shortly before it: a request that fails slowly is judged by its start.
     /// Never while the gate is shut.
     pub(super) fn others_are_accepted(&self, since: Instant) -> bool {
-        self.shut.is_none() && self.last_accepted.is_some_and(|at| at + RECENT >= since)
+        self.shut.is_none() && self.last_accepted.is_some_and(|at| at + ACCEPTANCE_WINDOW >= since)
     }
 
     /// Whether a request was accepted within this time. Never while the gate is shut.
