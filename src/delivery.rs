@@ -187,7 +187,7 @@ impl Delivery {
             let Some(OutCall { user_id, is_parked }) = self.out.remove(id) else { continue };
             match outcome {
                 CallOutcome::Accepted if is_parked => self.parked_pace.accepted(),
-                CallOutcome::Refused(_) if is_parked => self.parked_pace.refused(),
+                CallOutcome::Refused(_) if is_parked => self.parked_pace.returned(),
                 CallOutcome::Parked(_) | CallOutcome::Behind if is_parked => self.parked_pace.failed(),
                 _ => {}
             }

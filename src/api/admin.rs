@@ -53,8 +53,8 @@ pub(super) fn read_routes(state: &Arc<AppState>) -> Router<Arc<AppState>> {
     operators(state, "/status", get(status::get)).merge(operators(state, "/parked", get(parked::list)))
 }
 
-/// The routes that change something, the others of the same paths, and the backup. Each sets its own time limit, or has none: the answer must not hide the
-/// outcome of a change that has begun.
+/// The routes that change something, the others of the same paths, and the backup. Each sets its own time limit, or has
+/// none: the answer must not hide the outcome of a change that has begun.
 pub(super) fn write_routes(state: &Arc<AppState>) -> Router<Arc<AppState>> {
     operators(state, "/backup", get(backup::get).head(backup::head))
         .merge(operators(state, "/dead-letters", get(dead_letters::list).delete(dead_letters::discard_all)))

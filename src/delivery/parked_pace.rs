@@ -30,7 +30,7 @@ pub(super) struct ParkedPace {
     is_mended: bool,
     /// The pace counts from here.
     taken_at: Instant,
-    /// No call was due at the last time: nothing is taken before.
+    /// Fewer calls were due than were asked for: nothing is taken before.
     paused_until: Instant,
     out: usize,
 }
@@ -80,20 +80,20 @@ impl ParkedPace {
 
     /// Segment accepted a parked call.
     pub(super) fn accepted(&mut self) {
-        self.refused();
+        self.returned();
         self.is_mended = true;
         self.interval = (self.interval / 2).max(self.min_interval);
     }
 
     /// A parked call failed again.
     pub(super) fn failed(&mut self) {
-        self.refused();
+        self.returned();
         self.is_mended = false;
         self.interval = self.start_interval;
     }
 
-    /// Segment refused a parked call for good: that tells nothing of the others.
-    pub(super) fn refused(&mut self) {
+    /// A parked call is out no more. If Segment refused it for good, that tells nothing of the others.
+    pub(super) fn returned(&mut self) {
         self.out = self.out.saturating_sub(1);
     }
 }

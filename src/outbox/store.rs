@@ -33,8 +33,8 @@ pub trait Outbox: Send + Sync {
     async fn append(&self, append: Append, deadline: Instant) -> Result<Appended, OutboxError>;
 
     /// Settles calls in one transaction: accepted calls are deleted, refused calls become dead letters, and their keys
-    /// keep the outcome. The user of a parked call is parked, or the call becomes a dead letter if it has failed for too long. Ids that are not in the outbox are ignored. Watchers of the calls are notified after the
-    /// commit.
+    /// keep the outcome. The user of a parked call is parked, or the call becomes a dead letter if it has failed for
+    /// too long. Ids that are not in the outbox are ignored. Watchers of the calls are notified after the commit.
     ///
     /// # Errors
     /// [`OutboxError::Full`]: nothing was settled; a later attempt may work. Any other error: the result is unknown.

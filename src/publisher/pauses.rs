@@ -137,8 +137,7 @@ impl Queue {
 
     /// Takes one call to ask whether an outage is over: of a user whose call was accepted lately, else of a new user, else of one
     /// who returned, the oldest and the newest in turns, else of a suspect, else a parked call. The oldest may all have calls that
-    /// fail on their own. `is_asked`: this user was asked already;
-    /// others go first.
+    /// fail on their own. `is_asked`: this user was asked already; others go first.
     pub(super) fn take_probe(&mut self, is_asked: impl Fn(&UserId) -> bool) -> Taken {
         let mut taken = Taken::default();
         let groups = std::mem::take(&mut self.groups);

@@ -1,8 +1,9 @@
 //! The calls in memory, by user, and the lines in which the users wait. Pure.
 //!
 //! Invariants: a user's calls leave in the order in which they came. A user is in one request at a time, or in the rest of a
-//! request, and then waits in no line; otherwise a user with calls waits in exactly one. Users who return from a request go before new users, and get at
-//! most half of a batch together, so that they do not keep new users out. The memory of all calls is bounded.
+//! request, and then waits in no line; otherwise a user with calls waits in exactly one. Users who return from a
+//! request go before new users, and get at most half of a batch together, so that they do not keep new users out. The
+//! memory of all calls is bounded.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};

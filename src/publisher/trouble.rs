@@ -64,8 +64,8 @@ const MAX_LOGGED_REASONS: usize = 8;
 /// What is known about Segment.
 #[derive(Default)]
 pub(super) struct Trouble {
-    /// Failed requests since the last accepted one, without those of parked calls; and the weight of those that are evidence of an
-    /// outage.
+    /// Failed requests since the last accepted one, without those of parked calls; and the weight of those that are
+    /// evidence of an outage.
     failed_in_a_row: u32,
     evidence_in_a_row: f64,
     last_accepted: Option<Instant>,

@@ -44,7 +44,7 @@ pub enum CallOutcome {
     Accepted,
     /// Segment refused it for good.
     Refused(Refusal),
-    /// It fails on its own while others are accepted. The store parks its user.
+    /// It fails on its own, or memory has no room for calls that fail. The store parks its user.
     Parked(Trouble),
     /// It was not sent, because an earlier call of its user is parked. The store parks it behind that one.
     Behind,

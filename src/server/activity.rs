@@ -1,14 +1,14 @@
 //! What happens on a connection: its reads, writes and requests are counted.
 //!
-//! All code that changes the counts of a connection runs on the connection's thread, so counting is a few plain additions. `idle`
-//! reads them on the same thread, `places` on another one.
+//! All code that changes the counts of a connection runs on the connection's thread, so no count needs an order with another.
+//! `idle` reads them on the same thread, `places` on another one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::Poll;
 
 /// The first bytes of an HTTP/2 connection (RFC 9113, section 3.4). They come in one packet or in several.
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// [`ActivityCounts::preface`] of a connection that began in another way.
 const NO_PREFACE: u64 = u64::MAX;

@@ -12,6 +12,8 @@ use std::sync::Arc;
 use hyper::Request;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use super::activity::PREFACE;
+
 /// The most headers of a request, which is hyper's own default in HTTP/1.
 pub(super) const MAX_HEADERS: usize = 100;
 
@@ -26,9 +28,6 @@ const MAX_OPEN_BLOCKS: usize = 64;
 
 /// What a header takes in memory beside its name and value, about.
 const HEADER_OVERHEAD: usize = 100;
-
-/// What the bytes of an HTTP/2 connection begin with, before the first frame.
-const PREFACE_LENGTH: usize = 24;
 
 /// Kinds of frames and a flag (RFC 9113, section 6).
 const HEADERS: u8 = 1;
@@ -79,9 +78,9 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    /// The frames of a connection that begins.
+    /// Before the first byte of a connection. The preface comes before the first frame.
     pub(super) fn new() -> Self {
-        Self { head: [0; 9], head_length: 0, rest: PREFACE_LENGTH, is_block_open: false, is_last: false }
+        Self { head: [0; 9], head_length: 0, rest: PREFACE.len(), is_block_open: false, is_last: false }
     }
 
     /// Follows the bytes that come next. Returns whether a block of headers lacks further frames now.
@@ -125,10 +124,8 @@ impl Frames {
 
 #[cfg(test)]
 mod tests {
-    use super::{Frames, HeadBounds};
+    use super::{Frames, HeadBounds, PREFACE};
     use hyper::Request;
-
-    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
     fn frame(kind: u8, flags: u8, length: u8) -> Vec<u8> {
         [&[0, 0, length, kind, flags, 0, 0, 0, 1][..], &vec![1; usize::from(length)]].concat()
@@ -137,7 +134,7 @@ mod tests {
     #[test]
     fn a_block_is_open_until_the_last_byte_of_the_frame_that_ends_it_however_the_bytes_are_cut() {
         let settings = frame(4, 0, 0);
-        let begin = [PREFACE, &settings, &frame(1, 4, 5), &frame(0, 1, 200), &frame(1, 1, 3)].concat();
+        let begin = [&PREFACE[..], &settings, &frame(1, 4, 5), &frame(0, 1, 200), &frame(1, 1, 3)].concat();
         let middle = [frame(9, 0, 0), frame(9, 0, 7)].concat();
         let end = frame(9, 4, 6);
         for cut in 1..40 {

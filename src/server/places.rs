@@ -8,7 +8,8 @@
 //! 3. those of the peer address that has the most connections, until another one has as many;
 //! 4. the one that was used the longest time ago, or never since it was accepted.
 //!
-//! A new connection has half a second for its first request. "Time" is the number of connections accepted so far. That costs a request one plain load, where a clock would have to be read.
+//! A new connection has half a second for its first request. "Time" is the number of connections accepted so far. That
+//! costs a request one plain load, where a clock would have to be read.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -26,8 +27,8 @@ use super::activity::{ActivityCounts, Turn};
 /// The most places that are kept free: a burst of newcomers. Where there are fewer than 4,000 places, it is a quarter of them.
 const MAX_RESERVE: usize = 1_000;
 
-/// How old a connection is, while places are short, when it ends at the next opportunity. It is looked at every 5 s, so an idle one
-/// does not get older than a minute.
+/// How old a connection is, while places are short, when it ends at the next opportunity. It is looked at every 5 s, so
+/// an idle one does not get older than a minute.
 const MAX_AGE: Duration = Duration::from_secs(55);
 
 /// How long a new connection stays at least, unless its first request is answered before. Its peer has sent that request by then:
@@ -198,7 +199,8 @@ impl Candidate {
     }
 }
 
-/// The connections that make room, at most `count`. None on which a secret was shown makes room for a stranger who is new.
+/// The connections that make room, at most `count`. While one is new on which no secret was shown, none makes room on which one
+/// was: it would make room for strangers alone.
 fn choose(mut all: Vec<Candidate>, count: usize) -> Vec<u64> {
     // Of one network, those that stay longest come first. So a connection's rank says how many its network keeps without it,
     // and the highest rank is in the network with the most connections.

@@ -17,7 +17,8 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata};
 use tracing_subscriber::layer::{Context, Filter};
 
-/// The name of events of which every line is written. No caller without the operators' token can cause one.
+/// The name of events of which every line is written. No caller without the operators' token can cause one, but for the lines
+/// that tell how many were left out: one a second of each kind.
 pub const EVERY_LINE: &str = "every line";
 
 /// Where the lines come from that tell how many were left out.
@@ -27,6 +28,7 @@ pub(super) const TARGET: &str = module_path!();
 /// gigabyte a day.
 pub(super) const MAX_LINES: u32 = 20;
 
+/// Short, so that a burst leaves few lines out, and long enough to count a flood in few lines.
 const PERIOD: Duration = Duration::from_secs(1);
 
 /// The lines of each kind that were written and left out.

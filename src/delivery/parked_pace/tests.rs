@@ -46,10 +46,10 @@ fn two_calls_a_second_are_taken_while_all_fail() {
 #[test]
 fn a_refusal_neither_raises_nor_lowers_the_pace() {
     let mut clock = Clock::new(900);
-    assert_eq!(clock.take_for(10 * SECOND, ParkedPace::refused), 20);
+    assert_eq!(clock.take_for(10 * SECOND, ParkedPace::returned), 20);
     assert!(!clock.pace.is_early());
     clock.take_for(10 * SECOND, ParkedPace::accepted);
-    assert!(clock.take_for(SECOND, ParkedPace::refused) >= 224);
+    assert!(clock.take_for(SECOND, ParkedPace::returned) >= 224);
     assert!(clock.pace.is_early());
 }
 

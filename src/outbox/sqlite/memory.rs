@@ -140,7 +140,7 @@ impl Memory {
         self.added.push((user, bytes));
     }
 
-    /// Rows with ids up to `id` left `calls`.
+    /// The row of this call left `calls`.
     pub(super) fn left_calls(&mut self, id: CallId, user: UserHash, bytes: u64) {
         if id > self.counted_after {
             self.count(user, |all| all.saturating_sub(small(bytes)));

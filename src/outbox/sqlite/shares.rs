@@ -1,5 +1,5 @@
-//! Shares of the outbox: calls that fail on their own and dead letters take at most half of it together, and the waiting calls
-//! of one user at most an eighth. So what is refused or stuck never keeps other calls out.
+//! Shares of the outbox: the calls of parked users and dead letters take at most half of it together, and the waiting calls of
+//! one user at most an eighth. So what is refused or stuck never keeps other calls out.
 
 use rusqlite::Result;
 
@@ -8,17 +8,16 @@ use super::transaction::{Transaction, row_bytes};
 use crate::outbox::{OutboxError, OutboxStats};
 use crate::segment::Call;
 
-/// Calls that fail and dead letters take at most one part in this many of the outbox.
+/// The calls of parked users and dead letters take at most one part in this many of the outbox.
 const PARKED_DIVISOR: u64 = 2;
 
 /// The waiting calls of a user take at most one part in this many of it.
 const USER_DIVISOR: u64 = 8;
 
-/// Dead letters that one transaction deletes: other commands wait for it meanwhile. A request to Segment makes fewer on
-/// average.
+/// Dead letters that one transaction deletes: other commands wait for it meanwhile. One transaction adds fewer on average.
 const MAX_PUSHED_OUT: u64 = 256;
 
-/// Whether failing calls and dead letters take more than their share, and there is a dead letter that can go.
+/// Whether the calls of parked users and dead letters take more than their share, and there is a dead letter that can go.
 pub(super) fn is_over_share(stats: &OutboxStats) -> bool {
     stats.dead_letters > 0 && stats.parked_bytes + stats.dead_letter_bytes > stats.max_bytes / PARKED_DIVISOR
 }

@@ -2,7 +2,7 @@
 //!
 //! Changes outside the database (statistics, watchers, new calls) are collected in [`Effects`] and applied after the commit,
 //! so a failed transaction changes nothing. The statements of the commands are in `calls`, `parked`, `parked_verbs`,
-//! `dead_letters`, `shares` and `prune`.
+//! `dead_letters`, `shares`, `prune` and `expire`.
 
 use std::time::{Duration, Instant};
 
