@@ -137,7 +137,7 @@ metrics! {
     "segment_relay_dead_letters_replayed_total": "Dead letters put back" => dead_letters_replayed: IntCounter(&[]);
     "segment_relay_dead_letters_discarded_total": "Dead letters that operators deleted" => dead_letters_discarded: IntCounter(&[]);
     "segment_relay_dead_letters_pushed_out_total":
-        "Oldest dead letters deleted because parked calls and dead letters take half of the outbox" =>
+        "Dead letters, the oldest first, deleted because they and parked calls take more than half of the outbox" =>
         dead_letters_pushed_out: IntCounter(&[]);
     "segment_relay_dead_letters_expired_total": "Dead letters deleted because of their age" =>
         dead_letters_expired: IntCounter(&[]);
