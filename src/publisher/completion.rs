@@ -7,7 +7,8 @@
 //! shutting down.
 //!
 //! A stored call has no waiting caller. It has no deadline and is never given up: its outcome goes to delivery when Segment
-//! accepts the call or refuses it for good. If its completion is dropped, the call stays in the outbox.
+//! accepts the call or refuses it for good, or when its user is parked. If its completion is dropped, the call stays in
+//! the outbox.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -25,7 +26,7 @@ const IN_REQUEST: u8 = 1;
 const UNKNOWN: u8 = 2;
 /// The call was in a request, and was certainly not accepted so far.
 const NOT_ACCEPTED: u8 = 3;
-/// The caller withdrew the call before it was in a request.
+/// The caller withdrew the call: before it was in a request, or after it was certainly not accepted.
 const WITHDRAWN: u8 = 4;
 
 /// The call's end.

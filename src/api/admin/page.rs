@@ -14,10 +14,10 @@ use crate::api::error::{ApiError, ApiErrorCode};
 use crate::outbox::LetterPage;
 use crate::segment::ErrorCode;
 
-/// Letters on a page by default.
+/// Letters or users on a page by default.
 pub(in crate::api) const DEFAULT_LIMIT: usize = 100;
 
-/// The most letters on a page: 32 MiB of the largest calls.
+/// The most letters or users on a page: 32 MiB of the largest calls.
 pub(in crate::api) const MAX_LIMIT: usize = 1000;
 
 /// Bytes that are written at once: a few of the largest letters, and many of the usual ones.
@@ -35,7 +35,7 @@ pub(super) struct PageQuery {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct PageRange {
     pub(super) limit: usize,
-    /// Only letters with smaller ids.
+    /// Only those with smaller ids.
     pub(super) before: Option<i64>,
 }
 

@@ -16,12 +16,12 @@ pub struct SegmentReport {
     pub endpoint: String,
     /// Whether calls are sent now.
     pub sending: bool,
-    /// Requests that failed in a temporary way since one was accepted. More than a few are an outage.
+    /// Requests that failed since one was accepted, whatever the reason. Refusals and failures of parked calls do not count.
     pub failed_in_a_row: u32,
     pub gate: GateReport,
 }
 
-/// The gate stops all requests but probes: in an outage, at a rate limit, or when the credentials or the endpoint are wrong.
+/// The gate stops all requests but probes: in an outage, at a rate limit, or while a proxy refuses the relay's credentials.
 #[derive(Clone, Debug, Serialize)]
 pub struct GateReport {
     pub shut: bool,
@@ -44,7 +44,7 @@ pub struct ShutGate {
 }
 
 impl SegmentReport {
-    /// `shut`: the gate, while nothing is sent.
+    /// `shut`: the gate, while it is shut.
     pub fn new(endpoint: String, failed_in_a_row: u32, shut: Option<ShutGate>) -> Self {
         let now = Timestamp::now();
         let since = shut.and_then(|gate| now.checked_sub(gate.shut_for).ok()).map(rfc3339_milliseconds);

@@ -58,7 +58,7 @@ impl Writer {
             Ok((_, bytes)) => tracing::info!(bytes, took = ?started.elapsed(), "the outbox was copied for a backup"),
             Err(error) => tracing::warn!(%error, "the backup failed"),
         }
-        reply.done(copied.map(|(file, bytes)| StoreCopy { file, bytes, permit }));
+        reply.answer(Ok(copied.map(|(file, bytes)| StoreCopy { file, bytes, permit })));
     }
 
     /// Copies the file, and executes the groups that arrive meanwhile.

@@ -68,12 +68,8 @@ impl<T> Reply<T> {
     }
 
     /// Answers without a transaction.
-    pub(super) fn done(self, value: T) {
-        let _ = self.caller.send(Ok(value));
-    }
-
-    /// Answers without a transaction.
     pub(super) fn answer(self, result: Result<T, OutboxError>) {
+        // The caller may have left.
         let _ = self.caller.send(result);
     }
 

@@ -199,7 +199,7 @@ impl Writer {
                         self.stats.waiting = self.stats.waiting.saturating_sub(1);
                         self.watchers.notify(settled.id, &outcome);
                     }
-                    reply.done(());
+                    reply.answer(Ok(()));
                 } else {
                     command.finish(Some(StoreFault::DiskFull));
                 }
