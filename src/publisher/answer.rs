@@ -22,7 +22,7 @@ const FAILURES_OF_A_PARKED_CALL: u32 = 2;
 const RECOVERY_SPREAD: Duration = Duration::from_secs(1);
 
 /// For how long an acceptance shows that others are accepted while a parked call fails: as long as the longest pause of a parked
-/// call, so that on a quiet relay its failures count, too.
+/// call, but for its jitter, so that on a quiet relay its failures count, too.
 const PARKED_ACCEPTANCE_WINDOW: Duration = Duration::from_secs(300);
 
 /// How a request failed.

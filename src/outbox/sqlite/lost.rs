@@ -10,7 +10,7 @@ use super::watch::{Loss, LossExtent};
 use crate::outbox::OutboxStats;
 
 /// The process ends if no call was settled for so long: the longest pause between two attempts (300 seconds, which Segment may
-/// name, and the longest backoff), and the attempts before and after it. The calls have no other copy.
+/// name; for a parked call an eighth more), and the attempts before and after it. The calls have no other copy.
 const MAX_IDLE: Duration = Duration::from_secs(360);
 
 /// The process ends after this time in any case: at some 1,000 calls a second, most backlogs are delivered by then.
