@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rusqlite::{Result, Row, params};
 use tokio::sync::oneshot;
 
-use super::parked::{Place, Verdict};
+use super::parked::{LetterCause, Place};
 use super::transaction::{Transaction, row_bytes};
 use crate::outbox::{Append, Appended, CallId, DeliveryOutcome, KeyRecord, OutboxError, StoredCall};
 use crate::segment::{Call, CallOutcome, Refusal, SettledCall};
@@ -138,7 +138,10 @@ impl Transaction<'_> {
             match outcome {
                 CallOutcome::Accepted => {}
                 CallOutcome::Refused(Refusal { status, reason, attempts }) => {
-                    self.bury(*id, &Verdict { why: "refused", status: *status, reason, attempts: *attempts })?;
+                    self.make_dead_letter(
+                        *id,
+                        &LetterCause { why: "refused", status: *status, reason, attempts: *attempts },
+                    )?;
                 }
                 CallOutcome::Parked(trouble) => self.park(*id, trouble)?,
                 CallOutcome::Behind => self.put_apart(*id)?,
@@ -181,8 +184,8 @@ impl Transaction<'_> {
     }
 
     /// Makes a waiting call a dead letter, and records the dead letter with the call's key.
-    pub(super) fn bury(&mut self, id: CallId, verdict: &Verdict<'_>) -> Result<()> {
-        let Verdict { why, status, reason, attempts } = *verdict;
+    pub(super) fn make_dead_letter(&mut self, id: CallId, cause: &LetterCause<'_>) -> Result<()> {
+        let LetterCause { why, status, reason, attempts } = *cause;
         let values = params![id, self.now, status, attempts, reason, why];
         let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
         let sql =

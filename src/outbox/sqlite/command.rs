@@ -113,7 +113,7 @@ impl WriterCommand {
             Self::Settle(delivered, reply) => reply.result = Ok(transaction.settle(delivered)?),
             Self::Replay(ids, reply) => reply.result = Ok(transaction.replay(ids)?),
             Self::Discard(ids, reply) => reply.result = Ok(transaction.discard(ids)?),
-            Self::Parked(verb, reply) => reply.result = Ok(transaction.do_next(verb)?),
+            Self::Parked(verb, reply) => reply.result = Ok(transaction.act_on_next_users(verb)?),
             Self::Next(..) | Self::NextParked(..) | Self::Backup(..) | Self::Tick | Self::Close => {}
         }
         Ok(())

@@ -47,7 +47,7 @@ pub(super) enum Place {
 }
 
 /// Why a call becomes a dead letter.
-pub(super) struct Verdict<'a> {
+pub(super) struct LetterCause<'a> {
     pub(super) why: &'static str,
     /// 0: there was no answer.
     pub(super) status: u16,
@@ -241,7 +241,7 @@ impl Transaction<'_> {
         };
         if let Some(why) = why {
             let (status, reason, attempts) = (trouble.status.unwrap_or(0), &*trouble.reason, trouble.attempts);
-            return self.bury(id, &Verdict { why, status, reason, attempts });
+            return self.make_dead_letter(id, &LetterCause { why, status, reason, attempts });
         }
         self.replace_parked(&call.user_id, Some(row), |row| {
             row.since = Some(since);

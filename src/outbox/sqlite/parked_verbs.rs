@@ -4,7 +4,7 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, Error, Result};
 
 use super::memory::Wish;
-use super::parked::{Verdict, parked_row};
+use super::parked::{LetterCause, parked_row};
 use super::read::{CallFields, time_text};
 use super::transaction::Transaction;
 use crate::outbox::ParkedUser;
@@ -38,7 +38,7 @@ impl ParkedVerb {
 
 impl Transaction<'_> {
     /// Does what is asked with the next users, and returns the number so far.
-    pub(super) fn do_next(&mut self, verb: &mut ParkedVerb) -> Result<u64> {
+    pub(super) fn act_on_next_users(&mut self, verb: &mut ParkedVerb) -> Result<u64> {
         let newest = "SELECT ifnull(max(id), 0) FROM parked";
         let last = match verb.last {
             Some(last) => last,
@@ -53,13 +53,13 @@ impl Transaction<'_> {
         verb.is_finished = (users.len() as i64) < STEP_USERS;
         for (id, user_id) in users {
             verb.next = id.saturating_add(1);
-            verb.count += u64::from(self.act(verb, &user_id)?);
+            verb.count += u64::from(self.act_on_user(verb, &user_id)?);
         }
         Ok(verb.count)
     }
 
     /// False if the user's first call does not fail, or fails with another status.
-    fn act(&mut self, verb: &ParkedVerb, user_id: &str) -> Result<bool> {
+    fn act_on_user(&mut self, verb: &ParkedVerb, user_id: &str) -> Result<bool> {
         let Some(row) = parked_row(self.conn, user_id)? else { return Ok(false) };
         let is_meant = row.since.is_some() && (verb.status.is_none() || verb.status == row.status);
         let Some(first) = self.first_apart(user_id)?.filter(|_| is_meant) else { return Ok(false) };
@@ -70,7 +70,7 @@ impl Transaction<'_> {
         match verb.wish {
             Wish::GiveUp => {
                 let (status, reason) = (row.status.unwrap_or(0), row.reason.unwrap_or_default());
-                self.bury(first, &Verdict { why: "operator", status, reason: &reason, attempts: 0 })?;
+                self.make_dead_letter(first, &LetterCause { why: "operator", status, reason: &reason, attempts: 0 })?;
             }
             Wish::Retry => {
                 // A single user goes before all who are due.
