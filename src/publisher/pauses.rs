@@ -117,7 +117,7 @@ impl Queue {
 
     /// Takes a user with waiting calls out of line. False if the user waits in none.
     fn take_from_line(&mut self, user_id: &UserId) -> bool {
-        if !self.users.get(user_id).is_some_and(|user| !user.waiting.is_empty()) {
+        if self.users.get(user_id).is_none_or(|user| user.waiting.is_empty()) {
             return false;
         }
         for line in [&mut self.new, &mut self.returning] {

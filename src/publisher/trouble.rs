@@ -300,7 +300,7 @@ impl Trouble {
         let pause = named.map_or_else(
             || {
                 // The others that were in flight say the same.
-                if is_probe || self.shut.is_none() {
+                if is_probe {
                     self.unnamed_limits = self.unnamed_limits.saturating_add(1);
                 }
                 let doublings = self.unnamed_limits.saturating_sub(1);

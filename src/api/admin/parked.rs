@@ -23,6 +23,7 @@ use crate::api::request_id::RequestId;
 use crate::api::state::{Admin, AppState};
 use crate::outbox::{OutboxError, ParkedUsers};
 use crate::segment::ErrorCode;
+use crate::telemetry::EVERY_LINE;
 
 /// The id in a path, if it is a number.
 type UserPathId = Result<Path<i64>, PathRejection>;
@@ -87,7 +88,7 @@ pub(super) async fn retry(
     id: UserPathId,
 ) -> Result<(StatusCode, Json<Retried>), ApiError> {
     let id = on_user(&state, &admin, id, |parked, id| async move { parked.retry(id).await }).await?;
-    tracing::info!(request_id = request_id.as_str(), parked = id, "a parked call will be tried now");
+    tracing::info!(name: EVERY_LINE, request_id = request_id.as_str(), parked = id, "a parked call will be tried now");
     Ok((StatusCode::ACCEPTED, Json(Retried { retried: 1 })))
 }
 
@@ -100,7 +101,7 @@ pub(super) async fn retry_all(
     let parked = parked(&admin)?;
     let status = query.map_err(|_| invalid_status())?.0.checked()?;
     let count = parked.retry_all(status).await?;
-    tracing::info!(request_id = request_id.as_str(), status, count, "parked calls will be tried now");
+    tracing::info!(name: EVERY_LINE, request_id = request_id.as_str(), status, count, "parked calls will be tried now");
     Ok((StatusCode::ACCEPTED, Json(Retried { retried: count })))
 }
 
@@ -112,7 +113,7 @@ pub(super) async fn give_up(
     id: UserPathId,
 ) -> Result<(StatusCode, Json<GaveUp>), ApiError> {
     let id = on_user(&state, &admin, id, |parked, id| async move { parked.give_up(id).await }).await?;
-    tracing::info!(request_id = request_id.as_str(), parked = id, "a parked call was given up");
+    tracing::info!(name: EVERY_LINE, request_id = request_id.as_str(), parked = id, "a parked call was given up");
     Ok((StatusCode::ACCEPTED, Json(GaveUp { gave_up: 1 })))
 }
 
@@ -125,7 +126,7 @@ pub(super) async fn give_up_all(
     let parked = parked(&admin)?;
     let status = query.map_err(|_| invalid_status())?.0.checked()?;
     let count = parked.give_up_all(status).await?;
-    tracing::info!(request_id = request_id.as_str(), status, count, "parked calls were given up");
+    tracing::info!(name: EVERY_LINE, request_id = request_id.as_str(), status, count, "parked calls were given up");
     Ok((StatusCode::ACCEPTED, Json(GaveUp { gave_up: count })))
 }
 
