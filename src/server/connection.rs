@@ -247,8 +247,8 @@ where
                         (Stage::Draining, supervisor.cancelled_token(), ENDING)
                     }
                     Stage::Draining | Stage::Cancelled => {
-                        // Nothing is cut off if a new connection has not asked for anything.
-                        if !activity.has_read() {
+                        // Nothing is cut off of a connection on which nothing is half done.
+                        if !activity.snapshot().is_half_done {
                             drop(serving.take());
                         }
                         (Stage::Cancelled, next_stage, ENDING)

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use super::letter_query::{Asked, LetterQuery};
 use super::paced_replay::{PacedReplay, count};
-use super::page;
+use super::page::{self, NoQuery};
 use super::state::AdminState;
 use crate::api::error::ApiError;
 use crate::api::request_id::RequestId;
@@ -63,6 +63,7 @@ pub(super) async fn replay(
     State(state): State<Arc<AppState>>,
     Admin(admin): Admin,
     request_id: RequestId,
+    _: NoQuery,
     id: LetterId,
 ) -> Result<(StatusCode, Json<Replayed>), ApiError> {
     let id = on_letter(&state, &admin, id, |letters, id| async move { letters.replay(vec![id]).await }).await?;
@@ -143,6 +144,7 @@ pub(super) async fn discard(
     State(state): State<Arc<AppState>>,
     Admin(admin): Admin,
     request_id: RequestId,
+    _: NoQuery,
     id: LetterId,
 ) -> Result<StatusCode, ApiError> {
     let id = on_letter(&state, &admin, id, |letters, id| async move { letters.discard(vec![id]).await }).await?;

@@ -6,6 +6,8 @@
 use std::convert::Infallible;
 
 use axum::body::{Body, Bytes};
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedSemaphorePermit;
@@ -55,6 +57,21 @@ pub(super) fn invalid_query() -> ApiError {
          no parameters but these"
     );
     ApiError::new(ApiErrorCode::Call(ErrorCode::InvalidPayload), message)
+}
+
+/// A request without parameters: what is asked of one id has none, and a filter that did nothing would mislead.
+pub(super) struct NoQuery;
+
+impl<S: Sync> FromRequestParts<S> for NoQuery {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        let message = "there are no parameters but the id in the path";
+        match parts.uri.query() {
+            None | Some("") => Ok(Self),
+            Some(_) => Err(ApiError::new(ApiErrorCode::Call(ErrorCode::InvalidPayload), message)),
+        }
+    }
 }
 
 /// The JSON of a page of dead letters. `permit` is the right to hold it in memory; it is released with the last piece.

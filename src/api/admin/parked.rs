@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::page::{self, PageQuery, PageRange};
+use super::page::{self, NoQuery, PageQuery, PageRange};
 use super::state::AdminState;
 use crate::api::error::{ApiError, ApiErrorCode};
 use crate::api::request_id::RequestId;
@@ -85,6 +85,7 @@ pub(super) async fn retry(
     State(state): State<Arc<AppState>>,
     Admin(admin): Admin,
     request_id: RequestId,
+    _: NoQuery,
     id: UserPathId,
 ) -> Result<(StatusCode, Json<Retried>), ApiError> {
     let id = on_user(&state, &admin, id, |parked, id| async move { parked.retry(id).await }).await?;
@@ -110,6 +111,7 @@ pub(super) async fn give_up(
     State(state): State<Arc<AppState>>,
     Admin(admin): Admin,
     request_id: RequestId,
+    _: NoQuery,
     id: UserPathId,
 ) -> Result<(StatusCode, Json<GaveUp>), ApiError> {
     let id = on_user(&state, &admin, id, |parked, id| async move { parked.give_up(id).await }).await?;

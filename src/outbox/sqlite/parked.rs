@@ -236,7 +236,7 @@ impl Transaction<'_> {
         let is_over = self.memory.give_up_after.is_some_and(|after| since.saturating_add(after) <= now);
         let why = match wish {
             Some(Wish::GiveUp) => Some("operator"),
-            _ if is_over && failures >= MIN_FAILURES => Some("gave_up"),
+            _ if trouble.is_own && is_over && failures >= MIN_FAILURES => Some("gave_up"),
             _ => None,
         };
         if let Some(why) = why {
