@@ -141,7 +141,8 @@ impl Schedule {
         let is_own = self.trouble.others_are_accepted(started);
         let is_alone = request.batch.len() == 1;
         let is_ours = matches!(failed.error.code, ErrorCode::Unauthorized | ErrorCode::Misconfigured);
-        if is_ours && !(is_own && users_of(&request.batch).len() > 1) {
+        let is_perhaps_theirs = is_own || self.trouble.is_unjudged();
+        if is_ours && !(is_perhaps_theirs && users_of(&request.batch).len() > 1) {
             // Callers hear of wrong credentials and a wrong address at once. Stored calls wait for the operator.
             let told = request.batch.extract_callers(|_| true);
             self.give_up_sent(told, &failed.error);

@@ -136,8 +136,8 @@ impl Queue {
     }
 
     /// Takes one call to ask whether an outage is over: of a user whose call was accepted lately, else of a new user, else of one
-    /// who returned, the oldest and the newest in turns, else of a suspect, else a parked call. The oldest may all have calls that
-    /// fail on their own. `is_asked`: this user was asked already; others go first.
+    /// who returned, the newest and one at random in turns, else of a suspect, else a parked call. The oldest may all have calls
+    /// that fail on their own. `is_asked`: this user was asked already; others go first.
     pub(super) fn take_probe(&mut self, is_asked: impl Fn(&UserId) -> bool) -> Taken {
         let mut taken = Taken::default();
         let groups = std::mem::take(&mut self.groups);
@@ -153,7 +153,9 @@ impl Queue {
                     let position = if self.is_turn_of_newest {
                         line.iter().rposition(is_next)
                     } else {
-                        line.iter().position(is_next)
+                        let from = fastrand::usize(..=line.len());
+                        let behind = line.iter().skip(from).position(is_next).map(|at| at + from);
+                        behind.or_else(|| line.iter().position(is_next))
                     };
                     user_id = position.and_then(|at| line.remove(at));
                 }

@@ -145,10 +145,19 @@ impl Trouble {
         self.shut.as_ref().map(|shut| shut.since)
     }
 
-    /// Whether callers hear the trouble at once, because it is about the relay: its credentials, or the address of Segment.
+    /// Whether callers hear the trouble at once, because it is about the relay: its credentials, or the address of Segment. If
+    /// others were accepted just before, the first probe tells whose trouble it is.
     pub(super) fn is_ours(&self) -> bool {
         let code = self.shut.as_ref().map(|shut| shut.error.code);
-        matches!(code, Some(ErrorCode::Unauthorized | ErrorCode::Misconfigured))
+        matches!(code, Some(ErrorCode::Unauthorized | ErrorCode::Misconfigured)) && !self.is_unjudged()
+    }
+
+    /// Whether the gate was shut just after others were accepted, and no probe has an answer yet.
+    pub(super) fn is_unjudged(&self) -> bool {
+        self.shut.as_ref().is_some_and(|shut| {
+            let has_answer = shut.asked.len() > usize::from(shut.is_probing);
+            !has_answer && self.last_accepted.is_some_and(|at| at + ACCEPTANCE_WINDOW >= shut.since)
+        })
     }
 
     /// Whether this user was asked in the present outage.
