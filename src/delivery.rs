@@ -2,7 +2,7 @@
 //!
 //! It holds no calls. The store says which calls are next, the publisher says how many it has room for. The publisher retries,
 //! pauses and splits batches. A call that fails on its own comes back from it as parked, and so do the later calls of its user.
-//! The store keeps these apart, and delivery takes the first one of each user again at [a pace of their own](parked_pace).
+//! The store keeps these apart, and delivery takes the first one of each user again at a pace of their own (`parked_pace`).
 //!
 //! One loop waits for the next event and applies it. While the process drains, the loop takes no new calls; it ends when
 //! all calls in requests are settled.
