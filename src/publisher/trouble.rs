@@ -19,12 +19,12 @@ use crate::segment::{ErrorCode, FailureReason, SegmentError};
 /// Failures in a row that are an outage. Fewer may be the fault of one call.
 const FAILURES_OF_AN_OUTAGE: u32 = 3;
 
-/// Each false alarm doubles the failures of an outage, this often at most: then 192 in a row are one. So hundreds of users whose
-/// calls fail on their own are told apart from an outage though few others post.
-const MAX_FALSE_ALARMS: u32 = 6;
+/// Each outage that is over doubles the failures of the next one, this often at most: then 192 in a row are one. So hundreds of
+/// users whose calls fail on their own are told apart from an outage though few others post.
+const MAX_ALARMS: u32 = 6;
 
-/// For how long a false alarm counts.
-const FALSE_ALARM_TIME: Duration = Duration::from_secs(60);
+/// For how long it counts that an outage was over.
+const ALARM_TIME: Duration = Duration::from_secs(60);
 
 /// What a failure counts at least, so that 24 in a row are an outage however many calls fail on their own.
 const MIN_WEIGHT: f64 = 0.125;
@@ -79,9 +79,9 @@ pub(super) struct Trouble {
     culprits: f64,
     /// Requests with first attempts that failed since the last acceptance. Each held a culprit if there is no outage.
     unjudged: i32,
-    /// How often in a row the gate was shut for less than [`MAX_PROBE_PAUSE`], and when it opened last.
-    false_alarms: u32,
-    last_false_alarm: Option<Instant>,
+    /// How many outages there were, each within [`ALARM_TIME`] of the one before, and when the last one was over.
+    alarms: u32,
+    last_alarm: Option<Instant>,
     logged_reasons: Vec<Option<FailureReason>>,
 }
 
@@ -238,11 +238,9 @@ impl Trouble {
         let (was_short, is_alarm) = (now.duration_since(shut.since) < MAX_PROBE_PAUSE, shut.limited_until.is_none());
         self.shut = None;
         self.at_once = (!was_short).then_some(FIRST_AT_ONCE);
-        if !was_short {
-            self.false_alarms = 0;
-        } else if is_alarm {
-            self.false_alarms = (self.failures_doubled(now) + 1).min(MAX_FALSE_ALARMS);
-            self.last_false_alarm = Some(now);
+        if is_alarm {
+            self.alarms = (self.failures_doubled(now) + 1).min(MAX_ALARMS);
+            self.last_alarm = Some(now);
         }
         self.log_end();
         true
@@ -297,10 +295,10 @@ impl Trouble {
         FAILURES_OF_AN_OUTAGE << self.failures_doubled(now)
     }
 
-    /// How often false alarms have doubled the failures of an outage.
+    /// How often earlier outages have doubled the failures of an outage.
     fn failures_doubled(&self, now: Instant) -> u32 {
-        let is_recent = self.last_false_alarm.is_some_and(|at| now.duration_since(at) <= FALSE_ALARM_TIME);
-        if is_recent { self.false_alarms } else { 0 }
+        let is_recent = self.last_alarm.is_some_and(|at| now.duration_since(at) <= ALARM_TIME);
+        if is_recent { self.alarms } else { 0 }
     }
 
     /// Segment asks the relay to wait.

@@ -225,7 +225,7 @@ fn after_an_outage_few_requests_are_sent_at_once_and_each_acceptance_doubles_the
 }
 
 #[test]
-fn each_false_alarm_doubles_the_failures_of_an_outage_for_a_minute() {
+fn each_outage_doubles_the_failures_of_the_next_one_within_a_minute() {
     let mut now = Instant::now();
     let mut trouble = Trouble::default();
     let mut alarms = Vec::new();
