@@ -74,6 +74,15 @@ async fn a_relay_without_an_outbox_answers_as_it_says() {
     every_answer_conforms(app.relay(), settings).await;
 }
 
+/// A second replay with a pace is 503 while one is in progress.
+const ONE_REPLAY: &str = r#"[[operations]]
+include-path = "/dead-letters/replay"
+
+[operations.checks]
+not_a_server_error.expected-statuses = ["2xx", "3xx", "4xx", 503]
+positive_data_acceptance.expected-statuses = ["2xx", 401, 404, 422, 503]
+"#;
+
 #[tokio::test]
 async fn a_relay_with_an_outbox_operators_and_tokens_answers_as_it_says() {
     let durable = Durable::with(&[("RELAY_AUTH", "bearer"), ("RELAY_AUTH_SECRETS", CALLER)]).await;
@@ -88,7 +97,7 @@ async fn a_relay_with_an_outbox_operators_and_tokens_answers_as_it_says() {
     // The same keys come again and again, and a repeated key with another payload is refused.
     let settings = format!(
         "[auth.openapi.bearer]\nbearer = \"{CALLER}\"\n\n[auth.openapi.operator]\nbearer = \"{TOKEN}\"\n\n\
-         [checks]\npositive_data_acceptance.expected-statuses = [\"2xx\", 401, 404, 422]\n"
+         [checks]\npositive_data_acceptance.expected-statuses = [\"2xx\", 401, 404, 422]\n\n{ONE_REPLAY}"
     );
     every_answer_conforms(durable.relay(), &settings).await;
 }
