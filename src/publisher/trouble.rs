@@ -19,9 +19,13 @@ use crate::segment::{ErrorCode, FailureReason, SegmentError};
 /// Failures in a row that are an outage. Fewer may be the fault of one call.
 const FAILURES_OF_AN_OUTAGE: u32 = 3;
 
-/// Each outage that is over doubles the failures of the next one, this often at most: then 192 in a row are one. So hundreds of
-/// users whose calls fail on their own are told apart from an outage though few others post.
-const MAX_ALARMS: u32 = 6;
+/// Each outage that is over makes the next one need four times as many failures, this often at most: then 192 in a row are one. So
+/// hundreds of users whose calls fail on their own are told apart from an outage though few others post.
+const MAX_ALARMS: u32 = 3;
+
+/// Longest pause between two probes after two outages within a minute: perhaps most users' calls fail on their own, and few of
+/// those who are asked can show it.
+const MAX_REPEATED_PAUSE: Duration = Duration::from_millis(500);
 
 /// For how long it counts that an outage was over.
 const ALARM_TIME: Duration = Duration::from_secs(60);
@@ -239,7 +243,7 @@ impl Trouble {
         self.shut = None;
         self.at_once = (!was_short).then_some(FIRST_AT_ONCE);
         if is_alarm {
-            self.alarms = (self.failures_doubled(now) + 1).min(MAX_ALARMS);
+            self.alarms = (self.recent_alarms(now) + 1).min(MAX_ALARMS);
             self.last_alarm = Some(now);
         }
         self.log_end();
@@ -262,8 +266,11 @@ impl Trouble {
             self.evidence_in_a_row += weight(failed.chance);
         }
         let is_proxy = is_proxys(failed.error);
-        let (first, max_pause) =
-            if is_proxy { (FIRST_PROXY_PAUSE, MAX_PROXY_PAUSE) } else { (FIRST_PROBE_PAUSE, MAX_PROBE_PAUSE) };
+        let (first, max_pause) = match self.recent_alarms(now) {
+            _ if is_proxy => (FIRST_PROXY_PAUSE, MAX_PROXY_PAUSE),
+            0 | 1 => (FIRST_PROBE_PAUSE, MAX_PROBE_PAUSE),
+            _ => (FIRST_PROBE_PAUSE, MAX_REPEATED_PAUSE),
+        };
         let is_outage = self.evidence_in_a_row >= f64::from(self.failures_of_an_outage(now));
         match &mut self.shut {
             Some(shut) if failed.is_probe => {
@@ -292,11 +299,11 @@ impl Trouble {
     }
 
     fn failures_of_an_outage(&self, now: Instant) -> u32 {
-        FAILURES_OF_AN_OUTAGE << self.failures_doubled(now)
+        FAILURES_OF_AN_OUTAGE << (2 * self.recent_alarms(now))
     }
 
-    /// How often earlier outages have doubled the failures of an outage.
-    fn failures_doubled(&self, now: Instant) -> u32 {
+    /// The number of outages that were over lately.
+    fn recent_alarms(&self, now: Instant) -> u32 {
         let is_recent = self.last_alarm.is_some_and(|at| now.duration_since(at) <= ALARM_TIME);
         if is_recent { self.alarms } else { 0 }
     }
