@@ -53,10 +53,28 @@ impl SecretForms {
 
     /// Whether the text holds a secret, or enough of one. Case and separators do not count.
     pub(super) fn are_in(&self, text: &str) -> bool {
+        self.are_plainly_in(text) || text.contains('%') && self.are_plainly_in(&percent_decoded(text))
+    }
+
+    fn are_plainly_in(&self, text: &str) -> bool {
         let mut words = text.split(|c: char| !c.is_ascii_alphanumeric() && !"-_".contains(c)).map(letters_and_digits);
         letters_and_digits(text).as_bytes().array_windows().any(|part| self.parts.contains(part))
             || (!self.short.is_empty() && words.any(|word| self.short.contains(&word)))
     }
+}
+
+/// The text with the ASCII characters that its percent-encoded bytes stand for (RFC 3986, 2.1).
+fn percent_decoded(text: &str) -> String {
+    let mut decoded = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, behind)) = rest.split_once('%') {
+        decoded.push_str(before);
+        let byte = behind.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok()).filter(u8::is_ascii);
+        rest = byte.and_then(|_| behind.get(2..)).unwrap_or(behind);
+        decoded.push(byte.map_or('%', char::from));
+    }
+    decoded.push_str(rest);
+    decoded
 }
 
 /// The text with `[...]` for whatever could be an encoded secret: parts with too many characters that belong to no word. Parts
