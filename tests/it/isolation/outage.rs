@@ -95,7 +95,8 @@ async fn a_429_stops_all_for_the_time_that_it_names() {
     let (durable, segment) = start(&[]).await;
     segment.fail("limited", Fault::RetryAfter(429, 2));
     assert!(durable.post(&customer("limited")).await.is_stored());
-    eventually(async || segment.request_count() == 1).await;
+    // Its answer has come.
+    eventually(async || durable.relay().metric("segment_relay_gate_shut").await == 1.0).await;
     segment.heal();
     for number in 0..20 {
         assert!(durable.post(&customer(&format!("c-{number}"))).await.is_stored());
