@@ -36,9 +36,13 @@ struct Failed {
 
 impl Schedule {
     /// Takes the answer to a request.
-    pub(super) fn answered(&mut self, request: Request, class: ResponseClass, now: Instant) {
+    pub(super) fn answered(&mut self, mut request: Request, class: ResponseClass, now: Instant) {
         let in_flight = &mut self.in_flight[request.class as usize];
         *in_flight = in_flight.saturating_sub(1);
+        if class != ResponseClass::Accepted {
+            // Nothing is known about the other half of the group.
+            self.queue.put_in_company(std::mem::take(&mut request.rest));
+        }
         match class {
             ResponseClass::Accepted => self.accepted(request, now),
             ResponseClass::Refused { error, status } => self.refused(request, error, status, now),
@@ -71,10 +75,7 @@ impl Schedule {
         }
         for user_id in users {
             match self.queue.failed_in_company(&user_id) {
-                0 => {
-                    self.queue.release(&user_id);
-                    self.queue.set_standing(&user_id, Standing::Accepted);
-                }
+                0 => self.queue.release(&user_id, Standing::Accepted),
                 // The first half of the user's calls is accepted: the culprit is in the other half.
                 _ if request.is_search && request.rest.is_empty() => self.queue.groups.push_front(vec![user_id]),
                 _ => self.queue.returning.push_back(user_id),
@@ -97,19 +98,17 @@ impl Schedule {
             return self.split(request);
         }
         self.metrics.calls_refused.inc();
-        self.queue.put_in_company(request.rest);
         for mut pending in request.batch.into_calls() {
             let refusal = Refusal { status, reason: error.message.clone(), attempts: pending.attempts };
             pending.completion.settle(&Err(refusal));
             self.queue.forget(&pending);
-            self.queue.release(pending.call.user_id());
+            self.queue.release(pending.call.user_id(), Standing::Sound);
         }
     }
 
     fn rate_limited(&mut self, request: Request, error: &SegmentError, named: Option<Duration>, now: Instant) {
         request.batch.mark_not_accepted();
         self.trouble.rate_limited(error, named, request.is_probe, now);
-        self.queue.put_in_company(request.rest);
         // Nobody is at fault: the users go first again when the gate opens.
         let users = users_of(&request.batch);
         let is_parked = request.batch.iter().all(|pending| pending.is_parked);
@@ -148,7 +147,7 @@ impl Schedule {
             self.give_up_sent(told, &failed.error);
         }
         if request.batch.is_empty() {
-            self.queue.put_in_company(std::mem::take(&mut request.rest));
+            // All callers were told.
         } else if is_parked {
             let is_own = self.trouble.are_accepted_within(PARKED_ACCEPTANCE_WINDOW, now);
             let users = users_of(&request.batch);
@@ -167,8 +166,7 @@ impl Schedule {
     }
 
     /// Splits a batch that holds a culprit.
-    fn split(&mut self, mut request: Request) {
-        self.queue.put_in_company(std::mem::take(&mut request.rest));
+    fn split(&mut self, request: Request) {
         let users = users_of(&request.batch);
         tracing::debug!(calls = request.batch.len(), users = users.len(), "batch split");
         let counts = counts(&request.batch);
@@ -191,14 +189,12 @@ impl Schedule {
         let backoff = retry::backoff(failures, request.batch.time_left(now), fastrand::f64());
         let Some(pause) = failed.named.or(backoff) else {
             let told = request.batch.extract_callers(|_| true);
-            self.give_up_sent(told, &failed.error.clone().retry_after(MIN_RETRY_AFTER));
-            return self.queue.put_in_company(request.rest);
+            return self.give_up_sent(told, &failed.error.clone().retry_after(MIN_RETRY_AFTER));
         };
         let until = now + pause;
         tracing::debug!(calls = request.batch.len(), seconds = pause.as_secs_f64(), "batch paused");
         let told = request.batch.extract_callers(|pending| pending.completion.expires_by(until));
         self.give_up_sent(told, &failed.error.clone().retry_after(pause));
-        self.queue.put_in_company(std::mem::take(&mut request.rest));
         let (users, counts) = (users_of(&request.batch), counts(&request.batch));
         self.put_back(request.batch, failed.restarts);
         for (user_id, calls) in users.into_iter().zip(counts) {
@@ -211,7 +207,6 @@ impl Schedule {
 
     /// A request with a single call failed.
     fn failed_alone(&mut self, mut request: Request, failed: &Failed, is_own: bool, now: Instant) {
-        self.queue.put_in_company(std::mem::take(&mut request.rest));
         let Some(user_id) = users_of(&request.batch).pop() else { return };
         let mut suspect =
             self.queue.suspect(&user_id).unwrap_or(Suspect { first_failed: now, failures: 0, own_failures: 0 });
@@ -275,7 +270,7 @@ impl Schedule {
         calls.iter().for_each(|pending| self.queue.forget(pending));
         let mut users: Vec<UserId> = calls.iter().map(|pending| pending.call.user_id().clone()).collect();
         users.dedup();
-        users.iter().for_each(|user_id| self.queue.release(user_id));
+        users.iter().for_each(|user_id| self.queue.release(user_id, Standing::Sound));
         self.give_up(calls, error);
     }
 
@@ -283,8 +278,7 @@ impl Schedule {
     fn shut(&mut self, now: Instant) {
         let Some((until, error)) = self.trouble.shut_until() else { return };
         let error = error.clone().retry_after(until.saturating_duration_since(now));
-        let groups = std::mem::take(&mut self.queue.groups);
-        groups.into_iter().for_each(|group| self.queue.put_in_company(group));
+        self.queue.dissolve_groups();
         if !self.queue.has_callers {
             return;
         }

@@ -75,6 +75,12 @@ impl Queue {
         self.returning.extend(users);
     }
 
+    /// Groups are no longer searched: in an outage nobody holds a culprit for certain.
+    pub(super) fn dissolve_groups(&mut self) {
+        let groups = std::mem::take(&mut self.groups);
+        groups.into_iter().for_each(|group| self.put_in_company(group));
+    }
+
     /// A user whose request ended without a word about its calls goes first again.
     pub(super) fn put_first(&mut self, user_id: UserId, now: Instant) {
         if self.suspect(&user_id).is_some() {
@@ -140,8 +146,7 @@ impl Queue {
     /// that fail on their own. `is_asked`: this user was asked already; others go first.
     pub(super) fn take_probe(&mut self, is_asked: impl Fn(&UserId) -> bool) -> Taken {
         let mut taken = Taken::default();
-        let groups = std::mem::take(&mut self.groups);
-        groups.into_iter().for_each(|group| self.put_in_company(group));
+        self.dissolve_groups();
         let accepted =
             self.last_accepted.iter().rev().filter(|user_id| !is_asked(user_id)).cloned().collect::<Vec<_>>();
         let mut user_id = accepted.into_iter().find(|user_id| self.take_from_line(user_id));

@@ -289,7 +289,7 @@ impl Queue {
     }
 
     /// A user whose request has ended, and whose waiting calls have not failed, gets back in line.
-    pub(super) fn release(&mut self, user_id: &UserId) {
+    pub(super) fn release(&mut self, user_id: &UserId, standing: Standing) {
         let Entry::Occupied(mut entry) = self.users.entry(user_id.clone()) else { return };
         if entry.get().in_request > 0 {
             return;
@@ -297,7 +297,7 @@ impl Queue {
         if entry.get().waiting.is_empty() {
             entry.remove();
         } else {
-            entry.get_mut().standing = Standing::Sound;
+            entry.get_mut().standing = standing;
             self.returning.push_back(user_id.clone());
         }
     }

@@ -1,6 +1,6 @@
 //! Tests of the queue, among them a property test of its order.
 
-use super::{Queue, Taken};
+use super::{Queue, Standing, Taken};
 use crate::publisher::memory::MAX_BYTES;
 use crate::publisher::test_calls::{pending_call, pending_call_with_handle, stored_call};
 use proptest::prelude::{Just, Strategy, prop, prop_oneof, proptest};
@@ -24,7 +24,7 @@ const ALL: usize = 10_000;
 
 fn settle(queue: &mut Queue, next: Taken) {
     next.batch.iter().for_each(|pending| queue.forget(pending));
-    next.batch.iter().for_each(|pending| queue.release(pending.call.user_id()));
+    next.batch.iter().for_each(|pending| queue.release(pending.call.user_id(), Standing::Sound));
 }
 
 #[test]
