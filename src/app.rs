@@ -16,7 +16,7 @@ use crate::api::{
     SegmentReport, ShutGate,
 };
 use crate::auth::Auth;
-use crate::config::{self, OutboxSettings, Settings};
+use crate::config::{self, OutboxSettings, Settings, WriteKeys};
 use crate::delivery::Delivery;
 use crate::metrics::{Metrics, Summary};
 use crate::outbox::sqlite::SqliteOutbox;
@@ -52,7 +52,8 @@ impl App {
         let metrics = Arc::new(Metrics::new()?);
         let told = log.clone();
         supervisor.supervise("log", async move { told.tell_left_out().await });
-        let live = Arc::new(LiveClients::start(settings.segment.clone(), metrics.clone(), supervisor)?);
+        let write_keys = WriteKeys::new(settings.segment.write_key.clone());
+        let live = Arc::new(LiveClients::start(settings.segment.clone(), &write_keys, metrics.clone(), supervisor)?);
         let pace = settings.segment.max_requests_per_second;
         let open = |outbox| open_outbox(outbox, pace, &metrics, &live, supervisor);
         let outbox = settings.outbox.as_ref().map(open).transpose()?;
@@ -155,7 +156,7 @@ async fn read_secrets_again(mut hangups: Signal, state: Arc<AppState>, live: Arc
                 tracing::info!("no secret comes from a file, so none was read again");
             }
             Ok((names, settings)) => {
-                live.replace_write_key(&settings.segment.write_key);
+                live.replace_write_keys(&WriteKeys::new(settings.segment.write_key.clone()));
                 state.replace_secrets(&settings.auth, settings.admin_token.as_ref());
                 tracing::info!(names = names.join(", "), "the secrets were read again");
                 warn_about(&settings);

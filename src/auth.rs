@@ -7,10 +7,12 @@
 
 mod headers;
 mod keys;
+mod scheme;
 mod signed_body;
 mod standard_webhooks;
 mod tokens;
 mod unauthorized;
+mod verifier;
 
 use std::time::{Duration, SystemTime};
 
@@ -22,14 +24,17 @@ use keys::Keys;
 use signed_body::SignedBody;
 use standard_webhooks::SignedWebhook;
 
+pub use scheme::{Algorithm, Challenge, Encoding, Scheme, SecretForm, SignatureScheme, TimeUnit, TimestampScheme};
+pub use verifier::Verifier;
+
 pub(crate) use tokens::Tokens;
 pub(crate) use unauthorized::Unauthorized;
 
 /// Who may send customers: the checks that the settings ask for. `None`: everyone.
-pub struct Auth(Option<RwLock<Scheme>>);
+pub struct Auth(Option<RwLock<Checks>>);
 
 /// The other schemes of `RELAY_AUTH`, each with all accepted secrets.
-enum Scheme {
+enum Checks {
     StandardWebhooks(Keys),
     Hmac { header: HeaderName, encoding: SignatureEncoding, keys: Keys },
     Bearer(Tokens),
@@ -46,7 +51,7 @@ pub(crate) enum HeadClaim {
 impl Auth {
     /// The checks for these settings.
     pub fn new(settings: &AuthSettings) -> Self {
-        Self(Scheme::new(settings).map(RwLock::new))
+        Self(Checks::new(settings).map(RwLock::new))
     }
 
     /// Everyone may send customers.
@@ -62,7 +67,7 @@ impl Auth {
     /// From now on the secrets of these settings are accepted, and no others. If everyone may send customers, nothing
     /// changes.
     pub fn replace_secrets(&self, settings: &AuthSettings) {
-        if let (Some(current), Some(scheme)) = (&self.0, Scheme::new(settings)) {
+        if let (Some(current), Some(scheme)) = (&self.0, Checks::new(settings)) {
             *current.write() = scheme;
         }
     }
@@ -71,14 +76,14 @@ impl Auth {
     pub(crate) fn verify_head(&self, headers: &HeaderMap, now: SystemTime) -> Result<HeadClaim, Unauthorized> {
         let Some(scheme) = &self.0 else { return Ok(HeadClaim::Proven) };
         match &*scheme.read() {
-            Scheme::StandardWebhooks(_) => {
+            Checks::StandardWebhooks(_) => {
                 SignedWebhook::from_headers(headers, since_1970(now)).map(HeadClaim::SignedWebhook)
             }
-            Scheme::Hmac { header, encoding, .. } => {
+            Checks::Hmac { header, encoding, .. } => {
                 SignedBody::from_headers(headers, header, *encoding).map(HeadClaim::SignedBody)
             }
-            Scheme::Bearer(tokens) => tokens.verify_bearer(headers).map(|()| HeadClaim::Proven),
-            Scheme::Basic(tokens) => tokens.verify_basic(headers).map(|()| HeadClaim::Proven),
+            Checks::Bearer(tokens) => tokens.verify_bearer(headers).map(|()| HeadClaim::Proven),
+            Checks::Basic(tokens) => tokens.verify_basic(headers).map(|()| HeadClaim::Proven),
         }
     }
 
@@ -88,8 +93,8 @@ impl Auth {
         let Some(scheme) = &self.0 else { return Ok(None) };
         match (claim, &*scheme.read()) {
             (HeadClaim::Proven, _) => Ok(None),
-            (HeadClaim::SignedWebhook(webhook), Scheme::StandardWebhooks(keys)) => webhook.verify(keys, body).map(Some),
-            (HeadClaim::SignedBody(signed), Scheme::Hmac { header, keys, .. }) => {
+            (HeadClaim::SignedWebhook(webhook), Checks::StandardWebhooks(keys)) => webhook.verify(keys, body).map(Some),
+            (HeadClaim::SignedBody(signed), Checks::Hmac { header, keys, .. }) => {
                 signed.verify(keys, header, body).map(|()| None)
             }
             _ => Err(Unauthorized::new("the signature is of another scheme")),
@@ -97,7 +102,7 @@ impl Auth {
     }
 }
 
-impl Scheme {
+impl Checks {
     fn new(settings: &AuthSettings) -> Option<Self> {
         let secrets = &settings.secrets;
         Some(match &settings.scheme {

@@ -21,6 +21,7 @@ mod unfilled;
 mod value;
 mod warnings;
 mod write_key;
+mod write_keys;
 
 pub use auth::{AuthScheme, AuthSettings, SignatureEncoding, WEBHOOK_TOLERANCE, decode_base64};
 pub use environment::Problems;
@@ -32,6 +33,7 @@ pub use settings::{
 };
 pub use table::{Declaration, DefaultValue, SETTINGS};
 pub use value::{LogFormat, Secret};
+pub use write_keys::WriteKeys;
 
 #[cfg(test)]
 mod fuzz;

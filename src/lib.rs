@@ -32,6 +32,8 @@ pub mod api;
 
 pub mod auth;
 
+pub mod sources;
+
 pub mod customer;
 
 pub mod integration;

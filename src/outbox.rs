@@ -9,6 +9,7 @@
 
 mod backup;
 mod client;
+mod events;
 mod letters;
 pub mod sqlite;
 mod store;
@@ -17,6 +18,7 @@ mod suite;
 
 pub use backup::{BackupError, Backups, StoreCopy};
 pub use client::OutboxClients;
+pub use events::{Events, KeptEvent};
 pub use letters::{DeadLetter, DeadLetters, LetterFilter, LetterIds, LetterPage, LetterWalk, LetterWhy};
 pub use store::{
     Append, Appended, CallId, DeliveryOutcome, KeyRecord, Outbox, OutboxError, OutboxStats, ParkedUser, ParkedUsers,

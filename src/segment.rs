@@ -14,8 +14,8 @@ mod outcome;
 
 pub use call::{Call, MAX_CALL_BYTES};
 pub(crate) use call::{rfc3339_milliseconds, write_json_string};
-pub use client::{SegmentClient, SegmentClients};
+pub use client::{GroupTerms, SegmentClient, SegmentClients, SegmentGroup};
 pub use error::{ErrorCode, MIN_RETRY_AFTER, SegmentError};
 pub use failure_reason::FailureReason;
-pub use message_id::{IdempotencyKey, KeyKind, MessageIds};
+pub use message_id::{IdempotencyKey, KeyKind, MessageIds, Origin};
 pub use outcome::{CallOutcome, DeliveryState, Receipt, Refusal, SettledCall, Trouble};

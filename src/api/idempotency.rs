@@ -22,7 +22,7 @@ impl<S: Sync> FromRequestParts<S> for KeyFromHeaders {
 fn key_from_headers(headers: &HeaderMap) -> Option<IdempotencyKey> {
     [KeyKind::WebhookId, KeyKind::IdempotencyKey]
         .into_iter()
-        .find_map(|kind| IdempotencyKey::from_header(kind, headers.get(kind.header())?.as_bytes()))
+        .find_map(|kind| IdempotencyKey::from_header(kind, headers.get(kind.name())?.as_bytes()))
 }
 
 #[cfg(test)]

@@ -23,7 +23,8 @@ use super::{AppState, Routes, service};
 use crate::customer::SegmentIdentifyPayload;
 use crate::metrics::Metrics;
 use crate::segment::{
-    DeliveryState, ErrorCode, IdempotencyKey, KeyKind, Receipt, SegmentClient, SegmentClients, SegmentError,
+    DeliveryState, ErrorCode, GroupTerms, IdempotencyKey, KeyKind, Receipt, SegmentClient, SegmentClients,
+    SegmentError, SegmentGroup,
 };
 use crate::supervisor::Supervisor;
 
@@ -88,11 +89,37 @@ impl SegmentClient for Fake {
     }
 }
 
+/// A client of the fake, and the number of customers that it got.
+struct FakeGroup(Fake, usize);
+
+#[async_trait]
+impl SegmentGroup for FakeGroup {
+    fn identify(&mut self, _place: usize, payload: &SegmentIdentifyPayload<'_>) -> Result<(), SegmentError> {
+        self.1 += 1;
+        self.0.identify(payload)
+    }
+
+    async fn flush(&mut self) -> Vec<Result<Receipt, SegmentError>> {
+        let mut outcomes = Vec::new();
+        for _ in 0..self.1 {
+            outcomes.push(self.0.flush().await);
+        }
+        outcomes
+    }
+}
+
 impl SegmentClients for Fake {
     fn open(&self, _deadline: Instant, key: Option<IdempotencyKey>, wait: Option<Duration>) -> Box<dyn SegmentClient> {
         self.0.lock().keys.push(key);
         self.0.lock().waits.push(wait);
         Box::new(Self(self.0.clone()))
+    }
+
+    fn open_group(&self, terms: GroupTerms) -> Box<dyn SegmentGroup> {
+        let segment = &mut *self.0.lock();
+        segment.keys.push(terms.key);
+        segment.waits.push(terms.wait);
+        Box::new(FakeGroup(Self(self.0.clone()), 0))
     }
 
     fn stores(&self) -> bool {

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
 
 use super::Delivery;
-use crate::config::from_variables;
+use crate::config::{WriteKeys, from_variables};
 use crate::metrics::Metrics;
 use crate::outbox::{Append, Appended, CallId, Outbox, OutboxError, OutboxStats, StoredCall};
 use crate::publisher::LiveClients;
@@ -43,6 +43,19 @@ struct FakeStore(Mutex<Script>);
 impl Outbox for FakeStore {
     async fn append(&self, _append: Append, _deadline: Instant) -> Result<Appended, OutboxError> {
         Err(OutboxError::Closed)
+    }
+
+    async fn append_group(
+        &self,
+        group: Vec<Append>,
+        _is_all_or_nothing: bool,
+        deadline: Instant,
+    ) -> Result<Vec<Result<Appended, OutboxError>>, OutboxError> {
+        let mut results = Vec::new();
+        for append in group {
+            results.push(self.append(append, deadline).await);
+        }
+        Ok(results)
     }
 
     async fn settle(&self, delivered: Arc<[SettledCall]>) -> Result<(), OutboxError> {
@@ -81,7 +94,7 @@ impl Outbox for FakeStore {
 fn stored(id: CallId, is_parked: bool) -> StoredCall {
     let user_id: Arc<str> = format!("c-{id}").into();
     let json = format!(r#"{{"type":"identify","messageId":"m-{id}","userId":"{user_id}","traits":{{}}}}"#);
-    StoredCall { id, call: Call::from_wire(user_id, json.into_bytes().into()), is_parked }
+    StoredCall { id, call: Call::from_wire(user_id, None, json.into_bytes().into()), is_parked }
 }
 
 fn accepted(id: CallId) -> SettledCall {
@@ -99,7 +112,8 @@ async fn start(script: Script) -> (Arc<FakeStore>, Supervisor) {
     let variables = variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
     let settings = from_variables(variables).unwrap().segment;
     let pace = settings.max_requests_per_second;
-    let clients = LiveClients::start(settings, Arc::new(Metrics::new().unwrap()), &supervisor).unwrap();
+    let write_keys = WriteKeys::new(settings.write_key.clone());
+    let clients = LiveClients::start(settings, &write_keys, Arc::new(Metrics::new().unwrap()), &supervisor).unwrap();
     let store = Arc::new(FakeStore(Mutex::new(script)));
     Delivery::start(store.clone(), Arc::new(clients), pace, &supervisor);
     (store, supervisor)

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use super::{SegmentIntegrationResult, send_customer_to_segment_with_client};
-use crate::config;
+use crate::config::{self, WriteKeys};
 use crate::customer::SegmentIdentifyPayload;
 use crate::metrics::Metrics;
 use crate::publisher::LiveClients;
@@ -34,7 +34,8 @@ pub fn client_from_environment() -> Result<Box<dyn SegmentClient>, SegmentError>
     tokio::runtime::Handle::try_current().map_err(|error| not_configured(error.to_string()))?;
     let metrics = Metrics::new().map_err(|error| not_configured(error.to_string()))?;
     let supervisor = Supervisor::new();
-    let clients = LiveClients::start(settings.segment, Arc::new(metrics), &supervisor)
+    let write_keys = WriteKeys::new(settings.segment.write_key.clone());
+    let clients = LiveClients::start(settings.segment, &write_keys, Arc::new(metrics), &supervisor)
         .map_err(|error| not_configured(format!("{error:#}")))?;
     let client = clients.open(Instant::now() + settings.request_timeout, None, None);
     Ok(Box::new(EnvironmentClient { client, tasks: CancelOnDrop(supervisor) }))

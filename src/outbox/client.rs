@@ -11,11 +11,11 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use super::store::{Append, DeliveryOutcome, KeyRecord, Outbox, OutboxError, STORE_RETRY_AFTER};
+use super::store::{Append, Appended, DeliveryOutcome, KeyRecord, Outbox, OutboxError, STORE_RETRY_AFTER};
 use crate::customer::{JsonObject, SegmentIdentifyPayload};
 use crate::segment::{
-    Call, DeliveryState, ErrorCode, IdempotencyKey, MIN_RETRY_AFTER, MessageIds, Receipt, SegmentClient,
-    SegmentClients, SegmentError,
+    Call, DeliveryState, ErrorCode, GroupTerms, IdempotencyKey, MIN_RETRY_AFTER, MessageIds, Origin, Receipt,
+    SegmentClient, SegmentClients, SegmentError, SegmentGroup,
 };
 use crate::supervisor::Supervisor;
 
@@ -31,6 +31,14 @@ struct StoreContext {
     outbox: Arc<dyn Outbox>,
     message_ids: MessageIds,
     supervisor: Supervisor,
+}
+
+/// The customers of one request.
+struct OutboxGroup {
+    context: Arc<StoreContext>,
+    terms: GroupTerms,
+    wait_until: Option<Instant>,
+    queued: Vec<(String, Append)>,
 }
 
 /// The client of one request.
@@ -57,9 +65,14 @@ impl SegmentClients for OutboxClients {
             context: self.0.clone(),
             deadline,
             key,
-            wait_until: wait.map(|wait| Instant::now().checked_add(wait).map_or(deadline, |until| until.min(deadline))),
+            wait_until: wait_until(wait, deadline),
             queued: VecDeque::new(),
         })
+    }
+
+    fn open_group(&self, terms: GroupTerms) -> Box<dyn SegmentGroup> {
+        let wait_until = wait_until(terms.wait, terms.deadline);
+        Box::new(OutboxGroup { context: self.0.clone(), terms, wait_until, queued: Vec::new() })
     }
 
     fn stores(&self) -> bool {
@@ -70,10 +83,14 @@ impl SegmentClients for OutboxClients {
 #[async_trait]
 impl SegmentClient for OutboxClient {
     fn identify(&mut self, payload: &SegmentIdentifyPayload<'_>) -> Result<(), SegmentError> {
-        let (message_id, has_key) = self.context.message_ids.id_for(payload, self.key.as_ref());
-        let call = Call::new(payload, &message_id, Timestamp::now())?;
-        let key = has_key.then(|| KeyRecord { key: digest(&[message_id.as_bytes()]), body: fingerprint(payload) });
-        self.queued.push_back((message_id, Append { call, key, watch: self.wait_until.is_some() }));
+        let origin = Origin::default();
+        self.queued.push_back(self.context.append(
+            payload,
+            self.key.as_ref(),
+            origin,
+            None,
+            self.wait_until.is_some(),
+        )?);
         Ok(())
     }
 
@@ -90,14 +107,74 @@ impl SegmentClient for OutboxClient {
     }
 }
 
+#[async_trait]
+impl SegmentGroup for OutboxGroup {
+    fn identify(&mut self, place: usize, payload: &SegmentIdentifyPayload<'_>) -> Result<(), SegmentError> {
+        let source = self.terms.source.clone();
+        let origin = Origin { source: source.as_deref(), place: Some(place) };
+        let watch = self.wait_until.is_some();
+        let append = self.context.append(payload, self.terms.key.as_ref(), origin, source.clone(), watch)?;
+        self.queued.push(append);
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Vec<Result<Receipt, SegmentError>> {
+        let (message_ids, group): (Vec<String>, Vec<Append>) = self.queued.drain(..).unzip();
+        let GroupTerms { deadline, is_all_or_nothing, .. } = self.terms;
+        let results = match self.context.outbox.append_group(group, is_all_or_nothing, deadline).await {
+            Ok(results) => results,
+            Err(error) => return message_ids.iter().map(|_| Err(to_segment_error(error))).collect(),
+        };
+        let mut outcomes = Vec::with_capacity(results.len());
+        for (message_id, result) in message_ids.into_iter().zip(results) {
+            outcomes.push(match result {
+                Ok(appended) => self.context.outcome(message_id, appended, self.wait_until).await,
+                Err(error) => Err(to_segment_error(error)),
+            });
+        }
+        outcomes
+    }
+}
+
+fn wait_until(wait: Option<Duration>, deadline: Instant) -> Option<Instant> {
+    wait.map(|wait| Instant::now().checked_add(wait).map_or(deadline, |until| until.min(deadline)))
+}
+
 impl OutboxClient {
     async fn store(&self, message_id: String, append: Append) -> Result<Receipt, SegmentError> {
         let appended = self.context.outbox.append(append, self.deadline).await.map_err(to_segment_error)?;
+        self.context.outcome(message_id, appended, self.wait_until).await
+    }
+}
+
+impl StoreContext {
+    /// The call of a payload, and its id.
+    fn append(
+        &self,
+        payload: &SegmentIdentifyPayload<'_>,
+        key: Option<&IdempotencyKey>,
+        origin: Origin<'_>,
+        source: Option<Arc<str>>,
+        watch: bool,
+    ) -> Result<(String, Append), SegmentError> {
+        let (message_id, has_key) = self.message_ids.id_for(payload, key, origin);
+        let body = || if source.is_some() { event_fingerprint(payload) } else { fingerprint(payload) };
+        let key = has_key.then(|| KeyRecord { key: digest(&[message_id.as_bytes()]), body: body() });
+        let call = Call::new(payload, &message_id, Timestamp::now())?.of_source(source);
+        Ok((message_id, Append { call, key, watch }))
+    }
+
+    async fn outcome(
+        &self,
+        message_id: String,
+        appended: Appended,
+        wait_until: Option<Instant>,
+    ) -> Result<Receipt, SegmentError> {
         let replayed = appended.replayed;
         let stored = Receipt { message_id, state: DeliveryState::Stored, replayed };
         let Some(outcome) = appended.outcome else { return Ok(stored) };
         // A caller who does not wait gets an outcome only if it is known: that of a dead letter.
-        let until = self.wait_until.unwrap_or_else(Instant::now);
+        let until = wait_until.unwrap_or_else(Instant::now);
         let outcome = tokio::select! {
             // Checked first: a known outcome is returned even if the wait is zero.
             biased;
@@ -115,10 +192,10 @@ impl OutboxClient {
             },
             () = tokio::time::sleep_until(until) => Ok(stored),
             // A draining relay sends no waiting calls any more.
-            () = self.context.supervisor.draining() => Ok(stored),
+            () = self.supervisor.draining() => Ok(stored),
         };
         match outcome {
-            Ok(Receipt { state: DeliveryState::Stored, .. }) if self.context.outbox.stats().is_lost => {
+            Ok(Receipt { state: DeliveryState::Stored, .. }) if self.outbox.stats().is_lost => {
                 Err(to_segment_error(OutboxError::Unconfirmed))
             }
             outcome => outcome,
@@ -162,16 +239,23 @@ fn to_segment_error(error: OutboxError) -> SegmentError {
 /// Digest of what a repeated request has in common with the first: the body, or the fields of a payload that was built
 /// without one.
 fn fingerprint(payload: &SegmentIdentifyPayload<'_>) -> [u8; 16] {
-    let of_parts = || {
-        let context = payload.context.as_ref().map_or("", |context| context.as_json());
-        let integrations = payload.integrations.as_ref().map_or("", JsonObject::as_json);
-        let anonymous_id = payload.anonymous_id.as_deref().unwrap_or_default();
-        let timestamp = payload.timestamp.map(|timestamp| timestamp.to_string()).unwrap_or_default();
-        let traits = payload.traits.as_json();
-        let parts = [&*payload.user_id, traits, context, integrations, anonymous_id, &timestamp];
-        digest(&parts.map(|part| digest(&[part.as_bytes()])).each_ref().map(|part| &part[..]))
-    };
-    payload.body.map_or_else(of_parts, |body| digest(&[body]))
+    let timestamp = || payload.timestamp.map(|timestamp| timestamp.to_string()).unwrap_or_default();
+    payload.body.map_or_else(|| digest_of_fields(payload, &timestamp()), |body| digest(&[body]))
+}
+
+/// Digest of what a repeated event has in common with the first: the customer that its source's filter makes of it, but for the
+/// timestamp, which a filter may take from the time of the request.
+fn event_fingerprint(payload: &SegmentIdentifyPayload<'_>) -> [u8; 16] {
+    digest_of_fields(payload, "")
+}
+
+fn digest_of_fields(payload: &SegmentIdentifyPayload<'_>, timestamp: &str) -> [u8; 16] {
+    let context = payload.context.as_ref().map_or("", |context| context.as_json());
+    let integrations = payload.integrations.as_ref().map_or("", JsonObject::as_json);
+    let anonymous_id = payload.anonymous_id.as_deref().unwrap_or_default();
+    let traits = payload.traits.as_json();
+    let parts = [&*payload.user_id, traits, context, integrations, anonymous_id, timestamp];
+    digest(&parts.map(|part| digest(&[part.as_bytes()])).each_ref().map(|part| &part[..]))
 }
 
 fn digest(parts: &[&[u8]]) -> [u8; 16] {

@@ -32,6 +32,18 @@ pub trait Outbox: Send + Sync {
     /// may be stored. [`OutboxError::KeyReused`]: the key was used with another body.
     async fn append(&self, append: Append, deadline: Instant) -> Result<Appended, OutboxError>;
 
+    /// Stores the calls of one request in one transaction. The results are in the order of the calls. If `is_all_or_nothing`, an
+    /// error of one call means that none is stored, and is the error of all.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    async fn append_group(
+        &self,
+        group: Vec<Append>,
+        is_all_or_nothing: bool,
+        deadline: Instant,
+    ) -> Result<Vec<Result<Appended, OutboxError>>, OutboxError>;
+
     /// Settles calls in one transaction: accepted calls are deleted, refused calls become dead letters, and their keys
     /// keep the outcome. The user of a parked call is parked, or the call becomes a dead letter if it has failed for
     /// too long. Ids that are not in the outbox are ignored. Watchers of the calls are notified after the commit.

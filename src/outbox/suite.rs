@@ -127,7 +127,7 @@ pub(super) fn sized(user_id: &str, message_id: &str, size: usize) -> Call {
     let traits = "x".repeat(size);
     let json =
         format!(r#"{{"type":"identify","userId":"{user_id}","traits":{{"a":"{traits}"}},"messageId":"{message_id}"}}"#);
-    Call::from_wire(Arc::from(user_id), json.into())
+    Call::from_wire(Arc::from(user_id), None, json.into())
 }
 
 /// A call without a key and without a watcher.

@@ -12,11 +12,12 @@ use tokio::time::Instant;
 use super::batch::PendingCall;
 use super::completion::{Completion, CompletionHandle, completion};
 use super::dispatch::{Dispatch, run_dispatch};
-use crate::config::{Secret, SegmentSettings};
+use crate::config::{SegmentSettings, WriteKeys};
 use crate::customer::SegmentIdentifyPayload;
 use crate::metrics::Metrics;
 use crate::segment::{
-    Call, ErrorCode, IdempotencyKey, MessageIds, Receipt, SegmentClient, SegmentClients, SegmentError, SettledCall,
+    Call, ErrorCode, GroupTerms, IdempotencyKey, MessageIds, Origin, Receipt, SegmentClient, SegmentClients,
+    SegmentError, SegmentGroup, SettledCall,
 };
 use crate::supervisor::Supervisor;
 
@@ -37,13 +38,26 @@ struct LiveClient {
     outcome: Option<Result<Receipt, SegmentError>>,
 }
 
+/// The customers of one request.
+struct LiveGroup {
+    dispatch: Arc<Dispatch>,
+    message_ids: MessageIds,
+    terms: GroupTerms,
+    unflushed: Vec<(Receipt, CompletionHandle)>,
+}
+
 impl LiveClients {
     /// Starts the dispatch loop, which runs until the supervisor cuts it off.
     ///
     /// # Errors
     /// If HTTPS cannot be set up.
-    pub fn start(settings: SegmentSettings, metrics: Arc<Metrics>, supervisor: &Supervisor) -> anyhow::Result<Self> {
-        let message_ids = MessageIds::new(settings.write_key.reveal())?;
+    pub fn start(
+        settings: SegmentSettings,
+        write_keys: &WriteKeys,
+        metrics: Arc<Metrics>,
+        supervisor: &Supervisor,
+    ) -> anyhow::Result<Self> {
+        let message_ids = MessageIds::new(write_keys)?;
         let dispatch = Arc::new(Dispatch::new(settings, metrics, supervisor)?);
         supervisor.supervise("dispatch", run_dispatch(dispatch.clone()));
         Ok(Self { dispatch, message_ids })
@@ -78,15 +92,15 @@ impl LiveClients {
         self.dispatch.confirm_parked(users);
     }
 
-    /// The generator of message ids for this source.
+    /// The generator of message ids.
     pub fn message_ids(&self) -> MessageIds {
         self.message_ids.clone()
     }
 
-    /// Sends with another write key from the next request on. Message ids that are made of callers' keys change with it.
-    pub fn replace_write_key(&self, write_key: &Secret) {
-        self.message_ids.replace_write_key(write_key.reveal());
-        self.dispatch.transport.replace_write_key(write_key);
+    /// Sends with other write keys from the next request on. Message ids that are made of callers' keys change with them.
+    pub fn replace_write_keys(&self, write_keys: &WriteKeys) {
+        self.message_ids.replace_write_keys(write_keys);
+        self.dispatch.transport.replace_write_key(write_keys.default_key());
     }
 
     /// When the gate opens, and why it is shut. `None` while it is open.
@@ -124,6 +138,16 @@ impl SegmentClients for LiveClients {
         })
     }
 
+    /// `wait` and `is_all_or_nothing` have no effect: every flush waits for Segment's answers.
+    fn open_group(&self, terms: GroupTerms) -> Box<dyn SegmentGroup> {
+        Box::new(LiveGroup {
+            dispatch: self.dispatch.clone(),
+            message_ids: self.message_ids.clone(),
+            terms,
+            unflushed: Vec::new(),
+        })
+    }
+
     fn stores(&self) -> bool {
         false
     }
@@ -132,7 +156,7 @@ impl SegmentClients for LiveClients {
 #[async_trait]
 impl SegmentClient for LiveClient {
     fn identify(&mut self, payload: &SegmentIdentifyPayload<'_>) -> Result<(), SegmentError> {
-        let (message_id, _has_key) = self.message_ids.id_for(payload, self.key.as_ref());
+        let (message_id, _has_key) = self.message_ids.id_for(payload, self.key.as_ref(), Origin::default());
         let call = Call::new(payload, &message_id, Timestamp::now())?;
         let (completion, handle) = completion(self.deadline);
         self.dispatch.enqueue(PendingCall::new(call, completion))?;
@@ -156,5 +180,27 @@ impl SegmentClient for LiveClient {
 
     async fn close_and_flush(mut self: Box<Self>) -> Result<(), SegmentError> {
         if self.unflushed.is_empty() && self.outcome.is_none() { Ok(()) } else { self.flush().await.map(|_receipt| ()) }
+    }
+}
+
+#[async_trait]
+impl SegmentGroup for LiveGroup {
+    fn identify(&mut self, place: usize, payload: &SegmentIdentifyPayload<'_>) -> Result<(), SegmentError> {
+        let GroupTerms { deadline, key, source, .. } = &self.terms;
+        let origin = Origin { source: source.as_deref(), place: Some(place) };
+        let (message_id, _has_key) = self.message_ids.id_for(payload, key.as_ref(), origin);
+        let call = Call::new(payload, &message_id, Timestamp::now())?.of_source(source.clone());
+        let (completion, handle) = completion(*deadline);
+        self.dispatch.enqueue(PendingCall::new(call, completion))?;
+        self.unflushed.push((Receipt::accepted(message_id), handle));
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Vec<Result<Receipt, SegmentError>> {
+        let mut outcomes = Vec::with_capacity(self.unflushed.len());
+        for (receipt, mut handle) in self.unflushed.drain(..) {
+            outcomes.push(handle.outcome().await.map(|()| receipt));
+        }
+        outcomes
     }
 }

@@ -27,6 +27,7 @@ const LIBRARY: &str = concat!(r#""library":{"name":"segment-relay","version":""#
 #[derive(Clone)]
 pub struct Call {
     user_id: Arc<str>,
+    source: Option<Arc<str>>,
     json: Bytes,
 }
 
@@ -51,12 +52,23 @@ impl Call {
                 ),
             ));
         }
-        Ok(Self { user_id: Arc::from(&*payload.user_id), json: json.into() })
+        Ok(Self { user_id: Arc::from(&*payload.user_id), source: None, json: json.into() })
     }
 
     /// A call that is serialised already, such as one from the outbox.
-    pub fn from_wire(user_id: Arc<str>, json: Bytes) -> Self {
-        Self { user_id, json }
+    pub fn from_wire(user_id: Arc<str>, source: Option<Arc<str>>, json: Bytes) -> Self {
+        Self { user_id, source, json }
+    }
+
+    /// The same call, which came by this source.
+    #[must_use]
+    pub fn of_source(self, source: Option<Arc<str>>) -> Self {
+        Self { source, ..self }
+    }
+
+    /// The name of the source by which the call came. `None`: `POST /customers`. It says which write key the call is sent with.
+    pub fn source(&self) -> Option<&Arc<str>> {
+        self.source.as_ref()
     }
 
     /// The user of the call. Calls of one user are sent in order.

@@ -6,6 +6,7 @@
 //! back to A would be lost.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -15,14 +16,15 @@ use parking_lot::RwLock;
 use sha2::Sha256;
 use uuid::Uuid;
 
+use crate::config::{Secret, WriteKeys};
 use crate::customer::{SegmentIdentifyPayload, is_blank};
 
 /// What a caller sends so that a repeated request is recognised.
 #[derive(Clone, PartialEq, Eq)]
 pub struct IdempotencyKey {
-    /// The header it came in. Keys of two kinds never collide.
+    /// Where it came from. Keys of two kinds never collide.
     pub kind: KeyKind,
-    /// The header's value: not blank, and without NUL (HTTP forbids it).
+    /// Not blank, and without NUL.
     pub value: Vec<u8>,
 }
 
@@ -44,46 +46,69 @@ pub enum KeyKind {
     WebhookId,
     /// `Idempotency-Key`.
     IdempotencyKey,
+    /// What a source's setting `key` finds in an event.
+    Event,
 }
 
 impl KeyKind {
-    /// The header's name in lower case.
-    pub fn header(self) -> &'static str {
+    /// The name of the kind: that of the header in lower case, if it is one.
+    pub fn name(self) -> &'static str {
         match self {
             Self::WebhookId => "webhook-id",
             Self::IdempotencyKey => "idempotency-key",
+            Self::Event => "event",
         }
     }
 }
 
-/// Makes message ids, keyed with the write key. Clones share it.
+/// Where a call comes from, beside its key: two calls under one key of different origin are two.
+#[derive(Clone, Copy, Default)]
+pub struct Origin<'a> {
+    /// The name of the source.
+    pub source: Option<&'a str>,
+    /// The place of the customer in a request with several.
+    pub place: Option<usize>,
+}
+
+/// Makes message ids, keyed with the write keys. Clones share them.
 #[derive(Clone)]
 pub struct MessageIds {
-    keyed: Arc<RwLock<Hmac<Sha256>>>,
+    keyed: Arc<RwLock<KeyedHashes>>,
+}
+
+/// The hash that each write key begins.
+struct KeyedHashes {
+    default: Hmac<Sha256>,
+    of_sources: HashMap<Arc<str>, Hmac<Sha256>>,
 }
 
 impl MessageIds {
-    /// Keys the ids with this write key.
+    /// Keys the ids with these write keys.
     ///
     /// # Errors
     /// Never: HMAC takes keys of any length.
-    pub fn new(write_key: &str) -> anyhow::Result<Self> {
-        Ok(Self { keyed: Arc::new(RwLock::new(keyed(write_key)?)) })
+    pub fn new(write_keys: &WriteKeys) -> anyhow::Result<Self> {
+        Ok(Self { keyed: Arc::new(RwLock::new(KeyedHashes::new(write_keys)?)) })
     }
 
-    /// Keys the ids with another write key from now on.
-    pub fn replace_write_key(&self, write_key: &str) {
+    /// Keys the ids with other write keys from now on.
+    pub fn replace_write_keys(&self, write_keys: &WriteKeys) {
         // HMAC takes keys of any length, so there is no error.
-        if let Ok(keyed) = keyed(write_key) {
+        if let Ok(keyed) = KeyedHashes::new(write_keys) {
             *self.keyed.write() = keyed;
         }
     }
 
     /// The id of this payload's call, and whether a repeated request gets the same id.
-    pub fn id_for(&self, payload: &SegmentIdentifyPayload<'_>, key: Option<&IdempotencyKey>) -> (String, bool) {
+    pub fn id_for(
+        &self,
+        payload: &SegmentIdentifyPayload<'_>,
+        key: Option<&IdempotencyKey>,
+        origin: Origin<'_>,
+    ) -> (String, bool) {
         match (&payload.message_id, key) {
             (Some(message_id), _) => (message_id.clone().into_owned(), true),
-            (None, Some(key)) => (self.id_under_key(key, &payload.user_id), true),
+            (None, Some(key)) => (self.id_under_key(key, origin, &payload.user_id), true),
             (None, None) => (Self::random_id(), false),
         }
     }
@@ -93,24 +118,51 @@ impl MessageIds {
         Uuid::new_v4().hyphenated().to_string()
     }
 
-    /// The id of this user's call under this key. It is stable, and differs from any other user's.
-    fn id_under_key(&self, key: &IdempotencyKey, user_id: &str) -> String {
-        let mut mac = self.keyed.read().clone();
-        // Neither the kind nor the key can hold a NUL, so the boundaries of the three parts are unambiguous.
-        for part in [key.kind.header().as_bytes(), b"\0", &key.value, b"\0", user_id.as_bytes()] {
+    /// The id of this user's call under this key. It is stable, and differs from any other user's, source's and place's.
+    fn id_under_key(&self, key: &IdempotencyKey, origin: Origin<'_>, user_id: &str) -> String {
+        let mut mac = self.keyed.read().of(origin.source).clone();
+        mac.update(key.kind.name().as_bytes());
+        // The marks of source and place are no part of a kind, and only the user can hold a NUL. So no two lists of parts have
+        // the same bytes.
+        if let Some(source) = origin.source {
+            mac.update(b"\0source:");
+            mac.update(source.as_bytes());
+        }
+        if let Some(place) = origin.place {
+            mac.update(b"\0place:");
+            mac.update(place.to_string().as_bytes());
+        }
+        for part in [b"\0", &*key.value, b"\0", user_id.as_bytes()] {
             mac.update(part);
         }
         format!("relay-{}", HEXLOWER.encode(&mac.finalize().into_bytes()))
     }
 }
 
-fn keyed(write_key: &str) -> anyhow::Result<Hmac<Sha256>> {
-    Hmac::new_from_slice(write_key.as_bytes()).context("cannot key message ids")
+impl KeyedHashes {
+    fn new(write_keys: &WriteKeys) -> anyhow::Result<Self> {
+        let keyed = |key: &Secret| Hmac::new_from_slice(key.reveal().as_bytes()).context("cannot key message ids");
+        let of_sources = write_keys.of_sources().map(|(name, key)| Ok((name.clone(), keyed(key)?)));
+        Ok(Self { default: keyed(write_keys.default_key())?, of_sources: of_sources.collect::<anyhow::Result<_>>()? })
+    }
+
+    fn of(&self, source: Option<&str>) -> &Hmac<Sha256> {
+        source.and_then(|name| self.of_sources.get(name)).unwrap_or(&self.default)
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{IdempotencyKey, KeyKind, MessageIds};
+    use super::{IdempotencyKey, KeyKind, MessageIds, Origin};
+    use crate::config::{Secret, WriteKeys};
+
+    fn ids(write_key: &str) -> MessageIds {
+        MessageIds::new(&WriteKeys::new(Secret::new(write_key))).unwrap()
+    }
+
+    fn id(ids: &MessageIds, key: &IdempotencyKey, user_id: &str) -> String {
+        ids.id_under_key(key, Origin::default(), user_id)
+    }
 
     fn key(kind: KeyKind, value: &str) -> IdempotencyKey {
         IdempotencyKey { kind, value: value.as_bytes().to_vec() }
@@ -119,25 +171,32 @@ mod tests {
     #[test]
     fn the_same_key_and_user_give_the_same_id_within_segments_length_limit() {
         let key = key(KeyKind::WebhookId, "msg_1");
-        let id = MessageIds::new("wk").unwrap().id_under_key(&key, "c-1");
-        assert_eq!(id, MessageIds::new("wk").unwrap().id_under_key(&key, "c-1"));
-        assert!(id.starts_with("relay-") && id.len() <= 99, "{id}");
+        let first = id(&ids("wk"), &key, "c-1");
+        assert_eq!(first, id(&ids("wk"), &key, "c-1"));
+        assert!(first.starts_with("relay-") && first.len() <= 99, "{first}");
     }
 
     #[test]
     fn another_user_key_kind_or_write_key_gives_another_id() {
-        let ids = MessageIds::new("wk").unwrap();
-        let id = ids.id_under_key(&key(KeyKind::WebhookId, "msg_1"), "c-1");
-        assert_ne!(id, ids.id_under_key(&key(KeyKind::WebhookId, "msg_1"), "c-2"));
-        assert_ne!(id, ids.id_under_key(&key(KeyKind::WebhookId, "msg_2"), "c-1"));
-        assert_ne!(id, ids.id_under_key(&key(KeyKind::IdempotencyKey, "msg_1"), "c-1"));
-        assert_ne!(id, MessageIds::new("other").unwrap().id_under_key(&key(KeyKind::WebhookId, "msg_1"), "c-1"));
+        let wk = ids("wk");
+        let first = id(&wk, &key(KeyKind::WebhookId, "msg_1"), "c-1");
+        assert_ne!(first, id(&wk, &key(KeyKind::WebhookId, "msg_1"), "c-2"));
+        assert_ne!(first, id(&wk, &key(KeyKind::WebhookId, "msg_2"), "c-1"));
+        assert_ne!(first, id(&wk, &key(KeyKind::IdempotencyKey, "msg_1"), "c-1"));
+        assert_ne!(first, id(&ids("other"), &key(KeyKind::WebhookId, "msg_1"), "c-1"));
+        for origin in [
+            Origin { source: Some("shop"), place: None },
+            Origin { source: None, place: Some(0) },
+            Origin { source: Some("shop"), place: Some(0) },
+        ] {
+            assert_ne!(first, wk.id_under_key(&key(KeyKind::WebhookId, "msg_1"), origin, "c-1"));
+        }
     }
 
     #[test]
     fn an_id_is_the_hmac_that_openssl_computes_with_the_write_key() {
         // printf 'webhook-id\0msg_1\0c-1' | openssl dgst -sha256 -hmac wk
-        let id = MessageIds::new("wk").unwrap().id_under_key(&key(KeyKind::WebhookId, "msg_1"), "c-1");
+        let id = id(&ids("wk"), &key(KeyKind::WebhookId, "msg_1"), "c-1");
         assert_eq!(id, "relay-1349fd573997c25b0f64b114a855534318e7b6d6983a7681dbd6744bc86246e1");
     }
 

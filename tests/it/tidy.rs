@@ -12,7 +12,7 @@ use modules::{Arrow, arrows};
 const LEAVES: [&str; 4] = ["config", "metrics", "supervisor", "telemetry"];
 
 /// A module, and what of the other modules it may use besides the leaves: a whole module, or one item of it.
-const MAY_USE: [(&str, &[&str]); 14] = [
+const MAY_USE: [(&str, &[&str]); 15] = [
     (
         "api",
         &[
@@ -20,6 +20,7 @@ const MAY_USE: [(&str, &[&str]); 14] = [
             "customer",
             "integration",
             "segment",
+            "sources",
             // What operators see and do.
             "outbox::BackupError",
             "outbox::Backups",
@@ -48,6 +49,10 @@ const MAY_USE: [(&str, &[&str]); 14] = [
     ("sandbox", &[]),
     ("segment", &["customer"]),
     ("server", &[]),
+    (
+        "sources",
+        &["auth", "customer", "integration", "outbox::Events", "outbox::KeptEvent", "outbox::OutboxError", "segment"],
+    ),
     // The leaves. They use none of each other either, but for what stands here.
     ("config", &[]),
     ("metrics", &[]),

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::{OutboxClients, fingerprint};
+use crate::config::{Secret, WriteKeys};
 use crate::customer::SegmentIdentifyPayload;
 use crate::outbox::{Append, Appended, DeliveryOutcome, Outbox, OutboxError, OutboxStats, StoredCall};
 use crate::segment::SegmentError;
@@ -44,6 +45,19 @@ impl Outbox for FakeStore {
         Ok(Appended { replayed: *self.replays.lock(), outcome })
     }
 
+    async fn append_group(
+        &self,
+        group: Vec<Append>,
+        _is_all_or_nothing: bool,
+        deadline: Instant,
+    ) -> Result<Vec<Result<Appended, OutboxError>>, OutboxError> {
+        let mut results = Vec::new();
+        for append in group {
+            results.push(self.append(append, deadline).await);
+        }
+        Ok(results)
+    }
+
     async fn settle(&self, _delivered: Arc<[SettledCall]>) -> Result<(), OutboxError> {
         Err(OutboxError::Closed)
     }
@@ -72,7 +86,11 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let (store, supervisor) = (Arc::new(FakeStore::default()), Supervisor::new());
-        let clients = OutboxClients::new(store.clone(), MessageIds::new("wk").unwrap(), &supervisor);
+        let clients = OutboxClients::new(
+            store.clone(),
+            MessageIds::new(&WriteKeys::new(Secret::new("wk"))).unwrap(),
+            &supervisor,
+        );
         Self { store, clients, supervisor }
     }
 

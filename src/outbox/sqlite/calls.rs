@@ -224,5 +224,5 @@ impl Transaction<'_> {
 
 /// A call from the columns of its row.
 pub(super) fn call_from_row(user_id: String, json: Vec<u8>) -> Call {
-    Call::from_wire(Arc::from(user_id), json.into())
+    Call::from_wire(Arc::from(user_id), None, json.into())
 }

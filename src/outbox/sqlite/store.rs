@@ -165,6 +165,15 @@ impl Outbox for SqliteOutbox {
         }
     }
 
+    async fn append_group(
+        &self,
+        group: Vec<Append>,
+        _is_all_or_nothing: bool,
+        deadline: Instant,
+    ) -> Result<Vec<Result<Appended, OutboxError>>, OutboxError> {
+        Ok(futures_util::future::join_all(group.into_iter().map(|append| self.append(append, deadline))).await)
+    }
+
     async fn settle(&self, delivered: Arc<[SettledCall]>) -> Result<(), OutboxError> {
         self.request(|reply| WriterCommand::Settle(delivered, reply)).await
     }

@@ -223,7 +223,7 @@ impl Simulation {
     fn call(&self, id: i64, user: usize) -> Call {
         let mut json = vec![b' '; self.plan.size.max(8)];
         json[..8].copy_from_slice(&id.to_le_bytes());
-        Call::from_wire(self.names[user].clone(), Bytes::from(json))
+        Call::from_wire(self.names[user].clone(), None, Bytes::from(json))
     }
 
     fn push_stored(&mut self, id: i64, user: usize, is_parked: bool) {
