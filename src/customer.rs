@@ -13,6 +13,7 @@ mod id;
 mod object;
 mod payload;
 mod scan;
+mod several;
 mod time;
 mod traits;
 
@@ -23,6 +24,8 @@ mod id_tests;
 #[cfg(test)]
 mod scan_tests;
 #[cfg(test)]
+mod several_tests;
+#[cfg(test)]
 mod tests;
 
 pub use error::{BrokenRule, MAX_BROKEN_RULES, PayloadError};
@@ -30,6 +33,7 @@ pub use id::check_user_id;
 pub(crate) use id::is_blank;
 pub use object::JsonObject;
 pub use payload::SegmentIdentifyPayload;
+pub use several::{Customer, Customers, MAX_CUSTOMERS, check_json, first_byte};
 pub(crate) use time::read_timestamp;
 #[cfg(test)]
 pub(crate) use traits::reserved_traits;

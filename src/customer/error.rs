@@ -63,12 +63,25 @@ impl fmt::Display for BrokenRule {
 }
 
 /// The broken rules so far. Rules beyond the limit are not even formatted.
-#[derive(Default)]
-pub(super) struct BrokenRules(Vec<BrokenRule>);
+pub(super) struct BrokenRules {
+    rules: Vec<BrokenRule>,
+    limit: usize,
+}
+
+impl Default for BrokenRules {
+    fn default() -> Self {
+        Self::at_most(MAX_BROKEN_RULES)
+    }
+}
 
 impl BrokenRules {
+    /// Reports at most so many rules, and at least one.
+    pub(super) fn at_most(limit: usize) -> Self {
+        Self { rules: Vec::new(), limit: limit.max(1) }
+    }
+
     pub(super) fn push(&mut self, field: impl fmt::Display, message: impl fmt::Display) {
-        self.insert(self.0.len(), field, message);
+        self.insert(self.rules.len(), field, message);
     }
 
     pub(super) fn push_wrong_type(&mut self, field: &str, expected: &str, got: &str) {
@@ -77,21 +90,21 @@ impl BrokenRules {
 
     /// Inserts a rule before those from `index` on, for a rule on an object that can be checked only at the object's end.
     pub(super) fn insert(&mut self, index: usize, field: impl fmt::Display, message: impl fmt::Display) {
-        if index >= MAX_BROKEN_RULES {
+        if index >= self.limit {
             return;
         }
-        self.0.truncate(MAX_BROKEN_RULES - 1);
-        let index = index.min(self.0.len());
-        self.0.insert(index, BrokenRule { field: field.to_string(), message: message.to_string() });
+        self.rules.truncate(self.limit - 1);
+        let index = index.min(self.rules.len());
+        self.rules.insert(index, BrokenRule { field: field.to_string(), message: message.to_string() });
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.rules.len()
     }
 
     /// The value, if no rule is broken. A missing value must have a broken rule that says why.
     pub(super) fn finish<T>(self, value: Option<T>) -> Result<T, PayloadError> {
-        value.filter(|_| self.0.is_empty()).ok_or(PayloadError::Invalid { broken: self.0 })
+        value.filter(|_| self.rules.is_empty()).ok_or(PayloadError::Invalid { broken: self.rules })
     }
 }
 

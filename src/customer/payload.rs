@@ -61,11 +61,9 @@ impl<'a> SegmentIdentifyPayload<'a> {
     /// # Ok::<(), PayloadError>(())
     /// ```
     pub fn parse(body: &'a [u8]) -> Result<Self, PayloadError> {
-        let mut scanner = Scanner::new(body)?;
         let mut broken = BrokenRules::default();
-        let payload = read_fields(&mut scanner, &mut broken)?;
-        scanner.end()?;
-        broken.finish(payload.map(|payload| Self { body: Some(body), ..payload }))
+        let payload = read_text(body, &mut broken)?;
+        broken.finish(payload)
     }
 
     /// A payload made in a program. The traits are checked already, the id is not: see [`check_ids`](Self::check_ids).
@@ -105,8 +103,19 @@ impl fmt::Debug for SegmentIdentifyPayload<'_> {
     }
 }
 
+/// Reads a whole text. As [`read_fields`] for the rest.
+pub(super) fn read_text<'a>(
+    body: &'a [u8],
+    broken: &mut BrokenRules,
+) -> Result<Option<SegmentIdentifyPayload<'a>>, JsonError> {
+    let mut scanner = Scanner::new(body)?;
+    let payload = read_fields(&mut scanner, broken)?;
+    scanner.end()?;
+    Ok(payload.map(|payload| SegmentIdentifyPayload { body: Some(body), ..payload }))
+}
+
 /// Returns `None` if `userId` or `traits` is missing or unusable. Other rules may be broken even if there is a payload.
-fn read_fields<'a>(
+pub(super) fn read_fields<'a>(
     scanner: &mut Scanner<'a>,
     broken: &mut BrokenRules,
 ) -> Result<Option<SegmentIdentifyPayload<'a>>, JsonError> {

@@ -18,11 +18,22 @@ const FEW_NAMES: usize = 16;
 
 /// Why a text is not JSON that the relay accepts, with the line and the column (in characters).
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct JsonError(String);
+pub(super) struct JsonError {
+    what: String,
+    line: usize,
+    column: usize,
+}
+
+impl JsonError {
+    /// The same error, if the text is one line of a larger one.
+    pub(super) fn in_line(self, line: usize) -> Self {
+        Self { line, ..self }
+    }
+}
 
 impl From<JsonError> for PayloadError {
-    fn from(JsonError(message): JsonError) -> Self {
-        Self::InvalidJson { message }
+    fn from(JsonError { what, line, column }: JsonError) -> Self {
+        Self::InvalidJson { message: format!("{what} at line {line} column {column}") }
     }
 }
 
@@ -166,7 +177,8 @@ impl<'a> Scanner<'a> {
         (self.since(start.at), self.space - start.space)
     }
 
-    fn since(&self, start: usize) -> &'a str {
+    /// The text from a position to the current one.
+    pub(super) fn since(&self, start: usize) -> &'a str {
         self.text.get(start..self.at).unwrap_or_default()
     }
 
@@ -181,21 +193,41 @@ impl<'a> Scanner<'a> {
 
     fn array(&mut self) -> Result<Value<'a>, JsonError> {
         self.descend()?;
-        self.skip_space();
-        if self.peek() == Some(b']') {
-            self.leave();
-            return Ok(Value::Array);
-        }
-        loop {
+        let mut is_first = true;
+        while self.next_element(&mut is_first)? {
             self.value()?;
-            self.skip_space();
-            match self.peek() {
-                Some(b',') => self.at += 1,
-                Some(b']') => break self.leave(),
-                _ => return Err(self.expected("',' or ']'")),
-            }
         }
+        self.depth = self.depth.saturating_sub(1);
         Ok(Value::Array)
+    }
+
+    /// Enters the next value, which must be an array. It counts as no level, so that each of its elements may have as many as a
+    /// text of its own.
+    pub(super) fn enter_outer_array(&mut self) -> Result<(), JsonError> {
+        self.skip_space();
+        if !self.skip_one(b"[") {
+            return Err(self.expected("'['"));
+        }
+        Ok(())
+    }
+
+    /// Goes to the array's next element, or leaves the array if there is none.
+    pub(super) fn next_element(&mut self, is_first: &mut bool) -> Result<bool, JsonError> {
+        self.skip_space();
+        let was_first = std::mem::take(is_first);
+        if self.skip_one(b"]") {
+            return Ok(false);
+        }
+        if !was_first && !self.skip_one(b",") {
+            return Err(self.expected("',' or ']'"));
+        }
+        self.skip_space();
+        Ok(true)
+    }
+
+    /// Where the next character is, for [`since`](Self::since).
+    pub(super) fn position(&self) -> usize {
+        self.at
     }
 
     fn string(&mut self) -> Result<Cow<'a, str>, JsonError> {
@@ -341,5 +373,5 @@ fn error_at(text: &[u8], at: usize, what: &str) -> JsonError {
     let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
     // Counts the first byte of each character.
     let column = 1 + last_line.iter().filter(|byte| **byte & 0xC0 != 0x80).count();
-    JsonError(format!("{what} at line {line} column {column}"))
+    JsonError { what: what.to_owned(), line, column }
 }
