@@ -1,16 +1,21 @@
 //! The relay's Prometheus metrics, declared in one table.
 //!
 //! To add a metric, add a row to the table and count on its field. Every series is there from the start with 0, and
-//! counting is one atomic addition. This module uses no other module, so label values are plain words here; tests
-//! compare the error codes with those of the API.
+//! counting is one atomic addition. Series by source are there while their source is configured. This module uses no
+//! other module, so label values are plain words here; tests compare the error codes with those of the API.
 
+mod sources;
 mod summary;
 
 use std::collections::BTreeMap;
 
 use prometheus::core::Collector;
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Opts, Registry, TextEncoder};
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
 
+pub use sources::{SourceMetrics, SourceOutcome};
 pub use summary::Summary;
 
 /// Seconds, from a disk that syncs to its own memory to one that hangs.
@@ -20,6 +25,15 @@ const COMMIT_SECONDS: [f64; 12] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005
 macro_rules! register {
     (Histogram, $registry:expr, $name:expr, $help:expr, $buckets:expr) => {
         registered($registry, Histogram::with_opts(HistogramOpts::new($name, $help).buckets($buckets.to_vec()))?)?
+    };
+    (HistogramVec, $registry:expr, $name:expr, $help:expr, $labels:expr, $buckets:expr) => {
+        registered($registry, HistogramVec::new(HistogramOpts::new($name, $help).buckets($buckets.to_vec()), $labels)?)?
+    };
+    (IntCounterVec, $registry:expr, $name:expr, $help:expr, $labels:expr) => {
+        registered($registry, IntCounterVec::new(Opts::new($name, $help), $labels)?)?
+    };
+    (IntGaugeVec, $registry:expr, $name:expr, $help:expr, $labels:expr) => {
+        registered($registry, IntGaugeVec::new(Opts::new($name, $help), $labels)?)?
     };
     (Counters, $registry:expr, $name:expr, $help:expr, $labels:expr, $label:expr, $values:expr) => {
         Counters::register($registry, &opts($name, $help, $labels), $label, $values)?
@@ -141,6 +155,18 @@ metrics! {
         dead_letters_pushed_out: IntCounter(&[]);
     "segment_relay_dead_letters_expired_total": "Dead letters deleted because of their age" =>
         dead_letters_expired: IntCounter(&[]);
+    "segment_relay_source_events_total":
+        "Answers at /sources: mapped made customers, none made none, unmapped was kept as a dead letter, refused is 4xx, failed 5xx" =>
+        source_events: IntCounterVec(&["source", "outcome"]);
+    "segment_relay_source_filter_duration_seconds": "Time that events wait for their source's filter, its own included" =>
+        // From one round trip to a worker to the time that a filter has.
+        source_filter_seconds: HistogramVec(
+            &["source"],
+            [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0]
+        );
+    "segment_relay_source_waiting_calls": "Stored calls of a source that are not settled" => source_calls: IntGaugeVec(&["source"]);
+    "segment_relay_source_waiting_bytes": "Bytes of the stored calls of a source that are not settled" =>
+        source_bytes: IntGaugeVec(&["source"]);
 }
 
 impl Metrics {
