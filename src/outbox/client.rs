@@ -83,14 +83,8 @@ impl SegmentClients for OutboxClients {
 #[async_trait]
 impl SegmentClient for OutboxClient {
     fn identify(&mut self, payload: &SegmentIdentifyPayload<'_>) -> Result<(), SegmentError> {
-        let origin = Origin::default();
-        self.queued.push_back(self.context.append(
-            payload,
-            self.key.as_ref(),
-            origin,
-            None,
-            self.wait_until.is_some(),
-        )?);
+        let append = Append::new(payload, &self.context.message_ids, self.key.as_ref(), None, None, Timestamp::now())?;
+        self.queued.push_back(watched(append, self.wait_until));
         Ok(())
     }
 
@@ -110,11 +104,10 @@ impl SegmentClient for OutboxClient {
 #[async_trait]
 impl SegmentGroup for OutboxGroup {
     fn identify(&mut self, place: usize, payload: &SegmentIdentifyPayload<'_>) -> Result<(), SegmentError> {
-        let source = self.terms.source.clone();
-        let origin = Origin { source: source.as_deref(), place: Some(place) };
-        let watch = self.wait_until.is_some();
-        let append = self.context.append(payload, self.terms.key.as_ref(), origin, source.clone(), watch)?;
-        self.queued.push(append);
+        let GroupTerms { key, source, .. } = &self.terms;
+        let ids = &self.context.message_ids;
+        let append = Append::new(payload, ids, key.as_ref(), source.clone(), Some(place), Timestamp::now())?;
+        self.queued.push(watched(append, self.wait_until));
         Ok(())
     }
 
@@ -147,23 +140,35 @@ impl OutboxClient {
     }
 }
 
-impl StoreContext {
-    /// The call of a payload, and its id.
-    fn append(
-        &self,
+/// The same call, which the caller watches if it waits for the outcome.
+fn watched((message_id, append): (String, Append), wait_until: Option<Instant>) -> (String, Append) {
+    (message_id, Append { watch: wait_until.is_some(), ..append })
+}
+
+impl Append {
+    /// The call of a payload, and its id. It came by `source` (`None`: `POST /customers`), and was at this place of a request
+    /// with several.
+    ///
+    /// # Errors
+    /// The call is too large.
+    pub fn new(
         payload: &SegmentIdentifyPayload<'_>,
+        message_ids: &MessageIds,
         key: Option<&IdempotencyKey>,
-        origin: Origin<'_>,
         source: Option<Arc<str>>,
-        watch: bool,
-    ) -> Result<(String, Append), SegmentError> {
-        let (message_id, has_key) = self.message_ids.id_for(payload, key, origin);
+        place: Option<usize>,
+        received_at: Timestamp,
+    ) -> Result<(String, Self), SegmentError> {
+        let origin = Origin { source: source.as_deref(), place };
+        let (message_id, has_key) = message_ids.id_for(payload, key, origin);
         let body = || if source.is_some() { event_fingerprint(payload) } else { fingerprint(payload) };
         let key = has_key.then(|| KeyRecord { key: digest(&[message_id.as_bytes()]), body: body() });
-        let call = Call::new(payload, &message_id, Timestamp::now())?.of_source(source);
-        Ok((message_id, Append { call, key, watch }))
+        let call = Call::new(payload, &message_id, received_at)?.of_source(source);
+        Ok((message_id, Self { call, key, watch: false }))
     }
+}
 
+impl StoreContext {
     async fn outcome(
         &self,
         message_id: String,
