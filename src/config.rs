@@ -15,6 +15,7 @@ mod environment;
 mod file;
 mod kubernetes;
 mod proxy;
+mod sender_secret;
 mod settings;
 mod table;
 mod unfilled;
@@ -23,10 +24,11 @@ mod warnings;
 mod write_key;
 mod write_keys;
 
-pub use auth::{AuthScheme, AuthSettings, SignatureEncoding, WEBHOOK_TOLERANCE, decode_base64};
+pub use auth::{AuthScheme, AuthSettings, MAX_SECRETS, SignatureEncoding, WEBHOOK_TOLERANCE, decode_base64, unpadded};
 pub use environment::Problems;
 pub use file::FILE_SETTINGS;
 pub use proxy::Proxy;
+pub use sender_secret::{check_bearer_token, check_secret, check_user_and_password, secret_warnings};
 pub use settings::{
     LogSettings, OutboxSettings, SegmentSettings, Settings, admin_token_from_environment, from_environment,
     from_variables, local_address_from_environment, secrets_from_files, variables,

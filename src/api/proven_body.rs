@@ -21,7 +21,7 @@ use crate::segment::{ErrorCode, IdempotencyKey, KeyKind, MIN_RETRY_AFTER};
 use crate::server::Connection;
 
 /// The sender as far as the head of the request proves it.
-pub(super) struct Sender(HeadClaim);
+pub(super) struct Sender(Option<HeadClaim>);
 
 impl FromRequestParts<Arc<AppState>> for Sender {
     type Rejection = ApiError;
@@ -63,7 +63,7 @@ impl FromRequest<Arc<AppState>> for ProvenBody {
         let permit = permit.ok_or_else(|| ApiError::overloaded(TOO_MANY_REQUESTS))?;
         let bytes = body::read(&parts.headers, body, deadline).await?;
         drop(waits);
-        let signed_id = state.auth.verify_body(claim, &bytes)?;
+        let signed_id = state.auth.verify_body(claim, &parts.headers, &bytes)?;
         if state.auth.asks_for_a_secret() {
             connection.into_iter().for_each(Connection::set_known);
         }

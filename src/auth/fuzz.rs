@@ -235,7 +235,7 @@ fn auth(scheme: &str) -> Auth {
 fn ask(auth: &Auth, headers: &HeaderMap, body: &[u8], now: u64) -> Result<Option<Vec<u8>>, Unauthorized> {
     let now = UNIX_EPOCH + std::time::Duration::from_secs(now);
     let claim = auth.verify_head(headers, now)?;
-    auth.verify_body(claim, body).map(|id| id.map(|id| id.as_bytes().to_vec()))
+    auth.verify_body(claim, headers, body).map(|id| id.map(|id| id.as_bytes().to_vec()))
 }
 
 /// The message names a header or the signature, and contains nothing of the request and no secret.

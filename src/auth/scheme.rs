@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use axum::http::HeaderName;
 
+/// How a signature is written.
+pub use crate::config::SignatureEncoding as Encoding;
+
 /// How a sender proves who it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scheme {
@@ -40,13 +43,21 @@ pub struct SignatureScheme {
     pub id_header: Option<HeaderName>,
 }
 
-/// How a signature is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Encoding {
-    /// In lower or upper case.
-    Hex,
-    /// The standard alphabet, padded or not.
-    Base64,
+impl SignatureScheme {
+    /// The HMAC-SHA256 of the body in hex, and nothing else, in this header.
+    pub fn new(header: HeaderName) -> Self {
+        Self {
+            header,
+            format: "{signature}".to_owned(),
+            signed: "{body}".to_owned(),
+            encoding: Encoding::Hex,
+            algorithm: Algorithm::HmacSha256,
+            timestamp: None,
+            secret_is: SecretForm::Text,
+            secret_prefix: None,
+            id_header: None,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

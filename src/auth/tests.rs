@@ -29,7 +29,7 @@ fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
 fn at(seconds: u64, auth: &Auth, pairs: &[(&str, &str)], body: &[u8]) -> Result<Option<String>, Unauthorized> {
     let headers = headers(pairs);
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-    let id = auth.verify_head(&headers, now).and_then(|claim| auth.verify_body(claim, body))?;
+    let id = auth.verify_head(&headers, now).and_then(|claim| auth.verify_body(claim, &headers, body))?;
     Ok(id.map(|id| String::from_utf8(id.as_bytes().to_vec()).unwrap()))
 }
 

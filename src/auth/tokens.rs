@@ -1,10 +1,10 @@
-//! `bearer` and `basic`: a token, or a user and password, as they are.
+//! `token`, `bearer` and `basic`: a header, a token, or a user and password, as they are.
 //!
 //! Only digests are kept and compared, so that the secrets themselves are not in memory, and the time of a comparison tells
 //! nothing about them, not even their length.
 
 use axum::http::header::AUTHORIZATION;
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
@@ -31,32 +31,38 @@ impl Tokens {
         Self(secrets.iter().map(|secret| Sha256::digest(secret).into()).collect())
     }
 
+    /// Checks a header that is a secret as a whole.
+    pub(super) fn verify_header(&self, headers: &HeaderMap, header: &HeaderName) -> Result<(), Unauthorized> {
+        self.verify(required(headers, header)?.as_bytes(), header)
+    }
+
     /// Checks `Authorization: Bearer TOKEN`.
     pub(crate) fn verify_bearer(&self, headers: &HeaderMap) -> Result<(), Unauthorized> {
         let token = credentials(headers, b"Bearer").map_err(|error| error.with_challenge(&BEARER))?;
-        self.verify(token).map_err(|error| error.with_challenge(&BEARER_INVALID))
+        self.verify(token, &AUTHORIZATION).map_err(|error| error.with_challenge(&BEARER_INVALID))
     }
 
     /// Checks `Authorization: Basic BASE64(USER:PASSWORD)`.
     pub(super) fn verify_basic(&self, headers: &HeaderMap) -> Result<(), Unauthorized> {
         let text = credentials(headers, b"Basic").map_err(|error| error.with_challenge(&BASIC))?;
         // Text that is not base64 is a wrong password like any other.
-        self.verify(&decode_base64(text).unwrap_or_default()).map_err(|error| error.with_challenge(&BASIC))
+        let pair = decode_base64(text).unwrap_or_default();
+        self.verify(&pair, &AUTHORIZATION).map_err(|error| error.with_challenge(&BASIC))
     }
 
     /// Compares with every digest.
-    fn verify(&self, secret: &[u8]) -> Result<(), Unauthorized> {
+    fn verify(&self, secret: &[u8], header: &HeaderName) -> Result<(), Unauthorized> {
         let digest = Sha256::digest(secret);
         let is_valid = self.0.iter().fold(Choice::from(0), |is_valid, known| is_valid | known.ct_eq(&digest[..]));
         bool::from(is_valid)
             .then_some(())
-            .ok_or_else(|| Unauthorized::new("what the header authorization holds does not fit"))
+            .ok_or_else(|| Unauthorized::new(format!("what the header {header} holds does not fit")))
     }
 }
 
 /// What follows the name of the scheme, which may be in any case.
 fn credentials<'a>(headers: &'a HeaderMap, scheme: &[u8]) -> Result<&'a [u8], Unauthorized> {
-    let value = required(headers, AUTHORIZATION.as_str())?.as_bytes();
+    let value = required(headers, &AUTHORIZATION)?.as_bytes();
     let (name, rest) = value.split_at_checked(scheme.len()).unwrap_or((value, &[]));
     match rest.strip_prefix(b" ") {
         Some(credentials) if name.eq_ignore_ascii_case(scheme) => Ok(credentials.trim_ascii()),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::http::HeaderName;
 use data_encoding::BASE64_NOPAD;
 
-use super::unfilled::{UNREPLACED, is_unreplaced};
+use super::sender_secret::{check_bearer_token, check_secret, check_user_and_password};
 
 /// How far the clock of a Standard Webhooks sender may differ, in both directions. The libraries of the specification allow
 /// the same.
@@ -30,7 +30,7 @@ const RESERVED_HEADERS: [&str; 12] = [
 ];
 
 /// More secrets than any rotation needs. Every request costs a hash of its body for each secret.
-const MAX_SECRETS: usize = 16;
+pub const MAX_SECRETS: usize = 16;
 
 /// How senders prove who they are. Any one of the secrets is accepted. `auth` builds its checks from this.
 #[derive(Clone, PartialEq, Eq)]
@@ -85,14 +85,7 @@ impl AuthSettings {
     /// # Errors
     /// Says what a secret of this scheme must be. The message does not repeat the secret.
     pub fn accept(&mut self, secret: &str) -> Result<(), &'static str> {
-        if secret.chars().any(|c| c.is_control() || c == '\u{feff}') {
-            return Err("must not hold control characters, such as a newline, or a byte order mark");
-        } else if secret.contains(char::REPLACEMENT_CHARACTER) {
-            // The environment's bytes that are not UTF-8 became this character.
-            return Err("must be valid UTF-8");
-        } else if is_unreplaced(secret) {
-            return Err(UNREPLACED);
-        }
+        check_secret(secret)?;
         let secret = match self.scheme {
             AuthScheme::None => return Err("the scheme is none"),
             AuthScheme::StandardWebhooks => {
@@ -101,13 +94,12 @@ impl AuthSettings {
             }
             AuthScheme::Hmac { .. } => secret.as_bytes().to_vec(),
             AuthScheme::Bearer => {
-                let is_token = !secret.is_empty() && secret.bytes().all(|byte| byte.is_ascii_graphic());
-                is_token.then(|| secret.as_bytes().to_vec()).ok_or("must be visible ASCII characters")?
+                check_bearer_token(secret)?;
+                secret.as_bytes().to_vec()
             }
             AuthScheme::Basic => {
-                // RFC 7617, section 2.
-                let has_both = secret.split_once(':').is_some_and(|(user, word)| !user.is_empty() && !word.is_empty());
-                has_both.then(|| secret.as_bytes().to_vec()).ok_or("must be user:password")?
+                check_user_and_password(secret)?;
+                secret.as_bytes().to_vec()
             }
         };
         self.secrets.push(secret);
@@ -158,8 +150,12 @@ impl fmt::Debug for AuthSettings {
 
 /// Base64 of the standard alphabet, padded or not.
 pub fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
-    let unpadded = text.strip_suffix(b"==").or_else(|| text.strip_suffix(b"=")).unwrap_or(text);
-    BASE64_NOPAD.decode(unpadded).ok()
+    BASE64_NOPAD.decode(unpadded(text)).ok()
+}
+
+/// Base64 without its padding.
+pub fn unpadded(text: &[u8]) -> &[u8] {
+    text.strip_suffix(b"==").or_else(|| text.strip_suffix(b"=")).unwrap_or(text)
 }
 
 /// The scheme of this name. The header and the encoding of `hmac` are placeholders: they have settings of their own.

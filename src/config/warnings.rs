@@ -4,11 +4,10 @@ use data_encoding::BASE64_NOPAD;
 
 use super::auth::{AuthScheme, AuthSettings};
 use super::endpoint::is_loopback;
+use super::sender_secret::{IN_QUOTES, secret_warnings};
 use super::settings::{SegmentSettings, Settings};
-use super::unfilled::{is_placeholder, is_quoted};
+use super::unfilled::is_quoted;
 use super::write_key::USUAL_LENGTH;
-
-const IN_QUOTES: &str = "is in quotes, which are part of it: docker run --env-file passes quotes on as they are";
 
 /// The write key of a trial with the sandbox, which takes any.
 const TRIAL_KEY: &str = "dev";
@@ -52,16 +51,10 @@ impl AuthSettings {
         let mut warnings = Vec::new();
         for (number, secret) in (1..).zip(&self.secrets) {
             let what = format!("secret {number} of {} in RELAY_AUTH_SECRETS", self.secrets.len());
-            if is_quoted(secret) {
-                warnings.push(format!("{what} {IN_QUOTES}"));
-            }
-            if is_placeholder(&self.written(secret)) {
-                warnings.push(format!("{what} is a placeholder: whoever reads the documents knows it"));
-            }
-            let least = self.least_length();
-            if self.secret_part(secret).len() < least {
-                warnings.push(format!("{what} is shorter than {least} bytes"));
-            }
+            let text = String::from_utf8_lossy(secret);
+            let told =
+                secret_warnings(&text, &self.written(secret), self.secret_part(secret).len(), self.least_length());
+            warnings.extend(told.into_iter().map(|warning| format!("{what} {warning}")));
         }
         warnings
     }
