@@ -131,9 +131,10 @@ metrics! {
         outbox_refused: IntCounter(&[("result", "refused")]),
         outbox_gave_up: IntCounter(&[("result", "gave_up")]);
     "segment_relay_outbox_share_exhausted_total":
-        "Calls that were not stored because a share of the outbox is used up: their user's, or that of all parked calls" =>
+        "Calls that were not stored because a share of the outbox is used up: their user's, their source's, or that of all parked calls" =>
         share_exhausted_user: IntCounter(&[("share", "user")]),
-        share_exhausted_parked: IntCounter(&[("share", "parked")]);
+        share_exhausted_parked: IntCounter(&[("share", "parked")]),
+        share_exhausted_source: IntCounter(&[("share", "source")]);
     "segment_relay_outbox_commit_duration_seconds": "Duration of a transaction of the outbox, its sync included" =>
         outbox_commit_seconds: Histogram(&COMMIT_SECONDS);
     "segment_relay_outbox_sync_duration_seconds": "Duration of the commit alone: the write of the log and its sync" =>

@@ -19,8 +19,8 @@ mod suite;
 pub use backup::{BackupError, Backups, StoreCopy};
 pub use client::OutboxClients;
 pub use events::{Events, KeptEvent};
-pub use letters::{DeadLetter, DeadLetters, LetterFilter, LetterIds, LetterPage, LetterWalk, LetterWhy};
+pub use letters::{DeadLetter, DeadLetters, LetterEvent, LetterFilter, LetterIds, LetterPage, LetterWalk, LetterWhy};
 pub use store::{
-    Append, Appended, CallId, DeliveryOutcome, KeyRecord, Outbox, OutboxError, OutboxStats, ParkedUser, ParkedUsers,
-    STORE_RETRY_AFTER, StoredCall,
+    Append, Appended, CallId, DeliveryOutcome, KeyRecord, Outbox, OutboxError, OutboxStats, ParkedFilter, ParkedUser,
+    ParkedUsers, STORE_RETRY_AFTER, SourceStats, StoredCall,
 };

@@ -206,7 +206,11 @@ impl From<SegmentError> for ApiError {
 impl From<OutboxError> for ApiError {
     fn from(error: OutboxError) -> Self {
         let (code, message, pause) = match error {
-            OutboxError::Full | OutboxError::UserShare | OutboxError::ParkedShare => {
+            OutboxError::TooLarge => {
+                let message = "the calls that the event makes take more than 4 MiB together";
+                return Self::new(ApiErrorCode::Call(ErrorCode::MessageTooLarge), message);
+            }
+            OutboxError::Full | OutboxError::UserShare | OutboxError::ParkedShare | OutboxError::SourceShare => {
                 (ErrorCode::Overloaded, "the outbox is full or cannot be written; try again", STORE_RETRY_AFTER)
             }
             OutboxError::Unreadable => (ErrorCode::Overloaded, "the outbox could not be read", STORE_RETRY_AFTER),

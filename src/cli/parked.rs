@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde::Deserialize;
+use url::form_urlencoded::Serializer;
 
 use super::dead_letters::table::escape_json;
 use super::operate::{self, for_each, parse};
@@ -51,14 +52,17 @@ enum ParkedCommand {
 #[derive(Args)]
 struct Whom {
     /// The ids that `list` shows
-    #[arg(value_name = "ID", required_unless_present_any = ["all", "status"], conflicts_with_all = ["all", "status"])]
+    #[arg(value_name = "ID", required_unless_present_any = ["all", "status", "source"], conflicts_with_all = ["all", "status", "source"])]
     ids: Vec<i64>,
     /// All who are parked now
-    #[arg(long, conflicts_with = "status")]
+    #[arg(long, conflicts_with_all = ["status", "source"])]
     all: bool,
     /// Those whose last answer had this status
     #[arg(long, value_parser = clap::value_parser!(u16).range(100..=999))]
     status: Option<u16>,
+    /// Those whose failing call came by this source
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
@@ -99,8 +103,11 @@ async fn act(relay: &RelayClient, whom: &Whom, verb: &str, done: &str) -> anyhow
     if !whom.ids.is_empty() {
         return for_each(relay, &whom.ids, done, Method::POST, |id| format!("/parked/{id}/{verb}")).await;
     }
-    let status = whom.status.map(|status| format!("?status={status}")).unwrap_or_default();
-    let Count { count } = parse(&relay.request_text(Method::POST, &format!("/parked/{verb}{status}")).await?)?;
+    let mut query = Serializer::new(String::new());
+    query.extend_pairs(whom.status.map(|status| ("status", status.to_string())));
+    query.extend_pairs(whom.source.as_ref().map(|source| ("source", source)));
+    let path = format!("/parked/{verb}?{}", query.finish());
+    let Count { count } = parse(&relay.request_text(Method::POST, &path).await?)?;
     print(format_args!("{done} {count} {}", if count == 1 { "call" } else { "calls" }))?;
     Ok(ExitCode::SUCCESS)
 }

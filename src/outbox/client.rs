@@ -221,6 +221,13 @@ fn to_segment_error(error: OutboxError) -> SegmentError {
             ErrorCode::Overloaded,
             "an earlier call of this user fails, and such calls take their whole share of the outbox; the call was not stored",
         ),
+        OutboxError::SourceShare => (
+            ErrorCode::Overloaded,
+            "the outbox is half full, and the waiting calls of this source take the whole share of one source; nothing was stored",
+        ),
+        OutboxError::TooLarge => {
+            (ErrorCode::MessageTooLarge, "the calls of this request take more than 4 MiB together; nothing was stored")
+        }
         OutboxError::Busy => (ErrorCode::Overloaded, "the outbox is busy; the call was not stored"),
         OutboxError::KeyReused => (
             ErrorCode::KeyReused,
@@ -235,8 +242,10 @@ fn to_segment_error(error: OutboxError) -> SegmentError {
     };
     let failure = SegmentError::new(code, message);
     match error {
-        OutboxError::KeyReused => failure,
-        OutboxError::Full | OutboxError::UserShare | OutboxError::ParkedShare => failure.retry_after(STORE_RETRY_AFTER),
+        OutboxError::KeyReused | OutboxError::TooLarge => failure,
+        OutboxError::Full | OutboxError::UserShare | OutboxError::ParkedShare | OutboxError::SourceShare => {
+            failure.retry_after(STORE_RETRY_AFTER)
+        }
         _ => failure.retry_after(MIN_RETRY_AFTER),
     }
 }

@@ -3,6 +3,7 @@
 //! Nothing that concerns many letters is one long statement. A [`LetterWalk`] finds the ids of those that fit, a step at a
 //! time, and each step is replayed or discarded in a transaction of its own.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -26,8 +27,8 @@ pub trait DeadLetters: Send + Sync {
     /// few enough for one transaction, and so are those that it looks at.
     async fn find(&self, from: i64, limit: usize, filter: LetterFilter) -> Result<LetterIds, OutboxError>;
 
-    /// Puts these back behind the waiting calls, in this order, with the same `messageId`. Returns how many of them were
-    /// there.
+    /// Puts the calls among these back behind the waiting calls, in this order, with the same `messageId`. Returns how many of
+    /// them were there. An event stays: see [`Events`](super::Events).
     async fn replay(&self, ids: Vec<i64>) -> Result<u64, OutboxError>;
 
     /// Deletes these permanently, and forgets their keys. Returns how many of them were there.
@@ -41,6 +42,8 @@ pub struct LetterFilter {
     pub before: Option<i64>,
     pub why: Option<LetterWhy>,
     pub user_id: Option<String>,
+    /// The name of the source.
+    pub source: Option<String>,
     /// `Some(None)`: those without an answer.
     pub status: Option<Option<u16>>,
     /// Refused at this time or later, in milliseconds since 1970.
@@ -58,10 +61,12 @@ pub enum LetterWhy {
     GaveUp,
     /// An operator gave it up.
     Operator,
+    /// It is an event of which its source's filter made no valid customers.
+    Unmapped,
 }
 
 impl LetterWhy {
-    pub const ALL: [Self; 3] = [Self::Refused, Self::GaveUp, Self::Operator];
+    pub const ALL: [Self; 4] = [Self::Refused, Self::GaveUp, Self::Operator, Self::Unmapped];
 
     /// As it is written in JSON, and in the store.
     pub fn as_str(self) -> &'static str {
@@ -69,6 +74,7 @@ impl LetterWhy {
             Self::Refused => "refused",
             Self::GaveUp => "gave_up",
             Self::Operator => "operator",
+            Self::Unmapped => "unmapped",
         }
     }
 }
@@ -82,27 +88,32 @@ pub struct LetterPage {
 }
 
 /// Some of the dead letters that fit, oldest first.
-#[derive(Debug)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct LetterIds {
     pub ids: Vec<i64>,
+    /// Those of `ids` that are events.
+    pub events: Vec<i64>,
     /// Where to go on. `None`: nothing follows.
     pub next: Option<i64>,
 }
 
-/// A call that Segment refused, or that was given up. `GET /dead-letters` answers with this JSON.
+/// A call that Segment refused, or that was given up, or an event. `GET /dead-letters` answers with this JSON.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeadLetter {
     /// A later dead letter has a greater id, and none is used twice.
     pub id: i64,
-    pub message_id: String,
-    pub user_id: String,
+    /// `None` for an event, and so are `user_id` and `call`.
+    pub message_id: Option<String>,
+    pub user_id: Option<String>,
     /// One of [`LetterWhy`].
     pub why: String,
-    /// Always null: there is no source but `POST /customers`. Clients can read the field all the same.
+    /// The name of the source by which it came. `None`: `POST /customers`.
     pub source: Option<String>,
     /// As Segment got it.
-    pub call: Box<RawValue>,
+    pub call: Option<Box<RawValue>>,
+    #[serde(flatten)]
+    pub event: Option<LetterEvent>,
     /// Of the last answer, if there was one.
     pub status: Option<u16>,
     /// Segment's words, or the relay's own if Segment did not refuse the call.
@@ -112,6 +123,18 @@ pub struct DeadLetter {
     /// RFC 3339, UTC.
     pub stored_at: String,
     pub refused_at: String,
+}
+
+/// The event of a dead letter. One that is not UTF-8 is in `event_base64`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LetterEvent {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub event: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub event_base64: Option<String>,
+    /// The headers that its filter may read. Several of a name are one, with commas between them.
+    pub headers: BTreeMap<String, String>,
 }
 
 /// Goes through the dead letters that fit and that were there at its beginning, oldest first. It stays true while others
@@ -133,16 +156,16 @@ impl LetterWalk {
         Ok(Self { letters, filter: LetterFilter { before: Some(before), ..filter }, next: Some(0) })
     }
 
-    /// The ids of some more of them, at most `limit`. `None` at the end.
+    /// The ids of some more of them, one at least and at most `limit`. `None` at the end.
     ///
     /// # Errors
     /// If the store cannot be read. The walk can go on.
-    pub async fn step(&mut self, limit: usize) -> Result<Option<Vec<i64>>, OutboxError> {
+    pub async fn step(&mut self, limit: usize) -> Result<Option<LetterIds>, OutboxError> {
         while let Some(from) = self.next {
-            let LetterIds { ids, next } = self.letters.find(from, limit, self.filter.clone()).await?;
-            self.next = next;
-            if !ids.is_empty() {
-                return Ok(Some(ids));
+            let found = self.letters.find(from, limit, self.filter.clone()).await?;
+            self.next = found.next;
+            if !found.ids.is_empty() {
+                return Ok(Some(found));
             }
         }
         Ok(None)
@@ -154,7 +177,11 @@ impl fmt::Debug for LetterFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("LetterFilter");
         shown.field("before", &self.before).field("why", &self.why).field("status", &self.status);
-        shown.field("since", &self.since).field("until", &self.until).finish_non_exhaustive()
+        shown
+            .field("source", &self.source)
+            .field("since", &self.since)
+            .field("until", &self.until)
+            .finish_non_exhaustive()
     }
 }
 

@@ -28,15 +28,14 @@ pub trait Outbox: Send + Sync {
     ///
     /// # Errors
     /// [`OutboxError::Full`], [`OutboxError::UserShare`], [`OutboxError::ParkedShare`] and [`OutboxError::Busy`]: the call is not
-    /// stored. [`OutboxError::Unconfirmed`]: the call
-    /// may be stored. [`OutboxError::KeyReused`]: the key was used with another body.
+    /// stored. [`OutboxError::SourceShare`]: neither. [`OutboxError::Unconfirmed`]: the call may be stored. [`OutboxError::KeyReused`]: the key was used with another body.
     async fn append(&self, append: Append, deadline: Instant) -> Result<Appended, OutboxError>;
 
     /// Stores the calls of one request in one transaction. The results are in the order of the calls. If `is_all_or_nothing`, an
-    /// error of one call means that none is stored, and is the error of all.
+    /// error of one call means that none is stored, and is the error of all: [`OutboxError::KeyReused`] if there are several.
     ///
     /// # Errors
-    /// As [`append`](Self::append).
+    /// As [`append`](Self::append), and [`OutboxError::TooLarge`].
     async fn append_group(
         &self,
         group: Vec<Append>,
@@ -89,14 +88,23 @@ pub trait ParkedUsers: Send + Sync {
     /// Makes one due now. False if the id is unknown.
     async fn retry(&self, id: i64) -> Result<bool, OutboxError>;
 
-    /// Makes all due now, or those whose last failure has this status, and returns their number.
-    async fn retry_all(&self, status: Option<u16>) -> Result<u64, OutboxError>;
+    /// Makes those due now that fit, and returns their number.
+    async fn retry_all(&self, filter: ParkedFilter) -> Result<u64, OutboxError>;
 
     /// Makes the user's first call a dead letter, so that the later ones go on. False if the id is unknown.
     async fn give_up(&self, id: i64) -> Result<bool, OutboxError>;
 
-    /// The same for all, or for those whose last failure has this status. Returns their number.
-    async fn give_up_all(&self, status: Option<u16>) -> Result<u64, OutboxError>;
+    /// The same for those that fit. Returns their number.
+    async fn give_up_all(&self, filter: ParkedFilter) -> Result<u64, OutboxError>;
+}
+
+/// Which parked users are meant: those that fit everything that is set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ParkedFilter {
+    /// Of the last failure.
+    pub status: Option<u16>,
+    /// The name of the source of the first waiting call.
+    pub source: Option<String>,
 }
 
 /// A parked user. `GET /parked` answers with this JSON.
@@ -108,6 +116,8 @@ pub struct ParkedUser {
     pub user_id: String,
     /// Of the first waiting call, which fails.
     pub message_id: String,
+    /// The name of the source by which this call came. `None`: `POST /customers`.
+    pub source: Option<String>,
     /// How many calls of the user wait.
     pub calls: u64,
     /// RFC 3339, UTC: when the call was parked.
@@ -174,6 +184,8 @@ pub struct StoredCall {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OutboxStats {
     pub waiting: u64,
+    /// Bytes of the waiting calls.
+    pub waiting_bytes: u64,
     /// The last id that was given to a call; 0 before the first one.
     pub last_id: CallId,
     /// When the oldest waiting call was stored, in milliseconds since 1970.
@@ -197,6 +209,15 @@ pub struct OutboxStats {
     pub is_lost: bool,
 }
 
+/// What waits of a source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceStats {
+    /// Its name. `None`: `POST /customers`.
+    pub source: Option<Arc<str>>,
+    pub calls: u64,
+    pub bytes: u64,
+}
+
 /// Why the store did not do what was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutboxError {
@@ -206,6 +227,10 @@ pub enum OutboxError {
     UserShare,
     /// An earlier call of this user fails, and such calls take their whole share of the outbox. Nothing was changed.
     ParkedShare,
+    /// The outbox is half full, and the waiting calls of this source take the whole share of one source. Nothing was changed.
+    SourceShare,
+    /// The calls of a group take more than one transaction may. Nothing was changed, and trying again does not help.
+    TooLarge,
     /// The command was not started before its deadline. Nothing was changed.
     Busy,
     /// The key was used with another body. Nothing was changed.
@@ -224,6 +249,8 @@ impl fmt::Display for OutboxError {
             Self::Full => "the outbox is full",
             Self::UserShare => "the user's share of the outbox is used up",
             Self::ParkedShare => "the share of parked calls in the outbox is used up",
+            Self::SourceShare => "the source's share of the outbox is used up",
+            Self::TooLarge => "the calls are too large for one transaction",
             Self::Busy => "the outbox is busy",
             Self::KeyReused => "the key was used for another payload",
             Self::Unconfirmed => "the commit was not confirmed",

@@ -32,6 +32,7 @@ const MAY_USE: [(&str, &[&str]); 15] = [
             "outbox::LetterWalk",
             "outbox::LetterWhy",
             "outbox::OutboxError",
+            "outbox::ParkedFilter",
             "outbox::ParkedUser",
             "outbox::ParkedUsers",
             "outbox::STORE_RETRY_AFTER",

@@ -88,8 +88,8 @@ pub(super) async fn replay_all(
             let replay = async move {
                 let mut walk = LetterWalk::start(dead_letters.clone(), filter).await?;
                 let mut replayed = 0;
-                while let Some(ids) = walk.step(usize::MAX).await? {
-                    replayed += dead_letters.replay(ids).await?;
+                while let Some(found) = walk.step(usize::MAX).await? {
+                    replayed += dead_letters.replay(found.ids).await?;
                 }
                 drop(permit);
                 Ok(replayed)
@@ -128,8 +128,8 @@ pub(super) async fn discard_all(
     let discard = async move {
         let mut walk = LetterWalk::start(dead_letters.clone(), filter).await?;
         let mut discarded = 0;
-        while let Some(ids) = walk.step(usize::MAX).await? {
-            discarded += dead_letters.discard(ids).await?;
+        while let Some(found) = walk.step(usize::MAX).await? {
+            discarded += dead_letters.discard(found.ids).await?;
         }
         drop(permit);
         Ok(discarded)

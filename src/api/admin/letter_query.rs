@@ -27,6 +27,7 @@ pub(super) struct LetterQuery {
     all: Option<String>,
     why: Option<String>,
     user_id: Option<String>,
+    source: Option<String>,
     status: Option<String>,
     since: Option<String>,
     until: Option<String>,
@@ -80,7 +81,8 @@ impl LetterQuery {
         let time = |text: &Option<String>| text.as_deref().map(time).transpose();
         let why = |why: &String| LetterWhy::ALL.into_iter().find(|known| known.as_str() == why);
         let why = self.why.as_ref().map(|text| why(text).ok_or_else(invalid_query));
-        let is_wrong = self.user_id.as_deref() == Some("") || self.before.is_some_and(|id| id < 1);
+        let is_empty = |text: &Option<String>| text.as_deref() == Some("");
+        let is_wrong = is_empty(&self.user_id) || is_empty(&self.source) || self.before.is_some_and(|id| id < 1);
         if is_wrong {
             return Err(invalid_query());
         }
@@ -88,6 +90,7 @@ impl LetterQuery {
             before: self.before,
             why: why.transpose()?,
             user_id: self.user_id.clone(),
+            source: self.source.clone(),
             status: self.status.as_deref().map(status).transpose()?,
             since: time(&self.since)?,
             until: time(&self.until)?,
@@ -112,7 +115,7 @@ fn time(text: &str) -> Result<i64, ApiError> {
 /// The answer to a query that breaks a rule. It repeats nothing of the query.
 fn invalid_query() -> ApiError {
     let message = format!(
-        "the filters are why (refused, gave_up or operator), userId, status (a number, or null), since and until (RFC 3339, \
+        "the filters are why (refused, gave_up, operator or unmapped), source, userId, status (a number, or null), since and until (RFC 3339, \
          of refusedAt); a page has limit (1 to {MAX_LIMIT}) and before (the id of a dead letter), a replay has perSecond \
          (1 or more), a deletion has before, or all alone; each may be there once, and there are no parameters but these"
     );
@@ -144,6 +147,8 @@ mod tests {
         for (query, filter) in [
             ("before=7", LetterFilter { before: Some(7), ..none.clone() }),
             ("why=gave_up", LetterFilter { why: Some(LetterWhy::GaveUp), ..none.clone() }),
+            ("why=unmapped", LetterFilter { why: Some(LetterWhy::Unmapped), ..none.clone() }),
+            ("source=shop", LetterFilter { source: Some("shop".to_owned()), ..none.clone() }),
             ("userId=a%26b+c", LetterFilter { user_id: Some("a&b c".to_owned()), ..none.clone() }),
             ("status=413", LetterFilter { status: Some(Some(413)), ..none.clone() }),
             ("status=null", LetterFilter { status: Some(None), ..none.clone() }),
@@ -160,7 +165,7 @@ mod tests {
         for all in ["all", "all=", "all=true"] {
             assert_eq!(LetterQuery::discard(asked(all)).unwrap(), LetterFilter::default(), "{all}");
         }
-        for wrong in ["", "all=1", "all=no", "all&all", "all&why=refused", "before=0", "userId="] {
+        for wrong in ["", "all=1", "all=no", "all&all", "all&why=refused", "before=0", "userId=", "source="] {
             assert!(LetterQuery::discard(asked(wrong)).is_err(), "{wrong}");
         }
     }

@@ -44,7 +44,7 @@ impl PacedReplay {
         loop {
             let begun = Instant::now();
             let ids = match self.walk.step(count).await {
-                Ok(Some(ids)) => ids,
+                Ok(Some(found)) => found.ids,
                 Ok(None) => return,
                 Err(error) => {
                     self.wait(error).await;
@@ -72,8 +72,8 @@ impl PacedReplay {
 /// How many letters fit.
 pub(super) async fn count(mut walk: LetterWalk) -> Result<u64, OutboxError> {
     let mut count = 0;
-    while let Some(ids) = walk.step(usize::MAX).await? {
-        count += ids.len() as u64;
+    while let Some(found) = walk.step(usize::MAX).await? {
+        count += found.ids.len() as u64;
     }
     Ok(count)
 }

@@ -21,7 +21,7 @@ use super::state::AdminState;
 use crate::api::error::{ApiError, ApiErrorCode};
 use crate::api::request_id::RequestId;
 use crate::api::state::{Admin, AppState};
-use crate::outbox::{OutboxError, ParkedUsers};
+use crate::outbox::{OutboxError, ParkedFilter, ParkedUsers};
 use crate::segment::ErrorCode;
 use crate::telemetry::EVERY_LINE;
 
@@ -41,18 +41,20 @@ pub(super) struct GaveUp {
     gave_up: u64,
 }
 
-/// Which users are meant: all, or those whose last failure has this status.
+/// Which users are meant.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct StatusQuery {
+pub(super) struct ParkedQuery {
     status: Option<u16>,
+    source: Option<String>,
 }
 
-impl StatusQuery {
-    fn checked(self) -> Result<Option<u16>, ApiError> {
+impl ParkedQuery {
+    fn filter(self) -> Result<ParkedFilter, ApiError> {
+        let Self { status, source } = self;
         // The statuses that HTTP can write.
-        let is_valid = self.status.is_none_or(|status| (100..=999).contains(&status));
-        is_valid.then_some(self.status).ok_or_else(invalid_status)
+        let is_valid = status.is_none_or(|status| (100..=999).contains(&status)) && source.as_deref() != Some("");
+        is_valid.then_some(ParkedFilter { status, source }).ok_or_else(invalid_filter)
     }
 }
 
@@ -93,15 +95,16 @@ pub(super) async fn retry(
     Ok((StatusCode::ACCEPTED, Json(Retried { retried: 1 })))
 }
 
-/// `POST /parked/retry?status=503`. As a replay of all dead letters it has no time limit: the answer says how many there were.
+/// `POST /parked/retry?status=503&source=shop`. As a replay of all dead letters it has no time limit: the answer says how many there were.
 pub(super) async fn retry_all(
     Admin(admin): Admin,
     request_id: RequestId,
-    query: Result<Query<StatusQuery>, QueryRejection>,
+    query: Result<Query<ParkedQuery>, QueryRejection>,
 ) -> Result<(StatusCode, Json<Retried>), ApiError> {
     let parked = parked(&admin)?;
-    let status = query.map_err(|_| invalid_status())?.0.checked()?;
-    let count = parked.retry_all(status).await?;
+    let filter = query.map_err(|_| invalid_filter())?.0.filter()?;
+    let status = filter.status;
+    let count = parked.retry_all(filter).await?;
     tracing::info!(name: EVERY_LINE, request_id = request_id.as_str(), status, count, "parked calls will be tried now");
     Ok((StatusCode::ACCEPTED, Json(Retried { retried: count })))
 }
@@ -119,15 +122,16 @@ pub(super) async fn give_up(
     Ok((StatusCode::ACCEPTED, Json(GaveUp { gave_up: 1 })))
 }
 
-/// `POST /parked/give-up?status=403`. It has no time limit, as [`retry_all`].
+/// `POST /parked/give-up?status=403&source=shop`. It has no time limit, as [`retry_all`].
 pub(super) async fn give_up_all(
     Admin(admin): Admin,
     request_id: RequestId,
-    query: Result<Query<StatusQuery>, QueryRejection>,
+    query: Result<Query<ParkedQuery>, QueryRejection>,
 ) -> Result<(StatusCode, Json<GaveUp>), ApiError> {
     let parked = parked(&admin)?;
-    let status = query.map_err(|_| invalid_status())?.0.checked()?;
-    let count = parked.give_up_all(status).await?;
+    let filter = query.map_err(|_| invalid_filter())?.0.filter()?;
+    let status = filter.status;
+    let count = parked.give_up_all(filter).await?;
     tracing::info!(name: EVERY_LINE, request_id = request_id.as_str(), status, count, "parked calls were given up");
     Ok((StatusCode::ACCEPTED, Json(GaveUp { gave_up: count })))
 }
@@ -150,9 +154,9 @@ where
     was_there.then_some(id).ok_or_else(unknown)
 }
 
-fn invalid_status() -> ApiError {
-    let message =
-        "status must be a whole number from 100 to 999; it may be there once, and there is no other parameter";
+fn invalid_filter() -> ApiError {
+    let message = "status must be a whole number from 100 to 999, and source the name of a source; each may be there once, and \
+                   there are no parameters but these";
     ApiError::new(ApiErrorCode::Call(ErrorCode::InvalidPayload), message)
 }
 

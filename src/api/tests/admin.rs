@@ -57,7 +57,7 @@ impl DeadLetters for FakeLetters {
         let ids = self.ids.lock();
         let asked = ids.iter().copied().filter(|id| *id >= from && filter.before.is_none_or(|before| *id < before));
         let ids: Vec<i64> = asked.take(limit.min(2)).collect();
-        Ok(LetterIds { next: ids.last().map(|last| last + 1), ids })
+        Ok(LetterIds { next: ids.last().map(|last| last + 1), events: Vec::new(), ids })
     }
 
     async fn replay(&self, mut ids: Vec<i64>) -> Result<u64, OutboxError> {
@@ -76,11 +76,12 @@ impl DeadLetters for FakeLetters {
 fn letter(id: i64) -> DeadLetter {
     DeadLetter {
         id,
-        message_id: format!("m-{id}"),
-        user_id: "c-1042".to_owned(),
+        message_id: Some(format!("m-{id}")),
+        user_id: Some("c-1042".to_owned()),
         why: "refused".to_owned(),
         source: None,
-        call: RawValue::from_string(r#"{"userId":"c-1042","traits":{"age":1e999}}"#.to_owned()).unwrap(),
+        call: Some(RawValue::from_string(r#"{"userId":"c-1042","traits":{"age":1e999}}"#.to_owned()).unwrap()),
+        event: None,
         status: Some(400),
         reason: "no \"such\" user".to_owned(),
         attempts: 3,

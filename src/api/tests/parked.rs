@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Answer, Relay};
 use crate::api::AdminState;
-use crate::outbox::{OutboxError, ParkedUser, ParkedUsers};
+use crate::outbox::{OutboxError, ParkedFilter, ParkedUser, ParkedUsers};
 
 /// Parked users in memory: ids, oldest first, and the statuses of their last failures.
 #[derive(Default)]
@@ -46,7 +46,7 @@ impl ParkedUsers for FakeParked {
         Ok(is_there)
     }
 
-    async fn retry_all(&self, status: Option<u16>) -> Result<u64, OutboxError> {
+    async fn retry_all(&self, ParkedFilter { status, .. }: ParkedFilter) -> Result<u64, OutboxError> {
         self.state().await?;
         let users = self.users.lock();
         let meant: Vec<_> =
@@ -63,7 +63,7 @@ impl ParkedUsers for FakeParked {
         Ok(users.len() < before)
     }
 
-    async fn give_up_all(&self, status: Option<u16>) -> Result<u64, OutboxError> {
+    async fn give_up_all(&self, ParkedFilter { status, .. }: ParkedFilter) -> Result<u64, OutboxError> {
         self.state().await?;
         let mut users = self.users.lock();
         let before = users.len();
@@ -77,6 +77,7 @@ fn user(id: i64, status: Option<u16>) -> ParkedUser {
         id,
         user_id: "c-1042".to_owned(),
         message_id: format!("m-{id}"),
+        source: None,
         calls: 3,
         since: "2026-11-22T06:28:00.000Z".to_owned(),
         attempts: 9,

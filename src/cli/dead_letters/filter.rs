@@ -5,9 +5,12 @@ use url::form_urlencoded::Serializer;
 
 #[derive(Args)]
 pub(super) struct Filter {
-    /// Only those that became dead letters for this reason: refused, gave_up or operator
+    /// Only those that became dead letters for this reason: refused, gave_up, operator or unmapped
     #[arg(long)]
     why: Option<String>,
+    /// Only those that came by this source
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
     /// Only those of this user
     #[arg(long, value_name = "ID")]
     user_id: Option<String>,
@@ -26,6 +29,7 @@ impl Filter {
     fn values(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let all = [
             ("why", &self.why),
+            ("source", &self.source),
             ("userId", &self.user_id),
             ("status", &self.status),
             ("since", &self.since),
@@ -56,10 +60,13 @@ mod tests {
     #[test]
     fn values_are_escaped() {
         let text = |text: &str| Some(text.to_owned());
-        let mut filter = Filter { why: None, user_id: text("a&b=ü +"), status: None, since: None, until: None };
+        let user_id = text("a&b=ü +");
+        let mut filter = Filter { why: None, source: None, user_id, status: None, since: None, until: None };
         assert_eq!(query(&filter, &[("limit", Some(5)), ("before", None)]), "?limit=5&userId=a%26b%3D%C3%BC+%2B");
         filter = Filter { user_id: None, since: text("2026-01-31T09:30:00+01:00"), ..filter };
         assert_eq!(query(&filter, &[]), "?since=2026-01-31T09%3A30%3A00%2B01%3A00");
-        assert_eq!(query(&Filter { since: None, ..filter }, &[]), "");
+        filter = Filter { why: text("unmapped"), source: text("shop"), since: None, ..filter };
+        assert_eq!(query(&filter, &[]), "?why=unmapped&source=shop");
+        assert_eq!(query(&Filter { why: None, source: None, ..filter }, &[]), "");
     }
 }

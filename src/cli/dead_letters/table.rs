@@ -28,9 +28,12 @@ pub(super) struct DeadLetterPage {
 #[serde(rename_all = "camelCase")]
 struct DeadLetterRow {
     id: i64,
-    message_id: String,
-    user_id: String,
+    /// An event has neither message id nor user.
+    message_id: Option<String>,
+    user_id: Option<String>,
     why: String,
+    /// Nothing: `POST /customers`.
+    source: Option<String>,
     /// There may have been no answer.
     status: Option<u16>,
     reason: String,
@@ -45,17 +48,19 @@ pub(super) fn render(letters: &[Box<RawValue>], nothing: &str) -> anyhow::Result
     }
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(["ID", "REFUSED AT", "WHY", "STATUS", "ATTEMPTS", "USER ID", "MESSAGE ID", "REASON"]);
+    let or_dash = |text: Option<&str>| text.map_or("-".to_owned(), |text| cut(text, MAX_ID_LENGTH));
+    table.set_header(["ID", "REFUSED AT", "WHY", "SOURCE", "STATUS", "ATTEMPTS", "USER ID", "MESSAGE ID", "REASON"]);
     for letter in letters {
         let letter: DeadLetterRow = serde_json::from_str(letter.get()).context("the answer is not that of a relay")?;
         table.add_row([
             letter.id.to_string(),
             cut(&letter.refused_at, MAX_ID_LENGTH),
             cut(&letter.why, MAX_ID_LENGTH),
+            or_dash(letter.source.as_deref()),
             letter.status.map_or("-".to_owned(), |status| status.to_string()),
             letter.attempts.to_string(),
-            cut(&letter.user_id, MAX_ID_LENGTH),
-            cut(&letter.message_id, MAX_ID_LENGTH),
+            or_dash(letter.user_id.as_deref()),
+            or_dash(letter.message_id.as_deref()),
             cut(&letter.reason, MAX_REASON_LENGTH),
         ]);
     }
@@ -112,7 +117,9 @@ mod tests {
     const PAGE: &str = r#"{"deadLetters":[
         {"id":12,"messageId":"m-12","userId":"c-1042","why":"refused","call":{"traits":{"age":1e999}},"status":400,"reason":"no such user",
          "attempts":3,"storedAt":"2026-11-22T06:28:00.000Z","refusedAt":"2026-11-22T06:28:01.000Z"},
-        {"id":3,"messageId":"m-3","userId":"c\u001b[2J","why":"gave_up","call":{},"status":null,"reason":"too\nlarge","attempts":1,
+        {"id":7,"messageId":null,"userId":null,"why":"unmapped","source":"shop","call":null,"event":"{}","headers":{},"status":null,
+         "reason":"no id","attempts":0,"storedAt":"2026-11-22T06:27:00.000Z","refusedAt":"2026-11-22T06:27:02.000Z"},
+        {"id":3,"messageId":"m-3","userId":"c\u001b[2J","why":"gave_up","source":null,"call":{},"status":null,"reason":"too\nlarge","attempts":1,
          "storedAt":"2026-11-22T06:27:00.000Z","refusedAt":"2026-11-22T06:27:01.000Z"}],"next":3}"#;
 
     #[test]
@@ -120,9 +127,10 @@ mod tests {
         let page: DeadLetterPage = serde_json::from_str(PAGE).unwrap();
         assert_eq!(page.next, Some(3));
         let expected = "\
-ID  REFUSED AT                WHY      STATUS  ATTEMPTS  USER ID     MESSAGE ID  REASON
-12  2026-11-22T06:28:01.000Z  refused  400     3         c-1042      m-12        no such user
-3   2026-11-22T06:27:01.000Z  gave_up  -       1         c\\u{1b}[2J  m-3         too\\nlarge";
+ID  REFUSED AT                WHY       SOURCE  STATUS  ATTEMPTS  USER ID     MESSAGE ID  REASON
+12  2026-11-22T06:28:01.000Z  refused   -       400     3         c-1042      m-12        no such user
+7   2026-11-22T06:27:02.000Z  unmapped  shop    -       0         -           -           no id
+3   2026-11-22T06:27:01.000Z  gave_up   -       -       1         c\\u{1b}[2J  m-3         too\\nlarge";
         assert_eq!(render(&page.dead_letters, "nothing").unwrap(), expected);
         assert_eq!(render(&[], "nothing").unwrap(), "nothing");
     }

@@ -20,6 +20,14 @@ struct KnownKey {
     dead_letter_id: Option<i64>,
 }
 
+/// A call that does not wait any more.
+struct LeftCall {
+    id: CallId,
+    key: Option<Vec<u8>>,
+    length: i64,
+    source: Option<Arc<str>>,
+}
+
 impl Transaction<'_> {
     /// Stores a call, unless a call with its key was stored before.
     pub(super) fn append(&mut self, append: &Append) -> Result<Result<Appended, OutboxError>> {
@@ -34,8 +42,10 @@ impl Transaction<'_> {
             return self.answer_repeat(append, &known);
         }
         if let Some(error) = full {
-            self.effects.refused_for_shares[0] += u64::from(error == OutboxError::UserShare);
-            self.effects.refused_for_shares[1] += u64::from(error == OutboxError::ParkedShare);
+            let shares = &mut self.effects.refused_for_shares;
+            shares.user += u64::from(error == OutboxError::UserShare);
+            shares.parked += u64::from(error == OutboxError::ParkedShare);
+            shares.source += u64::from(error == OutboxError::SourceShare);
             return Ok(Err(error));
         }
         self.insert(&append.call, append.key.as_ref().map(|key| key.key.as_slice()), self.now, place)?;
@@ -51,20 +61,20 @@ impl Transaction<'_> {
     }
 
     fn insert(&mut self, call: &Call, key: Option<&[u8]>, stored_at: i64, place: Place) -> Result<()> {
-        let id = self.effects.stats.last_id + 1;
+        let (id, bytes) = (self.effects.stats.last_id + 1, row_bytes(call.json().len() as u64));
         match place {
             Place::Apart(row) => self.insert_apart(call, key, stored_at, row)?,
             Place::Calls => {
                 self.execute(
-                    "INSERT INTO calls (id, user_id, stored_at, key, call) VALUES (?1, ?2, ?3, ?4, ?5)",
-                    params![id, call.user_id(), stored_at, key, &call.json()[..]],
+                    "INSERT INTO calls (id, user_id, stored_at, key, call, source) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                    params![id, call.user_id(), stored_at, key, &call.json()[..], call.source()],
                 )?;
-                self.memory.enter_calls(self.memory.hash(call.user_id()), row_bytes(call.json().len() as u64));
+                self.memory.enter_calls(self.memory.hash(call.user_id()), bytes);
                 self.effects.new_calls.push(StoredCall { id, call: call.clone(), is_parked: false });
             }
         }
         self.effects.stats.last_id = id;
-        self.effects.stats.waiting += 1;
+        self.count_waiting(call.source(), bytes);
         self.effects.stored += 1;
         Ok(())
     }
@@ -154,32 +164,51 @@ impl Transaction<'_> {
     /// Deletes the waiting calls from `first` to `last`, which have this outcome. Starts the windows of their keys if
     /// they are accepted: the key of a refused call is remembered for as long as its dead letter.
     fn delete_calls(&mut self, first: CallId, last: CallId, outcome: &DeliveryOutcome) -> Result<()> {
-        let mut deleted: Vec<(CallId, Option<Vec<u8>>)> = self
+        let sources = &self.memory.sources;
+        let left = |row: &Row<'_>| {
+            let source = sources.name(row.get_ref(3)?)?;
+            Ok(LeftCall { id: row.get(0)?, key: row.get(1)?, length: row.get(2)?, source })
+        };
+        let mut deleted: Vec<LeftCall> = self
             .conn
-            .prepare_cached("DELETE FROM calls WHERE id BETWEEN ?1 AND ?2 RETURNING id, key")?
-            .query_map([first, last], |row| row.try_into())?
+            .prepare_cached("DELETE FROM calls WHERE id BETWEEN ?1 AND ?2 RETURNING id, key, length(call), source")?
+            .query_map([first, last], left)?
             .collect::<Result<_>>()?;
         if self.effects.stats.parked_calls > 0 && (deleted.len() as u64) <= last.abs_diff(first) {
-            let sql = "DELETE FROM parked_calls WHERE id BETWEEN ?1 AND ?2 RETURNING id, key, user_id, length(call)";
-            let apart: Vec<(CallId, Option<Vec<u8>>, String, i64)> = self
+            let sql = "DELETE FROM parked_calls WHERE id BETWEEN ?1 AND ?2
+                       RETURNING id, key, length(call), source, user_id";
+            let apart: Vec<(LeftCall, String)> = self
                 .conn
                 .prepare_cached(sql)?
-                .query_map([first, last], |row| row.try_into())?
+                .query_map([first, last], |row| Ok((left(row)?, row.get(4)?)))?
                 .collect::<Result<_>>()?;
-            for (id, key, user_id, length) in apart {
-                self.left_apart(&user_id, length)?;
-                deleted.push((id, key));
+            for (call, user_id) in apart {
+                self.left_apart(&user_id, call.length)?;
+                deleted.push(call);
             }
         }
-        self.effects.stats.waiting = self.effects.stats.waiting.saturating_sub(deleted.len() as u64);
-        for (id, key) in deleted {
+        for LeftCall { id, key, length, source } in deleted {
+            self.count_left(source.as_ref(), row_bytes(length.unsigned_abs()));
             if let (Some(key), DeliveryOutcome::Accepted) = (key, outcome) {
-                let sql = "INSERT INTO settled_keys (settled_at, key, call_id) VALUES (?1, ?2, ?3)";
-                self.execute(sql, params![self.now, key, id])?;
-                self.effects.settled_keys = true;
+                self.begin_window(source, &key, id)?;
             }
             self.effects.outcomes.push((id, outcome.clone()));
         }
+        Ok(())
+    }
+
+    /// Begins the window of an accepted call's key.
+    fn begin_window(&mut self, source: Option<Arc<str>>, key: &[u8], id: CallId) -> Result<()> {
+        let Some(name) = &source else {
+            let sql = "INSERT INTO settled_keys (settled_at, key, call_id) VALUES (?1, ?2, ?3)";
+            self.execute(sql, params![self.now, key, id])?;
+            self.effects.settled_keys.insert(None);
+            return Ok(());
+        };
+        let sql = "INSERT INTO settled_source_keys (source, seq, settled_at, key, call_id)
+                   VALUES (?1, 1 + ifnull((SELECT max(seq) FROM settled_source_keys WHERE source = ?1), 0), ?2, ?3, ?4)";
+        self.execute(sql, params![name, self.now, key, id])?;
+        self.effects.settled_keys.insert(source);
         Ok(())
     }
 
@@ -189,16 +218,16 @@ impl Transaction<'_> {
         let values = params![id, self.now, status, attempts, reason, why];
         let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
         let sql =
-            "INSERT INTO dead_letters (user_id, stored_at, refused_at, status, attempts, key, body, reason, call, why)
-             SELECT user_id, stored_at, ?2, ?3, ?4, calls.key, keys.body, ?5, call, ?6
+            "INSERT INTO dead_letters (user_id, stored_at, refused_at, status, attempts, key, body, reason, call, why, source)
+             SELECT user_id, stored_at, ?2, ?3, ?4, calls.key, keys.body, ?5, call, ?6, source
              FROM calls LEFT JOIN keys ON keys.key = calls.key WHERE calls.id = ?1
              RETURNING id, length(call)";
         // The requests that held the call before it was parked count, too.
         let apart =
-            "INSERT INTO dead_letters (user_id, stored_at, refused_at, status, attempts, key, body, reason, call, why)
+            "INSERT INTO dead_letters (user_id, stored_at, refused_at, status, attempts, key, body, reason, call, why, source)
              SELECT waiting.user_id, stored_at, ?2, ?3,
                 ?4 + ifnull((SELECT attempts FROM parked WHERE user_id = waiting.user_id AND since IS NOT NULL), 0),
-                waiting.key, keys.body, ?5, call, ?6
+                waiting.key, keys.body, ?5, call, ?6, source
              FROM parked_calls AS waiting LEFT JOIN keys ON keys.key = waiting.key WHERE waiting.id = ?1
              RETURNING id, length(call)";
         let mut added = self.first(sql, values, read)?;
@@ -223,6 +252,6 @@ impl Transaction<'_> {
 }
 
 /// A call from the columns of its row.
-pub(super) fn call_from_row(user_id: String, json: Vec<u8>) -> Call {
-    Call::from_wire(Arc::from(user_id), None, json.into())
+pub(super) fn call_from_row(user_id: String, source: Option<Arc<str>>, json: Vec<u8>) -> Call {
+    Call::from_wire(Arc::from(user_id), source, json.into())
 }

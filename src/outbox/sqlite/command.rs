@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
+use super::events::event_bytes;
+use super::group::{Group, group_bytes};
 use super::parked_verbs::ParkedVerb;
 use super::state::StoreFault;
 use super::transaction::{MAX_TRANSACTION_BYTES, ROW_OVERHEAD, Transaction};
-use crate::outbox::{Append, Appended, BackupError, OutboxError, StoreCopy, StoredCall};
+use crate::outbox::{Append, Appended, BackupError, KeptEvent, OutboxError, StoreCopy, StoredCall};
 use crate::segment::{CallOutcome, MAX_CALL_BYTES, SettledCall};
 
 /// Commands that may wait: as many as requests may be in flight by default (`RELAY_MAX_IN_FLIGHT`), so that callers
@@ -31,6 +33,11 @@ const SMALL_GROUP: usize = 32;
 
 pub(super) enum WriterCommand {
     Append(Append, Reply<Appended>),
+    AppendGroup(Group, Reply<Vec<Result<Appended, OutboxError>>>),
+    Keep(KeptEvent, Reply<()>),
+    /// Of the event with this id, by these calls.
+    Replace(i64, Vec<Append>, Reply<Option<Vec<Appended>>>),
+    NoteReason(i64, String, Reply<()>),
     Settle(Arc<[SettledCall]>, Reply<()>),
     /// Of dead letters with these ids.
     Replay(Vec<i64>, Reply<u64>),
@@ -90,6 +97,10 @@ impl WriterCommand {
     pub(super) fn cost(&self) -> usize {
         match self {
             Self::Append(append, _) => ROW_OVERHEAD + append.call.json().len(),
+            Self::AppendGroup(group, _) => group_bytes(&group.appends),
+            Self::Keep(event, _) => ROW_OVERHEAD + event_bytes(event) as usize,
+            Self::Replace(_, appends, _) => group_bytes(appends),
+            Self::NoteReason(_, reason, _) => ROW_OVERHEAD + reason.len(),
             Self::Settle(delivered, _) => {
                 let values = |delivered: &SettledCall| match &delivered.outcome {
                     CallOutcome::Accepted => 0,
@@ -110,6 +121,10 @@ impl WriterCommand {
     pub(super) fn execute(&mut self, transaction: &mut Transaction<'_>) -> rusqlite::Result<()> {
         match self {
             Self::Append(append, reply) => reply.result = transaction.append(append)?,
+            Self::AppendGroup(group, reply) => reply.result = transaction.append_group(group)?,
+            Self::Keep(event, reply) => reply.result = transaction.keep(event)?,
+            Self::Replace(id, appends, reply) => reply.result = transaction.replace(*id, appends)?,
+            Self::NoteReason(id, reason, reply) => reply.result = Ok(transaction.note_reason(*id, reason)?),
             Self::Settle(delivered, reply) => reply.result = Ok(transaction.settle(delivered)?),
             Self::Replay(ids, reply) => reply.result = Ok(transaction.replay(ids)?),
             Self::Discard(ids, reply) => reply.result = Ok(transaction.discard(ids)?),
@@ -119,9 +134,14 @@ impl WriterCommand {
         Ok(())
     }
 
-    /// Whether it adds calls to those that wait.
+    /// Whether it adds what was not in the store.
+    pub(super) fn adds(&self) -> bool {
+        matches!(self, Self::Append(..) | Self::AppendGroup(..) | Self::Keep(..))
+    }
+
+    /// Whether it adds calls to those that wait, or keeps an event.
     pub(super) fn stores(&self) -> bool {
-        matches!(self, Self::Append(..) | Self::Replay(..))
+        self.adds() || matches!(self, Self::Replay(..) | Self::Replace(..))
     }
 
     /// Whether it needs another transaction.
@@ -133,14 +153,17 @@ impl WriterCommand {
     pub(super) fn finish(self, fault: Option<StoreFault>) {
         let error = fault.map(|fault| match fault {
             StoreFault::DiskFull => OutboxError::Full,
-            // Only `append` promises `Busy`. For the others `Full` says the same: nothing was changed.
-            StoreFault::Locked if matches!(self, Self::Append(..)) => OutboxError::Busy,
+            // Only what adds something promises `Busy`. For the others `Full` says the same: nothing was changed.
+            StoreFault::Locked if self.adds() => OutboxError::Busy,
             StoreFault::Locked => OutboxError::Full,
             StoreFault::Fatal => OutboxError::Unconfirmed,
             StoreFault::Closed => OutboxError::Closed,
         });
         match self {
             Self::Append(_, reply) => reply.send(error),
+            Self::AppendGroup(_, reply) => reply.send(error),
+            Self::Keep(_, reply) | Self::NoteReason(_, _, reply) => reply.send(error),
+            Self::Replace(_, _, reply) => reply.send(error),
             Self::Settle(_, reply) => reply.send(error),
             Self::Replay(_, reply) | Self::Discard(_, reply) => reply.send(error),
             Self::Parked(_, reply) => reply.send(error),
@@ -155,7 +178,8 @@ impl WriterCommand {
 pub(super) fn keep_space_freeing(group: Vec<WriterCommand>, fault: StoreFault) -> Vec<WriterCommand> {
     let (kept, refused) = group.into_iter().partition(|command| match command {
         WriterCommand::Settle(..) | WriterCommand::Discard(..) | WriterCommand::Tick | WriterCommand::Close => true,
-        WriterCommand::Append(..) | WriterCommand::Replay(..) => false,
+        WriterCommand::Append(..) | WriterCommand::AppendGroup(..) | WriterCommand::Replay(..) => false,
+        WriterCommand::Keep(..) | WriterCommand::Replace(..) | WriterCommand::NoteReason(..) => false,
         WriterCommand::Parked(..) | WriterCommand::Backup(..) => false,
         // These are no part of a group.
         WriterCommand::Next(..) | WriterCommand::NextParked(..) => true,

@@ -16,7 +16,7 @@ struct ReplayRow {
 }
 
 impl Transaction<'_> {
-    /// Puts those of these dead letters that exist back behind the waiting calls, and returns their number.
+    /// Puts those of these dead letters that exist, and are calls, back behind the waiting calls, and returns their number.
     pub(super) fn replay(&mut self, ids: &[i64]) -> Result<u64> {
         let mut replayed = 0;
         for id in ids {
@@ -48,7 +48,8 @@ impl Transaction<'_> {
     }
 
     fn dead_letter(&self, id: i64) -> Result<Option<ReplayRow>> {
-        let sql = "SELECT id, user_id, call, stored_at, key, body FROM dead_letters WHERE id = ?1";
+        let sql = "SELECT id, user_id, call, stored_at, key, body, source FROM dead_letters
+                   WHERE id = ?1 AND why <> 'unmapped'";
         self.first(sql, [id], |row| {
             let key = match (row.get(4)?, row.get(5)?) {
                 (Some(key), Some(body)) => Some(KeyRecord { key, body }),
@@ -56,7 +57,7 @@ impl Transaction<'_> {
             };
             Ok(ReplayRow {
                 id: row.get(0)?,
-                call: call_from_row(row.get(1)?, row.get(2)?),
+                call: call_from_row(row.get(1)?, self.memory.sources.name(row.get_ref(6)?)?, row.get(2)?),
                 stored_at: row.get(3)?,
                 key,
             })
@@ -84,12 +85,11 @@ impl Transaction<'_> {
 
     /// Deletes a dead letter, but not its key. False if there is none with this id.
     pub(super) fn delete_dead_letter(&mut self, id: i64) -> Result<bool> {
-        let sql = "DELETE FROM dead_letters WHERE id = ?1 RETURNING length(call), octet_length(reason)";
-        let lengths = self.first(sql, [id], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
-        let Some((call, reason)) = lengths else { return Ok(false) };
+        let sql = "DELETE FROM dead_letters WHERE id = ?1 RETURNING length(call) + octet_length(reason) + ifnull(length(headers), 0)";
+        let Some(length) = self.first(sql, [id], |row| row.get::<_, i64>(0))? else { return Ok(false) };
         let stats = &mut self.effects.stats;
         stats.dead_letters = stats.dead_letters.saturating_sub(1);
-        let bytes = row_bytes(call.unsigned_abs() + reason.unsigned_abs());
+        let bytes = row_bytes(length.unsigned_abs());
         stats.dead_letter_bytes = stats.dead_letter_bytes.saturating_sub(bytes);
         Ok(true)
     }

@@ -118,6 +118,8 @@ impl DatabaseFile {
         // On macOS fsync does not reach the disk, and fullfsync does. Elsewhere it changes nothing.
         conn.pragma_update(None, "fullfsync", true)?;
         conn.pragma_update(None, "checkpoint_fullfsync", true)?;
+        // What undoes a part of a transaction is in memory: there may be no other writable directory.
+        conn.pragma_update(None, "temp_store", "MEMORY")?;
         conn.pragma_update(None, "wal_autocheckpoint", 0)?;
         conn.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;
         conn.pragma_update(None, "cache_size", WRITER_CACHE_PAGES)?;

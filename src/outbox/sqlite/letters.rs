@@ -3,13 +3,17 @@
 //! There is no index but that of the ids, because filters are rare and an index would cost every refusal. A read looks at a
 //! bounded number of letters, so no transaction stays open for long, however few of them fit.
 
+use std::collections::BTreeMap;
+
+use data_encoding::BASE64;
 use rusqlite::types::Type;
 use rusqlite::{Connection, Error, OptionalExtension, Result, Row, params};
 use serde_json::value::RawValue;
 
+use super::events::headers_from_blob;
 use super::read::{CallFields, time_text};
 use super::transaction::{MAX_TRANSACTION_BYTES, ROW_OVERHEAD};
-use crate::outbox::{DeadLetter, LetterFilter, LetterIds, LetterPage, LetterWhy};
+use crate::outbox::{DeadLetter, LetterEvent, LetterFilter, LetterIds, LetterPage, LetterWhy};
 
 /// Letters that one read looks at: a few milliseconds. With `why`, which stands behind the call, they are up to 32 MiB.
 const READ_LETTERS: usize = 1000;
@@ -20,13 +24,15 @@ pub(super) const PAGE_STEPS: usize = 50;
 /// Ids that one read finds: as many letters as a transaction puts back, if they are small.
 const MAX_IDS: usize = 256;
 
-/// Looks at the letters with ids from `?1` to below `?2`. The second column is 1 if the letter fits: `why` is read last, and
-/// only if it is asked for, because it may be on an overflow page. A filter that is not set is NULL, and excludes nothing.
+/// Looks at the letters with ids from `?1` to below `?2`. The second column is 1 if the letter fits: `why` and `source` are read
+/// last, and only if they are asked for, because they may be on an overflow page. A filter that is not set is NULL, and excludes
+/// nothing. An event alone has no user.
 macro_rules! look {
     ($order:literal) => {
         concat!(
             "SELECT id, CASE WHEN refused_at < ?3 OR refused_at >= ?4 OR status <> ?5 OR user_id <> ?6 THEN 0
-                             WHEN ?7 IS NULL THEN 1 ELSE why = ?7 END, length(call)
+                             WHEN ?7 IS NULL AND ?8 IS NULL THEN 1
+                             ELSE ifnull(why = ?7, 1) AND (?8 IS NULL OR source IS ?8) END, length(call), user_id = ''
              FROM dead_letters WHERE id >= ?1 AND id < ?2 ORDER BY id ",
             $order
         )
@@ -37,6 +43,8 @@ macro_rules! look {
 #[derive(Default)]
 struct Found {
     ids: Vec<i64>,
+    /// Those that are events.
+    events: Vec<i64>,
     /// The letter that it looked at last, if there may be more behind it.
     last: Option<i64>,
 }
@@ -52,12 +60,16 @@ fn look(conn: &Connection, sql: &str, from: i64, filter: &LetterFilter, limit: u
         filter.status.map(Option::unwrap_or_default),
         filter.user_id,
         filter.why.map(LetterWhy::as_str),
+        filter.source,
     ])?;
     let (mut found, mut looked, mut size) = (Found::default(), 0, 0);
     while let Some(row) = rows.next()? {
         let id = row.get(0)?;
         if row.get(1)? {
             found.ids.push(id);
+            if row.get(3)? {
+                found.events.push(id);
+            }
             size += ROW_OVERHEAD + row.get::<_, u32>(2)? as usize;
         }
         looked += 1;
@@ -72,9 +84,10 @@ fn look(conn: &Connection, sql: &str, from: i64, filter: &LetterFilter, limit: u
 /// At most `limit` of the newest letters that fit.
 pub(super) fn newest(conn: &Connection, limit: usize, filter: &LetterFilter) -> Result<LetterPage> {
     // One more than is shown tells whether there are more.
-    let Found { mut ids, last } = look(conn, look!("DESC"), 0, filter, limit.saturating_add(1), usize::MAX)?;
+    let Found { mut ids, last, .. } = look(conn, look!("DESC"), 0, filter, limit.saturating_add(1), usize::MAX)?;
     let next = if ids.len() > limit { ids.pop().map(|id| id.saturating_add(1)) } else { last };
-    let sql = "SELECT id, user_id, call, status, reason, attempts, stored_at, refused_at, why FROM dead_letters WHERE id = ?1";
+    let sql = "SELECT id, user_id, call, status, reason, attempts, stored_at, refused_at, why, source, headers
+               FROM dead_letters WHERE id = ?1";
     let mut statement = conn.prepare_cached(sql)?;
     // A letter may have gone since.
     let letters = ids.into_iter().filter_map(|id| statement.query_row([id], dead_letter).optional().transpose());
@@ -83,24 +96,49 @@ pub(super) fn newest(conn: &Connection, limit: usize, filter: &LetterFilter) -> 
 
 /// The ids of at most `limit` of the oldest letters that fit, from this id on.
 pub(super) fn oldest(conn: &Connection, from: i64, limit: usize, filter: &LetterFilter) -> Result<LetterIds> {
-    let Found { ids, last } = look(conn, look!("ASC"), from, filter, limit.min(MAX_IDS), MAX_TRANSACTION_BYTES)?;
-    Ok(LetterIds { ids, next: last.map(|last| last.saturating_add(1)) })
+    let Found { ids, events, last } =
+        look(conn, look!("ASC"), from, filter, limit.min(MAX_IDS), MAX_TRANSACTION_BYTES)?;
+    Ok(LetterIds { ids, events, next: last.map(|last| last.saturating_add(1)) })
 }
 
 fn dead_letter(row: &Row<'_>) -> Result<DeadLetter> {
-    let json: Vec<u8> = row.get(2)?;
-    let invalid = |error: serde_json::Error| Error::FromSqlConversionFailure(2, Type::Blob, Box::new(error));
+    let (body, why): (Vec<u8>, String) = (row.get(2)?, row.get(8)?);
+    let (mut message_id, mut user_id, mut call, mut event) = (None, None, None, None);
+    if why == LetterWhy::Unmapped.as_str() {
+        event = Some(letter_event(body, &row.get::<_, Option<Vec<u8>>>(10)?.unwrap_or_default()));
+    } else {
+        let invalid = |error: serde_json::Error| Error::FromSqlConversionFailure(2, Type::Blob, Box::new(error));
+        message_id = Some(serde_json::from_slice::<CallFields>(&body).map_err(invalid)?.message_id);
+        user_id = row.get(1)?;
+        call = Some(serde_json::from_slice::<Box<RawValue>>(&body).map_err(invalid)?);
+    }
     Ok(DeadLetter {
         id: row.get(0)?,
-        message_id: serde_json::from_slice::<CallFields>(&json).map_err(invalid)?.message_id,
-        user_id: row.get(1)?,
-        why: row.get(8)?,
-        source: None,
-        call: serde_json::from_slice::<Box<RawValue>>(&json).map_err(invalid)?,
+        message_id,
+        user_id,
+        why,
+        source: row.get(9)?,
+        call,
+        event,
         status: Some(row.get(3)?).filter(|status| *status > 0),
         reason: row.get(4)?,
         attempts: row.get(5)?,
         stored_at: time_text(row.get(6)?),
         refused_at: time_text(row.get(7)?),
     })
+}
+
+/// An event as it is shown. A header's value that is not UTF-8 is ISO 8859-1, as values of headers once were.
+fn letter_event(body: Vec<u8>, headers: &[u8]) -> LetterEvent {
+    let mut shown = BTreeMap::<String, String>::new();
+    for (name, value) in headers_from_blob(headers) {
+        let of_latin_1 = |_| value.iter().map(|byte| char::from(*byte)).collect();
+        let value = std::str::from_utf8(&value).map_or_else(of_latin_1, str::to_owned);
+        let values = shown.entry(name).and_modify(|values| values.push_str(", ")).or_default();
+        values.push_str(&value);
+    }
+    match String::from_utf8(body) {
+        Ok(text) => LetterEvent { event: Some(text), event_base64: None, headers: shown },
+        Err(other) => LetterEvent { event: None, event_base64: Some(BASE64.encode(other.as_bytes())), headers: shown },
+    }
 }

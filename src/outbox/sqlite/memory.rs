@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 
+use super::sources::Sources;
 use crate::outbox::CallId;
 
 /// Bytes of a row beside its values, approximately: its entries in each table and index.
@@ -38,6 +39,10 @@ pub(super) struct Memory {
     /// What the open transaction added to the table.
     added: Vec<(UserHash, u64)>,
     wishes: HashMap<CallId, Wish>,
+    /// What waits of each source.
+    pub(super) sources: Sources,
+    /// Whether any source is configured.
+    pub(super) has_sources: bool,
     /// After this many milliseconds of failing on its own a call becomes a dead letter.
     pub(super) give_up_after: Option<i64>,
 }
@@ -56,7 +61,7 @@ pub(super) enum Wish {
 }
 
 impl Memory {
-    pub(super) fn new(last_id: CallId, give_up_after: Option<std::time::Duration>) -> Self {
+    pub(super) fn new(last_id: CallId, give_up_after: Option<std::time::Duration>, sources: Sources) -> Self {
         Self {
             hashes: RandomState::new(),
             out: HashMap::new(),
@@ -65,6 +70,8 @@ impl Memory {
             counted_after: last_id,
             added: Vec::new(),
             wishes: HashMap::new(),
+            sources,
+            has_sources: false,
             give_up_after: give_up_after.map(|after| i64::try_from(after.as_millis()).unwrap_or(i64::MAX)),
         }
     }
@@ -140,6 +147,18 @@ impl Memory {
         self.added.push((user, bytes));
     }
 
+    /// Rows that the open transaction added so far.
+    pub(super) fn added(&self) -> usize {
+        self.added.len()
+    }
+
+    /// The open transaction undid all it added after this many rows.
+    pub(super) fn undo(&mut self, added: usize) {
+        for (user, bytes) in self.added.split_off(added.min(self.added.len())) {
+            self.count(user, |all| all.saturating_sub(small(bytes)));
+        }
+    }
+
     /// The row of this call left `calls`.
     pub(super) fn left_calls(&mut self, id: CallId, user: UserHash, bytes: u64) {
         if id > self.counted_after {
@@ -149,11 +168,10 @@ impl Memory {
 
     /// The open transaction was committed, or undone.
     pub(super) fn end_transaction(&mut self, is_committed: bool) {
-        for (user, bytes) in std::mem::take(&mut self.added) {
-            if !is_committed {
-                self.count(user, |all| all.saturating_sub(small(bytes)));
-            }
+        if !is_committed {
+            self.undo(0);
         }
+        self.added.clear();
     }
 
     fn count(&mut self, user: UserHash, change: impl FnOnce(u32) -> u32) {
@@ -184,11 +202,11 @@ fn small(bytes: u64) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Memory, Wish};
+    use super::{Memory, Sources, Wish};
 
     #[test]
     fn a_call_is_out_until_it_returns_and_its_wish_ends_with_it() {
-        let mut memory = Memory::new(10, None);
+        let mut memory = Memory::new(10, None, Sources::default());
         let user = memory.hash("u");
         memory.take(11, user, 100, true);
         memory.take(12, user, 200, false);
@@ -204,7 +222,7 @@ mod tests {
 
     #[test]
     fn bytes_in_calls_are_counted_for_the_calls_of_this_process() {
-        let mut memory = Memory::new(10, None);
+        let mut memory = Memory::new(10, None, Sources::default());
         let user = memory.hash("u");
         memory.enter_calls(user, 300);
         memory.end_transaction(true);

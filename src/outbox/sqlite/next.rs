@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use rusqlite::{Connection, Error, Result};
+use rusqlite::{Connection, Error, Result, Row};
 
 use super::calls::call_from_row;
 use super::command::WriterCommand;
@@ -159,7 +159,7 @@ impl Writer {
         let sql = "SELECT id, user_id, length(call) FROM calls WHERE id > ?1 ORDER BY id LIMIT ?2";
         let mut ids = self.conn.prepare_cached(sql)?;
         // A statement of its own, so that the overflow pages of moved calls are not read.
-        let mut fetch = self.conn.prepare_cached("SELECT call FROM calls WHERE id = ?1")?;
+        let mut fetch = self.conn.prepare_cached("SELECT call, source FROM calls WHERE id = ?1")?;
         let mut rows = ids.query((self.reading.cursor, STEP_ROWS))?;
         let mut count = 0;
         while !found.is_enough(bytes) {
@@ -173,7 +173,10 @@ impl Writer {
             if must_move(&self.conn, &self.memory, &self.stats, found, id, user_id, user)? {
                 found.add_moved(id, user_id, user, length);
             } else {
-                let call = call_from_row(user_id.to_owned(), fetch.query_row([id], |row| row.get(0))?);
+                let sources = &self.memory.sources;
+                let call =
+                    |row: &Row<'_>| Ok(call_from_row(user_id.to_owned(), sources.name(row.get_ref(1)?)?, row.get(0)?));
+                let call = fetch.query_row([id], call)?;
                 self.memory.take(id, user, call.json().len(), true);
                 found.add(StoredCall { id, call, is_parked: false });
             }

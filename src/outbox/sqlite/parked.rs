@@ -190,8 +190,8 @@ impl Transaction<'_> {
         let id = self.effects.stats.last_id + 1;
         let bytes = row_bytes(call.json().len() as u64).cast_signed();
         self.execute(
-            "INSERT INTO parked_calls (id, user_id, stored_at, key, call) VALUES (?1, ?2, ?3, ?4, ?5)",
-            params![id, call.user_id(), stored_at, key, &call.json()[..]],
+            "INSERT INTO parked_calls (id, user_id, stored_at, key, call, source) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![id, call.user_id(), stored_at, key, &call.json()[..], call.source()],
         )?;
         self.replace_parked(call.user_id(), row, |row| (row.calls, row.bytes) = (row.calls + 1, row.bytes + bytes))
     }
@@ -263,10 +263,10 @@ impl Transaction<'_> {
         })
     }
 
-    /// The first call of a user that is kept apart.
-    pub(super) fn first_apart(&self, user_id: &str) -> Result<Option<CallId>> {
-        let sql = "SELECT id FROM parked_calls WHERE user_id = ?1 ORDER BY id LIMIT 1";
-        self.first(sql, [user_id], |row| row.get(0))
+    /// The first call of a user that is kept apart, and its source.
+    pub(super) fn first_apart(&self, user_id: &str) -> Result<Option<(CallId, Option<String>)>> {
+        let sql = "SELECT id, source FROM parked_calls WHERE user_id = ?1 ORDER BY id LIMIT 1";
+        self.first(sql, [user_id], |row| row.try_into())
     }
 }
 

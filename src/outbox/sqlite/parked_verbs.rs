@@ -7,7 +7,7 @@ use super::memory::Wish;
 use super::parked::{LetterCause, parked_row};
 use super::read::{CallFields, time_text};
 use super::transaction::Transaction;
-use crate::outbox::ParkedUser;
+use crate::outbox::{ParkedFilter, ParkedUser};
 
 /// Users whom one transaction looks at: other commands wait for it meanwhile, and each may have a call of the largest size.
 const STEP_USERS: i64 = 128;
@@ -16,8 +16,7 @@ const STEP_USERS: i64 = 128;
 /// between them.
 pub(super) struct ParkedVerb {
     wish: Wish,
-    /// Only users whose last failure has this status.
-    status: Option<u16>,
+    filter: ParkedFilter,
     is_one: bool,
     /// The lowest id that may be left, and the greatest one when it began.
     next: i64,
@@ -28,11 +27,12 @@ pub(super) struct ParkedVerb {
 
 impl ParkedVerb {
     pub(super) fn one(wish: Wish, id: i64) -> Self {
-        Self { wish, status: None, is_one: true, next: id, last: Some(id), count: 0, is_finished: false }
+        let filter = ParkedFilter::default();
+        Self { wish, filter, is_one: true, next: id, last: Some(id), count: 0, is_finished: false }
     }
 
-    pub(super) fn all(wish: Wish, status: Option<u16>) -> Self {
-        Self { wish, status, is_one: false, next: i64::MIN, last: None, count: 0, is_finished: false }
+    pub(super) fn all(wish: Wish, filter: ParkedFilter) -> Self {
+        Self { wish, filter, is_one: false, next: i64::MIN, last: None, count: 0, is_finished: false }
     }
 }
 
@@ -58,11 +58,15 @@ impl Transaction<'_> {
         Ok(verb.count)
     }
 
-    /// False if the user's first call does not fail, or fails with another status.
+    /// False if the user's first call does not fail, or does not fit.
     fn act_on_user(&mut self, verb: &ParkedVerb, user_id: &str) -> Result<bool> {
         let Some(row) = parked_row(self.conn, user_id)? else { return Ok(false) };
-        let is_meant = row.since.is_some() && (verb.status.is_none() || verb.status == row.status);
-        let Some(first) = self.first_apart(user_id)?.filter(|_| is_meant) else { return Ok(false) };
+        let ParkedFilter { status, source } = &verb.filter;
+        let Some((first, source_of_first)) = self.first_apart(user_id)? else { return Ok(false) };
+        let is_meant = row.since.is_some() && (status.is_none() || *status == row.status);
+        if !is_meant || source.is_some() && *source != source_of_first {
+            return Ok(false);
+        }
         // While the call is in a request, nobody knows whether it is accepted.
         if self.memory.wish(first, verb.wish) {
             return Ok(true);
@@ -88,7 +92,8 @@ impl Transaction<'_> {
 pub(super) fn list(conn: &Connection, limit: usize, before: Option<i64>) -> Result<Vec<ParkedUser>> {
     conn.prepare_cached(
         "SELECT id, user_id, calls, since, attempts, status, ifnull(reason, ''), retry_at,
-            (SELECT call FROM parked_calls WHERE user_id = parked.user_id ORDER BY id LIMIT 1)
+            (SELECT call FROM parked_calls WHERE user_id = parked.user_id ORDER BY id LIMIT 1),
+            (SELECT source FROM parked_calls WHERE user_id = parked.user_id ORDER BY id LIMIT 1)
          FROM parked WHERE id < ?1 AND since IS NOT NULL ORDER BY id DESC LIMIT ?2",
     )?
     .query_map((before.unwrap_or(i64::MAX), i64::try_from(limit).unwrap_or(i64::MAX)), |row| {
@@ -98,6 +103,7 @@ pub(super) fn list(conn: &Connection, limit: usize, before: Option<i64>) -> Resu
             id: row.get(0)?,
             user_id: row.get(1)?,
             message_id: serde_json::from_slice::<CallFields>(&json).map_err(invalid)?.message_id,
+            source: row.get(9)?,
             calls: row.get::<_, i64>(2)?.unsigned_abs(),
             since: time_text(row.get(3)?),
             attempts: u32::try_from(row.get::<_, i64>(4)?).unwrap_or(u32::MAX),

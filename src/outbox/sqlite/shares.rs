@@ -1,5 +1,6 @@
 //! Shares of the outbox: the calls of parked users and dead letters take at most half of it together, and the waiting calls of
-//! one user at most an eighth. So what is refused or stuck never keeps other calls out.
+//! one user at most an eighth. So what is refused or stuck never keeps other calls out. Once the outbox is half full, the waiting
+//! calls of one source take at most a quarter.
 
 use rusqlite::Result;
 
@@ -9,10 +10,16 @@ use crate::outbox::{OutboxError, OutboxStats};
 use crate::segment::Call;
 
 /// The calls of parked users and dead letters take at most one part in this many of the outbox.
-const PARKED_DIVISOR: u64 = 2;
+pub(super) const PARKED_DIVISOR: u64 = 2;
 
 /// The waiting calls of a user take at most one part in this many of it.
 const USER_DIVISOR: u64 = 8;
+
+/// While the outbox is filled to one part in this many at most, a source may take all of that.
+const FREE_DIVISOR: u64 = 2;
+
+/// Then the waiting calls of a source take at most one part in this many of it.
+const SOURCE_DIVISOR: u64 = 4;
 
 /// Dead letters that one transaction deletes: other commands wait for it meanwhile. One transaction adds fewer on average.
 const MAX_PUSHED_OUT: u64 = 256;
@@ -25,9 +32,16 @@ pub(super) fn is_over_share(stats: &OutboxStats) -> bool {
 impl Transaction<'_> {
     /// The error if a share is used up that this call would add to.
     pub(super) fn used_up_share(&self, call: &Call, place: &Place) -> Option<OutboxError> {
+        let (stats, bytes) = (&self.effects.stats, row_bytes(call.json().len() as u64));
+        if stats.bytes > stats.max_bytes / FREE_DIVISOR
+            // Where there is no source, `POST /customers` may take all: there is nobody to keep room for.
+            && (self.memory.has_sources || self.memory.sources.has_calls())
+            && self.source_bytes(call.source().map(|name| &**name)) + bytes > stats.max_bytes / SOURCE_DIVISOR
+        {
+            return Some(OutboxError::SourceShare);
+        }
         // Other users have few calls.
         let Place::Apart(Some(row)) = place else { return None };
-        let (stats, bytes) = (&self.effects.stats, row_bytes(call.json().len() as u64));
         let waiting = row.bytes.unsigned_abs() + self.memory.waiting_bytes(self.memory.hash(call.user_id()));
         if waiting + bytes > stats.max_bytes / USER_DIVISOR {
             return Some(OutboxError::UserShare);

@@ -6,17 +6,19 @@
 //! call was synced. Any other error ends the store: after a failed sync the content of the disk is unknown, and a
 //! second sync may report success for data that was lost.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rusqlite::{Error, ErrorCode, ffi};
 
 use super::parked_log::{ParkedChange, ParkedLog};
+use super::sources::Sources;
 use super::transaction::room;
 use crate::metrics::Metrics;
-use crate::outbox::OutboxStats;
+use crate::outbox::{OutboxStats, SourceStats};
 use crate::supervisor::Supervisor;
 
 pub(super) struct StoreState {
@@ -24,6 +26,10 @@ pub(super) struct StoreState {
     has_failed: AtomicBool,
     is_unreadable: AtomicBool,
     parked_log: Mutex<ParkedLog>,
+    /// As of the last commit.
+    sources: Mutex<Sources>,
+    /// New windows of the sources' keys, until the writer has taken them.
+    key_windows: Mutex<Option<BTreeMap<Arc<str>, Duration>>>,
     pub(super) metrics: Arc<Metrics>,
     supervisor: Supervisor,
 }
@@ -35,6 +41,8 @@ impl StoreState {
             has_failed: AtomicBool::new(false),
             is_unreadable: AtomicBool::new(false),
             parked_log: Mutex::default(),
+            sources: Mutex::default(),
+            key_windows: Mutex::default(),
             metrics,
             supervisor,
         }
@@ -59,6 +67,23 @@ impl StoreState {
         self.metrics.parked_users.set(gauge(stats.parked_users));
         self.metrics.parked_calls.set(gauge(stats.parked_calls));
         self.log_parked(stats.parked_users);
+    }
+
+    pub(super) fn publish_sources(&self, sources: &Sources) {
+        self.sources.lock().clone_from(sources);
+    }
+
+    pub(super) fn source_stats(&self) -> Vec<SourceStats> {
+        let stats = self.stats();
+        self.sources.lock().stats(&stats)
+    }
+
+    pub(super) fn set_key_windows(&self, windows: BTreeMap<Arc<str>, Duration>) {
+        *self.key_windows.lock() = Some(windows);
+    }
+
+    pub(super) fn take_key_windows(&self) -> Option<BTreeMap<Arc<str>, Duration>> {
+        self.key_windows.lock().take()
     }
 
     fn log_parked(&self, users: u64) {

@@ -1,8 +1,10 @@
 //! [`SqliteOutbox`]: opens the file, starts the threads, and sends commands to the writer.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use async_trait::async_trait;
@@ -12,16 +14,19 @@ use tokio::time::{Instant, timeout_at};
 use super::backup;
 use super::checkpoint::{self, CheckpointHandle, StartCopy};
 use super::command::{BackupJob, CommandQueue, QUEUE_CAPACITY, Reply, WriterCommand};
+use super::events;
 use super::expire::Expiry;
 use super::file::{self, DatabaseFile};
+use super::group::{self, Group};
 use super::letters;
 use super::memory::{Memory, Wish};
 use super::parked_verbs::{self, ParkedVerb};
-use super::prune::Pruner;
+use super::prune::Pruners;
 use super::read::ReadConnection;
 use super::reading::Reading;
 use super::reserve::Reserve;
 use super::schema;
+use super::sources::Sources;
 use super::state::{StoreState, is_corruption};
 use super::transaction::{read_counters, read_sizes};
 use super::watch::FileWatch;
@@ -30,8 +35,8 @@ use super::writer::{Writer, now};
 use crate::config::OutboxSettings;
 use crate::metrics::Metrics;
 use crate::outbox::{
-    Append, Appended, BackupError, Backups, DeadLetters, LetterFilter, LetterIds, LetterPage, Outbox, OutboxError,
-    OutboxStats, ParkedUser, ParkedUsers, StoreCopy, StoredCall,
+    Append, Appended, BackupError, Backups, DeadLetters, Events, KeptEvent, LetterFilter, LetterIds, LetterPage,
+    Outbox, OutboxError, OutboxStats, ParkedFilter, ParkedUser, ParkedUsers, SourceStats, StoreCopy, StoredCall,
 };
 use crate::segment::SettledCall;
 use crate::supervisor::Supervisor;
@@ -96,6 +101,8 @@ impl SqliteOutbox {
 
         let state = Arc::new(StoreState::new(metrics, supervisor.clone()));
         state.update(stats, None);
+        let sources = Sources::read(&conn)?;
+        state.publish_sources(&sources);
         let reads = ReadConnection::new(file.open_reader()?, &state);
         let watch = FileWatch::start(&file.path, &real, lock.file.clone())?;
         let (commands, received) = mpsc::channel(QUEUE_CAPACITY);
@@ -117,10 +124,10 @@ impl SqliteOutbox {
             queue: CommandQueue::new(received),
             state: writer_state,
             reading: Reading::new(),
-            memory: Memory::new(stats.last_id, give_up_after),
+            pruners: Pruners::new(window, sources.names()),
+            memory: Memory::new(stats.last_id, give_up_after, sources),
             stats,
             free_bytes,
-            pruner: Pruner::new(window),
             expiry: Expiry::new(retention),
             watchers: Watchers::default(),
             checkpoints,
@@ -135,6 +142,36 @@ impl SqliteOutbox {
         supervisor.thread("outbox", move || writer().run())?;
         let backup_permits = Arc::new(Semaphore::new(1));
         Ok(Arc::new(Self { commands, state, reads, backup_path, backup_permits, ended: has_ended }))
+    }
+
+    /// How long the keys of these sources are remembered after their calls were accepted, from now on. A source that is not
+    /// among them has 8 days. Before this is said for the first time, no key of a source is forgotten.
+    pub fn set_key_windows(&self, windows: BTreeMap<Arc<str>, Duration>) {
+        self.state.set_key_windows(windows);
+    }
+
+    /// What waits of `POST /customers`, and of each source of which anything does, from memory.
+    pub fn source_stats(&self) -> Vec<SourceStats> {
+        self.state.source_stats()
+    }
+
+    /// Sends the writer a command that must be finished by the deadline.
+    async fn request_by<T>(
+        &self,
+        deadline: Instant,
+        command: impl FnOnce(Reply<T>) -> WriterCommand,
+    ) -> Result<T, OutboxError> {
+        if deadline <= Instant::now() {
+            return Err(OutboxError::Busy);
+        }
+        // Permits are granted in the order of the requests, so calls are stored in that order.
+        let permit = timeout_at(deadline, self.commands.reserve()).await.map_err(|_late| OutboxError::Busy)?;
+        let (reply, answer) = Reply::channel();
+        permit.map_err(|_closed| OutboxError::Closed)?.send(command(reply));
+        match timeout_at(deadline, answer).await {
+            Ok(Ok(done)) => done,
+            Ok(Err(_)) | Err(_) => Err(OutboxError::Unconfirmed),
+        }
     }
 
     /// Sends the writer a command, and waits for the answer without a deadline.
@@ -152,26 +189,18 @@ impl SqliteOutbox {
 #[async_trait]
 impl Outbox for SqliteOutbox {
     async fn append(&self, append: Append, deadline: Instant) -> Result<Appended, OutboxError> {
-        if deadline <= Instant::now() {
-            return Err(OutboxError::Busy);
-        }
-        // Permits are granted in the order of the requests, so calls are stored in that order.
-        let permit = timeout_at(deadline, self.commands.reserve()).await.map_err(|_late| OutboxError::Busy)?;
-        let (reply, answer) = Reply::channel();
-        permit.map_err(|_closed| OutboxError::Closed)?.send(WriterCommand::Append(append, reply));
-        match timeout_at(deadline, answer).await {
-            Ok(Ok(appended)) => appended,
-            Ok(Err(_)) | Err(_) => Err(OutboxError::Unconfirmed),
-        }
+        self.request_by(deadline, |reply| WriterCommand::Append(append, reply)).await
     }
 
     async fn append_group(
         &self,
-        group: Vec<Append>,
-        _is_all_or_nothing: bool,
+        appends: Vec<Append>,
+        is_all_or_nothing: bool,
         deadline: Instant,
     ) -> Result<Vec<Result<Appended, OutboxError>>, OutboxError> {
-        Ok(futures_util::future::join_all(group.into_iter().map(|append| self.append(append, deadline))).await)
+        group::check_size(&appends)?;
+        let group = Group { appends, is_all_or_nothing };
+        self.request_by(deadline, |reply| WriterCommand::AppendGroup(group, reply)).await
     }
 
     async fn settle(&self, delivered: Arc<[SettledCall]>) -> Result<(), OutboxError> {
@@ -230,6 +259,26 @@ impl DeadLetters for SqliteOutbox {
 }
 
 #[async_trait]
+impl Events for SqliteOutbox {
+    async fn keep(&self, event: KeptEvent, deadline: Instant) -> Result<(), OutboxError> {
+        self.request_by(deadline, |reply| WriterCommand::Keep(event, reply)).await
+    }
+
+    async fn find(&self, id: i64) -> Result<Option<KeptEvent>, OutboxError> {
+        self.reads.read(move |conn| events::find(conn, id)).await
+    }
+
+    async fn replace(&self, id: i64, calls: Vec<Append>) -> Result<Option<Vec<Appended>>, OutboxError> {
+        group::check_size(&calls)?;
+        self.request(|reply| WriterCommand::Replace(id, calls, reply)).await
+    }
+
+    async fn note_reason(&self, id: i64, reason: String) -> Result<(), OutboxError> {
+        self.request(|reply| WriterCommand::NoteReason(id, reason, reply)).await
+    }
+}
+
+#[async_trait]
 impl ParkedUsers for SqliteOutbox {
     async fn list(&self, limit: usize, before: Option<i64>) -> Result<Vec<ParkedUser>, OutboxError> {
         self.reads.read(move |conn| parked_verbs::list(conn, limit, before)).await
@@ -239,16 +288,16 @@ impl ParkedUsers for SqliteOutbox {
         self.act_on_parked(ParkedVerb::one(Wish::Retry, id)).await.map(|users| users > 0)
     }
 
-    async fn retry_all(&self, status: Option<u16>) -> Result<u64, OutboxError> {
-        self.act_on_parked(ParkedVerb::all(Wish::Retry, status)).await
+    async fn retry_all(&self, filter: ParkedFilter) -> Result<u64, OutboxError> {
+        self.act_on_parked(ParkedVerb::all(Wish::Retry, filter)).await
     }
 
     async fn give_up(&self, id: i64) -> Result<bool, OutboxError> {
         self.act_on_parked(ParkedVerb::one(Wish::GiveUp, id)).await.map(|users| users > 0)
     }
 
-    async fn give_up_all(&self, status: Option<u16>) -> Result<u64, OutboxError> {
-        self.act_on_parked(ParkedVerb::all(Wish::GiveUp, status)).await
+    async fn give_up_all(&self, filter: ParkedFilter) -> Result<u64, OutboxError> {
+        self.act_on_parked(ParkedVerb::all(Wish::GiveUp, filter)).await
     }
 }
 

@@ -57,11 +57,12 @@ fn open(settings: &OutboxSettings) -> anyhow::Result<Arc<SqliteOutbox>> {
 impl Inspect for SqliteOutbox {
     async fn inspect(&self) -> Result<Vec<StoredCall>, OutboxError> {
         let read = |conn: &Connection| {
-            let sql = "SELECT id, user_id, call, 0 FROM calls UNION ALL SELECT id, user_id, call, 1 FROM parked_calls ORDER BY id";
+            let sql = "SELECT id, user_id, call, 0, source FROM calls
+                       UNION ALL SELECT id, user_id, call, 1, source FROM parked_calls ORDER BY id";
             let call = |row: &Row<'_>| {
                 Ok(StoredCall {
                     id: row.get(0)?,
-                    call: call_from_row(row.get(1)?, row.get(2)?),
+                    call: call_from_row(row.get(1)?, row.get::<_, Option<String>>(4)?.map(Arc::from), row.get(2)?),
                     is_parked: row.get(3)?,
                 })
             };

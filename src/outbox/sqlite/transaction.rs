@@ -1,9 +1,11 @@
 //! One write transaction: what commands change in it, and its commit.
 //!
 //! Changes outside the database (statistics, watchers, new calls) are collected in [`Effects`] and applied after the commit,
-//! so a failed transaction changes nothing. The statements of the commands are in `calls`, `parked`, `parked_verbs`,
-//! `dead_letters`, `shares`, `prune` and `expire`.
+//! so a failed transaction changes nothing. The statements of the commands are in `calls`, `group`, `parked`, `parked_verbs`,
+//! `dead_letters`, `events`, `shares`, `sources`, `prune` and `expire`.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension, Params, Result, Row};
@@ -11,6 +13,7 @@ use tokio::sync::oneshot;
 
 use super::memory::Memory;
 pub(super) use super::memory::{ROW_OVERHEAD, row_bytes};
+use super::sources::SourceCount;
 use crate::metrics::Metrics;
 use crate::outbox::{CallId, DeliveryOutcome, OutboxStats, StoredCall};
 
@@ -31,8 +34,10 @@ pub(super) struct Effects {
     pub(super) new_calls: Vec<StoredCall>,
     pub(super) watchers: Vec<(CallId, oneshot::Sender<DeliveryOutcome>)>,
     pub(super) outcomes: Vec<(CallId, DeliveryOutcome)>,
-    /// Whether the window of any key began.
-    pub(super) settled_keys: bool,
+    /// Of which sources the window of a key began.
+    pub(super) settled_keys: BTreeSet<Option<Arc<str>>>,
+    /// Sources of which another number of calls waits now.
+    pub(super) sources: BTreeMap<Arc<str>, SourceCount>,
     /// Calls that were stored: the new ones, and those that are kept apart.
     pub(super) stored: u64,
     /// Calls that were settled in any way, or parked: they are not out any more.
@@ -42,17 +47,27 @@ pub(super) struct Effects {
     pub(super) given_up: u64,
     pub(super) parked_users: u64,
     pub(super) woken_users: u64,
-    /// Calls that were not stored because their user's share, or that of all parked calls, is used up.
-    pub(super) refused_for_shares: [u64; 2],
+    pub(super) refused_for_shares: UsedUpShares,
     /// Dead letters that were deleted because a share is used up.
     pub(super) pushed_out: u64,
     /// Dead letters that are among the stored calls.
     pub(super) replayed: u64,
+    /// Events that were kept as dead letters, and those that became calls.
+    pub(super) kept_events: u64,
+    pub(super) replayed_events: u64,
     pub(super) discarded: u64,
     /// Dead letters that were too old.
     pub(super) expired: u64,
     /// Duration of the COMMIT statement, nearly all of which is the sync.
     pub(super) sync: Duration,
+}
+
+/// Calls that were not stored because a share is used up: that of their user, of all parked calls, or of their source.
+#[derive(Default)]
+pub(super) struct UsedUpShares {
+    pub(super) user: u64,
+    pub(super) parked: u64,
+    pub(super) source: u64,
 }
 
 impl Effects {
@@ -67,10 +82,10 @@ impl Effects {
         metrics.outbox_gave_up.inc_by(self.given_up);
         metrics.users_parked.inc_by(self.parked_users);
         metrics.users_woken.inc_by(self.woken_users);
-        let [of_user, of_parked] = self.refused_for_shares;
-        metrics.share_exhausted_user.inc_by(of_user);
-        metrics.share_exhausted_parked.inc_by(of_parked);
-        metrics.dead_letters_replayed.inc_by(self.replayed);
+        metrics.share_exhausted_user.inc_by(self.refused_for_shares.user);
+        metrics.share_exhausted_parked.inc_by(self.refused_for_shares.parked);
+        metrics.share_exhausted_source.inc_by(self.refused_for_shares.source);
+        metrics.dead_letters_replayed.inc_by(self.replayed + self.replayed_events);
         metrics.dead_letters_discarded.inc_by(self.discarded);
         metrics.dead_letters_pushed_out.inc_by(self.pushed_out);
         metrics.dead_letters_expired.inc_by(self.expired);
@@ -83,6 +98,9 @@ impl Effects {
         }
         if self.refused > 0 {
             tracing::warn!(calls = self.refused, "Segment refused calls; they are dead letters now");
+        }
+        if self.kept_events > 0 {
+            tracing::warn!(events = self.kept_events, "events made no valid customers; they are dead letters now");
         }
         if self.given_up > 0 {
             tracing::warn!(calls = self.given_up, "calls were given up; they are dead letters now");
@@ -131,6 +149,7 @@ impl<'c> Transaction<'c> {
     /// After an error the transaction may still be open. What it noted in [`Memory`] is undone by the caller.
     pub(super) fn commit(mut self) -> Result<Effects> {
         write_counters(self.conn, &self.effects.stats)?;
+        self.write_sources()?;
         self.effects.free_bytes = read_sizes(self.conn, &mut self.effects.stats, self.now)?;
         let mut commit = self.conn.prepare_cached("COMMIT")?;
         let started = Instant::now();
@@ -146,8 +165,9 @@ pub(super) fn room(stats: &OutboxStats) -> u64 {
 
 /// Reads the stored counts.
 pub(super) fn read_counters(conn: &Connection, max_bytes: u64) -> Result<OutboxStats> {
-    let sql = "SELECT last_id, waiting, dead_letters, keys, parked_users, parked_calls, parked_bytes, dead_letter_bytes
-               FROM counters";
+    let sql =
+        "SELECT last_id, waiting, dead_letters, keys, parked_users, parked_calls, parked_bytes, dead_letter_bytes,
+               waiting_bytes FROM counters";
     conn.query_row(sql, [], |row| {
         let count = |column| row.get(column).map(|count: i64| u64::try_from(count).unwrap_or(0));
         Ok(OutboxStats {
@@ -159,6 +179,7 @@ pub(super) fn read_counters(conn: &Connection, max_bytes: u64) -> Result<OutboxS
             parked_calls: count(5)?,
             parked_bytes: count(6)?,
             dead_letter_bytes: count(7)?,
+            waiting_bytes: count(8)?,
             max_bytes,
             ..OutboxStats::default()
         })
@@ -176,10 +197,11 @@ fn write_counters(conn: &Connection, stats: &OutboxStats) -> Result<()> {
         count(stats.parked_calls),
         count(stats.parked_bytes),
         count(stats.dead_letter_bytes),
+        count(stats.waiting_bytes),
     ];
     conn.prepare_cached(
         "UPDATE counters SET last_id = ?1, waiting = ?2, dead_letters = ?3, keys = ?4, parked_users = ?5,
-         parked_calls = ?6, parked_bytes = ?7, dead_letter_bytes = ?8",
+         parked_calls = ?6, parked_bytes = ?7, dead_letter_bytes = ?8, waiting_bytes = ?9",
     )?
     .execute(values)?;
     Ok(())

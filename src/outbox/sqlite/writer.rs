@@ -20,7 +20,7 @@ use super::expire::Expiry;
 use super::file::LockedFile;
 use super::lost::LostFiles;
 use super::memory::Memory;
-use super::prune::Pruner;
+use super::prune::Pruners;
 use super::reading::Reading;
 use super::reserve::Reserve;
 use super::shares::is_over_share;
@@ -53,7 +53,7 @@ pub(super) struct Writer {
     pub(super) counted_wal: u64,
     /// Bytes of the file that are not in use.
     pub(super) free_bytes: u64,
-    pub(super) pruner: Pruner,
+    pub(super) pruners: Pruners,
     pub(super) expiry: Expiry,
     pub(super) watchers: Watchers,
     pub(super) checkpoints: CheckpointHandle,
@@ -137,6 +137,10 @@ impl Writer {
     fn tick(&mut self) {
         self.watchers.remove_closed();
         self.log_trouble();
+        if let Some(windows) = self.state.take_key_windows() {
+            self.memory.has_sources = !windows.is_empty();
+            self.pruners.set_windows(windows);
+        }
         if self.state.is_unreadable() {
             return;
         }
@@ -215,7 +219,7 @@ impl Writer {
             // While there is a fault, a tick needs a transaction to find out whether it is over.
             WriterCommand::Tick => {
                 let is_expiry_due = self.expiry.is_due(now(), Instant::now());
-                self.fault.is_some() || self.pruner.is_due(now()) || is_expiry_due || is_over_share(&self.stats)
+                self.fault.is_some() || self.pruners.is_due(now()) || is_expiry_due || is_over_share(&self.stats)
             }
             WriterCommand::Close | WriterCommand::Backup(..) => false,
             _ => true,
@@ -252,15 +256,15 @@ impl Writer {
             command.execute(&mut transaction)?;
         }
         transaction.push_out()?;
-        if self.pruner.is_due(transaction.now) {
-            transaction.prune(&mut self.pruner)?;
+        if self.pruners.is_due(transaction.now) {
+            transaction.prune_in_turn(&mut self.pruners)?;
         }
         // Once a second is often enough, and so is its line in the log.
         if has_tick && self.expiry.is_due(transaction.now, Instant::now()) {
             transaction.expire(&mut self.expiry)?;
         }
-        if transaction.effects.settled_keys {
-            self.pruner.key_settled(transaction.now);
+        for source in &transaction.effects.settled_keys {
+            self.pruners.key_settled(source.as_ref(), transaction.now);
         }
         if transaction.effects.stats.dead_letters > 0 {
             self.expiry.letters_exist(transaction.now);
@@ -331,7 +335,7 @@ impl Writer {
         // A settlement that worked does not show that there is room for more.
         if self.fault.is_some()
             && !self.checkpoints.has_no_space()
-            && group.iter().any(|command| matches!(command, WriterCommand::Append(..) | WriterCommand::Tick))
+            && group.iter().any(|command| command.adds() || matches!(command, WriterCommand::Tick))
         {
             self.fault = None;
         }
@@ -345,6 +349,10 @@ impl Writer {
         self.pushed_out += effects.pushed_out;
         self.memory.end_transaction(true);
         effects.returned.iter().for_each(|id| self.memory.returned(*id));
+        if !effects.sources.is_empty() {
+            self.memory.sources.change(&effects.sources);
+            self.state.publish_sources(&self.memory.sources);
+        }
         self.reading.stored(effects.new_calls);
         self.publish_stats();
         effects.watchers.into_iter().for_each(|(id, watcher)| self.watchers.add(id, watcher));
@@ -382,7 +390,7 @@ impl Writer {
         }
         self.fault = Some(fault);
         self.memory.end_transaction(false);
-        self.pruner.recheck();
+        self.pruners.recheck();
         self.expiry.recheck();
         self.publish_stats();
         refuse(group, fault);

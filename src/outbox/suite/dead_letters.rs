@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Inspect, StoreFactory, append, call, plain, refused, settle, sized, text, texts, waiting};
-use crate::outbox::{DeadLetters, LetterFilter, LetterWalk, LetterWhy, Outbox};
+use crate::outbox::{DeadLetters, LetterFilter, LetterIds, LetterWalk, LetterWhy, Outbox};
 
 /// Makes `count` dead letters, `m0` first.
 async fn make_dead_letters(store: &impl Inspect, count: usize, size: usize) {
@@ -16,13 +16,13 @@ async fn make_dead_letters(store: &impl Inspect, count: usize, size: usize) {
 
 async fn listed(store: &impl DeadLetters, limit: usize, before: Option<i64>) -> Vec<(i64, String)> {
     let page = store.list(limit, LetterFilter { before, ..LetterFilter::default() }).await.unwrap();
-    page.letters.into_iter().map(|letter| (letter.id, letter.message_id)).collect()
+    page.letters.into_iter().map(|letter| (letter.id, letter.message_id.unwrap_or_default())).collect()
 }
 
 async fn replay_all(store: &Arc<impl DeadLetters + 'static>) -> u64 {
     let mut walk = LetterWalk::start(store.clone(), LetterFilter::default()).await.unwrap();
     let mut replayed = 0;
-    while let Some(ids) = walk.step(usize::MAX).await.unwrap() {
+    while let Some(LetterIds { ids, .. }) = walk.step(usize::MAX).await.unwrap() {
         assert!(!ids.is_empty());
         replayed += store.replay(ids).await.unwrap();
     }
@@ -123,12 +123,12 @@ async fn fitting(store: &Arc<impl DeadLetters + 'static>, filter: LetterFilter) 
     assert_eq!(page.next, None);
     let (mut ids, mut walk) = (Vec::new(), LetterWalk::start(store.clone(), filter).await.unwrap());
     while let Some(step) = walk.step(2).await.unwrap() {
-        assert!((1..=2).contains(&step.len()));
-        ids.extend(step);
+        assert!((1..=2).contains(&step.ids.len()));
+        ids.extend(step.ids);
     }
     let letters: Vec<_> = page.letters.into_iter().rev().collect();
     assert_eq!(ids, letters.iter().map(|letter| letter.id).collect::<Vec<_>>());
-    letters.into_iter().map(|letter| letter.message_id).collect()
+    letters.into_iter().map(|letter| letter.message_id.unwrap_or_default()).collect()
 }
 
 pub(crate) async fn dead_letters_are_found_by_what_they_are(stores: impl StoreFactory) {
@@ -166,11 +166,11 @@ pub(crate) async fn a_walk_ends_at_the_newest_letter_of_its_beginning(stores: im
     let store = stores.open().await;
     make_dead_letters(&*store, 3, 0).await;
     let mut walk = LetterWalk::start(store.clone(), LetterFilter::default()).await.unwrap();
-    let first = walk.step(1).await.unwrap().unwrap();
+    let first = walk.step(1).await.unwrap().unwrap().ids;
     make_dead_letters(&*store, 3, 0).await;
     let mut rest = Vec::new();
-    while let Some(ids) = walk.step(1).await.unwrap() {
-        rest.extend(ids);
+    while let Some(found) = walk.step(1).await.unwrap() {
+        rest.extend(found.ids);
     }
     let letters = listed(&*store, 6, None).await;
     assert_eq!([first, rest].concat(), [letters[5].0, letters[4].0, letters[3].0]);

@@ -4,7 +4,7 @@ use super::{
     StoreFactory, accepted, append, behind, call, has_nothing, keyed, letters, outcome, parked, plain, refused, settle,
     take, text, texts, waiting, watched,
 };
-use crate::outbox::{CallId, DeadLetters, DeliveryOutcome, Outbox, ParkedUser, ParkedUsers};
+use crate::outbox::{CallId, DeadLetters, DeliveryOutcome, Outbox, ParkedFilter, ParkedUser, ParkedUsers};
 
 /// Stores calls `m0` ... of each user, takes them, and parks the first one of each; the others are behind it.
 async fn park(store: &impl Outbox, users: &[&str], calls: usize) -> Vec<CallId> {
@@ -107,7 +107,7 @@ pub(crate) async fn a_refused_parked_call_wakes_its_user(stores: impl StoreFacto
     assert_eq!(texts(&take(&*store, 1).await), [text("u", "m1")]);
     let letters = letters(&*store).await.unwrap();
     // Those that parked it, and the one that refused it.
-    assert_eq!((letters.len(), &*letters[0].message_id, letters[0].attempts), (1, "m0", 2 + 3));
+    assert_eq!((letters.len(), letters[0].message_id.as_deref(), letters[0].attempts), (1, Some("m0"), 2 + 3));
     store.close().await;
 }
 
@@ -180,7 +180,7 @@ pub(crate) async fn a_retry_makes_a_user_due(stores: impl StoreFactory) {
     settle(&*store, vec![parked(ids[1])]).await;
     assert_eq!(store.next_parked(10, false).await.unwrap().len(), 1);
     settle(&*store, vec![parked(ids[1])]).await;
-    assert_eq!(store.retry_all(None).await.unwrap(), 2);
+    assert_eq!(store.retry_all(ParkedFilter::default()).await.unwrap(), 2);
     assert_eq!(store.next_parked(10, false).await.unwrap().len(), 2);
     store.close().await;
 }
@@ -193,7 +193,8 @@ pub(crate) async fn a_given_up_call_is_a_dead_letter_and_wakes_its_user(stores: 
     assert!(store.give_up(user).await.unwrap());
     assert!(!store.give_up(user).await.unwrap());
     let letters = letters(&*store).await.unwrap();
-    assert_eq!((&*letters[0].message_id, &*letters[0].reason, letters[0].attempts), ("m0", "the answer was 503", 2));
+    let letter = &letters[0];
+    assert_eq!((letter.message_id.as_deref(), &*letter.reason, letter.attempts), (Some("m0"), "the answer was 503", 2));
     assert_eq!(texts(&take(&*store, 1).await), [text("u", "m1")]);
     assert!(listed(&*store).await.is_empty());
     store.close().await;
@@ -203,11 +204,11 @@ pub(crate) async fn a_call_that_is_out_is_given_up_when_it_fails(stores: impl St
     let store = stores.open().await;
     let ids = park(&*store, &["a", "b"], 1).await;
     assert_eq!(store.next_parked(10, true).await.unwrap().len(), 2);
-    assert_eq!(store.give_up_all(None).await.unwrap(), 2);
+    assert_eq!(store.give_up_all(ParkedFilter::default()).await.unwrap(), 2);
     assert_eq!(store.stats().dead_letters, 0);
     settle(&*store, vec![parked(ids[0]), accepted(ids[1])]).await;
     let letters = letters(&*store).await.unwrap();
-    assert_eq!((letters.len(), &*letters[0].user_id, letters[0].attempts), (1, "a", 4));
+    assert_eq!((letters.len(), letters[0].user_id.as_deref(), letters[0].attempts), (1, Some("a"), 4));
     assert_eq!((store.stats().waiting, store.stats().parked_users), (0, 0));
     store.close().await;
 }
@@ -216,10 +217,10 @@ pub(crate) async fn verbs_for_all_heed_the_status(stores: impl StoreFactory) {
     let store = stores.open().await;
     let names: Vec<String> = (0..300).map(|n| format!("u{n}")).collect();
     park(&*store, &names.iter().map(|name| &**name).collect::<Vec<_>>(), 1).await;
-    assert_eq!(store.retry_all(Some(500)).await.unwrap(), 0);
-    assert_eq!(store.give_up_all(Some(500)).await.unwrap(), 0);
-    assert_eq!(store.retry_all(Some(503)).await.unwrap(), 300);
-    assert_eq!(store.give_up_all(Some(503)).await.unwrap(), 300);
+    assert_eq!(store.retry_all(ParkedFilter { status: Some(500), source: None }).await.unwrap(), 0);
+    assert_eq!(store.give_up_all(ParkedFilter { status: Some(500), source: None }).await.unwrap(), 0);
+    assert_eq!(store.retry_all(ParkedFilter { status: Some(503), source: None }).await.unwrap(), 300);
+    assert_eq!(store.give_up_all(ParkedFilter { status: Some(503), source: None }).await.unwrap(), 300);
     assert_eq!((store.stats().parked_users, store.stats().dead_letters, store.stats().waiting), (0, 300, 0));
     store.close().await;
 }
@@ -227,7 +228,7 @@ pub(crate) async fn verbs_for_all_heed_the_status(stores: impl StoreFactory) {
 pub(crate) async fn a_replayed_call_waits_behind_a_parked_one(stores: impl StoreFactory) {
     let store = stores.open().await;
     park(&*store, &["u"], 2).await;
-    store.give_up_all(None).await.unwrap();
+    store.give_up_all(ParkedFilter::default()).await.unwrap();
     let second = take(&*store, 1).await[0].id;
     settle(&*store, vec![parked(second)]).await;
     let ids = letters(&*store).await.unwrap().into_iter().map(|letter| letter.id).collect();

@@ -25,11 +25,12 @@ fn nothing_public_shows_a_value_or_a_secret_by_accident() {
     let wrong = format!("{{\"userId\":[\"{USER}\"],\"traits\":\"{EMAIL}\"}}");
     let letter = DeadLetter {
         id: 1,
-        message_id: USER.to_owned(),
-        user_id: USER.to_owned(),
+        message_id: Some(USER.to_owned()),
+        user_id: Some(USER.to_owned()),
         why: "refused".to_owned(),
         source: None,
-        call: RawValue::from_string(body.clone()).unwrap(),
+        call: Some(RawValue::from_string(body.clone()).unwrap()),
+        event: None,
         status: Some(400),
         reason: words,
         attempts: 1,
@@ -40,6 +41,7 @@ fn nothing_public_shows_a_value_or_a_secret_by_accident() {
         id: 1,
         user_id: USER.to_owned(),
         message_id: USER.to_owned(),
+        source: None,
         calls: 1,
         since: String::new(),
         attempts: 1,

@@ -28,6 +28,8 @@ const TOKENS: &[&str] = &[
     "all=true",
     "why=refused",
     "why=gave_up",
+    "why=unmapped",
+    "source=shop",
     "userId=c-1",
     "status=400",
     "status=null",
@@ -50,8 +52,8 @@ fn a_page_has_limits_and_the_error_for_a_query_does_not_repeat_it() {
         let value = |wanted: &str| pairs.iter().find(|(name, _)| name == wanted).map(|(_, value)| value);
         let count = |fields: &[bool]| fields.iter().filter(|is_set| **is_set).count();
         let filters = |filter: &LetterFilter| {
-            let LetterFilter { before, why, user_id, status, since, until } = filter;
-            let times = [since.is_some(), until.is_some()];
+            let LetterFilter { before, why, user_id, source, status, since, until } = filter;
+            let times = [since.is_some(), until.is_some(), source.is_some()];
             count(&[before.is_some(), why.is_some(), user_id.is_some(), status.is_some()]) + count(&times)
         };
         match list(&query) {
@@ -60,6 +62,7 @@ fn a_page_has_limits_and_the_error_for_a_query_does_not_repeat_it() {
                 assert_eq!(limit, value("limit").map_or(100, |limit| limit.parse().unwrap()));
                 assert_eq!(filter.before, value("before").map(|id| id.parse().unwrap()));
                 assert_eq!(filter.user_id.as_ref(), value("userId"));
+                assert_eq!(filter.source.as_ref(), value("source"));
                 assert_eq!(pairs.len(), filters(&filter) + count(&[value("limit").is_some()]), "all was read");
             }
             Err(error) => assert!(!format!("{error:?}").contains("canary"), "{error:?}"),

@@ -7,6 +7,7 @@ use rusqlite::Connection;
 use crate::outbox::sqlite::memory::Memory;
 use crate::outbox::sqlite::prune::Pruner;
 use crate::outbox::sqlite::schema;
+use crate::outbox::sqlite::sources::Sources;
 use crate::outbox::sqlite::transaction::{Transaction, read_counters};
 use crate::outbox::suite::{accepted, append, call, keyed, sized};
 use crate::outbox::{Outbox, OutboxStats};
@@ -25,15 +26,15 @@ impl ManualClockStore {
     pub(super) fn new() -> Self {
         let mut conn = Connection::open_in_memory().unwrap();
         schema::migrate(&mut conn).unwrap();
-        let pruner = Pruner::new(Duration::from_millis(WINDOW.unsigned_abs()));
+        let pruner = Pruner::new(None, Some(Duration::from_millis(WINDOW.unsigned_abs())));
         let stats = read_counters(&conn, u64::MAX).unwrap();
-        Self { conn, stats, pruner, memory: Memory::new(0, None) }
+        Self { conn, stats, pruner, memory: Memory::new(0, None, Sources::default()) }
     }
 
     /// Opens the same file again.
     pub(super) fn reopen(&mut self) {
         self.stats = read_counters(&self.conn, u64::MAX).unwrap();
-        self.pruner = Pruner::new(Duration::from_millis(WINDOW.unsigned_abs()));
+        self.pruner = Pruner::new(None, Some(Duration::from_millis(WINDOW.unsigned_abs())));
     }
 
     /// Runs `act` in a transaction at this time.
@@ -65,7 +66,9 @@ impl ManualClockStore {
     /// Number of keys that are left at this time.
     pub(super) fn keys(&mut self, now: i64) -> u64 {
         while self.pruner.is_due(now) {
-            self.transact(now, |transaction, pruner| transaction.prune(pruner).unwrap());
+            self.transact(now, |transaction, pruner| {
+                transaction.prune(pruner, 128).unwrap();
+            });
         }
         self.stats.keys
     }

@@ -7,6 +7,7 @@ use rusqlite::Connection;
 use crate::outbox::sqlite::expire::Expiry;
 use crate::outbox::sqlite::memory::Memory;
 use crate::outbox::sqlite::schema;
+use crate::outbox::sqlite::sources::Sources;
 use crate::outbox::sqlite::transaction::{Transaction, read_counters};
 use crate::outbox::suite::{call, plain, refused, sized};
 use crate::outbox::{Append, KeyRecord, OutboxStats};
@@ -31,7 +32,7 @@ impl Letters {
         schema::migrate(&mut conn).unwrap();
         let (expiry, monotonic) = (Expiry::new(retention), Instant::now());
         let stats = read_counters(&conn, u64::MAX).unwrap();
-        Self { conn, stats, expiry, memory: Memory::new(0, None), now: 1_000 * DAY, monotonic }
+        Self { conn, stats, expiry, memory: Memory::new(0, None, Sources::default()), now: 1_000 * DAY, monotonic }
     }
 
     fn kept_for_30_days() -> Self {

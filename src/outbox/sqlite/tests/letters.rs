@@ -39,21 +39,21 @@ fn a_read_looks_at_a_bounded_number_of_letters() {
     let page = newest(&conn, 10, &filter).unwrap();
     assert_eq!((page.letters[0].id, page.letters[0].why.as_str(), page.next), (1, "gave_up", None));
 
-    let LetterIds { ids, next } = oldest(&conn, 0, 10, &of_user("u2400")).unwrap();
+    let LetterIds { ids, next, .. } = oldest(&conn, 0, 10, &of_user("u2400")).unwrap();
     assert_eq!((ids.len(), next), (0, Some(1_001)));
-    let LetterIds { ids, next } = oldest(&conn, 2_001, 10, &of_user("u2400")).unwrap();
+    let LetterIds { ids, next, .. } = oldest(&conn, 2_001, 10, &of_user("u2400")).unwrap();
     assert_eq!((ids, next), (vec![2_400], None));
 }
 
 #[test]
 fn the_letters_of_a_step_fit_into_a_transaction() {
     let conn = filled(1_000, 30_000);
-    let LetterIds { ids, next } = oldest(&conn, 0, usize::MAX, &LetterFilter::default()).unwrap();
+    let LetterIds { ids, next, .. } = oldest(&conn, 0, usize::MAX, &LetterFilter::default()).unwrap();
     assert_eq!((ids.len(), next), (35, Some(36)));
     let conn = filled(1_000, 10);
-    let LetterIds { ids, next } = oldest(&conn, 0, usize::MAX, &LetterFilter::default()).unwrap();
+    let LetterIds { ids, next, .. } = oldest(&conn, 0, usize::MAX, &LetterFilter::default()).unwrap();
     assert_eq!((ids.len(), next), (256, Some(257)));
-    let LetterIds { ids, next } = oldest(&conn, 998, usize::MAX, &LetterFilter::default()).unwrap();
+    let LetterIds { ids, next, .. } = oldest(&conn, 998, usize::MAX, &LetterFilter::default()).unwrap();
     assert_eq!((ids, next), (vec![998, 999, 1_000], None));
 }
 
@@ -79,7 +79,7 @@ async fn a_page_is_short_rather_than_late() {
     let page = store.list(10, LetterFilter { before: page.next, ..of_user("u1") }).await.unwrap();
     assert_eq!((page.letters.len(), page.next), (1, None));
     let mut walk = LetterWalk::start(store.clone(), of_user(&format!("u{count}"))).await.unwrap();
-    assert_eq!(walk.step(usize::MAX).await.unwrap().unwrap(), [count as i64]);
+    assert_eq!(walk.step(usize::MAX).await.unwrap().unwrap().ids, [count as i64]);
     assert!(walk.step(usize::MAX).await.unwrap().is_none());
     store.close().await;
 }

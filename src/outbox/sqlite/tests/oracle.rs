@@ -104,7 +104,7 @@ impl Oracle {
 
     pub(super) async fn replay(&mut self, store: &SqliteOutbox, n: u8) {
         let Ok(letters) = letters(store).await else { return };
-        let Some(letter) = letters.iter().find(|letter| letter.message_id == n.to_string()) else { return };
+        let Some(letter) = letters.iter().find(|letter| letter.message_id == Some(n.to_string())) else { return };
         let result = store.replay(vec![letter.id]).await;
         self.answered(n, Location::Waiting, &result);
     }
@@ -113,7 +113,7 @@ impl Oracle {
         let Ok(letters) = letters(store).await else { return };
         let result = store.replay(letters.iter().rev().map(|letter| letter.id).collect()).await;
         for letter in letters {
-            self.answered(letter.message_id.parse().unwrap(), Location::Waiting, &result);
+            self.answered(letter.message_id.unwrap().parse().unwrap(), Location::Waiting, &result);
         }
     }
 
@@ -132,7 +132,8 @@ impl Oracle {
         if store.stats().dead_letters != letters.len() as u64 {
             return Err("the count of dead letters is wrong".to_owned());
         }
-        let letters = letters.into_iter().map(|letter| (letter.message_id.parse().unwrap(), Location::DeadLetter));
+        let letters =
+            letters.into_iter().map(|letter| (letter.message_id.unwrap().parse().unwrap(), Location::DeadLetter));
         for (n, location) in all.chain(letters) {
             if !self.calls.contains_key(&n) || found.insert(n, location).is_some() {
                 return Err(format!("call {n} was never appended, or is there twice"));

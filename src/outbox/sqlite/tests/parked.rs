@@ -60,7 +60,7 @@ async fn refused_calls_never_keep_others_out() {
     let stats = store.stats();
     assert!(stats.dead_letter_bytes <= stats.max_bytes / 2 && stats.dead_letter_bytes > stats.max_bytes / 3);
     let letters = DeadLetters::list(&*store, 1_000, LetterFilter::default()).await.unwrap().letters;
-    assert_eq!(letters.first().map(|letter| &*letter.user_id), Some("u399"));
+    assert_eq!(letters[0].user_id.as_deref(), Some("u399"));
     assert_eq!(letters.len() as u64, stats.dead_letters);
     // The key of a dead letter that was pushed out is forgotten.
     assert_eq!(stats.keys, 0);

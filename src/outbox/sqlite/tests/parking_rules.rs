@@ -11,7 +11,7 @@ use crate::config::OutboxSettings;
 use crate::outbox::suite::{
     Inspect, accepted, append, behind, letters, parked, plain, refused, settle, sized, take_if_any,
 };
-use crate::outbox::{CallId, DeadLetters, Outbox, ParkedUsers, StoredCall};
+use crate::outbox::{CallId, DeadLetters, Outbox, ParkedFilter, ParkedUsers, StoredCall};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -99,7 +99,7 @@ impl Checked {
                 settle(&*self.store, calls.iter().map(|stored| accepted(stored.id)).collect()).await;
             }
             Step::GiveUpAll => {
-                self.store.give_up_all(None).await.unwrap();
+                self.store.give_up_all(ParkedFilter::default()).await.unwrap();
             }
             Step::ReplayAll => {
                 let all = letters(&*self.store).await.unwrap();

@@ -1,0 +1,144 @@
+//! Events that make no customers, kept as dead letters: keeping, finding and replacing them.
+
+use rusqlite::{Connection, OptionalExtension, Result, Row, params};
+
+use super::shares::PARKED_DIVISOR;
+use super::transaction::{Transaction, row_bytes};
+use crate::outbox::{Append, Appended, CallId, KeptEvent, KeyRecord, LetterWhy, OutboxError};
+
+/// The body of an event's key: a repeat counts as one whatever its body is.
+const ANY_BODY: [u8; 16] = [0; 16];
+
+/// The call to which an event's key belongs. No call has this id.
+const NO_CALL: CallId = 0;
+
+/// Bytes of an event beside what each row takes.
+pub(super) fn event_bytes(event: &KeptEvent) -> u64 {
+    (event.body.len() + event.reason.len() + headers_to_blob(&event.headers).len()) as u64
+}
+
+/// A line `name: value` for each header. A value with a line break cannot come by HTTP, and is left out.
+fn headers_to_blob(headers: &[(String, Vec<u8>)]) -> Vec<u8> {
+    let lines = headers.iter().filter(|(_, value)| !value.contains(&b'\n'));
+    lines.flat_map(|(name, value)| [name.as_bytes(), b": ", value, b"\n"].concat()).collect()
+}
+
+/// The headers in a dead letter's column.
+pub(super) fn headers_from_blob(blob: &[u8]) -> Vec<(String, Vec<u8>)> {
+    let header = |line: &[u8]| {
+        let colon = line.windows(2).position(|two| two == b": ")?;
+        Some((String::from_utf8_lossy(line.get(..colon)?).into_owned(), line.get(colon + 2..)?.to_vec()))
+    };
+    blob.split(|byte| *byte == b'\n').filter_map(header).collect()
+}
+
+/// The event of this dead letter, if it is one.
+pub(super) fn find(conn: &Connection, id: i64) -> Result<Option<KeptEvent>> {
+    let sql =
+        "SELECT source, headers, call, stored_at, reason, key FROM dead_letters WHERE id = ?1 AND why = 'unmapped'";
+    let event = |row: &Row<'_>| {
+        Ok(KeptEvent {
+            source: row.get::<_, Option<String>>(0)?.unwrap_or_default().into(),
+            headers: headers_from_blob(&row.get::<_, Option<Vec<u8>>>(1)?.unwrap_or_default()),
+            body: row.get::<_, Vec<u8>>(2)?.into(),
+            received_at: row.get(3)?,
+            reason: row.get(4)?,
+            key: row.get(5)?,
+        })
+    };
+    conn.prepare_cached(sql)?.query_row([id], event).optional()
+}
+
+impl Transaction<'_> {
+    /// Keeps an event, unless it is kept already.
+    pub(super) fn keep(&mut self, event: &KeptEvent) -> Result<std::result::Result<(), OutboxError>> {
+        let sql = "SELECT 1 FROM keys WHERE key = ?1 AND dead_letter_id IS NOT NULL";
+        if let Some(key) = event.key
+            && self.first(sql, [key], |_| Ok(()))?.is_some()
+        {
+            return Ok(Ok(()));
+        }
+        let (stats, bytes) = (&self.effects.stats, row_bytes(event_bytes(event)));
+        if self.room < bytes {
+            return Ok(Err(OutboxError::Full));
+        }
+        // Dead letters go before it, parked calls do not.
+        if stats.parked_bytes + bytes > stats.max_bytes / PARKED_DIVISOR {
+            self.effects.refused_for_shares.parked += 1;
+            return Ok(Err(OutboxError::ParkedShare));
+        }
+        self.room -= bytes;
+        let sql = "INSERT INTO dead_letters (user_id, stored_at, refused_at, status, attempts, key, body, reason, call, why, source, headers)
+                   VALUES ('', ?1, ?2, 0, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+        self.execute(
+            sql,
+            params![
+                event.received_at,
+                self.now,
+                event.key,
+                event.key.map(|_| ANY_BODY),
+                event.reason,
+                &event.body[..],
+                LetterWhy::Unmapped.as_str(),
+                event.source,
+                headers_to_blob(&event.headers),
+            ],
+        )?;
+        let letter = self.conn.last_insert_rowid();
+        let stats = &mut self.effects.stats;
+        (stats.dead_letters, stats.dead_letter_bytes) = (stats.dead_letters + 1, stats.dead_letter_bytes + bytes);
+        if let Some(key) = event.key {
+            self.insert_key(&KeyRecord { key, body: ANY_BODY }, NO_CALL)?;
+            self.execute("UPDATE keys SET dead_letter_id = ?2 WHERE key = ?1", params![key, letter])?;
+        }
+        self.effects.kept_events += 1;
+        Ok(Ok(()))
+    }
+
+    /// Stores the calls that an event makes now, all or none, and deletes its dead letter. `None` if it is gone.
+    pub(super) fn replace(
+        &mut self,
+        id: i64,
+        appends: &[Append],
+    ) -> Result<std::result::Result<Option<Vec<Appended>>, OutboxError>> {
+        if self.reason_length(id)?.is_none() {
+            return Ok(Ok(None));
+        }
+        let appended = match self.append_all(appends)? {
+            Ok(appended) => appended,
+            Err(error) => return Ok(Err(error)),
+        };
+        self.delete_with_key(id)?;
+        self.effects.replayed_events += 1;
+        Ok(Ok(Some(appended)))
+    }
+
+    /// Notes why the event of this dead letter makes no customers now.
+    pub(super) fn note_reason(&mut self, id: i64, reason: &str) -> Result<()> {
+        let Some(length) = self.reason_length(id)? else { return Ok(()) };
+        self.execute("UPDATE dead_letters SET reason = ?2 WHERE id = ?1", params![id, reason])?;
+        let bytes = &mut self.effects.stats.dead_letter_bytes;
+        *bytes = bytes.saturating_add(reason.len() as u64).saturating_sub(length);
+        Ok(())
+    }
+
+    /// Bytes of the reason of this dead letter, if it is an event.
+    fn reason_length(&self, id: i64) -> Result<Option<u64>> {
+        let sql = "SELECT octet_length(reason) FROM dead_letters WHERE id = ?1 AND why = 'unmapped'";
+        self.first(sql, [id], |row| row.get(0).map(i64::unsigned_abs))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{headers_from_blob, headers_to_blob};
+
+    #[test]
+    fn headers_are_read_as_they_were_written() {
+        let header = |name: &str, value: &[u8]| (name.to_owned(), value.to_vec());
+        let headers = [header("x-a", b"1"), header("x-a", b": 2: \xff"), header("x-empty", b"")];
+        assert_eq!(headers_from_blob(&headers_to_blob(&headers)), headers);
+        assert_eq!(headers_from_blob(&headers_to_blob(&[header("x", b"a\nb: c")])), []);
+        assert_eq!(headers_from_blob(b"no colon\n\n: \n"), [header("", b"")]);
+    }
+}
