@@ -139,6 +139,11 @@ impl Signature {
         }
     }
 
+    /// Whether a signature is in this header.
+    pub(super) fn reads(&self, name: &HeaderName) -> bool {
+        self.names.iter().any(|names| names.signature == name)
+    }
+
     /// Checks that every header is there, that the time is near, and that a signature can be read. Says which names count.
     pub(super) fn verify_head(&self, headers: &HeaderMap, now: Duration) -> Result<usize, Unauthorized> {
         let index = self.names_of(headers);

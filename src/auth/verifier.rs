@@ -103,6 +103,15 @@ impl Verifier {
         forms.any(|form| self.known.contains(&digest(form)))
     }
 
+    /// Whether this header proves the sender. `Authorization` does so, too, for some.
+    pub(crate) fn reads(&self, name: &HeaderName) -> bool {
+        match &self.check {
+            Check::Token(header, _) => header == name,
+            Check::Signature(signature) => signature.reads(name),
+            Check::Nothing | Check::Bearer(_) | Check::Basic(_) => false,
+        }
+    }
+
     /// One line for each secret that is probably a mistake. None shows a secret.
     pub fn warnings(&self) -> &[String] {
         &self.warnings

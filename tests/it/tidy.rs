@@ -52,7 +52,18 @@ const MAY_USE: [(&str, &[&str]); 15] = [
     ("server", &[]),
     (
         "sources",
-        &["auth", "customer", "integration", "outbox::Events", "outbox::KeptEvent", "outbox::OutboxError", "segment"],
+        &[
+            "auth",
+            "customer",
+            "integration",
+            // What keeps and replays events.
+            "outbox::Append",
+            "outbox::Appended",
+            "outbox::Events",
+            "outbox::KeptEvent",
+            "outbox::OutboxError",
+            "segment",
+        ],
     ),
     // The leaves. They use none of each other either, but for what stands here.
     ("config", &[]),
