@@ -5,6 +5,7 @@
 
 mod admin;
 mod body;
+mod body_room;
 mod customers;
 mod docs;
 mod document;
@@ -24,7 +25,6 @@ pub use admin::{AdminState, DurationSummary, OutboxReport, ParkedReport, Segment
 pub(crate) use error::NO_ROUTE;
 pub use router::{Routes, service};
 pub use state::AppState;
-pub(crate) use state::MAX_BODIES_IN_PROGRESS;
 
 #[cfg(test)]
 mod tests;

@@ -12,8 +12,7 @@ use tokio::signal::unix::Signal;
 use tokio::time::Instant;
 
 use crate::api::{
-    self, AdminState, AppState, DurationSummary, MAX_BODIES_IN_PROGRESS, OutboxReport, ParkedReport, Routes,
-    SegmentReport, ShutGate,
+    self, AdminState, AppState, DurationSummary, OutboxReport, ParkedReport, Routes, SegmentReport, ShutGate,
 };
 use crate::auth::Auth;
 use crate::config::{self, OutboxSettings, Settings, WriteKeys};
@@ -48,7 +47,7 @@ impl App {
     pub fn build(settings: &Settings, supervisor: &Supervisor, log: Arc<LogLines>) -> anyhow::Result<Self> {
         let connections = max_connections(settings)?;
         // A stream waits for its body, or is in flight.
-        let streams = MAX_BODIES_IN_PROGRESS.saturating_add(settings.max_in_flight);
+        let streams = server::MAX_WAITING_STREAMS.saturating_add(settings.max_in_flight);
         let metrics = Arc::new(Metrics::new()?);
         let told = log.clone();
         supervisor.supervise("log", async move { told.tell_left_out().await });

@@ -16,7 +16,7 @@ mod stream;
 pub use accept::serve;
 pub use connection::Connection;
 pub use fd_limit::LimitTooLow;
-pub use limits::{Limits, MAX_BACKLOG, MAX_CONNECTIONS};
+pub use limits::{Limits, MAX_BACKLOG, MAX_CONNECTIONS, MAX_WAITING_STREAMS};
 
 #[cfg(test)]
 mod tests;

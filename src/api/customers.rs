@@ -1,28 +1,40 @@
-//! `POST /customers`: takes one customer and answers with the outcome of its call.
+//! `POST /customers`: takes one customer, or several, and answers with the outcome of each call.
 //!
 //! The extractors prove the sender and read the body. The handler then takes a place in flight, checks the payload and hands
-//! it to Segment. Each request is counted once, and each failure is logged once, without anything personal.
+//! it to Segment. Each customer is counted once, and each failed request is logged once, without anything
+//! personal.
+
+mod several;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use tokio::sync::SemaphorePermit;
 
 use super::error::{ApiError, FailureRecord, REPLAYED};
 use super::idempotency::KeyFromHeaders;
 use super::prefer::{self, Wait};
-use super::proven_body::{ProvenBody, TOO_MANY_REQUESTS};
+use super::proven_body::{BodyForm, ProvenBody, TOO_MANY_REQUESTS};
 use super::request_id;
 use super::state::AppState;
-use crate::customer::SegmentIdentifyPayload;
+use crate::customer::{SegmentIdentifyPayload, first_byte};
 use crate::integration::identify_customer;
 use crate::metrics::Metrics;
 use crate::segment::{DeliveryState, ErrorCode, Receipt};
+use several::Outcomes;
 
 pub(super) const PATH: &str = "/customers";
+
+/// The answer to what was taken.
+pub(super) enum Taken {
+    One(CustomerTaken),
+    Several(Outcomes),
+}
 
 /// The answer to a customer that Segment accepted, or that is on disk.
 pub(super) struct CustomerTaken {
@@ -31,32 +43,35 @@ pub(super) struct CustomerTaken {
     applied: Option<HeaderValue>,
 }
 
+/// An extension of an answer whose customers are counted already, each by its own outcome.
+#[derive(Clone)]
+struct Counted;
+
 pub(super) async fn post(
     State(state): State<Arc<AppState>>,
     wait: Option<Wait>,
     KeyFromHeaders(header_key): KeyFromHeaders,
     body: ProvenBody,
-) -> Result<CustomerTaken, ApiError> {
+) -> Result<Taken, ApiError> {
     let _place = state.in_flight.try_acquire().map_err(|_| ApiError::overloaded(TOO_MANY_REQUESTS))?;
-    let ProvenBody { bytes, deadline, signed_key } = body;
-    let payload = SegmentIdentifyPayload::parse(&bytes)?;
-    // Without an outbox every caller hears the outcome, so there is nothing to wait for beyond that.
-    let wait = wait.filter(|_| state.clients.stores());
-    let waiter_place = wait.as_ref().filter(|wait| !wait.time.is_zero()).map(|_| state.waiters.try_acquire());
-    // Who finds no place to wait is answered when the call is stored.
-    let wait = wait.filter(|_| !matches!(waiter_place, Some(Err(_))));
-    let (time, applied) = wait.map(|Wait { time, applied }| (time, applied)).unzip();
-    let mut client = state.clients.open(deadline, signed_key.or(header_key), time);
+    if body.form == BodyForm::Lines || first_byte(&body.body.bytes) == Some(b'[') {
+        // In a box, so that a request with one customer needs no memory for what it does not do.
+        return Box::pin(several::take(&state, wait, header_key, body)).await.map(Taken::Several);
+    }
+    let ProvenBody { body, form: _, deadline, signed_key } = body;
+    let payload = SegmentIdentifyPayload::parse(&body.bytes)?;
+    let (wait, applied, _waiter_place) = grant_wait(&state, wait, 1);
+    let mut client = state.clients.open(deadline, signed_key.or(header_key), wait);
     let identified = identify_customer(&mut *client, &payload);
     // Nothing of a body is kept for as long as its caller waits: 2,048 of them take up to 128 MiB.
     drop(payload);
-    drop(bytes);
+    drop(body);
     let result = match identified {
         Ok(()) => client.flush().await,
         Err(error) => Err(error),
     };
     match result {
-        Ok(receipt) => Ok(CustomerTaken { receipt, applied }),
+        Ok(receipt) => Ok(Taken::One(CustomerTaken { receipt, applied })),
         Err(error) => {
             // Only these failures are known after the call was stored.
             let applied = applied.filter(|_| matches!(error.code, ErrorCode::Rejected | ErrorCode::GaveUp));
@@ -65,6 +80,32 @@ pub(super) async fn post(
                 Some(applied) => error.with_header(prefer::APPLIED, applied),
                 None => error,
             })
+        }
+    }
+}
+
+/// How long a caller who holds so many places waits for the outcome, the header that says so, and its places among those who
+/// wait.
+fn grant_wait(
+    state: &AppState,
+    wait: Option<Wait>,
+    places: usize,
+) -> (Option<Duration>, Option<HeaderValue>, Option<SemaphorePermit<'_>>) {
+    // Without an outbox every caller hears the outcome, so there is nothing to wait for beyond that.
+    let Some(Wait { time, applied }) = wait.filter(|_| state.clients.stores()) else { return (None, None, None) };
+    let places = places.min(state.max_in_flight / 2).max(1).try_into().unwrap_or(u32::MAX);
+    match (!time.is_zero()).then(|| state.waiters.try_acquire_many(places)).transpose() {
+        Ok(permit) => (Some(time), Some(applied), permit),
+        // Who finds no place to wait is answered when the call is stored.
+        Err(_) => (None, None, None),
+    }
+}
+
+impl IntoResponse for Taken {
+    fn into_response(self) -> Response {
+        match self {
+            Self::One(customer) => customer.into_response(),
+            Self::Several(outcomes) => outcomes.into_response(),
         }
     }
 }
@@ -97,6 +138,9 @@ impl IntoResponse for CustomerTaken {
 
 /// Counts every answer of this route, and marks a failure for [`log_failure`].
 pub(super) fn count<B>(metrics: &Metrics, mut response: Response<B>) -> Response<B> {
+    if response.extensions().get::<Counted>().is_some() {
+        return response;
+    }
     let status = response.status();
     match response.extensions_mut().get_mut::<FailureRecord>() {
         None if status == StatusCode::ACCEPTED => metrics.requests_stored.inc(),
@@ -111,13 +155,13 @@ pub(super) fn count<B>(metrics: &Metrics, mut response: Response<B>) -> Response
 
 /// Logs a failure of this route. It runs outside the router, where the answer has the request's id.
 pub(super) fn log_failure<B>(response: Response<B>) -> Response<B> {
-    if let Some(FailureRecord { code, reason, status, is_logged: true }) = response.extensions().get() {
+    if let Some(FailureRecord { code, reason, status, is_logged: true, failed }) = response.extensions().get() {
         let request_id = response.headers().get(request_id::HEADER).and_then(|id| id.to_str().ok());
         let (code, reason) = (code.as_str(), reason.as_deref());
         if response.status().is_server_error() {
-            tracing::warn!(request_id, code, reason, status, "a customer was not accepted");
+            tracing::warn!(request_id, code, reason, status, failed, "a customer was not accepted");
         } else {
-            tracing::info!(request_id, code, reason, status, "a customer was refused");
+            tracing::info!(request_id, code, reason, status, failed, "a customer was refused");
         }
     }
     response

@@ -9,7 +9,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use super::body::{BodyError, MAX_BODY};
+use super::body::BodyError;
 use crate::auth::Unauthorized;
 use crate::customer::{BrokenRule, PayloadError};
 use crate::outbox::{BackupError, OutboxError, STORE_RETRY_AFTER};
@@ -91,9 +91,9 @@ impl ApiErrorCode {
 #[derive(Debug)]
 pub(super) struct ApiError {
     pub(super) code: ApiErrorCode,
-    message: Cow<'static, str>,
-    details: Box<[BrokenRule]>,
-    retry_after: Option<Duration>,
+    pub(super) message: Cow<'static, str>,
+    pub(super) details: Box<[BrokenRule]>,
+    pub(super) retry_after: Option<Duration>,
     headers: Vec<(&'static str, HeaderValue)>,
     /// Why the request to Segment failed. For the log.
     segment_failure: Option<FailureReason>,
@@ -110,6 +110,8 @@ pub(super) struct FailureRecord {
     pub(super) status: Option<u16>,
     /// Whether the failure is logged.
     pub(super) is_logged: bool,
+    /// How many customers of the request failed, if it had several.
+    pub(super) failed: Option<usize>,
 }
 
 impl ApiError {
@@ -147,6 +149,14 @@ impl ApiError {
         self
     }
 
+    /// What the log and the metrics get.
+    pub(super) fn record(&self) -> FailureRecord {
+        let of_headers = (self.code == ApiErrorCode::Unauthorized).then(|| self.message.clone());
+        let reason = self.segment_failure.map(|failure| failure.as_str().into()).or(of_headers);
+        let status = self.segment_failure.and_then(FailureReason::status);
+        FailureRecord { code: self.code, reason, status, is_logged: false, failed: None }
+    }
+
     /// The answer closes the connection, because the rest of the request is not read.
     fn with_connection_close(self) -> Self {
         self.with_header("connection", HeaderValue::from_static("close"))
@@ -163,13 +173,16 @@ impl From<Unauthorized> for ApiError {
 impl From<BodyError> for ApiError {
     fn from(error: BodyError) -> Self {
         let (code, message) = match error {
-            BodyError::TooLarge => {
+            BodyError::TooLarge(limit) => {
                 let message = format!(
-                    "the body is larger than {MAX_BODY} bytes, white space included; a call as sent may have \
-                     {MAX_CALL_BYTES}"
+                    "the body is larger than {limit} bytes, white space included; a call as sent may have {MAX_CALL_BYTES}"
                 )
                 .into();
                 (ApiErrorCode::Call(ErrorCode::MessageTooLarge), message)
+            }
+            BodyError::NoRoom => {
+                return Self::overloaded("the bodies of all requests take too much memory; this one was not read")
+                    .with_connection_close();
             }
             BodyError::TimedOut => (ApiErrorCode::RequestTimeout, Cow::from("the body did not arrive in time")),
             // The sender has most likely gone away and does not read this.
@@ -252,6 +265,7 @@ impl IntoResponse for ApiError {
             #[serde(skip_serializing_if = "<[BrokenRule]>::is_empty")]
             details: &'a [BrokenRule],
         }
+        let record = self.record();
         let error = Error { message: &self.message, code: self.code.as_str(), details: &self.details };
         let mut response = (self.code.status(), Json(Body { success: false, error })).into_response();
         if let Some(pause) = self.retry_after {
@@ -260,16 +274,13 @@ impl IntoResponse for ApiError {
         for (name, value) in self.headers {
             response.headers_mut().insert(HeaderName::from_static(name), value);
         }
-        let of_headers = (self.code == ApiErrorCode::Unauthorized).then_some(self.message);
-        let reason = self.segment_failure.map(|failure| failure.as_str().into()).or(of_headers);
-        let status = self.segment_failure.and_then(FailureReason::status);
-        response.extensions_mut().insert(FailureRecord { code: self.code, reason, status, is_logged: false });
+        response.extensions_mut().insert(record);
         response
     }
 }
 
 /// `Retry-After` in whole seconds, rounded up so that a caller does not retry too early, and at least 1.
-fn whole_seconds(pause: Duration) -> u64 {
+pub(super) fn whole_seconds(pause: Duration) -> u64 {
     pause.as_secs().saturating_add(u64::from(pause.subsec_nanos() > 0)).max(1)
 }
 

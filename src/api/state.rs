@@ -9,16 +9,13 @@ use axum::http::request::Parts;
 use tokio::sync::Semaphore;
 
 use super::admin::state::AdminState;
+use super::body_room::BodyRoom;
 use super::error::{ApiError, NO_ROUTE};
 use crate::auth::{Auth, Tokens};
 use crate::config::{AuthSettings, Secret};
 use crate::metrics::Metrics;
 use crate::segment::SegmentClients;
 use crate::supervisor::Supervisor;
-
-/// Bodies that are read at once, beside one on each connection: as many HTTP/2 streams as there are requests in flight by
-/// default. With 64 KiB each they take 128 MiB. SECURITY.md says what a connection can take in all.
-pub(crate) const MAX_BODIES_IN_PROGRESS: usize = 2048;
 
 /// The clients are injected.
 pub struct AppState {
@@ -30,11 +27,13 @@ pub struct AppState {
     /// Permits for requests in flight. A request takes one when its body is complete, so that nobody holds one by being slow.
     pub(super) in_flight: Semaphore,
     pub(super) max_in_flight: usize,
+    /// Permits for the places that requests with several customers take beside the first: half of all.
+    pub(super) places_of_several: Semaphore,
     /// Permits for the callers among them who wait for the outcome of a stored call: half, so that a Segment that does not
     /// answer leaves places for those who only store.
     pub(super) waiters: Semaphore,
-    /// Permits for bodies that are being read, beside one on each connection.
-    pub(super) body_permits: Semaphore,
+    /// The room for the bodies of `POST /customers`.
+    pub(super) body_room: Arc<BodyRoom>,
     /// Updates the gauges before they are read.
     pub(super) update_gauges: Box<dyn Fn() + Send + Sync>,
     /// Why the relay is not ready, other than a shutdown.
@@ -63,8 +62,9 @@ impl AppState {
             request_timeout,
             in_flight: Semaphore::new(max_in_flight),
             max_in_flight,
+            places_of_several: Semaphore::new(max_in_flight / 2),
             waiters: Semaphore::new(max_in_flight / 2),
-            body_permits: Semaphore::new(MAX_BODIES_IN_PROGRESS),
+            body_room: BodyRoom::half(),
             update_gauges: Box::new(|| ()),
             unready_reason: Box::new(|| None),
             admin: None,

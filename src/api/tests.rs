@@ -3,8 +3,10 @@
 mod admin;
 mod layers;
 mod parked;
+mod several;
 mod stored;
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +46,21 @@ enum Mood {
     Panics,
 }
 
+impl Mood {
+    /// The outcome of the call of this number.
+    async fn outcome(self, number: usize) -> Result<Receipt, SegmentError> {
+        let stored = |message_id, replayed| Receipt { message_id, state: DeliveryState::Stored, replayed };
+        match self {
+            Self::Accepts => Ok(Receipt::accepted(format!("m-{number}"))),
+            Self::Stores => Ok(stored(format!("m-{number}"), false)),
+            Self::StoredBefore => Ok(stored("m-1".to_owned(), true)),
+            Self::Fails(error) => Err(error),
+            Self::NeverAnswers => std::future::pending().await,
+            Self::Panics => panic!("on purpose"),
+        }
+    }
+}
+
 /// Segment and the way to it, in memory.
 #[derive(Default)]
 struct FakeSegment {
@@ -53,6 +70,8 @@ struct FakeSegment {
     waits: Vec<Option<Duration>>,
     keys: Vec<Option<IdempotencyKey>>,
     received: Vec<(String, String)>,
+    /// What the fake does with single users of a request with several customers.
+    moods: HashMap<&'static str, Mood>,
 }
 
 struct Fake(Arc<Mutex<FakeSegment>>);
@@ -70,18 +89,7 @@ impl SegmentClient for Fake {
             let segment = self.0.lock();
             (segment.mood.clone(), segment.received.len())
         };
-        match mood {
-            Mood::Accepts => Ok(Receipt::accepted(format!("m-{count}"))),
-            Mood::Stores => {
-                Ok(Receipt { message_id: format!("m-{count}"), state: DeliveryState::Stored, replayed: false })
-            }
-            Mood::StoredBefore => {
-                Ok(Receipt { message_id: "m-1".to_owned(), state: DeliveryState::Stored, replayed: true })
-            }
-            Mood::Fails(error) => Err(error),
-            Mood::NeverAnswers => std::future::pending().await,
-            Mood::Panics => panic!("on purpose"),
-        }
+        mood.outcome(count).await
     }
 
     async fn close_and_flush(mut self: Box<Self>) -> Result<(), SegmentError> {
@@ -89,20 +97,22 @@ impl SegmentClient for Fake {
     }
 }
 
-/// A client of the fake, and the number of customers that it got.
-struct FakeGroup(Fake, usize);
+/// A client of the fake, and what it does with each customer that it got.
+struct FakeGroup(Fake, Vec<Mood>);
 
 #[async_trait]
 impl SegmentGroup for FakeGroup {
     fn identify(&mut self, _place: usize, payload: &SegmentIdentifyPayload<'_>) -> Result<(), SegmentError> {
-        self.1 += 1;
+        let segment = self.0.0.lock();
+        self.1.push(segment.moods.get(&*payload.user_id).unwrap_or(&segment.mood).clone());
+        drop(segment);
         self.0.identify(payload)
     }
 
     async fn flush(&mut self) -> Vec<Result<Receipt, SegmentError>> {
         let mut outcomes = Vec::new();
-        for _ in 0..self.1 {
-            outcomes.push(self.0.flush().await);
+        for (index, mood) in self.1.drain(..).enumerate() {
+            outcomes.push(mood.outcome(index + 1).await);
         }
         outcomes
     }
@@ -119,7 +129,7 @@ impl SegmentClients for Fake {
         let segment = &mut *self.0.lock();
         segment.keys.push(terms.key);
         segment.waits.push(terms.wait);
-        Box::new(FakeGroup(Self(self.0.clone()), 0))
+        Box::new(FakeGroup(Self(self.0.clone()), Vec::new()))
     }
 
     fn stores(&self) -> bool {

@@ -23,7 +23,7 @@ use hyper::{Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tower::Service;
 
@@ -62,35 +62,24 @@ const PING_INTERVAL: Duration = Duration::from_secs(75);
 pub struct Connection {
     /// The address at the other end, which may be that of a proxy.
     pub peer: SocketAddr,
-    own: Arc<ConnectionState>,
-}
-
-struct ConnectionState {
-    body_permits: Semaphore,
     activity: Arc<ActivityCounts>,
 }
 
 impl Connection {
     pub(super) fn new(peer: SocketAddr, activity: Arc<ActivityCounts>) -> Self {
-        Self { peer, own: Arc::new(ConnectionState { body_permits: Semaphore::new(1), activity }) }
-    }
-
-    /// A permit to read a body, if no other body is being read on this connection. Each connection may read one body even
-    /// when a global limit is reached, so that other connections cannot keep it from being served.
-    pub fn body_permit(&self) -> Option<SemaphorePermit<'_>> {
-        self.own.body_permits.try_acquire().ok()
+        Self { peer, activity }
     }
 
     /// Says that a request waits for its body until the guard is dropped. Such a request does not keep the connection from
     /// making room for others.
     pub fn await_body(&self) -> AwaitedBody<'_> {
-        self.own.activity.await_body()
+        self.activity.await_body()
     }
 
     /// Says that a request has shown a secret. While places for connections are short, this one then stays rather than those
     /// that have shown none.
     pub fn set_known(&self) {
-        self.own.activity.set_known();
+        self.activity.set_known();
     }
 }
 

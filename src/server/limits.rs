@@ -11,6 +11,10 @@ pub const MAX_CONNECTIONS: usize = 10_000;
 /// delay the end.
 pub const MAX_BACKLOG: u32 = 4_096;
 
+/// HTTP/2 streams that wait for their request's body, beside one on each connection: as many as there are requests in flight by
+/// default.
+pub const MAX_WAITING_STREAMS: usize = 2048;
+
 /// How much the server serves at once.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
