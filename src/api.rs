@@ -19,9 +19,10 @@ mod prefer;
 mod proven_body;
 mod request_id;
 mod router;
+mod sources;
 mod state;
 
-pub use admin::{AdminState, DurationSummary, OutboxReport, ParkedReport, SegmentReport, ShutGate};
+pub use admin::{AdminState, DurationSummary, OutboxReport, ParkedReport, SegmentReport, ShutGate, UnconfiguredSource};
 pub(crate) use error::NO_ROUTE;
 pub use router::{Routes, service};
 pub use state::AppState;

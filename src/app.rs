@@ -241,6 +241,7 @@ fn outbox_report(stats: OutboxStats, metrics: &Metrics) -> OutboxReport {
         trouble: stats.trouble,
         commit_ms: in_ms(&metrics.outbox_commit_seconds),
         sync_ms: in_ms(&metrics.outbox_sync_seconds),
+        unconfigured_sources: Vec::new(),
     }
 }
 

@@ -10,6 +10,7 @@ mod paced_replay;
 pub(super) mod page;
 mod parked;
 mod record;
+mod replay;
 mod report;
 pub(super) mod state;
 mod status;
@@ -45,7 +46,7 @@ const ROUTES: [&str; 11] = [
     "/parked/{id}/give-up",
 ];
 
-pub use report::{DurationSummary, OutboxReport, ParkedReport, SegmentReport, ShutGate};
+pub use report::{DurationSummary, OutboxReport, ParkedReport, SegmentReport, ShutGate, UnconfiguredSource};
 pub use state::AdminState;
 
 /// The routes that only read. The caller sets a time limit.

@@ -153,15 +153,16 @@ pub(super) fn count<B>(metrics: &Metrics, mut response: Response<B>) -> Response
     response
 }
 
-/// Logs a failure of this route. It runs outside the router, where the answer has the request's id.
+/// Logs a failure of this route, or of a source's. It runs outside the router, where the answer has the request's id.
 pub(super) fn log_failure<B>(response: Response<B>) -> Response<B> {
-    if let Some(FailureRecord { code, reason, status, is_logged: true, failed }) = response.extensions().get() {
+    if let Some(FailureRecord { code, reason, status, is_logged: true, failed, source }) = response.extensions().get() {
         let request_id = response.headers().get(request_id::HEADER).and_then(|id| id.to_str().ok());
-        let (code, reason) = (code.as_str(), reason.as_deref());
-        if response.status().is_server_error() {
-            tracing::warn!(request_id, code, reason, status, failed, "a customer was not accepted");
-        } else {
-            tracing::info!(request_id, code, reason, status, failed, "a customer was refused");
+        let (code, reason, source) = (code.as_str(), reason.as_deref(), source.as_deref());
+        match (response.status().is_server_error(), source) {
+            (true, None) => tracing::warn!(request_id, code, reason, status, failed, "a customer was not accepted"),
+            (false, None) => tracing::info!(request_id, code, reason, status, failed, "a customer was refused"),
+            (true, source) => tracing::warn!(request_id, source, code, reason, status, "an event was not accepted"),
+            (false, source) => tracing::info!(request_id, source, code, reason, status, "an event was refused"),
         }
     }
     response

@@ -1,6 +1,7 @@
 //! Why a request failed: the one place where an error becomes a status, a code, headers and JSON.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -32,6 +33,8 @@ pub(super) enum ApiErrorCode {
     MethodNotAllowed,
     RequestTimeout,
     UnsupportedMediaType,
+    /// A source's filter failed on an event.
+    FilterFailed,
     InternalError,
     /// The outcome of a call.
     Call(ErrorCode),
@@ -48,6 +51,7 @@ impl ApiErrorCode {
             Self::MethodNotAllowed => "method_not_allowed",
             Self::RequestTimeout => "request_timeout",
             Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::FilterFailed => "filter_failed",
             Self::InternalError => "internal_error",
             Self::Call(code) => code.as_str(),
         }
@@ -62,6 +66,7 @@ impl ApiErrorCode {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::FilterFailed => StatusCode::UNPROCESSABLE_ENTITY,
             Self::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Call(code) => match code {
                 ErrorCode::InvalidPayload | ErrorCode::Rejected | ErrorCode::GaveUp | ErrorCode::KeyReused => {
@@ -112,6 +117,8 @@ pub(super) struct FailureRecord {
     pub(super) is_logged: bool,
     /// How many customers of the request failed, if it had several.
     pub(super) failed: Option<usize>,
+    /// The name of the source, if the request was for one.
+    pub(super) source: Option<Arc<str>>,
 }
 
 impl ApiError {
@@ -154,7 +161,7 @@ impl ApiError {
         let of_headers = (self.code == ApiErrorCode::Unauthorized).then(|| self.message.clone());
         let reason = self.segment_failure.map(|failure| failure.as_str().into()).or(of_headers);
         let status = self.segment_failure.and_then(FailureReason::status);
-        FailureRecord { code: self.code, reason, status, is_logged: false, failed: None }
+        FailureRecord { code: self.code, reason, status, is_logged: false, failed: None, source: None }
     }
 
     /// The answer closes the connection, because the rest of the request is not read.

@@ -86,11 +86,18 @@ impl FromRequest<Arc<AppState>> for ProvenBody {
 /// Message of a 503 for want of a place in flight.
 pub(super) const TOO_MANY_REQUESTS: &str = "too many requests are in flight; this one was not sent";
 
-async fn check_head(parts: &mut Parts, state: &Arc<AppState>) -> Result<(Sender, BodyForm), ApiError> {
+/// # Errors
+/// The relay is shutting down.
+pub(super) fn check_serving(state: &AppState) -> Result<(), ApiError> {
     if state.supervisor.is_draining() {
         let error = ApiError::new(ApiErrorCode::Call(ErrorCode::ShuttingDown), "the relay is shutting down");
         return Err(error.with_retry_after(MIN_RETRY_AFTER));
     }
+    Ok(())
+}
+
+async fn check_head(parts: &mut Parts, state: &Arc<AppState>) -> Result<(Sender, BodyForm), ApiError> {
+    check_serving(state)?;
     let sender = Sender::from_request_parts(parts, state).await?;
     let form = check_media_type(&parts.headers)?;
     Ok((sender, form))
@@ -100,8 +107,9 @@ fn signed_key(id: HeaderValue) -> Option<IdempotencyKey> {
     IdempotencyKey::from_header(KeyKind::WebhookId, id.as_bytes())
 }
 
-fn check_media_type(headers: &HeaderMap) -> Result<BodyForm, ApiError> {
-    let unsupported = |message| ApiError::new(ApiErrorCode::UnsupportedMediaType, message);
+/// # Errors
+/// The body has a coding.
+pub(super) fn check_coding(headers: &HeaderMap) -> Result<(), ApiError> {
     let is_identity =
         |coding: &[u8]| coding.trim_ascii().is_empty() || coding.trim_ascii().eq_ignore_ascii_case(b"identity");
     let mut codings =
@@ -111,6 +119,15 @@ fn check_media_type(headers: &HeaderMap) -> Result<BodyForm, ApiError> {
         return Err(unsupported("a body with a Content-Encoding other than identity is not taken; send it as it is")
             .with_header("accept-encoding", HeaderValue::from_static("identity")));
     }
+    Ok(())
+}
+
+fn unsupported(message: &'static str) -> ApiError {
+    ApiError::new(ApiErrorCode::UnsupportedMediaType, message)
+}
+
+fn check_media_type(headers: &HeaderMap) -> Result<BodyForm, ApiError> {
+    check_coding(headers)?;
     let mut types = headers.get_all(CONTENT_TYPE).iter();
     let first = types.next();
     if types.any(|other| Some(other) != first) {

@@ -5,19 +5,19 @@ use std::sync::Arc;
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::{Request, Response};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use axum::{BoxError, Router};
 use tower::{Service, ServiceBuilder};
 
 use super::error::{ApiError, NO_ROUTE, method_not_allowed};
 use super::state::AppState;
-use super::{admin, customers, docs, health, layers, openapi};
+use super::{admin, customers, docs, health, layers, openapi, sources};
 
 /// The routes of one address. All have `/healthz` and `/readyz`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Routes {
     All,
-    /// `POST /customers` alone.
+    /// `POST /customers` and the sources alone.
     Senders,
     /// All others: operators, metrics and documents.
     Operators,
@@ -45,6 +45,7 @@ fn router(state: Arc<AppState>, routes: Routes, is_loopback: bool) -> Router {
         .route(customers::PATH, post(customers::post))
         .method_not_allowed_fallback(method_not_allowed)
         .layer(ServiceBuilder::new().map_response(count).layer(catch_panic.clone()));
+    let senders = customers.merge(Router::new().route("/sources/{name}", any(sources::any)).layer(catch_panic.clone()));
     let documents = Router::new()
         .route("/openapi.json", get(openapi::document))
         .route("/docs", get(docs::page))
@@ -57,13 +58,13 @@ fn router(state: Arc<AppState>, routes: Routes, is_loopback: bool) -> Router {
         .method_not_allowed_fallback(method_not_allowed);
     let with_timeout = |routes| layers::with_timeout(routes, state.request_timeout);
     let operators = with_timeout(documents.merge(admin::read_routes(&state))).merge(admin::write_routes(&state));
-    let (customers, operators) = match routes {
-        Routes::All => (customers, operators),
-        Routes::Senders => (customers, Router::new()),
+    let (senders, operators) = match routes {
+        Routes::All => (senders, operators),
+        Routes::Senders => (senders, Router::new()),
         Routes::Operators => (Router::new(), operators),
     };
     let others = layers::with_sensitive_headers(with_timeout(health).merge(operators)).layer(catch_panic);
-    (state.wrap)(customers.merge(others).fallback(not_found).with_state(state.clone()), is_loopback)
+    (state.wrap)(senders.merge(others).fallback(not_found).with_state(state.clone()), is_loopback)
 }
 
 async fn not_found() -> ApiError {

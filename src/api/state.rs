@@ -11,10 +11,12 @@ use tokio::sync::Semaphore;
 use super::admin::state::AdminState;
 use super::body_room::BodyRoom;
 use super::error::{ApiError, NO_ROUTE};
+use super::sources::shares::Shares;
 use crate::auth::{Auth, Tokens};
 use crate::config::{AuthSettings, Secret};
 use crate::metrics::Metrics;
 use crate::segment::SegmentClients;
+use crate::sources::Sources;
 use crate::supervisor::Supervisor;
 
 /// The clients are injected.
@@ -34,6 +36,9 @@ pub struct AppState {
     pub(super) waiters: Semaphore,
     /// The room for the bodies of `POST /customers`.
     pub(super) body_room: Arc<BodyRoom>,
+    /// `None`: there are no sources.
+    pub(super) sources: Option<Arc<Sources>>,
+    pub(super) source_shares: Shares,
     /// Updates the gauges before they are read.
     pub(super) update_gauges: Box<dyn Fn() + Send + Sync>,
     /// Why the relay is not ready, other than a shutdown.
@@ -65,6 +70,8 @@ impl AppState {
             places_of_several: Semaphore::new(max_in_flight / 2),
             waiters: Semaphore::new(max_in_flight / 2),
             body_room: BodyRoom::half(),
+            sources: None,
+            source_shares: Shares::new(max_in_flight),
             update_gauges: Box::new(|| ()),
             unready_reason: Box::new(|| None),
             admin: None,
@@ -76,6 +83,12 @@ impl AppState {
     #[must_use]
     pub fn with_auth(self, auth: Auth) -> Self {
         Self { auth, ..self }
+    }
+
+    /// Takes events of these sources.
+    #[must_use]
+    pub fn with_sources(self, sources: Arc<Sources>) -> Self {
+        Self { sources: Some(sources), ..self }
     }
 
     /// Calls `update_gauges` before metrics are read.

@@ -3,7 +3,9 @@
 mod admin;
 mod layers;
 mod parked;
+mod replay;
 mod several;
+mod sources;
 mod stored;
 
 use std::collections::HashMap;

@@ -17,7 +17,7 @@ const CUSTOMERS: &str = "/customers";
 
 /// A path whose parameters have values that exist, or could exist.
 fn filled(path: &str) -> String {
-    path.replace("{id}", "1").replace("{file}", "start.js")
+    path.replace("{id}", "1").replace("{file}", "start.js").replace("{name}", "shop")
 }
 
 async fn ask(relay: &Relay, method: Method, path: &str) -> Answer {

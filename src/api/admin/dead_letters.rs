@@ -1,7 +1,8 @@
 //! `/dead-letters`: the calls that were not delivered. Operators read, replay or discard one of them, or many.
 //!
 //! A replayed call keeps its `messageId` and its old values. It goes behind the user's waiting calls, so it may
-//! overwrite newer values. Actions are logged with ids and counts, and with nothing of a call.
+//! overwrite newer values. `replay` says what becomes of an event. Actions are logged with ids and counts, and with nothing
+//! of a call.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use tokio::time::timeout;
 use super::letter_query::{Asked, LetterQuery};
 use super::paced_replay::{PacedReplay, count};
 use super::page::{self, NoQuery};
+use super::replay::{self, replay_event};
 use super::state::AdminState;
 use crate::api::error::ApiError;
 use crate::api::request_id::RequestId;
@@ -66,7 +68,11 @@ pub(super) async fn replay(
     _: NoQuery,
     id: LetterId,
 ) -> Result<(StatusCode, Json<Replayed>), ApiError> {
-    let id = on_letter(&state, &admin, id, |letters, id| async move { letters.replay(vec![id]).await }).await?;
+    let sources = state.sources.as_deref();
+    let replay = |letters: Arc<dyn DeadLetters>, id| async move {
+        if replay_event(sources, id).await? { Ok(1) } else { Ok(letters.replay(vec![id]).await?) }
+    };
+    let id = on_letter(&state, &admin, id, replay).await?;
     tracing::info!(name: EVERY_LINE, request_id = request_id.as_str(), dead_letter = id, "a dead letter will be sent again");
     Ok((StatusCode::ACCEPTED, Json(Replayed { replayed: 1 })))
 }
@@ -82,6 +88,7 @@ pub(super) async fn replay_all(
 ) -> Result<(StatusCode, Json<Replayed>), ApiError> {
     let dead_letters = dead_letters(&admin)?.clone();
     let (filter, per_second) = LetterQuery::replay(query)?;
+    let sources = state.sources.clone();
     let replayed = match per_second {
         None => {
             let permit = permit(&admin)?;
@@ -89,7 +96,7 @@ pub(super) async fn replay_all(
                 let mut walk = LetterWalk::start(dead_letters.clone(), filter).await?;
                 let mut replayed = 0;
                 while let Some(found) = walk.step(usize::MAX).await? {
-                    replayed += dead_letters.replay(found.ids).await?;
+                    replay::replay(&*dead_letters, sources.as_deref(), &found, &mut replayed).await?;
                 }
                 drop(permit);
                 Ok(replayed)
@@ -108,7 +115,7 @@ pub(super) async fn replay_all(
             drop(permit);
             let request_id = request_id.as_str().to_owned();
             tracing::info!(name: EVERY_LINE, request_id, count, per_second, "dead letters will be sent again at a pace");
-            PacedReplay { dead_letters, walk, per_second, request_id }.start(&state.supervisor, running);
+            PacedReplay { dead_letters, sources, walk, per_second, request_id }.start(&state.supervisor, running);
             count
         }
     };
@@ -147,7 +154,8 @@ pub(super) async fn discard(
     _: NoQuery,
     id: LetterId,
 ) -> Result<StatusCode, ApiError> {
-    let id = on_letter(&state, &admin, id, |letters, id| async move { letters.discard(vec![id]).await }).await?;
+    let discard = |letters: Arc<dyn DeadLetters>, id| async move { Ok(letters.discard(vec![id]).await?) };
+    let id = on_letter(&state, &admin, id, discard).await?;
     tracing::info!(name: EVERY_LINE, request_id = request_id.as_str(), dead_letter = id, "a dead letter was discarded");
     Ok(StatusCode::NO_CONTENT)
 }
@@ -160,13 +168,13 @@ async fn on_letter<F>(
     action: impl FnOnce(Arc<dyn DeadLetters>, i64) -> F,
 ) -> Result<i64, ApiError>
 where
-    F: Future<Output = Result<u64, OutboxError>>,
+    F: Future<Output = Result<u64, ApiError>>,
 {
     let dead_letters = dead_letters(admin)?;
     let unknown = || ApiError::not_found("there is no dead letter with this id");
     let Path(id) = id.map_err(|_| unknown())?;
     let action = timeout(state.request_timeout, action(dead_letters.clone(), id));
-    let count = action.await.unwrap_or(Err(OutboxError::Unconfirmed))?;
+    let count = action.await.unwrap_or(Err(OutboxError::Unconfirmed.into()))?;
     if count > 0 { Ok(id) } else { Err(unknown()) }
 }
 

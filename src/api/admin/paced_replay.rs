@@ -8,7 +8,9 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::replay::replay;
 use crate::outbox::{DeadLetters, LetterWalk, OutboxError, STORE_RETRY_AFTER};
+use crate::sources::Sources;
 use crate::supervisor::Supervisor;
 
 /// Steps a second at most: each is a transaction.
@@ -17,6 +19,7 @@ const MAX_STEPS_PER_SECOND: u32 = 10;
 /// Which letters are put back, and how fast.
 pub(super) struct PacedReplay {
     pub(super) dead_letters: Arc<dyn DeadLetters>,
+    pub(super) sources: Option<Arc<Sources>>,
     pub(super) walk: LetterWalk,
     pub(super) per_second: NonZeroU32,
     pub(super) request_id: String,
@@ -43,21 +46,18 @@ impl PacedReplay {
         let (count, pause) = steps(self.per_second);
         loop {
             let begun = Instant::now();
-            let ids = match self.walk.step(count).await {
-                Ok(Some(found)) => found.ids,
+            let found = match self.walk.step(count).await {
+                Ok(Some(found)) => found,
                 Ok(None) => return,
                 Err(error) => {
                     self.wait(error).await;
                     continue;
                 }
             };
-            let pause = pause.mul_f64(ids.len() as f64 / count as f64);
-            *replayed += loop {
-                match self.dead_letters.replay(ids.clone()).await {
-                    Ok(count) => break count,
-                    Err(error) => self.wait(error).await,
-                }
-            };
+            let pause = pause.mul_f64(found.ids.len() as f64 / count as f64);
+            while let Err(error) = replay(&*self.dead_letters, self.sources.as_deref(), &found, replayed).await {
+                self.wait(error).await;
+            }
             sleep_until(begun + pause).await;
         }
     }

@@ -1,5 +1,6 @@
 //! What `GET /status` says of Segment and the outbox. The composition root injects functions that make these reports.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -7,6 +8,7 @@ use serde::Serialize;
 
 use crate::metrics::Summary;
 use crate::segment::rfc3339_milliseconds;
+use crate::sources::Source;
 
 /// The way to Segment.
 #[derive(Clone, Debug, Serialize)]
@@ -81,6 +83,42 @@ pub struct OutboxReport {
     pub commit_ms: DurationSummary,
     /// How long the syncs alone take.
     pub sync_ms: DurationSummary,
+    /// Sources that are not configured, of which calls wait.
+    pub unconfigured_sources: Vec<UnconfiguredSource>,
+}
+
+/// A source that is not configured. Its calls wait, and are sent when it is again.
+#[derive(Clone, Debug, Serialize)]
+pub struct UnconfiguredSource {
+    pub name: String,
+    /// How many calls wait, and their bytes.
+    pub calls: u64,
+    pub bytes: u64,
+}
+
+/// A source that is configured.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct SourceReport {
+    name: String,
+    /// Since the start, by outcome.
+    events: BTreeMap<&'static str, u64>,
+    /// How many stored calls wait, and their bytes.
+    waiting: u64,
+    waiting_bytes: u64,
+}
+
+impl SourceReport {
+    /// The gauges of the source must be up to date.
+    pub(super) fn of(source: &Source) -> Self {
+        let Source { settings, metrics } = source;
+        Self {
+            name: settings.name.to_string(),
+            events: metrics.outcomes(),
+            waiting: metrics.waiting_calls.get().max(0).cast_unsigned(),
+            waiting_bytes: metrics.waiting_bytes.get().max(0).cast_unsigned(),
+        }
+    }
 }
 
 /// Users whose first waiting call fails on its own.

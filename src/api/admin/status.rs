@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 
-use super::report::{OutboxReport, SegmentReport};
+use super::report::{OutboxReport, SegmentReport, SourceReport};
 use crate::api::state::{Admin, AppState};
 use crate::segment::rfc3339_milliseconds;
 
@@ -26,6 +26,8 @@ pub(super) struct StatusReport {
     /// Requests to `POST /customers` by outcome.
     requests: BTreeMap<&'static str, u64>,
     requests_in_flight: usize,
+    /// By name.
+    sources: Vec<SourceReport>,
     /// Pending calls that are not in a request to Segment.
     calls_waiting: i64,
     slots_busy: i64,
@@ -47,6 +49,12 @@ pub(super) async fn get(State(state): State<Arc<AppState>>, Admin(admin): Admin)
         outbox: (admin.outbox_report)(),
         requests: state.metrics.outcomes(),
         requests_in_flight: state.requests_in_flight(),
+        sources: state
+            .sources
+            .iter()
+            .flat_map(|sources| sources.all())
+            .map(|source| SourceReport::of(&source))
+            .collect(),
         calls_waiting: state.metrics.calls_waiting.get(),
         slots_busy: state.metrics.slots_busy.get(),
     })

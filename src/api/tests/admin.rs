@@ -319,8 +319,9 @@ async fn the_status_says_how_the_relay_is() {
         "waiting": 7, "oldestSeconds": null, "parked": {"users": 2, "calls": 3, "bytes": 4}, "storedTotal": 0,
         "deliveredTotal": 0, "refusedTotal": 0, "gaveUpTotal": 0, "deadLetters": 0, "deadLetterBytes": 0, "keys": 0, "bytes": 0, "maxBytes": 9, "trouble": null,
         "commitMs": {"count": 0, "mean": 0.0, "p50": 0.0, "p99": 0.0},
-        "syncMs": {"count": 0, "mean": 0.0, "p50": 0.0, "p99": 0.0}
+        "syncMs": {"count": 0, "mean": 0.0, "p50": 0.0, "p99": 0.0}, "unconfiguredSources": []
     });
+    assert_eq!(status["sources"], json!([]));
     assert_eq!(status["outbox"], empty);
     relay.supervisor.stop();
     assert_eq!(ask(&relay, "GET", "/status").await.json()["state"], "stopping");
