@@ -21,6 +21,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::Problems;
+use crate::sources::mapping::worker;
 
 /// The exit code of wrong settings. clap has the same for wrong arguments.
 const EXIT_USAGE: u8 = 2;
@@ -53,6 +54,9 @@ enum Command {
     Parked(parked::Arguments),
     /// Write a copy of the running relay's outbox to a file (needs RELAY_ADMIN_TOKEN)
     Backup(backup::Arguments),
+    /// Run filters for the relay that started this process
+    #[command(hide = true)]
+    MapWorker,
 }
 
 /// Runs the command of this process's arguments.
@@ -67,6 +71,7 @@ pub fn main() -> ExitCode {
         Command::DeadLetters(arguments) => dead_letters::run(&arguments),
         Command::Parked(arguments) => parked::run(&arguments),
         Command::Backup(arguments) => backup::run(&arguments),
+        Command::MapWorker => Ok(worker::run()),
     };
     match outcome {
         Ok(code) => code,

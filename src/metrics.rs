@@ -168,6 +168,11 @@ metrics! {
     "segment_relay_source_waiting_calls": "Stored calls of a source that are not settled" => source_calls: IntGaugeVec(&["source"]);
     "segment_relay_source_waiting_bytes": "Bytes of the stored calls of a source that are not settled" =>
         source_bytes: IntGaugeVec(&["source"]);
+    "segment_relay_map_worker_restarts_total":
+        "Mapping workers that ended and were replaced: a filter took too much time or memory, or it was another reason" =>
+        map_workers_out_of_time: IntCounter(&[("reason", "time")]),
+        map_workers_out_of_memory: IntCounter(&[("reason", "memory")]),
+        map_workers_crashed: IntCounter(&[("reason", "crash")]);
 }
 
 impl Metrics {

@@ -1,8 +1,17 @@
 //! Makes customers of events, in processes of their own (`segment-relay map-worker`).
 
+mod frame;
+mod jq;
+mod pool;
+mod process;
+mod queue;
+pub mod worker;
+
 use std::fmt;
 
 use bytes::Bytes;
+
+pub use pool::Mapper;
 
 /// A jq filter of an operator's.
 #[derive(Debug, PartialEq, Eq)]

@@ -34,6 +34,7 @@ mod line;
 mod log_bounds;
 mod logs;
 mod lost_file;
+mod mapping;
 mod metrics;
 mod openapi;
 mod operators;
