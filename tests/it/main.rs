@@ -54,6 +54,7 @@ mod secrets;
 mod shares;
 mod signals;
 mod soak;
+mod sources;
 mod statuses;
 mod stopping;
 mod storing;

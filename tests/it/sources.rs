@@ -1,0 +1,3 @@
+//! Sources: products' own webhooks.
+
+mod senders;
