@@ -10,6 +10,10 @@
 #   docker run --rm --read-only -p 127.0.0.1:8080:8080 -e SEGMENT_WRITE_KEY=... -v segment-relay:/var/lib/segment-relay \
 #     -e RELAY_OUTBOX_URL=sqlite:///var/lib/segment-relay/outbox.db segment-relay
 #
+# Sources need their file and its filters, and run these in further processes of the same binary:
+#
+#     -v "$PWD/config/sources:/etc/segment-relay:ro" -e RELAY_SOURCES=/etc/segment-relay/sources.toml -e SHOPIFY_CLIENT_SECRET=...
+#
 # config/relay.env lists the settings. `docker run --env-file` takes that file.
 
 FROM rust:1.95-bookworm AS build

@@ -1,3 +1,5 @@
 //! Sources: products' own webhooks.
 
+mod commands;
+mod products;
 mod senders;
