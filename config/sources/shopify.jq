@@ -1,8 +1,8 @@
 # Shopify's customers/create and customers/update. Every other topic makes no customer: not the privacy topics either
 # (customers/redact, customers/data_request, shop/redact), which each app gets at the same address.
 
-# Money is a text. A filter's `tonumber?` would be without a value if it is none, and the customer with it.
-def number: if type == "string" then (try tonumber catch null) end;
+# Money is a text. `tonumber?` alone is without a value for "" and for what is no number, and the customer with it.
+def number: if type == "string" then (first(tonumber?) // null) end;
 
 select(header("x-shopify-topic") | IN("customers/create", "customers/update"))
 | {

@@ -2,8 +2,8 @@
 
 # Times are without a zone. Those that end with _gmt are UTC.
 def utc: if type == "string" and . != "" then . + "Z" else null end;
-# Money is a text.
-def number: if type == "string" then (try tonumber catch null) end;
+# Money is a text. `tonumber?` alone is without a value for "", and the customer with it.
+def number: if type == "string" then (first(tonumber?) // null) end;
 def drop_blanks: with_entries(select(.value != null and .value != "" and .value != {}));
 
 select(header("x-wc-webhook-topic") | IN("customer.created", "customer.updated"))
