@@ -44,24 +44,24 @@ fn signed(source: &str, table: &Table, body: &str) -> Headers {
     let (secret, time) = (secret(source), now());
     let one = |name: &str, value: String| vec![(name.to_owned(), value)];
     match source {
-        "shopify" => one("x-shopify-hmac-sha256", hmac_base64(secret, body)),
-        "woocommerce" => one("x-wc-webhook-signature", hmac_base64(secret, body)),
+        "shopify" => one("x-shopify-hmac-sha256", hmac_base64(&secret, body)),
+        "woocommerce" => one("x-wc-webhook-signature", hmac_base64(&secret, body)),
         "stripe" => {
-            let signature = hmac_hex(secret, format!("{time}.{body}"));
+            let signature = hmac_hex(&secret, format!("{time}.{body}"));
             one("stripe-signature", format!("t={time},v1={signature}"))
         }
         "paddle" => {
-            let signature = hmac_hex(secret, format!("{time}:{body}"));
+            let signature = hmac_hex(&secret, format!("{time}:{body}"));
             one("paddle-signature", format!("ts={time};h1={signature}"))
         }
         "hubspot" => {
             let (url, time) = (table["url"].as_str().expect("the address"), format!("{time}007"));
-            let signature = hmac_base64(secret, format!("POST{url}{body}{time}"));
+            let signature = hmac_base64(&secret, format!("POST{url}{body}{time}"));
             [one("x-hubspot-signature-v3", signature), one("x-hubspot-request-timestamp", time)].concat()
         }
         "zendesk" => {
             let time = Timestamp::now().to_string();
-            let signature = hmac_base64(secret, format!("{time}{body}"));
+            let signature = hmac_base64(&secret, format!("{time}{body}"));
             [one("x-zendesk-webhook-signature", signature), one("x-zendesk-webhook-signature-timestamp", time)].concat()
         }
         "clerk" => {
@@ -73,7 +73,7 @@ fn signed(source: &str, table: &Table, body: &str) -> Headers {
             let digits: String = hmac.into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
             one("x-hub-signature", format!("sha1={digits}"))
         }
-        "chargebee" => one("authorization", basic(secret)),
+        "chargebee" => one("authorization", basic(&secret)),
         "auth0" => one("authorization", format!("Bearer {secret}")),
         "okta" | "supabase" => one("authorization", secret),
         other => panic!("how does {other} sign?"),
