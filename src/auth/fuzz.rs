@@ -8,6 +8,8 @@
 //! The crate accepts more: a time with a sign or zeros before it, and the first of two headers. It accepts less: no bodies and
 //! headers that are not text, no base64 without padding, no header names of Svix.
 
+mod schemes;
+
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};

@@ -1,5 +1,9 @@
 //! Who is let in: public vectors, and what differs from them a little.
 
+mod compile;
+mod lists;
+mod vectors;
+
 use super::{Auth, Unauthorized};
 use crate::config::{AuthScheme, AuthSettings, SignatureEncoding};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
