@@ -63,7 +63,6 @@ async fn a_filter_that_overflows_the_stack_is_tried_twice() {
     let brackets = "[".repeat(30_000);
     let rows = [
         ("def f: 1 + f; f", "1"),
-        ("reduce range(100000) as $i (null; [.]) | tojson", "1"),
         // The relay refuses such a body before.
         (".", &brackets),
         (&format!("{}1{}", "(".repeat(200_000), ")".repeat(200_000)), "1"),
@@ -78,6 +77,7 @@ async fn a_filter_that_grows_without_end_is_stopped() {
         ("last(def f: f, 1; f)", "1"),
         ("[range(1000000000)]", "1"),
         ("reduce range(60) as $i ([]; [., .]) | tojson", "1"),
+        ("reduce range(100000) as $i (null; [.]) | tojson", "1"),
         (r#"[limit(1000000; repeat("["))] | add | fromjson"#, "1"),
         ("[range(300)] | [combinations(4)]", "1"),
         ("reduce range(100) as $i (3; . * .)", "1"),
@@ -112,7 +112,6 @@ async fn what_is_left_out_and_what_fails_costs_no_worker() {
         (r#"include "a"; ."#, "1"),
         (r#"test("((a{100}){100}){100}")"#, "\"a\""),
         ("error(reduce range(60) as $i ([]; [., .]))", "1"),
-        ("reduce range(60) as $i ([]; [., .])", "1"),
         (".userId | ascii_downcase", r#"{"userId":7}"#),
         (r#""2026-11-26 18:00 Europe/Berlin" | strptime("%Y-%m-%d %H:%M %Q")"#, "1"),
     ];
@@ -131,9 +130,13 @@ async fn too_many_outputs_cost_no_worker() {
 async fn an_event_leaves_its_memory_to_the_next_one() {
     let pool = Pool::start(2);
     for _ in 0..10 {
-        assert_eq!(pool.map("shop", r#"("x" * 30000000) | length"#, "1").await, Ok(vec!["30000000".to_owned()]));
-        let many = r#"[range(300000) | {id: .}] | length"#;
-        assert_eq!(pool.map("shop", many, "1").await, Ok(vec!["300000".to_owned()]));
+        for (filter, output) in [
+            (r#"("x" * 40000000) | length"#, "40000000"),
+            (r#"[range(20) | "x" * 2000000] | length"#, "20"),
+            ("[range(10000) | {id: .}] | length", "10000"),
+        ] {
+            assert_eq!(pool.map("shop", filter, "1").await, Ok(vec![output.to_owned()]));
+        }
     }
     assert_eq!(pool.replaced(), [0, 0, 0]);
 }

@@ -76,7 +76,7 @@ fn a_worker_dies_with_what_started_it_even_if_its_input_stays_open() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_worker_can_open_nothing_and_leaves_no_dump() {
-    let worker = worker();
+    let mut worker = worker();
     let limits = fs::read_to_string(format!("/proc/{}/limits", worker.id())).unwrap();
     for (name, limit) in [
         ("Max open files", "0"),
@@ -88,4 +88,6 @@ fn a_worker_can_open_nothing_and_leaves_no_dump() {
         let values: Vec<_> = line[name.len()..].split_whitespace().take(2).collect();
         assert_eq!(values, [limit, limit], "{limits}");
     }
+    worker.kill().unwrap();
+    worker.wait().unwrap();
 }
