@@ -5,7 +5,7 @@
 //!
 //! The files in the order of the flow: `live` (one caller's client) -> `dispatch` (a task for each request in flight, and the
 //! loop that starts them) -> `schedule` (which calls go when; `answer` is what an answer leads to) over `queue` (the calls by
-//! user, and the lines; `pauses`, `memory`), `trouble` (whose trouble a failure is; the gate) and `pace`; -> `transport`
+//! user; `lines`, `pauses`, `memory`), `keys` (the write keys), `trouble` (whose trouble a failure is; the gate) and `pace`; -> `transport`
 //! (HTTPS; `tunnel` asks a proxy that refuses, `failure` finds the reason of a failed request) over `connections` (the pool).
 //! `completion` tells callers the outcome. All that `schedule` uses is pure, and so are `retry` and `secret_forms`.
 
@@ -15,6 +15,8 @@ mod completion;
 mod connections;
 mod dispatch;
 mod failure;
+mod keys;
+mod lines;
 mod live;
 mod memory;
 mod pace;

@@ -8,11 +8,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::batch::{Batch, PendingCall};
+use super::keys::KeyId;
+use super::lines::End;
 use super::pace::RequestClass;
 use super::queue::{Standing, Suspect, UserId};
 use super::retry::{self, ResponseClass};
 use super::schedule::{Request, Schedule};
-use super::trouble::FailedRequest;
+use super::trouble::{self, FailedRequest};
 use crate::segment::{CallOutcome, ErrorCode, MIN_RETRY_AFTER, Refusal, SegmentError, Trouble};
 
 /// Failures on its own, while others are accepted, after which a stored call is parked: one may be chance.
@@ -32,6 +34,8 @@ struct Failed {
     named: Option<Duration>,
     /// Whether later attempts are counted anew.
     restarts: bool,
+    /// The write key that it is evidence about, and about nothing else.
+    of_key: Option<KeyId>,
 }
 
 impl Schedule {
@@ -43,6 +47,13 @@ impl Schedule {
             // Nothing is known about the other half of the group.
             self.queue.put_in_company(std::mem::take(&mut request.rest));
         }
+        let of_key = match &class {
+            ResponseClass::ConfigurationError(error) if self.keys.concerns_key(error) => Some(request.key),
+            _ => None,
+        };
+        if class != ResponseClass::Accepted {
+            self.note_answer(&request, of_key, now);
+        }
         match class {
             ResponseClass::Accepted => self.accepted(request, now),
             ResponseClass::Refused { error, status } => self.refused(request, error, status, now),
@@ -51,21 +62,41 @@ impl Schedule {
                     request.batch.iter().for_each(|pending| pending.completion.mark_unknown());
                 }
                 let named = retry::usable_retry_after(retry_after);
-                self.failed(request, Failed { error, named, restarts: false }, now);
+                self.failed(request, Failed { error, named, restarts: false, of_key }, now);
             }
             ResponseClass::RetriesExhausted { error, pause } => {
-                self.failed(request, Failed { error, named: Some(pause), restarts: true }, now);
+                self.failed(request, Failed { error, named: Some(pause), restarts: true, of_key }, now);
             }
             ResponseClass::ConfigurationError(error) => {
-                self.failed(request, Failed { error, named: None, restarts: false }, now);
+                self.failed(request, Failed { error, named: None, restarts: false, of_key }, now);
             }
             ResponseClass::RateLimited { error, retry_after } => self.rate_limited(request, &error, retry_after, now),
         }
     }
 
+    /// A probe has an answer that is no evidence about what it asked for.
+    fn note_answer(&mut self, request: &Request, of_key: Option<KeyId>, now: Instant) {
+        match self.keys.trouble(request.key) {
+            Some(trouble) if of_key.is_none() => trouble.refused(request.is_key_probe, now),
+            _ => {}
+        }
+        if of_key.is_some() {
+            // Segment answers.
+            self.trouble.refused(request.is_probe, now);
+        }
+    }
+
+    /// What is known about what a failure is evidence of.
+    fn evidence(&mut self, of_key: Option<KeyId>) -> &mut trouble::Trouble {
+        of_key.and_then(|key| self.keys.trouble(key)).unwrap_or(&mut self.trouble)
+    }
+
     fn accepted(&mut self, request: Request, now: Instant) {
         let calls = request.batch.len();
         self.metrics.calls_accepted.inc_by(calls as u64);
+        if let Some(trouble) = self.keys.trouble(request.key) {
+            trouble.accepted(calls, request.is_key_probe, self.slots, now);
+        }
         let is_open = self.trouble.accepted(calls, request.is_probe, self.slots, now);
         let users = users_of(&request.batch);
         users.iter().take(1).for_each(|user_id| self.queue.note_accepted(user_id));
@@ -78,7 +109,7 @@ impl Schedule {
                 0 => self.queue.release(&user_id, Standing::Accepted),
                 // The first half of the user's calls is accepted: the culprit is in the other half.
                 _ if request.is_search && request.rest.is_empty() => self.queue.groups.push_front(vec![user_id]),
-                _ => self.queue.returning.push_back(user_id),
+                _ => self.queue.enter(user_id, End::Returning),
             }
         }
         if !request.rest.is_empty() {
@@ -115,7 +146,7 @@ impl Schedule {
         self.queue.give_back(request.batch.into_calls());
         for user_id in users.into_iter().rev() {
             if is_parked {
-                self.park(&user_id, &trouble(error, false));
+                self.park(&user_id, &trouble_of(error, false));
             } else {
                 self.queue.put_first(user_id, now);
             }
@@ -125,22 +156,30 @@ impl Schedule {
 
     fn failed(&mut self, mut request: Request, failed: Failed, now: Instant) {
         request.batch.mark_not_accepted();
-        let (is_probe, started) = (request.is_probe, request.started);
+        let of_key = failed.of_key;
+        if of_key.is_some() && self.keys.trouble(request.key).is_none() {
+            return self.put_in_line(request.batch);
+        }
+        let started = request.started;
+        let is_probe = if of_key.is_some() { request.is_key_probe } else { request.is_probe };
         let is_evidence = request.batch.iter().any(|pending| !pending.has_failed_alone);
         let is_parked = request.batch.iter().all(|pending| pending.is_parked);
-        let was_shut = self.trouble.shut_until().is_some();
+        let evidence = self.evidence(of_key);
+        let was_shut = evidence.shut_until().is_some();
         // Half of a group that holds a culprit fails at least every second time.
         let least = if request.is_search { 0.5 } else { 0.0 };
-        let chance = self.trouble.chance_to_fail(request.batch.len()).max(least);
+        let chance = evidence.chance_to_fail(request.batch.len()).max(least);
         let error = &failed.error;
-        self.trouble.failed(&FailedRequest { error, started, is_probe, is_evidence, is_parked, chance }, now);
+        evidence.failed(&FailedRequest { error, started, is_probe, is_evidence, is_parked, chance }, now);
         if request.class == RequestClass::First && !was_shut {
-            self.trouble.culprit_suspected();
+            evidence.culprit_suspected();
         }
-        let is_own = self.trouble.others_are_accepted(started);
+        let is_own = evidence.others_are_accepted(started);
+        let is_perhaps_theirs = is_own || evidence.is_unjudged();
+        let is_key_refused = of_key.is_some() && evidence.shut_until().is_some();
+        let accepted_lately = evidence.are_accepted_within(PARKED_ACCEPTANCE_WINDOW, now);
         let is_alone = request.batch.len() == 1;
         let is_ours = matches!(failed.error.code, ErrorCode::Unauthorized | ErrorCode::Misconfigured);
-        let is_perhaps_theirs = is_own || self.trouble.is_unjudged();
         if is_ours && !(is_perhaps_theirs && users_of(&request.batch).len() > 1) {
             // Callers hear of wrong credentials and a wrong address at once. Stored calls wait for the operator.
             let told = request.batch.extract_callers(|_| true);
@@ -149,10 +188,11 @@ impl Schedule {
         if request.batch.is_empty() {
             // All callers were told.
         } else if is_parked {
-            let is_own = self.trouble.are_accepted_within(PARKED_ACCEPTANCE_WINDOW, now);
             let users = users_of(&request.batch);
             self.put_back(request.batch, false);
-            users.iter().for_each(|user_id| self.park(user_id, &trouble(&failed.error, is_own)));
+            users.iter().for_each(|user_id| self.park(user_id, &trouble_of(&failed.error, accepted_lately)));
+        } else if is_key_refused {
+            self.put_in_line(request.batch);
         } else if is_alone {
             self.failed_alone(request, &failed, is_own, now);
         } else if is_own {
@@ -160,8 +200,19 @@ impl Schedule {
         } else {
             self.pause(request, &failed, now);
         }
-        if is_probe || !was_shut {
+        if of_key.is_none() && (is_probe || !was_shut) {
             self.shut(now);
+        }
+    }
+
+    /// The calls of a batch wait in line again, and nobody is at fault: the write key is, or another one is in use by now.
+    fn put_in_line(&mut self, batch: Batch) {
+        let users = users_of(&batch);
+        self.put_back(batch, false);
+        for user_id in users {
+            if self.queue.set_standing(&user_id, Standing::Sound) {
+                self.queue.enter(user_id, End::Returning);
+            }
         }
     }
 
@@ -185,7 +236,7 @@ impl Schedule {
 
     /// Puts the calls of a batch aside until its pause ends. Nobody is at fault so far.
     fn pause(&mut self, mut request: Request, failed: &Failed, now: Instant) {
-        let failures = self.trouble.failed_in_a_row();
+        let failures = self.evidence(failed.of_key).failed_in_a_row();
         let backoff = retry::backoff(failures, request.batch.time_left(now), fastrand::f64());
         let Some(pause) = failed.named.or(backoff) else {
             let told = request.batch.extract_callers(|_| true);
@@ -210,7 +261,7 @@ impl Schedule {
         let Some(user_id) = users_of(&request.batch).pop() else { return };
         let mut suspect =
             self.queue.suspect(&user_id).unwrap_or(Suspect { first_failed: now, failures: 0, own_failures: 0 });
-        let is_own = is_own || self.trouble.others_are_accepted(suspect.first_failed);
+        let is_own = is_own || self.evidence(failed.of_key).others_are_accepted(suspect.first_failed);
         suspect.failures = suspect.failures.saturating_add(1);
         if is_own {
             suspect.own_failures += 1;
@@ -235,7 +286,7 @@ impl Schedule {
         }
         let is_stuck = suspect.own_failures >= FAILURES_OF_A_PARKED_CALL || self.queue.memory.has_too_many_suspects();
         if is_stored && is_stuck {
-            return self.park(&user_id, &trouble(&failed.error, is_own));
+            return self.park(&user_id, &trouble_of(&failed.error, is_own));
         }
         let due = self.queue.due(until);
         let line = if failed.named.is_some() && !is_own { &mut self.queue.paused } else { &mut self.queue.suspects };
@@ -243,7 +294,7 @@ impl Schedule {
     }
 
     /// Gives a user's stored calls back to the store, the first one as parked.
-    fn park(&mut self, user_id: &UserId, trouble: &Trouble) {
+    pub(super) fn park(&mut self, user_id: &UserId, trouble: &Trouble) {
         for (index, pending) in self.queue.park(user_id).into_iter().enumerate() {
             let outcome = if index == 0 {
                 CallOutcome::Parked(Trouble { attempts: pending.attempts, ..trouble.clone() })
@@ -306,6 +357,6 @@ fn counts(batch: &Batch) -> Vec<usize> {
     users.chunk_by(|one, next| one == next).map(<[_]>::len).collect()
 }
 
-fn trouble(error: &SegmentError, is_own: bool) -> Trouble {
+pub(super) fn trouble_of(error: &SegmentError, is_own: bool) -> Trouble {
     Trouble { status: error.status(), reason: error.message.clone(), attempts: 0, is_own }
 }

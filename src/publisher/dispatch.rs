@@ -10,7 +10,7 @@ use super::batch::PendingCall;
 use super::queue::UserId;
 use super::schedule::{Request, Schedule, Step};
 use super::transport::Transport;
-use crate::config::SegmentSettings;
+use crate::config::{SegmentSettings, WriteKeys};
 use crate::metrics::Metrics;
 use crate::segment::SegmentError;
 use crate::supervisor::Supervisor;
@@ -32,15 +32,17 @@ impl Dispatch {
     /// If HTTPS cannot be set up.
     pub(super) fn new(
         settings: SegmentSettings,
+        write_keys: &WriteKeys,
         metrics: Arc<Metrics>,
         supervisor: &Supervisor,
     ) -> anyhow::Result<Self> {
-        let schedule = Schedule::new(settings.max_concurrency, settings.max_requests_per_second, metrics.clone());
+        let (slots, pace) = (settings.max_concurrency, settings.max_requests_per_second);
+        let schedule = Schedule::new(slots, pace, write_keys, metrics.clone());
         Ok(Self {
             schedule: Mutex::new(schedule),
             changed: Notify::new(),
             room: Notify::new(),
-            transport: Transport::new(settings)?,
+            transport: Transport::new(settings, write_keys)?,
             metrics,
             supervisor: supervisor.clone(),
         })
@@ -53,6 +55,13 @@ impl Dispatch {
             self.changed.notify_one();
         }
         Ok(())
+    }
+
+    /// Requests that are formed from now on have these keys.
+    pub(super) fn replace_write_keys(&self, write_keys: &WriteKeys) {
+        self.transport.add_secrets(write_keys);
+        self.schedule.lock().replace_keys(write_keys);
+        self.changed.notify_one();
     }
 
     /// Waits until there is room for more calls of the outbox, in bytes of their JSON.
@@ -121,7 +130,7 @@ async fn send_request(dispatch: &Dispatch, mut request: Request) {
         tracing::debug!(calls, class = ?request.class, is_probe = request.is_probe, "request started");
         metrics.batch_calls.observe(calls as f64);
         let timer = metrics.attempt_seconds.start_timer();
-        let sent = dispatch.transport.send_batch(&request.batch, request.batch.retries());
+        let sent = dispatch.transport.send_batch(&request.batch, &request.write_key, request.batch.retries());
         let (result, is_stale) = dispatch.transport.connections.watch(sent).await;
         let seconds = timer.stop_and_record();
         let class = dispatch.transport.classify(&result);

@@ -58,7 +58,7 @@ impl LiveClients {
         supervisor: &Supervisor,
     ) -> anyhow::Result<Self> {
         let message_ids = MessageIds::new(write_keys)?;
-        let dispatch = Arc::new(Dispatch::new(settings, metrics, supervisor)?);
+        let dispatch = Arc::new(Dispatch::new(settings, write_keys, metrics, supervisor)?);
         supervisor.supervise("dispatch", run_dispatch(dispatch.clone()));
         Ok(Self { dispatch, message_ids })
     }
@@ -100,7 +100,7 @@ impl LiveClients {
     /// Sends with other write keys from the next request on. Message ids that are made of callers' keys change with them.
     pub fn replace_write_keys(&self, write_keys: &WriteKeys) {
         self.message_ids.replace_write_keys(write_keys);
-        self.dispatch.transport.replace_write_key(write_keys.default_key());
+        self.dispatch.replace_write_keys(write_keys);
     }
 
     /// When the gate opens, and why it is shut. `None` while it is open.
@@ -111,6 +111,12 @@ impl LiveClients {
     /// Since when the gate is shut. `None` while it is open.
     pub fn gate_shut_since(&self) -> Option<Instant> {
         self.dispatch.schedule.lock().trouble.shut_since()
+    }
+
+    /// The sources whose write key Segment refuses while it may accept another one, a list for each such key.
+    pub fn refused_sources(&self) -> Vec<String> {
+        let schedule = self.dispatch.schedule.lock();
+        schedule.keys.refused().map(|(_, key)| key.trouble.sources().to_owned()).collect()
     }
 
     /// Number of requests that failed since the last accepted one. Refusals and failures of parked calls do not count.
@@ -204,3 +210,6 @@ impl SegmentGroup for LiveGroup {
         outcomes
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,11 @@
 //! The pauses of users whose calls failed and their ends, and who is asked in an outage. Pure.
 
-use std::collections::hash_map::Entry;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::keys::KeyId;
+use super::lines::End;
 use super::queue::{Due, Queue, Standing, Suspect, Taken, UserId};
 
 /// How many of the users whose calls were accepted last are remembered: some are in the middle of a failing request themselves.
@@ -59,7 +60,7 @@ impl Queue {
             let due = self.due(now);
             self.suspects.insert(due, user_id);
         } else {
-            self.returning.push_back(user_id);
+            self.enter(user_id, End::Returning);
         }
     }
 
@@ -72,7 +73,7 @@ impl Queue {
 
     /// These users' calls failed with those of others only, and are tried again together.
     pub(super) fn put_in_company(&mut self, users: Vec<UserId>) {
-        self.returning.extend(users);
+        users.into_iter().for_each(|user_id| self.enter(user_id, End::Returning));
     }
 
     /// Groups are no longer searched: in an outage nobody holds a culprit for certain.
@@ -86,28 +87,23 @@ impl Queue {
         if self.suspect(&user_id).is_some() {
             self.end_pause(user_id, now);
         } else if self.set_standing(&user_id, Standing::Sound) {
-            self.returning.push_front(user_id);
+            self.enter_first(user_id);
         }
     }
 
     /// Lets users go who wait for the end of a pause though the calls that failed are gone.
     pub(super) fn release_relieved(&mut self) {
-        let Self { users, new, paused, suspects, .. } = self;
-        for line in [paused, suspects] {
-            line.retain(|_, user_id| {
-                let Entry::Occupied(mut user) = users.entry(user_id.clone()) else { return false };
-                let first = user.get().waiting.front();
-                if first.is_some_and(|pending| pending.has_failed) {
-                    return true;
-                }
-                if first.is_none() {
-                    user.remove();
-                } else {
-                    user.get_mut().standing = Standing::Sound;
-                    new.push_back(user_id.clone());
-                }
-                false
-            });
+        let mut relieved = Vec::new();
+        for line in [&mut self.paused, &mut self.suspects] {
+            relieved.extend(line.extract_if(.., |_, user_id| {
+                let first = self.users.get(user_id).and_then(|user| user.waiting.front());
+                first.is_none_or(|pending| !pending.has_failed)
+            }));
+        }
+        for (_, user_id) in relieved {
+            if self.set_standing(&user_id, Standing::Sound) {
+                self.enter(user_id, End::New);
+            }
         }
     }
 
@@ -126,7 +122,9 @@ impl Queue {
         if self.users.get(user_id).is_none_or(|user| user.waiting.is_empty()) {
             return false;
         }
-        for line in [&mut self.new, &mut self.returning] {
+        let key = self.key_of_first(user_id).flatten();
+        for end in [End::New, End::Returning] {
+            let line = self.line(key).end(end);
             if let Some(at) = line.iter().position(|other| other == user_id) {
                 line.remove(at);
                 return true;
@@ -141,28 +139,46 @@ impl Queue {
         false
     }
 
+    /// Takes the first call of the suspect that is due the longest.
+    pub(super) fn take_suspect(&mut self, is_open: impl Fn(KeyId) -> bool) -> Taken {
+        let suspect = self.suspects.pop_first().map(|(_, user_id)| user_id);
+        self.take_one(suspect, is_open)
+    }
+
+    pub(super) fn take_parked(&mut self, is_open: impl Fn(KeyId) -> bool) -> Taken {
+        let parked = self.parked.pop_front();
+        self.take_one(parked, is_open)
+    }
+
+    /// Takes the first call of a user who waited for a request alone. If it may not be sent now, the user waits in line.
+    pub(super) fn take_one(&mut self, user_id: Option<UserId>, is_open: impl Fn(KeyId) -> bool) -> Taken {
+        let mut taken = Taken::default();
+        match user_id {
+            Some(user_id) if self.is_held_back(&user_id, is_open) => self.enter(user_id, End::Returning),
+            Some(user_id) => drop(self.fill(&user_id, &mut taken, 1, false)),
+            None => {}
+        }
+        taken
+    }
+
     /// Takes one call to ask whether an outage is over: of a user whose call was accepted lately, else of a new user, else of one
     /// who returned, the newest and one at random in turns, else of a suspect, else a parked call. The oldest may all have calls
-    /// that fail on their own. `is_asked`: this user was asked already; others go first.
-    pub(super) fn take_probe(&mut self, is_asked: impl Fn(&UserId) -> bool) -> Taken {
-        let mut taken = Taken::default();
+    /// that fail on their own. `is_asked`: this user was asked already; others go first. Only keys that are open are asked.
+    pub(super) fn take_probe(&mut self, is_open: impl Fn(KeyId) -> bool, is_asked: impl Fn(&UserId) -> bool) -> Taken {
         self.dissolve_groups();
-        let accepted =
-            self.last_accepted.iter().rev().filter(|user_id| !is_asked(user_id)).cloned().collect::<Vec<_>>();
+        let is_next = |queue: &Self, user_id: &UserId| !is_asked(user_id) && !queue.is_held_back(user_id, &is_open);
+        let accepted = self.last_accepted.iter().rev().filter(|user_id| is_next(self, user_id)).cloned();
+        let accepted: Vec<UserId> = accepted.collect();
         let mut user_id = accepted.into_iter().find(|user_id| self.take_from_line(user_id));
         self.is_turn_of_newest = !self.is_turn_of_newest;
+        let keys: Vec<KeyId> = self.keys_in_turn().filter(|key| is_open(*key)).collect();
         for is_skipped in [&is_asked as &dyn Fn(&UserId) -> bool, &|_| false] {
-            for line in [&mut self.new, &mut self.returning] {
-                if user_id.is_none() {
-                    let is_next = |user_id: &UserId| !is_skipped(user_id);
-                    let position = if self.is_turn_of_newest {
-                        line.iter().rposition(is_next)
-                    } else {
-                        let from = fastrand::usize(..=line.len());
-                        let behind = line.iter().skip(from).position(is_next).map(|at| at + from);
-                        behind.or_else(|| line.iter().position(is_next))
-                    };
-                    user_id = position.and_then(|at| line.remove(at));
+            for end in [End::New, End::Returning] {
+                for key in &keys {
+                    if user_id.is_none() {
+                        user_id = self.pick(*key, end, is_skipped);
+                        self.last_key = user_id.as_ref().map_or(self.last_key, |_| *key);
+                    }
                 }
             }
             if user_id.is_none() {
@@ -170,15 +186,27 @@ impl Queue {
                 user_id = suspect.and_then(|due| self.suspects.remove(&due));
             }
         }
-        if let Some(user_id) = user_id.or_else(|| self.parked.pop_front()) {
-            self.fill(&user_id, &mut taken, 1, false);
-        }
-        taken
+        let user_id = user_id.or_else(|| self.parked.pop_front());
+        self.take_one(user_id, is_open)
     }
 
-    /// The first user in line who was not asked yet. Those who returned stand before the new ones.
+    /// Takes the newest user of a part of a line, or one at random.
+    fn pick(&mut self, key: KeyId, end: End, is_skipped: &dyn Fn(&UserId) -> bool) -> Option<UserId> {
+        let is_turn_of_newest = self.is_turn_of_newest;
+        let line = self.line(Some(key)).end(end);
+        let is_next = |user_id: &UserId| !is_skipped(user_id);
+        let position = if is_turn_of_newest {
+            line.iter().rposition(is_next)
+        } else {
+            let from = fastrand::usize(..=line.len());
+            let behind = line.iter().skip(from).position(is_next).map(|at| at + from);
+            behind.or_else(|| line.iter().position(is_next))
+        };
+        position.and_then(|at| line.remove(at))
+    }
+
+    /// The first user in line who was not asked yet.
     pub(super) fn first_unasked(&self, is_asked: impl Fn(&UserId) -> bool) -> Option<UserId> {
-        let mut users = self.returning.iter().chain(&self.new);
-        users.find(|user_id| !is_asked(user_id)).cloned()
+        self.keys_in_turn().find_map(|key| self.lines.get(&key)?.users().find(|user_id| !is_asked(user_id)).cloned())
     }
 }

@@ -1,7 +1,8 @@
 //! The calls in memory, by user, and the lines in which the users wait. Pure.
 //!
 //! Invariants: a user's calls leave in the order in which they came. A user is in one request at a time, or in the rest of a
-//! request, and then waits in no line; otherwise a user with calls waits in exactly one. Users who return from a
+//! request, and then waits in no line; otherwise a user with calls waits in exactly one: in that of the write key of the first
+//! call (`lines`), or in one of those who failed. A batch holds calls of one write key. Users who return from a
 //! request go before new users, and get at most half of a batch together, so that they do not keep new users out. The
 //! memory of all calls is bounded.
 
@@ -12,6 +13,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::batch::{Batch, PendingCall};
+use super::keys::{KeyId, KeyOfCalls};
+use super::lines::{End, Line};
 use super::memory::Memory;
 use crate::segment::CallOutcome;
 
@@ -24,10 +27,13 @@ pub(super) type Due = (Instant, u64);
 pub(super) struct Queue {
     /// Every user with a call that waits or is in a request, and every user whose parking is not confirmed.
     pub(super) users: HashMap<UserId, User>,
-    /// Users who returned from a request and have calls waiting, also those whose calls failed with those of others only.
-    pub(super) returning: VecDeque<UserId>,
-    /// Users whose first call came while they were in no request.
-    pub(super) new: VecDeque<UserId>,
+    pub(super) key_of_calls: KeyOfCalls,
+    /// Users who can go with others, by the write key of their first call.
+    pub(super) lines: BTreeMap<KeyId, Line>,
+    /// Users whose first call came by a source that is not configured.
+    pub(super) keyless: Line,
+    /// The key whose turn was last.
+    pub(super) last_key: KeyId,
     /// Users whose calls hold a culprit for certain, since they failed while others were accepted.
     pub(super) groups: VecDeque<Vec<UserId>>,
     /// Users who wait for the end of a pause. An acceptance ends it earlier.
@@ -91,8 +97,17 @@ pub(super) struct Suspect {
 pub(super) struct Taken {
     pub(super) batch: Batch,
     pub(super) withdrawn: usize,
+    /// The write key of the calls in the batch.
+    pub(super) key: Option<KeyId>,
     /// Number of calls in the batch. Those of a user whose last call was accepted count as one.
     counted: usize,
+}
+
+impl Taken {
+    /// Calls of this write key.
+    pub(super) fn of_key(key: KeyId) -> Self {
+        Self { key: Some(key), ..Self::default() }
+    }
 }
 
 impl Queue {
@@ -109,6 +124,7 @@ impl Queue {
             return Err(pending);
         }
         self.has_callers |= !is_stored;
+        let key = self.key_of_calls.of(&pending.call);
         match self.users.entry(pending.call.user_id().clone()) {
             Entry::Occupied(user) if matches!(user.get().standing, Standing::Parked) => {
                 pending.completion.leave(CallOutcome::Behind);
@@ -117,8 +133,11 @@ impl Queue {
             }
             Entry::Occupied(user) => user.into_mut().waiting.push_back(pending),
             Entry::Vacant(user) => {
-                let line = if pending.is_parked { &mut self.parked } else { &mut self.new };
-                line.push_back(user.key().clone());
+                match key {
+                    Some(_) if pending.is_parked => self.parked.push_back(user.key().clone()),
+                    Some(key) => self.lines.entry(key).or_default().new.push_back(user.key().clone()),
+                    None => self.keyless.new.push_back(user.key().clone()),
+                }
                 user.insert(User::default()).waiting.push_back(pending);
             }
         }
@@ -130,10 +149,6 @@ impl Queue {
         self.waiting
     }
 
-    pub(super) fn has_first(&self) -> bool {
-        !self.returning.is_empty() || !self.new.is_empty()
-    }
-
     pub(super) fn has_suspect(&self, now: Instant) -> bool {
         is_due(&self.suspects, now)
     }
@@ -142,36 +157,32 @@ impl Queue {
         !self.parked.is_empty()
     }
 
-    /// Takes calls that never failed alone: about `size` of them, as far as they fit. Half of the batch is for new users, if
-    /// there are so many.
-    pub(super) fn take_first(&mut self, size: usize) -> Taken {
-        let mut taken = Taken::default();
+    /// Takes calls of this key that never failed alone: about `size` of them, as far as they fit. Half of the batch is for new
+    /// users, if there are so many.
+    pub(super) fn take_first(&mut self, key: KeyId, size: usize) -> Taken {
+        let mut taken = Taken::of_key(key);
+        self.last_key = key;
         // Of batches of one call every second one is for a new user.
-        self.is_turn_of_new = size == 1 && !self.is_turn_of_new && !self.new.is_empty();
+        let has_new = self.lines.get(&key).is_some_and(|line| !line.new.is_empty());
+        self.is_turn_of_new = size == 1 && !self.is_turn_of_new && has_new;
         let half = if self.is_turn_of_new { 0 } else { size.div_ceil(2) };
-        self.take_line(|queue| &mut queue.returning, &mut taken, half, true);
-        self.take_line(|queue| &mut queue.new, &mut taken, size, false);
-        self.take_line(|queue| &mut queue.returning, &mut taken, size, false);
+        self.take_line(End::Returning, &mut taken, half, true);
+        self.take_line(End::New, &mut taken, size, false);
+        self.take_line(End::Returning, &mut taken, size, false);
         taken
     }
 
     /// Takes calls of users of a line until the batch holds `size` of them. `is_half`: or until it is half full. Of a user whose
     /// last call was accepted all calls count as one, so that others' trouble does not slow a user with many calls.
-    fn take_line(
-        &mut self,
-        line: fn(&mut Self) -> &mut VecDeque<UserId>,
-        taken: &mut Taken,
-        size: usize,
-        is_half: bool,
-    ) {
+    fn take_line(&mut self, end: End, taken: &mut Taken, size: usize, is_half: bool) {
         while taken.counted < size
             && !(is_half && taken.batch.is_half_full())
-            && let Some(user_id) = line(self).pop_front()
+            && let Some(user_id) = self.line(taken.key).end(end).pop_front()
         {
             let (before, left) = (taken.batch.len(), size - taken.counted);
             let is_one = self.users.get(&user_id).is_some_and(|user| matches!(user.standing, Standing::Accepted));
             if !self.fill(&user_id, taken, if is_one { usize::MAX } else { left }, is_half) {
-                line(self).push_front(user_id);
+                self.line(taken.key).end(end).push_front(user_id);
                 break;
             }
             let calls = taken.batch.len() - before;
@@ -180,9 +191,13 @@ impl Queue {
     }
 
     /// Takes the calls of one half of a group, and returns the users of the other half. Of one user the first half of the calls.
-    pub(super) fn take_group(&mut self) -> (Taken, Vec<UserId>) {
+    pub(super) fn take_group(&mut self, is_open: impl Fn(KeyId) -> bool) -> (Taken, Vec<UserId>) {
         let mut taken = Taken::default();
         let Some(mut users) = self.groups.pop_front() else { return (taken, Vec::new()) };
+        if users.iter().any(|user_id| self.is_held_back(user_id, &is_open)) {
+            users.into_iter().for_each(|user_id| self.enter(user_id, End::Returning));
+            return (taken, Vec::new());
+        }
         let rest = users.split_off(users.len().div_ceil(2));
         let most = match (users.as_slice(), rest.is_empty()) {
             ([user_id], true) => self.failed_in_company(user_id).div_ceil(2).max(1),
@@ -191,7 +206,7 @@ impl Queue {
         for user_id in users {
             // They were in one request before, so they fit.
             if !self.fill(&user_id, &mut taken, most, false) {
-                self.returning.push_front(user_id);
+                self.enter(user_id, End::Returning);
             }
         }
         (taken, rest)
@@ -205,32 +220,21 @@ impl Queue {
         }
     }
 
-    /// Takes the first call of the suspect that is due the longest.
-    pub(super) fn take_suspect(&mut self) -> Taken {
-        let mut taken = Taken::default();
-        if let Some((_, user_id)) = self.suspects.pop_first() {
-            self.fill(&user_id, &mut taken, 1, false);
-        }
-        taken
-    }
-
-    pub(super) fn take_parked(&mut self) -> Taken {
-        let mut taken = Taken::default();
-        if let Some(user_id) = self.parked.pop_front() {
-            self.fill(&user_id, &mut taken, 1, false);
-        }
-        taken
-    }
-
-    /// Moves at most `most` of a user's calls into the batch, of a user who failed in company only those that failed. False if
-    /// none of them fits. `is_half`: or until the batch is half full.
+    /// Moves at most `most` of a user's calls into the batch, as long as they have its write key; of a user who failed in company
+    /// only those that failed. False if none of them fits. `is_half`: or until the batch is half full.
     pub(super) fn fill(&mut self, user_id: &UserId, taken: &mut Taken, most: usize, is_half: bool) -> bool {
         let Some(user) = self.users.get_mut(user_id) else { return true };
         let mut left = most;
         while left > 0
             && !matches!(user.standing, Standing::InCompany(0))
-            && let Some(mut pending) = user.waiting.pop_front_if(|pending| taken.batch.fits(&pending.call))
+            && let Some(mut pending) = user.waiting.pop_front_if(|pending| {
+                let key = self.key_of_calls.of(&pending.call);
+                key.is_some() && (taken.key.is_none() || key == taken.key) && taken.batch.fits(&pending.call)
+            })
         {
+            if taken.key.is_none() {
+                taken.key = self.key_of_calls.of(&pending.call);
+            }
             self.waiting -= 1;
             if let Standing::InCompany(calls) = &mut user.standing {
                 *calls -= 1;
@@ -253,15 +257,25 @@ impl Queue {
         if user.in_request > 0 {
             return true;
         }
-        match (user.waiting.is_empty(), &user.standing) {
-            (true, _) => drop(self.users.remove(user_id)),
-            (false, Standing::InCompany(0)) => {
+        let key = user.waiting.front().map(|pending| self.key_of_calls.of(&pending.call));
+        match (key, &user.standing) {
+            (None, _) => drop(self.users.remove(user_id)),
+            (Some(_), Standing::InCompany(0)) => {
                 user.standing = Standing::Sound;
-                self.new.push_back(user_id.clone());
+                self.enter(user_id.clone(), End::New);
             }
-            (false, _) => return false,
+            (Some(key), _) if key != taken.key => self.enter(user_id.clone(), End::New),
+            (Some(_), _) => return false,
         }
         true
+    }
+
+    /// Takes the first waiting call of a user, who is in no request and in no line.
+    pub(super) fn pop_first(&mut self, user_id: &UserId) -> Option<PendingCall> {
+        let pending = self.users.get_mut(user_id)?.waiting.pop_front()?;
+        self.waiting -= 1;
+        self.memory.remove(&pending);
+        Some(pending)
     }
 
     /// Puts the unsettled calls of a request back in front of their users' other calls. Stored calls are dropped while the
@@ -298,7 +312,7 @@ impl Queue {
             entry.remove();
         } else {
             entry.get_mut().standing = standing;
-            self.returning.push_back(user_id.clone());
+            self.enter(user_id.clone(), End::Returning);
         }
     }
 

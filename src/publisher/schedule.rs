@@ -11,11 +11,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::batch::{Batch, PendingCall};
+use super::keys::{KeyId, Keys};
 use super::pace::{Pace, RequestClass};
 use super::queue::{Queue, Taken, UserId};
 use super::trouble::{Gate, Trouble};
+use crate::config::{Secret, WriteKeys};
 use crate::metrics::Metrics;
 use crate::segment::{ErrorCode, MIN_RETRY_AFTER, SegmentError};
+use held_back::not_configured;
 
 /// Each class of calls in trouble may hold one part in this many of the slots: such calls may hang, each until its timeout. So a
 /// quarter is left to first attempts.
@@ -28,6 +31,7 @@ const ABANDONED_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 pub(super) struct Schedule {
     pub(super) queue: Queue,
     pub(super) trouble: Trouble,
+    pub(super) keys: Keys,
     pub(super) pace: Pace,
     pub(super) slots: usize,
     /// Requests in flight by class, in the order of [`CLASSES`].
@@ -44,8 +48,13 @@ const CLASSES: [RequestClass; 4] =
 /// A request to Segment.
 pub(super) struct Request {
     pub(super) batch: Batch,
+    /// That of all calls in the batch.
+    pub(super) key: KeyId,
+    pub(super) write_key: Secret,
     pub(super) class: RequestClass,
     pub(super) is_probe: bool,
+    /// It asks whether Segment accepts the write key.
+    pub(super) is_key_probe: bool,
     /// The other half of a group that holds a culprit: its users wait for the answer to this half.
     pub(super) rest: Vec<UserId>,
     /// Whether the calls are a part of such a group.
@@ -60,10 +69,19 @@ pub(super) enum Step {
 }
 
 impl Schedule {
-    pub(super) fn new(slots: NonZeroUsize, requests_per_second: NonZeroU32, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(
+        slots: NonZeroUsize,
+        requests_per_second: NonZeroU32,
+        write_keys: &WriteKeys,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let mut queue = Queue::default();
+        let keys;
+        (keys, queue.key_of_calls) = Keys::new(write_keys);
         Self {
-            queue: Queue::default(),
+            queue,
             trouble: Trouble::default(),
+            keys,
             pace: Pace::new(requests_per_second),
             slots: slots.get(),
             in_flight: [0; CLASSES.len()],
@@ -71,6 +89,12 @@ impl Schedule {
             is_idle: false,
             metrics,
         }
+    }
+
+    /// Requests that are formed from now on have these keys.
+    pub(super) fn replace_keys(&mut self, write_keys: &WriteKeys) {
+        let key_of_calls = self.keys.replace(write_keys);
+        self.queue.replace_keys(key_of_calls);
     }
 
     /// Puts a call in line. True if whoever waits for [`next`](Self::next) must ask again.
@@ -93,14 +117,20 @@ impl Schedule {
         self.queue.memory.room(self.trouble.shut_until().is_some())
     }
 
-    /// What a caller hears at once while the gate is shut.
+    /// What a caller hears at once while the gate is shut, or while Segment refuses the write key.
     fn error_at_once(&self, pending: &PendingCall) -> Option<SegmentError> {
         let deadline = pending.completion.deadline()?;
-        let (until, error) = self.trouble.shut_until()?;
-        // One caller whose user was not asked yet waits, to be the next probe.
-        let is_told = deadline <= until
-            || self.trouble.is_ours() && (self.trouble.was_asked(pending.call.user_id()) || self.queue.has_first());
-        is_told.then(|| error.clone().retry_after(until.saturating_duration_since(Instant::now())))
+        let user_id = pending.call.user_id();
+        let error = |trouble: &Trouble, has_first: bool| {
+            let (until, error) = trouble.shut_until()?;
+            // One caller whose user was not asked yet waits, to be the next probe.
+            let is_told = deadline <= until || trouble.is_ours() && (trouble.was_asked(user_id) || has_first);
+            is_told.then(|| error.clone().retry_after(until.saturating_duration_since(Instant::now())))
+        };
+        let Some(key) = self.queue.key_of_calls.of(&pending.call) else { return Some(not_configured()) };
+        let has_first = || self.queue.next_key(|key| self.keys.is_open(key)).is_some();
+        let of_key = self.keys.get(key).and_then(|of| error(&of.trouble, self.queue.has_line(key)));
+        of_key.or_else(|| error(&self.trouble, self.trouble.is_ours() && has_first()))
     }
 
     /// What to do now. A request that is returned counts as in flight until [`answered`](Self::answered).
@@ -108,8 +138,11 @@ impl Schedule {
         self.drop_abandoned(now);
         self.queue.end_pauses_due(now);
         loop {
+            self.return_held_back(now);
             let gate = self.trouble.gate(now);
+            let key_probe = if gate == Gate::Open { self.key_to_ask(now) } else { None };
             let (has_slot, class) = match gate {
+                Gate::Open if key_probe.is_some() => (self.has_slot(), Some(RequestClass::First)),
                 Gate::Open => (self.has_slot(), self.turn(now)),
                 Gate::ProbeDue => (self.in_flight() < self.slots, self.probe_class(now)),
                 Gate::ShutUntil(_) | Gate::Probing => (true, None),
@@ -118,13 +151,18 @@ impl Schedule {
                 self.pace.set_idle();
                 self.is_idle = has_slot && matches!(gate, Gate::Open | Gate::ProbeDue);
                 let gate_opens = if let Gate::ShutUntil(at) = gate { Some(at) } else { None };
-                return Step::Wait([gate_opens, self.next_check, self.queue.next_due(now)].into_iter().flatten().min());
+                let times = [gate_opens, self.next_check, self.queue.next_due(now), self.next_key_probe(now)];
+                return Step::Wait(times.into_iter().flatten().min());
             };
             let start = self.pace.start_at(now);
             if start > now {
                 return Step::Wait(Some(start));
             }
-            if let Some(request) = self.take(class, gate == Gate::ProbeDue, now) {
+            let request = match key_probe {
+                Some(key) => self.take_key_probe(key, now),
+                None => self.take(class, gate == Gate::ProbeDue, now),
+            };
+            if let Some(request) = request {
                 self.pace.start(start);
                 self.in_flight[class as usize] += 1;
                 return Step::Send(request);
@@ -146,7 +184,7 @@ impl Schedule {
         let has_slot = |class| self.in_flight[class as usize] < most;
         let waits = |class| match class {
             RequestClass::Group => has_slot(class) && !self.queue.groups.is_empty(),
-            RequestClass::First => self.queue.has_first(),
+            RequestClass::First => self.queue.next_key(|key| self.keys.is_open(key)).is_some(),
             RequestClass::Suspect => has_slot(class) && self.queue.has_suspect(now),
             RequestClass::Parked => has_slot(class) && self.queue.has_parked(),
         };
@@ -155,35 +193,72 @@ impl Schedule {
     }
 
     fn probe_class(&self, now: Instant) -> Option<RequestClass> {
-        let has_first = self.queue.has_first() || !self.queue.groups.is_empty();
+        let has_first =
+            self.queue.next_key(|key| self.keys.may_ask(key, now)).is_some() || !self.queue.groups.is_empty();
         let has_any = has_first || self.queue.has_suspect(now) || self.queue.has_parked();
         has_any.then_some(RequestClass::First)
     }
 
-    /// Takes the calls of the next request. `None` if all their callers have left.
+    /// Takes the calls of the next request. `None` if none of those who were looked at can be sent.
     fn take(&mut self, class: RequestClass, is_probe: bool, now: Instant) -> Option<Request> {
-        let size = self.trouble.group_size();
+        let Self { queue, keys, trouble, .. } = self;
+        let is_open = |key| keys.is_open(key);
         let (mut rest, mut is_search) = (Vec::new(), false);
-        let Taken { batch, withdrawn, .. } = match class {
-            _ if is_probe => self.queue.take_probe(|user_id| self.trouble.was_asked(user_id)),
+        let taken = match class {
+            _ if is_probe => queue.take_probe(|key| keys.may_ask(key, now), |user_id| trouble.was_asked(user_id)),
             RequestClass::Group => {
-                let (taken, others) = self.queue.take_group();
+                let (taken, others) = queue.take_group(is_open);
                 (rest, is_search) = (others, true);
                 taken
             }
-            RequestClass::First => self.queue.take_first(size),
-            RequestClass::Suspect => self.queue.take_suspect(),
-            RequestClass::Parked => self.queue.take_parked(),
+            RequestClass::First => {
+                let key = queue.next_key(is_open)?;
+                let size = keys.get(key).map_or(usize::MAX, |key| key.trouble.group_size());
+                queue.take_first(key, size.min(trouble.group_size()))
+            }
+            RequestClass::Suspect => queue.take_suspect(is_open),
+            RequestClass::Parked => queue.take_parked(is_open),
         };
-        self.metrics.calls_withdrawn.inc_by(withdrawn as u64);
-        if batch.is_empty() {
+        let Some(mut request) = self.request(taken, class, now) else {
             self.queue.put_in_company(rest);
             return None;
-        }
-        if is_probe && let Some(first) = batch.iter().next() {
+        };
+        if is_probe && let Some(first) = request.batch.iter().next() {
             self.trouble.probe_sent(first.call.user_id());
+            request.is_key_probe = self.keys.probe_sent(request.key, first.call.user_id());
         }
-        Some(Request { batch, class, is_probe, rest, is_search, started: now })
+        Some(Request { is_probe, rest, is_search, ..request })
+    }
+
+    /// Takes a call of this key to ask whether Segment accepts it.
+    fn take_key_probe(&mut self, key: KeyId, now: Instant) -> Option<Request> {
+        let trouble = &self.keys.get(key)?.trouble;
+        let taken = self.queue.take_key_probe(key, |user_id| trouble.was_asked(user_id));
+        let mut request = self.request(taken, RequestClass::First, now)?;
+        if let Some(first) = request.batch.iter().next() {
+            request.is_key_probe = self.keys.probe_sent(key, first.call.user_id());
+        }
+        Some(request)
+    }
+
+    /// A request with these calls, unless all their callers have left.
+    fn request(&self, taken: Taken, class: RequestClass, now: Instant) -> Option<Request> {
+        self.metrics.calls_withdrawn.inc_by(taken.withdrawn as u64);
+        let key = taken.key.filter(|_| !taken.batch.is_empty())?;
+        // The lines hold users of keys in use alone.
+        let write_key = self.keys.get(key)?.secret.clone();
+        let (is_probe, is_key_probe, is_search, rest) = (false, false, false, Vec::new());
+        Some(Request {
+            batch: taken.batch,
+            key,
+            write_key,
+            class,
+            is_probe,
+            is_key_probe,
+            rest,
+            is_search,
+            started: now,
+        })
     }
 
     /// Drops calls in trouble whose callers have left, so that their users' later calls need not wait for the end of a pause.
@@ -213,5 +288,8 @@ impl Schedule {
     }
 }
 
+mod held_back;
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;

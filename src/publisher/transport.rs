@@ -22,7 +22,7 @@ use super::failure::Failure;
 use super::retry::{self, ResponseClass, SendResult};
 use super::secret_forms::SecretForms;
 use super::tunnel::TunnelRefusal;
-use crate::config::{self, Secret, SegmentSettings};
+use crate::config::{self, Secret, SegmentSettings, WriteKeys};
 use crate::segment::{ErrorCode, FailureReason, SegmentError};
 
 /// Time after which an idle connection is closed: less than the minute after which load balancers commonly close it.
@@ -40,8 +40,6 @@ const GZIP_LEVEL: flate2::Compression = flate2::Compression::fast();
 
 pub(super) struct Transport {
     settings: SegmentSettings,
-    /// The write key in use: that of the settings, or one that came later.
-    write_key: RwLock<Secret>,
     url: Url,
     pub(super) connections: Connections,
     tunnel_refusal: TunnelRefusal,
@@ -52,31 +50,31 @@ pub(super) struct Transport {
 impl Transport {
     /// # Errors
     /// If TLS cannot be set up.
-    pub(super) fn new(settings: SegmentSettings) -> anyhow::Result<Self> {
+    pub(super) fn new(settings: SegmentSettings, write_keys: &WriteKeys) -> anyhow::Result<Self> {
         let for_clients = settings.clone();
         let connections = Connections::new(move || build_client(&for_clients)).context(
             "cannot set up HTTPS; certificate authorities are in a package such as ca-certificates, or in SSL_CERT_FILE",
         )?;
         let mut url = settings.endpoint.clone();
         url.set_path(&format!("{}/v1/batch", url.path().trim_end_matches('/')));
-        let write_key = RwLock::new(settings.write_key.clone());
         let secrets = RwLock::new(secrets(&settings));
-        Ok(Self { settings, write_key, url, connections, tunnel_refusal: TunnelRefusal::default(), secrets })
+        let transport = Self { settings, url, connections, tunnel_refusal: TunnelRefusal::default(), secrets };
+        transport.add_secrets(write_keys);
+        Ok(transport)
     }
 
-    /// From the next request on this is the write key.
-    pub(super) fn replace_write_key(&self, write_key: &Secret) {
-        self.secrets.write().add(write_key.reveal());
-        *self.write_key.write() = write_key.clone();
+    /// Requests may hold these keys from now on. Earlier ones count, too: an answer may come late.
+    pub(super) fn add_secrets(&self, write_keys: &WriteKeys) {
+        let mut secrets = self.secrets.write();
+        let keys = write_keys.of_sources().map(|(_, key)| key).chain([write_keys.default_key()]);
+        keys.for_each(|key| secrets.add(key.reveal()));
     }
 
-    /// Sends a batch once. `retry_count` is 0 for the first attempt.
-    pub(super) async fn send_batch(&self, batch: &Batch, retry_count: u32) -> SendResult {
-        // One key for the whole request: it is in the body and in a header.
-        let write_key = self.write_key.read().clone();
+    /// Sends a batch once, with this write key in the body and in a header. `retry_count` is 0 for the first attempt.
+    pub(super) async fn send_batch(&self, batch: &Batch, write_key: &Secret, retry_count: u32) -> SendResult {
         let body = batch.request_body(write_key.reveal(), Timestamp::now());
         let deadline = Instant::now() + self.settings.timeout;
-        let response = match timeout_at(deadline, self.post(body, &write_key, retry_count)).await {
+        let response = match timeout_at(deadline, self.post(body, write_key, retry_count)).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) if error.is_connect() => return self.not_sent(error.into(), deadline).await,
             Ok(Err(error)) => return SendResult::NoResponse(error.into()),
@@ -120,8 +118,8 @@ impl Transport {
 /// # Errors
 /// The outer error if HTTPS cannot be set up. The inner error if Segment cannot be reached, or refuses the credentials.
 pub async fn check_connectivity(settings: &SegmentSettings) -> anyhow::Result<Result<String, SegmentError>> {
-    let transport = Transport::new(settings.clone())?;
-    let result = transport.send_batch(&Batch::default(), 0).await;
+    let transport = Transport::new(settings.clone(), &WriteKeys::new(settings.write_key.clone()))?;
+    let result = transport.send_batch(&Batch::default(), &settings.write_key, 0).await;
     let class = transport.classify(&result);
     Ok(match (class, result) {
         (ResponseClass::Retryable { error, .. }, SendResult::NotSent(failure) | SendResult::NoResponse(failure)) => {
@@ -135,14 +133,14 @@ pub async fn check_connectivity(settings: &SegmentSettings) -> anyhow::Result<Re
     })
 }
 
-/// The secrets that a request holds: the write key, and the proxy's password with its user and without.
+/// The secrets that a request holds beside the write key: the proxy's password with its user and without.
 fn secrets(settings: &SegmentSettings) -> SecretForms {
     let authorization = settings.proxy.as_ref().and_then(config::Proxy::authorization);
     let encoded = authorization.and_then(|value| value.as_bytes().strip_prefix(b"Basic "));
     let decoded = encoded.and_then(|encoded| BASE64.decode(encoded).ok()).unwrap_or_default();
     let credentials = String::from_utf8_lossy(&decoded);
     let password = credentials.split_once(':').map_or("", |(_user, password)| password);
-    SecretForms::new([settings.write_key.reveal(), &*credentials, password])
+    SecretForms::new([&*credentials, password])
 }
 
 fn build_client(settings: &SegmentSettings) -> reqwest::Result<Client> {

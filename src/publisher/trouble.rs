@@ -62,9 +62,6 @@ const CULPRIT_WEIGHT: f64 = 1.0 / 128.0;
 /// An outage that is over earlier is not logged.
 const LOG_AFTER: Duration = Duration::from_secs(1);
 
-/// Reasons of one outage that are logged: more than an outage has, unless something writes statuses at random.
-const MAX_LOGGED_REASONS: usize = 8;
-
 /// What is known about Segment.
 #[derive(Default)]
 pub(super) struct Trouble {
@@ -87,6 +84,8 @@ pub(super) struct Trouble {
     alarms: u32,
     last_alarm: Option<Instant>,
     logged_reasons: Vec<Option<FailureReason>>,
+    /// Whose calls this is about, for logs. Empty: everybody's.
+    sources: String,
 }
 
 /// The gate is shut.
@@ -332,28 +331,6 @@ impl Trouble {
         shut.error = error.clone();
         self.log(error);
     }
-
-    fn log_end(&mut self) {
-        if !self.logged_reasons.is_empty() {
-            self.logged_reasons.clear();
-            tracing::info!("requests to Segment succeed again");
-        }
-    }
-
-    /// Logs each reason of an outage once.
-    fn log(&mut self, error: &SegmentError) {
-        let logged = &mut self.logged_reasons;
-        if logged.len() == MAX_LOGGED_REASONS || logged.contains(&error.reason) {
-            return;
-        }
-        logged.push(error.reason);
-        let (code, reason, status) = (error.code.as_str(), error.reason.map(FailureReason::as_str), error.status());
-        if error.code == ErrorCode::Unavailable {
-            tracing::warn!(code, reason, status, "requests to Segment fail; they are retried");
-        } else {
-            tracing::warn!(code, reason, status, "requests to Segment are paused");
-        }
-    }
 }
 
 impl Shut {
@@ -378,7 +355,7 @@ fn weight(chance: f64) -> f64 {
 }
 
 /// Whether a proxy refused the relay's credentials. A status 407 is a proxy's, whoever the request was sent to.
-fn is_proxys(error: &SegmentError) -> bool {
+pub(super) fn is_proxys(error: &SegmentError) -> bool {
     error.code == ErrorCode::Unauthorized
         && matches!(error.reason, Some(FailureReason::Proxy(_) | FailureReason::Status(407)))
 }
@@ -388,5 +365,6 @@ fn jittered(pause: Duration, is_proxy: bool) -> Duration {
     if is_proxy { pause } else { pause.mul_f64(1.0 - fastrand::f64() / 10.0) }
 }
 
+mod log;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! Tests of the queue, among them a property test of its order.
 
 use super::{Queue, Standing, Taken};
+use crate::publisher::keys::KeyId;
 use crate::publisher::memory::MAX_BYTES;
 use crate::publisher::test_calls::{pending_call, pending_call_with_handle, stored_call};
 use proptest::prelude::{Just, Strategy, prop, prop_oneof, proptest};
@@ -19,6 +20,13 @@ fn ids(next: &Taken) -> Vec<String> {
     ids_and_users(next).into_iter().map(|(id, _)| id).collect()
 }
 
+/// `SEGMENT_WRITE_KEY`.
+const KEY: KeyId = KeyId::DEFAULT;
+
+fn has_first(queue: &Queue) -> bool {
+    queue.next_key(|_| true).is_some()
+}
+
 /// More than a batch can hold.
 const ALL: usize = 10_000;
 
@@ -33,24 +41,24 @@ fn all_waiting_calls_leave_in_one_batch() {
     for (user, id) in [("a", "1"), ("b", "2"), ("a", "3")] {
         queue.push(pending_call(user, id, 0)).unwrap();
     }
-    let mut together = ids(&queue.take_first(ALL));
+    let mut together = ids(&queue.take_first(KEY, ALL));
     together.sort();
     assert_eq!(together, ["1", "2", "3"]);
-    assert!(!queue.has_first() && queue.len() == 0);
+    assert!(!has_first(&queue) && queue.len() == 0);
 }
 
 #[test]
 fn a_user_in_a_request_waits_and_is_first_when_the_request_is_settled() {
     let mut queue = Queue::default();
     queue.push(pending_call("a", "1", 0)).unwrap();
-    let first = queue.take_first(ALL);
+    let first = queue.take_first(KEY, ALL);
     queue.push(pending_call("a", "2", 0)).unwrap();
-    assert!(!queue.has_first());
+    assert!(!has_first(&queue));
     queue.push(pending_call("b", "3", 0)).unwrap();
-    assert_eq!(ids(&queue.take_first(ALL)), ["3"]);
+    assert_eq!(ids(&queue.take_first(KEY, ALL)), ["3"]);
     queue.push(pending_call("c", "4", 0)).unwrap();
     settle(&mut queue, first);
-    assert_eq!(ids(&queue.take_first(ALL)), ["2", "4"]);
+    assert_eq!(ids(&queue.take_first(KEY, ALL)), ["2", "4"]);
 }
 
 #[test]
@@ -60,7 +68,7 @@ fn a_call_whose_caller_left_is_not_sent_but_the_users_next_call_is() {
     queue.push(left).unwrap();
     queue.push(pending_call("a", "2", 0)).unwrap();
     drop(handle);
-    let next = queue.take_first(ALL);
+    let next = queue.take_first(KEY, ALL);
     assert_eq!((ids(&next), next.withdrawn), (vec!["2".to_owned()], 1));
 }
 
@@ -70,21 +78,21 @@ fn a_user_whose_callers_all_left_is_removed() {
     let (left, handle) = pending_call_with_handle("a", "1", 0);
     queue.push(left).unwrap();
     drop(handle);
-    assert!(queue.take_first(ALL).batch.is_empty());
-    assert!(queue.users.is_empty() && queue.memory.all == 0 && !queue.has_first());
+    assert!(queue.take_first(KEY, ALL).batch.is_empty());
+    assert!(queue.users.is_empty() && queue.memory.all == 0 && !has_first(&queue));
 }
 
 #[test]
 fn a_user_with_thousands_of_calls_leaves_room_for_other_users() {
     let mut queue = Queue::default();
     queue.push(pending_call("hot", "0", 0)).unwrap();
-    let first = queue.take_first(ALL);
+    let first = queue.take_first(KEY, ALL);
     for id in 0..5_000 {
         queue.push(pending_call("hot", &id.to_string(), 0)).unwrap();
     }
     settle(&mut queue, first);
     queue.push(pending_call("other", "s", 0)).unwrap();
-    let next = ids(&queue.take_first(ALL));
+    let next = ids(&queue.take_first(KEY, ALL));
     assert!(next.contains(&"s".to_owned()) && next.len() > 1_000, "{}", next.len());
 }
 
@@ -96,7 +104,7 @@ fn the_memory_bound_includes_calls_in_requests() {
         calls += 1;
         if calls % 2 == 0 {
             // The batch stays in a request: it is not settled.
-            std::mem::forget(queue.take_first(ALL));
+            std::mem::forget(queue.take_first(KEY, ALL));
         }
     }
     assert!(calls * 32_000 < MAX_BYTES && queue.memory.all <= MAX_BYTES, "{calls}");
@@ -109,7 +117,7 @@ fn extracted_calls_are_removed_and_the_others_are_sent() {
         queue.push(pending_call(user, id, 0)).unwrap();
     }
     assert_eq!(queue.extract_if(|_, pending| &**pending.call.user_id() != "b").len(), 2);
-    let rest = queue.take_first(ALL);
+    let rest = queue.take_first(KEY, ALL);
     assert_eq!(ids(&rest), ["2"]);
     settle(&mut queue, rest);
     assert_eq!(queue.memory.all, 0);
@@ -122,20 +130,20 @@ fn a_stored_call_that_comes_while_draining_does_not_leave_before_an_earlier_one_
     queue.leave_stored();
     queue.push(stored_call("a", "2")).unwrap();
     queue.push(pending_call("b", "3", 0)).unwrap();
-    assert_eq!(ids(&queue.take_first(ALL)), ["3"]);
+    assert_eq!(ids(&queue.take_first(KEY, ALL)), ["3"]);
 }
 
 #[test]
 fn a_stored_call_whose_request_fails_while_the_process_drains_is_sent_no_more() {
     let mut queue = Queue::default();
     queue.push(stored_call("a", "1")).unwrap();
-    let sent = queue.take_first(ALL);
+    let sent = queue.take_first(KEY, ALL);
     queue.push(stored_call("a", "2")).unwrap();
-    assert!(!queue.has_first());
+    assert!(!has_first(&queue));
     queue.leave_stored();
     queue.push(stored_call("a", "3")).unwrap();
     queue.give_back(sent.batch.into_calls());
-    assert!(!queue.has_first() && queue.len() == 0 && queue.memory.all == 0);
+    assert!(!has_first(&queue) && queue.len() == 0 && queue.memory.all == 0);
 }
 
 #[derive(Clone, Debug)]
@@ -192,7 +200,7 @@ proptest! {
                     leaves_stored = true;
                 }
                 QueueStep::TakeBatch => {
-                    let next = queue.take_first(ALL);
+                    let next = queue.take_first(KEY, ALL);
                     let busy: HashSet<_> =
                         in_flight.iter().flat_map(|d| d.batch.iter().map(|t| t.call.user_id().clone())).collect();
                     for (id, user) in ids_and_users(&next) {

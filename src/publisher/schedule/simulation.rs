@@ -4,11 +4,14 @@
 //! runs are in `properties` and `scenarios`.
 
 mod callers;
+mod checks;
 mod plan;
 mod properties;
 mod scenarios;
 mod segment;
+mod sources;
 mod store;
+mod write_keys;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet, VecDeque};
@@ -16,7 +19,6 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -25,7 +27,7 @@ use crate::metrics::Metrics;
 use crate::publisher::batch::PendingCall;
 use crate::publisher::completion::Completion;
 use crate::publisher::retry::ResponseClass;
-use crate::segment::{Call, CallOutcome, SettledCall};
+use crate::segment::{CallOutcome, SettledCall};
 use callers::Callers;
 use plan::{End, Log, Plan, Record, Sent};
 use segment::Kind;
@@ -46,6 +48,8 @@ enum Event {
     Settlement(Vec<SettledCall>),
     Deadline(i64),
     Restart,
+    /// Other sources are configured.
+    Keys,
 }
 
 struct Simulation {
@@ -86,10 +90,10 @@ fn run(plan: &Plan) -> (Log, Vec<Kind>) {
     (simulation.log, simulation.kinds)
 }
 
-fn schedule_of(plan: &Plan) -> Schedule {
+fn schedule_of(plan: &Plan, now: Duration) -> Schedule {
     let slots = NonZeroUsize::new(plan.slots).unwrap();
     let rate = NonZeroU32::new(plan.requests_per_second).unwrap();
-    Schedule::new(slots, rate, Arc::new(Metrics::new().unwrap()))
+    Schedule::new(slots, rate, &plan.write_keys(now), Arc::new(Metrics::new().unwrap()))
 }
 
 fn id_of(pending: &PendingCall) -> i64 {
@@ -111,7 +115,7 @@ impl Simulation {
             names: (0..kinds.len()).map(|user| user.to_string().into()).collect(),
             kinds,
             weighted,
-            schedule: schedule_of(&plan),
+            schedule: schedule_of(&plan, Duration::ZERO),
             is_notified: true,
             wake: None,
             events: BinaryHeap::new(),
@@ -133,6 +137,9 @@ impl Simulation {
         simulation.plan_event(Duration::ZERO, Event::Arrival);
         for at in simulation.plan.restarts.clone() {
             simulation.plan_event(at, Event::Restart);
+        }
+        for source in simulation.plan.sources.clone() {
+            simulation.plan_event(source.configured_at, Event::Keys);
         }
         simulation
     }
@@ -190,6 +197,10 @@ impl Simulation {
                 }
             }
             Event::Restart => self.restart(),
+            Event::Keys => {
+                self.schedule.replace_keys(&self.plan.write_keys(self.now));
+                self.is_notified = true;
+            }
         }
     }
 
@@ -200,7 +211,8 @@ impl Simulation {
         }
         let user = self.weighted[self.random.usize(0..self.weighted.len())];
         let id = i64::try_from(self.log.calls.len()).unwrap();
-        self.log.calls.push(Record { user, arrived: self.now, end: None });
+        let source = self.plan.source_of(user, &mut self.random);
+        self.log.calls.push(Record { user, source, arrived: self.now, end: None });
         self.open.entry(user).or_default().insert(id);
         match self.plan.patience {
             None => self.store.append(id, user),
@@ -220,12 +232,6 @@ impl Simulation {
         }
     }
 
-    fn call(&self, id: i64, user: usize) -> Call {
-        let mut json = vec![b' '; self.plan.size.max(8)];
-        json[..8].copy_from_slice(&id.to_le_bytes());
-        Call::from_wire(self.names[user].clone(), None, Bytes::from(json))
-    }
-
     fn push_stored(&mut self, id: i64, user: usize, is_parked: bool) {
         let pending = PendingCall::new(self.call(id, user), Completion::Stored { id, delivered: self.end.clone() });
         let pending = if is_parked { pending.parked() } else { pending };
@@ -235,7 +241,7 @@ impl Simulation {
 
     /// Moves calls from the store to the schedule.
     fn deliver(&mut self) {
-        while let Some(room) = self.schedule.queue.memory.room() {
+        while let Some(room) = self.schedule.room() {
             let calls = self.store.next(room / self.plan.size.max(8));
             if calls.is_empty() {
                 break;
@@ -264,6 +270,8 @@ impl Simulation {
                 }
             }
         }
+        self.gather();
+        self.hear();
     }
 
     fn send(&mut self, request: Request) {
@@ -272,7 +280,9 @@ impl Simulation {
         for user in &distinct {
             assert!(self.users_in_flight.insert(*user), "at {:?}: user {user} is in two requests", self.now);
         }
-        assert!(!request.is_probe || users.len() == 1, "a probe holds one call");
+        assert!(!request.is_probe && !request.is_key_probe || users.len() == 1, "a probe holds one call");
+        let key = request.write_key.reveal();
+        request.batch.iter().for_each(|pending| self.check_key(id_of(pending), key));
         let (now, healed_at) = (self.now, self.plan.healed_at);
         let kind = |user: &usize| match self.kinds[*user] {
             kind if now < healed_at || kind == Kind::Refused => kind,
@@ -280,22 +290,13 @@ impl Simulation {
         };
         let random = self.random.f64();
         let latency = self.plan.latency.mul_f64(0.5 + self.random.f64());
-        let (pause, class) = segment::answer(users.iter().map(kind), now, &self.plan.phases, latency, random);
+        let (pause, class) = segment::answer(users.iter().map(kind), now, &self.plan, key, latency, random);
         self.note_start();
-        self.log.sent.push(Sent { at: now, users: distinct.into_iter().collect(), is_probe: request.is_probe });
+        let (users, is_probe) = (distinct.into_iter().collect(), request.is_probe || request.is_key_probe);
+        self.log.sent.push(Sent { at: now, users, is_probe, key: key.to_owned() });
         self.plan_event(now + pause, Event::Answer(self.tickets + 1));
         self.in_flight.insert(self.tickets, (request, class));
         assert!(self.in_flight.len() <= self.plan.slots, "{} requests in flight", self.in_flight.len());
-    }
-
-    /// In a second there start at most as many requests as the pace allows, and one.
-    fn note_start(&mut self) {
-        self.recent_starts.push_back(self.now);
-        while self.recent_starts.front().is_some_and(|at| *at + Duration::from_secs(1) <= self.now) {
-            self.recent_starts.pop_front();
-        }
-        let most = self.plan.requests_per_second as usize + 1;
-        assert!(self.recent_starts.len() <= most, "{} starts in a second", self.recent_starts.len());
     }
 
     fn answer(&mut self, ticket: u64) {
@@ -317,6 +318,10 @@ impl Simulation {
         self.schedule.answered(request, class, self.start + self.now);
         self.is_notified = true;
         self.gather();
+        self.hear();
+    }
+
+    fn hear(&mut self) {
         for (id, end) in self.callers.heard() {
             self.finish(id, end);
         }
@@ -340,7 +345,11 @@ impl Simulation {
         while let Ok(call) = self.ended.try_recv() {
             match &call.outcome {
                 CallOutcome::Refused(_) => self.finish(call.id, End::Refused),
-                CallOutcome::Parked(_) => drop(self.log.parked.insert(call.id)),
+                CallOutcome::Parked(trouble) => {
+                    let is_configured = self.source(call.id).configured_at <= self.now;
+                    assert!(is_configured || !trouble.is_own, "the call of a source that is not configured counts");
+                    self.log.parked.insert(call.id);
+                }
                 CallOutcome::Accepted | CallOutcome::Behind => {}
             }
             if self.parked_out.remove(&call.id) {
@@ -360,7 +369,7 @@ impl Simulation {
             }
         });
         (self.end, self.ended) = mpsc::unbounded_channel();
-        self.schedule = schedule_of(&self.plan);
+        self.schedule = schedule_of(&self.plan, self.now);
         (self.is_notified, self.wake) = (true, None);
         self.in_flight.clear();
         self.users_in_flight.clear();
@@ -368,17 +377,5 @@ impl Simulation {
         self.recent_starts.clear();
         self.parked_pace = ParkedPace::new(self.plan.requests_per_second, self.now);
         self.store.restart();
-    }
-
-    fn note_gate(&mut self) {
-        let is_shut = self.schedule.trouble.shut_until().is_some();
-        match self.log.shut_since {
-            None if is_shut => self.log.shut_since = Some(self.now),
-            Some(since) if !is_shut => {
-                self.log.shut.push((since, self.now));
-                self.log.shut_since = None;
-            }
-            _ => {}
-        }
     }
 }

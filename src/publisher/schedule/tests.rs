@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::{Request, Schedule, Step};
+use crate::config::{Secret, WriteKeys};
 use crate::metrics::Metrics;
 use crate::publisher::batch::PendingCall;
 use crate::publisher::completion::{Completion, CompletionHandle};
@@ -45,8 +46,9 @@ fn users(request: &Request) -> Vec<String> {
 impl Fixture {
     fn new() -> Self {
         let (delivered, outcomes) = mpsc::unbounded_channel();
+        let keys = WriteKeys::new(Secret::new("wk"));
         let (slots, pace) = (NonZeroUsize::new(16).unwrap(), NonZeroU32::new(1_000).unwrap());
-        let schedule = Schedule::new(slots, pace, Arc::new(Metrics::new().unwrap()));
+        let schedule = Schedule::new(slots, pace, &keys, Arc::new(Metrics::new().unwrap()));
         Self { schedule, now: Instant::now(), delivered, outcomes, next_id: 0 }
     }
 

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::segment::{Kind, Phase};
+use super::sources::Source;
 use crate::segment::ErrorCode;
 
 #[derive(Clone, Debug)]
@@ -14,6 +15,9 @@ pub(super) struct Plan {
     pub(super) latency: Duration,
     /// The kinds of users, and how many there are of each.
     pub(super) users: Vec<(Kind, usize)>,
+    /// By which sources the calls come: those of a user by one of them, or by any if `is_mixed`.
+    pub(super) sources: Vec<Source>,
+    pub(super) is_mixed: bool,
     /// Calls a second of all users together.
     pub(super) calls_per_second: u32,
     /// Bytes of a call.
@@ -33,6 +37,7 @@ pub(super) struct Plan {
 #[derive(Debug)]
 pub(super) struct Record {
     pub(super) user: usize,
+    pub(super) source: usize,
     pub(super) arrived: Duration,
     pub(super) end: Option<(Duration, End)>,
 }
@@ -51,6 +56,7 @@ pub(super) struct Sent {
     pub(super) at: Duration,
     pub(super) users: Vec<usize>,
     pub(super) is_probe: bool,
+    pub(super) key: String,
 }
 
 /// What happened.

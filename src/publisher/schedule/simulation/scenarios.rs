@@ -6,20 +6,23 @@ use std::time::Duration;
 use super::plan::{End, Log, Plan, Record};
 use super::run;
 use super::segment::{Kind, Phase, Weather};
+use super::sources::Source;
 use crate::segment::ErrorCode;
 
-fn seconds(seconds: f64) -> Duration {
+pub(super) fn seconds(seconds: f64) -> Duration {
     Duration::from_secs_f64(seconds)
 }
 
 /// A quarter of a minute with 100 sound users, 200 calls a second, and Segment 50 ms away.
-fn plan() -> Plan {
+pub(super) fn plan() -> Plan {
     Plan {
         seed: 1,
         requests_per_second: 900,
         slots: 256,
         latency: seconds(0.05),
         users: vec![(Kind::Sound, 100)],
+        sources: vec![Source::customers()],
+        is_mixed: false,
         calls_per_second: 200,
         size: 500,
         until: seconds(15.0),
