@@ -7,14 +7,12 @@
 mod several;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use tokio::sync::SemaphorePermit;
 
 use super::error::{ApiError, FailureRecord, REPLAYED};
 use super::idempotency::KeyFromHeaders;
@@ -26,7 +24,7 @@ use crate::customer::{SegmentIdentifyPayload, first_byte};
 use crate::integration::identify_customer;
 use crate::metrics::Metrics;
 use crate::segment::{DeliveryState, ErrorCode, Receipt};
-use several::Outcomes;
+use several::{Counted, Outcomes};
 
 pub(super) const PATH: &str = "/customers";
 
@@ -43,10 +41,6 @@ pub(super) struct CustomerTaken {
     applied: Option<HeaderValue>,
 }
 
-/// An extension of an answer whose customers are counted already, each by its own outcome.
-#[derive(Clone)]
-struct Counted;
-
 pub(super) async fn post(
     State(state): State<Arc<AppState>>,
     wait: Option<Wait>,
@@ -60,7 +54,7 @@ pub(super) async fn post(
     }
     let ProvenBody { body, form: _, deadline, signed_key } = body;
     let payload = SegmentIdentifyPayload::parse(&body.bytes)?;
-    let (wait, applied, _waiter_place) = grant_wait(&state, wait, 1);
+    let (wait, applied, _waiter_place) = state.grant_wait(wait, 1);
     let mut client = state.clients.open(deadline, signed_key.or(header_key), wait);
     let identified = identify_customer(&mut *client, &payload);
     // Nothing of a body is kept for as long as its caller waits: 2,048 of them take up to 128 MiB.
@@ -81,23 +75,6 @@ pub(super) async fn post(
                 None => error,
             })
         }
-    }
-}
-
-/// How long a caller who holds so many places waits for the outcome, the header that says so, and its places among those who
-/// wait.
-fn grant_wait(
-    state: &AppState,
-    wait: Option<Wait>,
-    places: usize,
-) -> (Option<Duration>, Option<HeaderValue>, Option<SemaphorePermit<'_>>) {
-    // Without an outbox every caller hears the outcome, so there is nothing to wait for beyond that.
-    let Some(Wait { time, applied }) = wait.filter(|_| state.clients.stores()) else { return (None, None, None) };
-    let places = places.min(state.max_in_flight / 2).max(1).try_into().unwrap_or(u32::MAX);
-    match (!time.is_zero()).then(|| state.waiters.try_acquire_many(places)).transpose() {
-        Ok(permit) => (Some(time), Some(applied), permit),
-        // Who finds no place to wait is answered when the call is stored.
-        Err(_) => (None, None, None),
     }
 }
 

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::FromRequestParts;
+use axum::http::HeaderValue;
 use axum::http::request::Parts;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::admin::state::AdminState;
 use super::body_room::BodyRoom;
 use super::error::{ApiError, NO_ROUTE};
+use super::prefer::Wait;
 use super::sources::shares::Shares;
 use crate::auth::{Auth, Tokens};
 use crate::config::{AuthSettings, Secret};
@@ -124,7 +126,23 @@ impl AppState {
         }
     }
 
-    /// The number of requests in flight.
+    /// How long a caller who holds so many places in flight waits for the outcome, the header that says so, and its permit.
+    pub(super) fn grant_wait(
+        &self,
+        wait: Option<Wait>,
+        places: usize,
+    ) -> (Option<Duration>, Option<HeaderValue>, Option<SemaphorePermit<'_>>) {
+        // Without an outbox every caller hears the outcome, so there is nothing to wait for beyond that.
+        let Some(Wait { time, applied }) = wait.filter(|_| self.clients.stores()) else { return (None, None, None) };
+        let places = places.min(self.max_in_flight / 2).max(1).try_into().unwrap_or(u32::MAX);
+        match (!time.is_zero()).then(|| self.waiters.try_acquire_many(places)).transpose() {
+            Ok(permit) => (Some(time), Some(applied), permit),
+            // Who finds no place to wait is answered when the call is stored.
+            Err(_) => (None, None, None),
+        }
+    }
+
+    /// The number of places in flight that are taken.
     pub(super) fn requests_in_flight(&self) -> usize {
         self.max_in_flight - self.in_flight.available_permits()
     }

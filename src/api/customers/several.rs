@@ -12,7 +12,6 @@ use axum::response::{IntoResponse, Response};
 use serde::{Serialize, Serializer};
 use tokio::sync::SemaphorePermit;
 
-use super::{Counted, grant_wait};
 use crate::api::body::{BodyError, MAX_BODY, WholeBody};
 use crate::api::error::{ApiError, ApiErrorCode, FailureRecord, REPLAYED, whole_seconds};
 use crate::api::prefer::{self, Wait};
@@ -37,6 +36,10 @@ pub(in crate::api) struct Outcomes {
     /// The `Preference-Applied` header.
     applied: Option<HeaderValue>,
 }
+
+/// An extension of an answer whose customers are counted already, each by its own outcome.
+#[derive(Clone)]
+pub(super) struct Counted;
 
 /// What became of one of several customers.
 #[derive(Serialize)]
@@ -79,7 +82,7 @@ pub(super) async fn take(
     };
     let places = check_count(customers.count).map(|()| further_places(bytes.len(), customers.count, state))?;
     let _places = take_places(state, places)?;
-    let (wait, applied, _waiter_place) = grant_wait(state, wait, places + 1);
+    let (wait, applied, _waiter_place) = state.grant_wait(wait, places + 1);
     let terms = GroupTerms { deadline, key: signed_key.or(header_key), wait, source: None, is_all_or_nothing: false };
     let mut group = state.clients.open_group(terms);
     let mut each = Vec::with_capacity(customers.read.len());
