@@ -7,12 +7,10 @@ use sha2::{Sha256, Sha512};
 use subtle::{Choice, ConstantTimeEq};
 
 use super::scheme::Algorithm;
+use crate::config::MAX_SECRETS;
 
 /// The longest digest, of SHA-512, in bytes.
-const MAX_BYTES: usize = 64;
-
-/// More signatures than any sender's rotation of secrets needs. Each is compared under each secret.
-const MAX_CANDIDATES: usize = 16;
+pub(super) const MAX_BYTES: usize = 64;
 
 /// The secrets. Each is hashed into the first state of its HMAC already, which halves the work for a small body.
 pub(super) enum Keys {
@@ -23,15 +21,16 @@ pub(super) enum Keys {
     Sha256(Vec<Vec<u8>>),
 }
 
-/// Digests that a sender showed: the first of them, one of which must fit.
-pub(super) struct Candidates {
-    digests: [[u8; MAX_BYTES]; MAX_CANDIDATES],
+/// The digest of a text under each secret. On the stack, because every request has them.
+pub(super) struct Digests {
+    digests: [[u8; MAX_BYTES]; MAX_SECRETS],
     count: usize,
 }
 
 impl Keys {
-    /// Secrets of any length.
+    /// At most as many secrets as the settings allow, of any length.
     pub(super) fn new(algorithm: Algorithm, secrets: &[Vec<u8>]) -> Self {
+        let secrets = &secrets[..secrets.len().min(MAX_SECRETS)];
         match algorithm {
             Algorithm::HmacSha256 => Self::HmacSha256(keyed(secrets)),
             Algorithm::HmacSha1 => Self::HmacSha1(keyed(secrets)),
@@ -50,22 +49,22 @@ impl Keys {
         }
     }
 
-    /// Whether one of the candidates is the digest of a text under one of the secrets. `write` writes the text, and gets the
-    /// secret for it. Every candidate is compared under every secret, so that the time tells nothing.
-    pub(super) fn verify(&self, candidates: &Candidates, write: impl Fn(&mut dyn Update, &[u8])) -> bool {
+    /// The digests of a text. `write` writes the text, and gets the secret for it.
+    pub(super) fn digests(&self, write: impl Fn(&mut dyn Update, &[u8])) -> Digests {
+        let mut digests = Digests { digests: [[0; MAX_BYTES]; MAX_SECRETS], count: 0 };
         match self {
-            Self::HmacSha256(keys) => any_fits(keys, candidates, write),
-            Self::HmacSha1(keys) => any_fits(keys, candidates, write),
-            Self::HmacSha512(keys) => any_fits(keys, candidates, write),
+            Self::HmacSha256(keys) => digests.extend(keys, write),
+            Self::HmacSha1(keys) => digests.extend(keys, write),
+            Self::HmacSha512(keys) => digests.extend(keys, write),
             Self::Sha256(secrets) => {
-                let compare = |is_valid, secret: &Vec<u8>| {
+                for secret in secrets {
                     let mut digest = Sha256::new();
                     write(&mut digest, secret);
-                    is_valid | candidates.compare(&digest.finalize())
-                };
-                secrets.iter().fold(Choice::from(0), compare).into()
+                    digests.push(&digest.finalize());
+                }
             }
         }
+        digests
     }
 }
 
@@ -74,33 +73,24 @@ fn keyed<M: KeyInit>(secrets: &[Vec<u8>]) -> Vec<M> {
     secrets.iter().filter_map(|secret| M::new_from_slice(secret).ok()).collect()
 }
 
-fn any_fits<M: Mac + Update + Clone>(
-    keys: &[M],
-    candidates: &Candidates,
-    write: impl Fn(&mut dyn Update, &[u8]),
-) -> bool {
-    let compare = |is_valid, key: &M| {
-        let mut mac = key.clone();
-        write(&mut mac, &[]);
-        is_valid | candidates.compare(&mac.finalize().into_bytes())
-    };
-    keys.iter().fold(Choice::from(0), compare).into()
-}
-
-impl Candidates {
-    pub(super) fn new() -> Self {
-        Self { digests: [[0; MAX_BYTES]; MAX_CANDIDATES], count: 0 }
-    }
-
-    /// Takes a digest, which `decode` writes to the front of the buffer. What is beyond the limit is not looked at.
-    pub(super) fn push(&mut self, decode: impl FnOnce(&mut [u8]) -> bool) {
-        if let Some(place) = self.digests.get_mut(self.count) {
-            self.count += usize::from(decode(place));
+impl Digests {
+    fn extend<M: Mac + Update + Clone>(&mut self, keys: &[M], write: impl Fn(&mut dyn Update, &[u8])) {
+        for key in keys {
+            let mut mac = key.clone();
+            write(&mut mac, &[]);
+            self.push(&mac.finalize().into_bytes());
         }
     }
 
-    fn compare(&self, digest: &[u8]) -> Choice {
-        let shown = self.digests[..self.count].iter();
-        shown.fold(Choice::from(0), |is_valid, shown| is_valid | shown[..digest.len()].ct_eq(digest))
+    fn push(&mut self, digest: &[u8]) {
+        if let Some(place) = self.digests.get_mut(self.count).and_then(|place| place.get_mut(..digest.len())) {
+            place.copy_from_slice(digest);
+            self.count += 1;
+        }
+    }
+
+    /// Whether this is one of them, behind which there are zeros. It is compared with each, so that the time tells nothing.
+    pub(super) fn have(&self, shown: &[u8; MAX_BYTES]) -> Choice {
+        self.digests[..self.count].iter().fold(Choice::from(0), |is_valid, digest| is_valid | digest[..].ct_eq(shown))
     }
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use data_encoding::{BASE64_NOPAD, HEXLOWER_PERMISSIVE};
 use hmac::digest::Update;
+use subtle::Choice;
 
 use super::clock::Clock;
-use super::digest::{Candidates, Keys};
+use super::digest::{Keys, MAX_BYTES};
 use super::format::{Format, Found};
 use super::headers::{missing, required};
 use super::scheme::{Algorithm, Encoding, SignatureScheme, TimeUnit};
@@ -15,11 +16,14 @@ use super::template::{Part, parse};
 use super::unauthorized::Unauthorized;
 use crate::config::{WEBHOOK_TOLERANCE, unpadded};
 
+/// More signatures than any sender's rotation of secrets needs. Each is compared under each secret.
+const MAX_SIGNATURES: usize = 16;
+
 /// A scheme with its secrets.
 pub(super) struct Signature {
     /// Usually one set of names. Of several the one counts of which a request has more headers, the first of equal ones.
     names: Vec<Names>,
-    /// Whether the signature's header must be there once, and not on several lines.
+    /// Of `RELAY_AUTH`: the signature's header must be there once, and not on several lines, and all its signatures count.
     is_once: bool,
     format: Format,
     encoding: Encoding,
@@ -155,8 +159,9 @@ impl Signature {
                 None => Unauthorized::new(format!("the time in the header {} {fault}", names.signature)),
             })?;
         }
-        let is_readable = |text| self.decode(self.encoding, text, &mut [0; 64]);
-        if self.signatures(names, headers).any(is_readable) { Ok(index) } else { Err(self.unreadable(names, headers)) }
+        let mut signatures = self.signatures(names, headers);
+        let is_readable = signatures.any(|text| self.decode(self.encoding, text).is_some());
+        if is_readable { Ok(index) } else { Err(self.unreadable(names, headers)) }
     }
 
     /// Checks the signatures against the body, under the names of [`verify_head`](Self::verify_head). Returns the id that is
@@ -170,10 +175,6 @@ impl Signature {
     ) -> Result<Option<HeaderValue>, Unauthorized> {
         let names = self.names.get(names).unwrap_or(&self.names[0]);
         let claims = self.claims(names, headers)?;
-        let mut candidates = Candidates::new();
-        for text in self.signatures(names, headers) {
-            candidates.push(|place| self.decode(self.encoding, text, place));
-        }
         let write = |digest: &mut dyn Update, secret: &[u8]| {
             for piece in &self.signed {
                 digest.update(match piece {
@@ -186,7 +187,11 @@ impl Signature {
                 });
             }
         };
-        if self.keys.verify(&candidates, write) { Ok(claims.id.cloned()) } else { Err(self.unfit(names)) }
+        let digests = self.keys.digests(write);
+        let shown = self.signatures(names, headers).filter_map(|text| self.decode(self.encoding, text));
+        let limit = if self.is_once { usize::MAX } else { MAX_SIGNATURES };
+        let is_valid = shown.take(limit).fold(Choice::from(0), |is_valid, shown| is_valid | digests.have(&shown));
+        if is_valid.into() { Ok(claims.id.cloned()) } else { Err(self.unfit(names)) }
     }
 
     fn names_of(&self, headers: &HeaderMap) -> usize {
@@ -239,15 +244,16 @@ impl Signature {
         })
     }
 
-    /// Decodes a digest into the front of `place`. Returns whether it is one.
-    fn decode(&self, encoding: Encoding, text: &[u8], place: &mut [u8]) -> bool {
+    /// The digest that a text stands for, and zeros behind it.
+    fn decode(&self, encoding: Encoding, text: &[u8]) -> Option<[u8; MAX_BYTES]> {
         let (encoding, text) = match encoding {
             Encoding::Hex => (&HEXLOWER_PERMISSIVE, text),
             Encoding::Base64 => (&BASE64_NOPAD, unpadded(text)),
         };
         let (_, length) = self.keys.digest();
-        let place = place.get_mut(..length).filter(|_| encoding.decode_len(text.len()) == Ok(length));
-        place.is_some_and(|place| encoding.decode_mut(text, place).is_ok())
+        let mut digest = [0; MAX_BYTES];
+        let place = digest.get_mut(..length).filter(|_| encoding.decode_len(text.len()) == Ok(length))?;
+        encoding.decode_mut(text, place).ok().map(|_| digest)
     }
 
     fn unfit(&self, names: &Names) -> Unauthorized {
@@ -267,7 +273,7 @@ impl Signature {
         }
         let (digest, _) = self.keys.digest();
         let other = if self.encoding == Encoding::Hex { Encoding::Base64 } else { Encoding::Hex };
-        let of_other = self.signatures(names, headers).find(|text| self.decode(other, text, &mut [0; 64]));
+        let of_other = self.signatures(names, headers).find(|text| self.decode(other, text).is_some());
         let hint = of_other.map(|text| {
             let (length, other) = (text.len(), other.name());
             format!(" but {length} characters of {other}: set the encoding to {other}")
