@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use super::address::{listen, listen_if_set};
 use super::runtime::runtime_with_signals;
 use crate::app::App;
+use crate::sources::settings::SourceTable;
 use crate::supervisor::Supervisor;
 use crate::{config, telemetry};
 
@@ -12,6 +13,7 @@ pub(super) fn run() -> anyhow::Result<ExitCode> {
     let (runtime, mut signals) = runtime_with_signals()?;
     let hangups = signals.take_hangup();
     let settings = config::from_environment()?;
+    SourceTable::of(&settings)?;
     let logs = telemetry::start(&settings.logs)?;
     runtime.block_on(async {
         let supervisor = Supervisor::new();

@@ -19,7 +19,7 @@ pub(super) const MAX_DURATION: (Duration, &str) = (Duration::from_secs(24 * 60 *
 
 /// The maximum of RELAY_IDEMPOTENCY_WINDOW. A remembered key takes disk space, and no sender repeats a request after a
 /// year.
-pub(super) const MAX_WINDOW: (Duration, &str) = (Duration::from_secs(365 * 24 * 60 * 60), "365days");
+pub(crate) const MAX_WINDOW: (Duration, &str) = (Duration::from_secs(365 * 24 * 60 * 60), "365days");
 
 /// The maximum of RELAY_GIVE_UP_AFTER. What failed for a year does not succeed later; `never` has no end.
 pub(super) const MAX_GIVE_UP: (Duration, &str) = MAX_WINDOW;
@@ -49,7 +49,7 @@ pub(super) fn duration(text: &str, (max, in_words): (Duration, &str)) -> Result<
 }
 
 /// A duration above zero, up to a maximum that is also given in words.
-pub(super) fn positive_duration(text: &str, max: (Duration, &str)) -> Result<Duration, String> {
+pub(crate) fn positive_duration(text: &str, max: (Duration, &str)) -> Result<Duration, String> {
     let duration = duration(text, max)?;
     if duration.is_zero() { Err("must be more than 0s".to_owned()) } else { Ok(duration) }
 }
@@ -113,6 +113,13 @@ pub(super) fn admin_token(text: &str) -> Result<Secret, String> {
 
 pub(super) fn socket_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "must be an address and a port such as 0.0.0.0:8080 or [::]:8080".to_owned())
+}
+
+/// Whoever reads the file finds out whether it is there.
+pub(super) fn path(text: &str) -> Result<PathBuf, String> {
+    // The environment's bytes that are not UTF-8 became this character.
+    let is_utf8 = !text.contains(char::REPLACEMENT_CHARACTER);
+    is_utf8.then(|| text.into()).ok_or_else(|| "the path must be valid UTF-8".to_owned())
 }
 
 /// No message repeats the URL, because that of a database server holds a password.

@@ -1,6 +1,7 @@
 //! The environment variables of the relay, and the problems found while they are read.
 
 use std::fmt::{self, Display};
+use std::path::Path;
 
 use super::table::{self, COMMON, DefaultValue, SETTINGS, Setting, UNSUPPORTED};
 use super::{file, kubernetes};
@@ -14,8 +15,8 @@ const MIN_SIMILARITY: f64 = 0.75;
 pub struct Problems(Vec<String>);
 
 impl Problems {
-    /// Adds the problem of the variable `name`.
-    pub(super) fn add(&mut self, name: &str, problem: impl Display) {
+    /// Adds the problem of the variable, or the place in a file, `name`.
+    pub(crate) fn add(&mut self, name: &str, problem: impl Display) {
         let mut line = String::new();
         for c in format!("{name}: {problem}").chars() {
             // A name or a value may hold newlines.
@@ -24,7 +25,7 @@ impl Problems {
         self.0.push(line);
     }
 
-    /// The lines, each of which starts with the name of a variable.
+    /// The lines, each of which starts with the name of a variable, or a place in a file.
     pub fn lines(&self) -> &[String] {
         &self.0
     }
@@ -113,7 +114,7 @@ impl Environment {
         let variable = file::variable_of(setting);
         let paths: Vec<&str> = self.values(&variable).collect();
         match paths.as_slice() {
-            [path] if is_value_unset => (setting.check)(&file::read(path)?),
+            [path] if is_value_unset => (setting.check)(&file::read(Path::new(path), file::MAX_BYTES)?),
             [_] => Err(format!("{} is set too; only one of them may be", setting.declaration.name)),
             _ => Err("set more than once".to_owned()),
         }

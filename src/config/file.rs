@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::path::Path;
 
 use super::table::{SETTINGS, Setting};
 
@@ -15,7 +16,7 @@ pub const FILE_SETTINGS: [&str; 4] =
     ["SEGMENT_WRITE_KEY", "RELAY_AUTH_SECRETS", "RELAY_ADMIN_TOKEN", "RELAY_OUTBOX_URL"];
 
 /// The most bytes of a file: 16 secrets take a tenth of it.
-const MAX_BYTES: u64 = 64 * 1024;
+pub(crate) const MAX_BYTES: u64 = 64 * 1024;
 
 /// The setting whose file the variable `name` names.
 pub(super) fn setting_of(name: &str) -> Option<&'static str> {
@@ -35,16 +36,16 @@ pub(super) fn known_variables() -> impl Iterator<Item = String> {
 }
 
 /// The content of a file, without newlines at its end. Links are followed: Kubernetes mounts secrets as links.
-pub(super) fn read(path: &str) -> Result<String, String> {
+pub(crate) fn read(path: &Path, max_bytes: u64) -> Result<String, String> {
     let unreadable = |error: std::io::Error| format!("the file cannot be read ({})", error.kind());
     // A pipe would stop the start until somebody writes to it, and could not be read again.
     if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
         return Err("must be the path of a regular file".to_owned());
     }
     let mut content = Vec::new();
-    File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut content)).map_err(unreadable)?;
-    if content.len() as u64 > MAX_BYTES {
-        return Err(format!("the file is larger than {MAX_BYTES} bytes"));
+    File::open(path).and_then(|file| file.take(max_bytes + 1).read_to_end(&mut content)).map_err(unreadable)?;
+    if content.len() as u64 > max_bytes {
+        return Err(format!("the file is larger than {max_bytes} bytes"));
     }
     let mut content = String::from_utf8(content).map_err(|_| "the file is not valid UTF-8".to_owned())?;
     content.truncate(content.trim_end_matches(['\r', '\n']).len());

@@ -22,6 +22,8 @@ pub struct Settings {
     pub request_timeout: Duration,
     pub keep_alive: Duration,
     pub max_in_flight: usize,
+    /// The file of sources. Who uses it reads it: its problems are not among those of the environment.
+    pub sources: Option<PathBuf>,
     /// `None`: calls go straight to Segment.
     pub outbox: Option<OutboxSettings>,
     /// Whoever shows it may read the calls that Segment refused, and send them again. `None`: there are no admin routes.
@@ -173,6 +175,7 @@ fn read(environment: &mut Environment) -> Option<Settings> {
         request_timeout: environment.read(&table::RELAY_REQUEST_TIMEOUT),
         keep_alive: environment.read(&table::RELAY_KEEP_ALIVE),
         max_in_flight: environment.read(&table::RELAY_MAX_IN_FLIGHT),
+        sources: Some(environment.read(&table::RELAY_SOURCES)),
         outbox: Some(outbox(environment, auth.as_ref())),
         admin_token: Some(admin_token(environment, auth.as_ref())),
         admin_listen: Some(admin_listen(environment, listen)),

@@ -14,7 +14,7 @@ use super::auth::{self, AuthScheme, SignatureEncoding};
 use super::certificates::{certificate_directories, certificate_file};
 use super::checks::{
     MAX_DURATION, MAX_GIVE_UP, MAX_RETENTION, MAX_WINDOW, admin_token, duration, duration_or_never, either, keep_alive,
-    log_filter, outbox_size, positive_duration, socket_address, sqlite_path, whole_number,
+    log_filter, outbox_size, path, positive_duration, socket_address, sqlite_path, whole_number,
 };
 use super::endpoint::endpoint;
 use super::proxy::{Proxy, exceptions, proxy_url};
@@ -145,6 +145,9 @@ settings! {
     /// The encoding of the signature of RELAY_AUTH=hmac.
     RELAY_AUTH_HMAC_ENCODING: SignatureEncoding = Value("hex"),
         |text| either(text, [("hex", SignatureEncoding::Hex), ("base64", SignatureEncoding::Base64)]);
+
+    /// The file of sources: products whose own webhooks are taken.
+    RELAY_SOURCES: PathBuf = Unset, path;
 
     /// The file that stores calls before they are answered with 202.
     RELAY_OUTBOX_URL: PathBuf = Unset, sqlite_path;

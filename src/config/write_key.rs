@@ -5,13 +5,13 @@ use super::unfilled::{UNREPLACED, is_placeholder, is_quoted, is_unreplaced};
 use super::value::Secret;
 
 /// The length of the write keys that Segment makes.
-pub(super) const USUAL_LENGTH: usize = 32;
+pub(crate) const USUAL_LENGTH: usize = 32;
 
 /// Keys of Segment have 32 characters. A batch leaves room for 256.
 const MAX_LENGTH: usize = 256;
 
 /// No message repeats the key.
-pub(super) fn write_key(text: &str) -> Result<Secret, String> {
+pub(crate) fn write_key(text: &str) -> Result<Secret, String> {
     let problem = if text.len() > MAX_LENGTH {
         "is longer than 256 characters"
     } else if text.trim().is_empty() {

@@ -1,5 +1,6 @@
-//! Sources: products' own webhooks.
+//! Sources: products whose own webhooks are taken.
 
 mod commands;
 mod products;
 mod senders;
+mod settings;
