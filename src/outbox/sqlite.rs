@@ -1,7 +1,7 @@
 //! The outbox in an SQLite file: for one relay on one machine.
 //!
 //! One thread owns the writing connection (`writer`). It takes groups of commands (`command`), executes each group in
-//! one `transaction` (`calls`, `group`, `parked`, `parked_verbs`, `dead_letters`, `events`, `shares`, `sources`, `prune`, `expire`), and answers
+//! one `transaction` (`calls`, `group`, `parked`, `parked_verbs`, `dead_letters`, `events`, `shares`, `source_counts`, `prune`, `expire`), and answers
 //! after the sync. Between two groups it gives delivery the calls that are `next`: those behind the cursor (`reading`),
 //! and in `turns` those that are kept apart. `memory` knows which calls are out. A second thread copies the write-ahead
 //! log back into the file (`checkpoint`). Operators read over a connection of their own (`read`, `letters`). `file`,
@@ -38,6 +38,7 @@ mod reading;
 mod reserve;
 mod schema;
 mod shares;
+mod source_counts;
 mod sources;
 mod state;
 mod store;

@@ -4,12 +4,16 @@
 //! makes these tests for one kind of store.
 
 pub(super) mod dead_letters;
+pub(super) mod events;
+pub(super) mod groups;
 pub(super) mod keys;
 pub(super) mod many;
 pub(super) mod parked;
 pub(super) mod reading;
 pub(super) mod settling;
+pub(super) mod sources;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -17,16 +21,17 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
+use super::events::Events;
 use super::letters::{DeadLetter, DeadLetters, LetterFilter};
 use super::store::{
-    Append, Appended, CallId, DeliveryOutcome, KeyRecord, Outbox, OutboxError, ParkedUsers, StoredCall,
+    Append, Appended, CallId, DeliveryOutcome, KeyRecord, Outbox, OutboxError, ParkedUsers, SourceStats, StoredCall,
 };
 use crate::segment::{Call, CallOutcome, Refusal, SettledCall, Trouble};
 
 /// Opens a store. Its content survives that the store is closed.
 #[async_trait]
 pub(super) trait StoreFactory: Send + Sync + 'static {
-    type Store: Inspect + DeadLetters + ParkedUsers + 'static;
+    type Store: Inspect + DeadLetters + Events + ParkedUsers + 'static;
 
     /// Opens the store, which must be closed. `window` is how long keys are remembered.
     async fn open_with_window(&self, window: Duration) -> Arc<Self::Store>;
@@ -42,6 +47,12 @@ pub(super) trait StoreFactory: Send + Sync + 'static {
 pub(super) trait Inspect: Outbox {
     /// All calls that wait, in the order of their ids, whether they are out or not. `is_parked` says which are kept apart.
     async fn inspect(&self) -> Result<Vec<StoredCall>, OutboxError>;
+
+    /// What waits of each source.
+    fn sources(&self) -> Vec<SourceStats>;
+
+    /// How long the keys of these sources are remembered.
+    fn set_windows(&self, windows: BTreeMap<Arc<str>, Duration>);
 }
 
 /// Makes a test of every function of the suite. The expression is a new factory.
@@ -112,6 +123,24 @@ macro_rules! contract {
                 dead_letters_are_found_by_what_they_are
                 a_walk_ends_at_the_newest_letter_of_its_beginning
                 dead_letters_survive_a_reopen;
+            groups:
+                the_calls_of_a_group_are_stored_in_their_order
+                each_call_of_a_group_has_its_own_result
+                a_group_that_fails_as_a_whole_changes_nothing
+                a_key_twice_in_a_group_is_one_call
+                a_repeated_group_tells_the_outcomes
+                a_group_has_at_most_four_mebibytes;
+            sources:
+                a_call_keeps_its_source_wherever_it_goes
+                what_waits_of_each_source_is_counted
+                letters_and_parked_users_are_found_by_their_source
+                each_source_has_a_window_of_its_own;
+            events:
+                an_event_is_kept_as_an_unmapped_dead_letter
+                a_repeated_event_is_kept_once
+                an_event_is_replaced_by_its_calls
+                an_event_whose_call_has_the_key_of_another_stays
+                a_replay_of_dead_letters_leaves_events;
         }
     };
 }
@@ -151,6 +180,14 @@ pub(super) fn in_a_minute() -> Instant {
 
 pub(super) async fn append(store: &impl Outbox, append: Append) -> Result<Appended, OutboxError> {
     store.append(append, in_a_minute()).await
+}
+
+pub(super) async fn group(
+    store: &impl Outbox,
+    calls: Vec<Append>,
+    is_all_or_nothing: bool,
+) -> Result<Vec<Result<Appended, OutboxError>>, OutboxError> {
+    store.append_group(calls, is_all_or_nothing, in_a_minute()).await
 }
 
 /// All waiting calls.

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Result};
 
-use super::transaction::Transaction;
 use crate::outbox::{OutboxStats, SourceStats};
 
 /// What waits of a source.
@@ -34,6 +33,16 @@ impl Sources {
 
     pub(super) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
         self.0.keys()
+    }
+
+    pub(super) fn count(&self, name: &str) -> SourceCount {
+        self.0.get(name).copied().unwrap_or_default()
+    }
+
+    /// Bytes that wait of all sources, if those that `changed` have other counts.
+    pub(super) fn bytes(&self, changed: &BTreeMap<Arc<str>, SourceCount>) -> u64 {
+        let unchanged = self.0.iter().filter(|(name, _)| !changed.contains_key(*name));
+        unchanged.chain(changed).map(|(_, count)| count.bytes).sum()
     }
 
     /// The name in a row's column.
@@ -62,55 +71,5 @@ impl Sources {
         }
         stats.insert(0, left);
         stats
-    }
-}
-
-impl Transaction<'_> {
-    /// A call begins to wait.
-    pub(super) fn count_waiting(&mut self, source: Option<&Arc<str>>, bytes: u64) {
-        self.effects.stats.waiting += 1;
-        self.effects.stats.waiting_bytes += bytes;
-        if let Some(source) = source {
-            let count = self.source(source);
-            (count.calls, count.bytes) = (count.calls + 1, count.bytes + bytes);
-        }
-    }
-
-    /// A call does not wait any more.
-    pub(super) fn count_left(&mut self, source: Option<&Arc<str>>, bytes: u64) {
-        let stats = &mut self.effects.stats;
-        stats.waiting = stats.waiting.saturating_sub(1);
-        stats.waiting_bytes = stats.waiting_bytes.saturating_sub(bytes);
-        if let Some(source) = source {
-            let count = self.source(source);
-            (count.calls, count.bytes) = (count.calls.saturating_sub(1), count.bytes.saturating_sub(bytes));
-        }
-    }
-
-    /// What waits of this source, to be changed.
-    fn source(&mut self, name: &Arc<str>) -> &mut SourceCount {
-        let known = || self.memory.sources.0.get(name).copied().unwrap_or_default();
-        self.effects.sources.entry(name.clone()).or_insert_with(known)
-    }
-
-    /// Bytes that wait of this source, or of `POST /customers`.
-    pub(super) fn source_bytes(&self, source: Option<&str>) -> u64 {
-        let (changed, known) = (&self.effects.sources, &self.memory.sources.0);
-        if let Some(name) = source {
-            return changed.get(name).or_else(|| known.get(name)).map_or(0, |count| count.bytes);
-        }
-        let unchanged = known.iter().filter(|(name, _)| !changed.contains_key(*name));
-        let of_sources: u64 = unchanged.chain(changed).map(|(_, count)| count.bytes).sum();
-        self.effects.stats.waiting_bytes.saturating_sub(of_sources)
-    }
-
-    /// Stores what was changed.
-    pub(super) fn write_sources(&self) -> Result<()> {
-        let sql = "INSERT INTO sources (name, calls, bytes) VALUES (?1, ?2, ?3)
-                   ON CONFLICT (name) DO UPDATE SET calls = excluded.calls, bytes = excluded.bytes";
-        for (name, SourceCount { calls, bytes }) in &self.effects.sources {
-            self.execute(sql, (name, calls.cast_signed(), bytes.cast_signed()))?;
-        }
-        Ok(())
     }
 }

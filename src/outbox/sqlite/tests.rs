@@ -14,7 +14,9 @@ mod oracle;
 mod parked;
 mod parking_rules;
 mod power;
+mod source_shares;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +30,7 @@ use super::calls::call_from_row;
 use crate::config::OutboxSettings;
 use crate::metrics::Metrics;
 use crate::outbox::suite::Inspect;
-use crate::outbox::{OutboxError, StoredCall};
+use crate::outbox::{OutboxError, SourceStats, StoredCall};
 use crate::supervisor::Supervisor;
 
 /// A limit in bytes that no test reaches.
@@ -69,5 +71,13 @@ impl Inspect for SqliteOutbox {
             conn.prepare(sql)?.query_map([], call)?.collect()
         };
         self.reads.read(read).await
+    }
+
+    fn sources(&self) -> Vec<SourceStats> {
+        self.source_stats()
+    }
+
+    fn set_windows(&self, windows: BTreeMap<Arc<str>, Duration>) {
+        self.set_key_windows(windows);
     }
 }

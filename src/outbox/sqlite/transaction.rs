@@ -2,7 +2,7 @@
 //!
 //! Changes outside the database (statistics, watchers, new calls) are collected in [`Effects`] and applied after the commit,
 //! so a failed transaction changes nothing. The statements of the commands are in `calls`, `group`, `parked`, `parked_verbs`,
-//! `dead_letters`, `events`, `shares`, `sources`, `prune` and `expire`.
+//! `dead_letters`, `events`, `shares`, `source_counts`, `prune` and `expire`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -137,10 +137,7 @@ impl Writer {
     fn tick(&mut self) {
         self.watchers.remove_closed();
         self.log_trouble();
-        if let Some(windows) = self.state.take_key_windows() {
-            self.memory.has_sources = !windows.is_empty();
-            self.pruners.set_windows(windows);
-        }
+        self.take_key_windows();
         if self.state.is_unreadable() {
             return;
         }
@@ -349,10 +346,7 @@ impl Writer {
         self.pushed_out += effects.pushed_out;
         self.memory.end_transaction(true);
         effects.returned.iter().for_each(|id| self.memory.returned(*id));
-        if !effects.sources.is_empty() {
-            self.memory.sources.change(&effects.sources);
-            self.state.publish_sources(&self.memory.sources);
-        }
+        self.note_sources(&effects.sources);
         self.reading.stored(effects.new_calls);
         self.publish_stats();
         effects.watchers.into_iter().for_each(|(id, watcher)| self.watchers.add(id, watcher));

@@ -38,6 +38,9 @@ async fn script(path: &Path, vfs: &'static str) -> Oracle {
         oracle.append(&store, n, 30_000).await;
     }
     oracle.settle(&store, 3, false).await;
+    oracle.append_group(&store, 20..24).await;
+    oracle.keep(&store, 30).await;
+    oracle.keep(&store, 31).await;
     oracle.settle(&store, 2, true).await;
     store.close().await;
     assert!(!oracle.has_unconfirmed || supervisor.is_stopping(), "a commit was unconfirmed and the store did not end");
@@ -47,6 +50,7 @@ async fn script(path: &Path, vfs: &'static str) -> Oracle {
     oracle.append(&store, 9, 10).await;
     oracle.park(&store, 5).await;
     oracle.give_up(&store, 5).await;
+    oracle.replace(&store, 31).await;
     oracle.replay_all(&store).await;
     oracle.settle(&store, 5, true).await;
     store.close().await;

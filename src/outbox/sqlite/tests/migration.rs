@@ -10,7 +10,7 @@ use super::{open, settings};
 use crate::outbox::suite::{
     accepted, append, behind, call, keyed, letters, outcome, parked, settle, sized, take, text, texts, waiting,
 };
-use crate::outbox::{DeadLetters, DeliveryOutcome, Outbox, OutboxError, OutboxStats};
+use crate::outbox::{DeadLetters, DeliveryOutcome, Outbox, OutboxError, OutboxStats, SourceStats};
 
 /// A file of version 1, with a row for each thing that it could hold of a key. Its keys and bodies have 16 bytes.
 fn version_1(path: &Path) {
@@ -187,5 +187,55 @@ async fn a_file_of_version_1_is_served_in_full() {
     let stats = store.stats();
     assert_eq!((stats.waiting, stats.dead_letters), (1, 5));
     assert!(stats.dead_letter_bytes > 5 * 128);
+    store.close().await;
+}
+
+/// A file of version 3: two calls that wait, one of which is parked, a dead letter, and a key that was settled long ago.
+fn version_3(path: &Path) {
+    let conn = Connection::open(path).unwrap();
+    for migration in [include_str!("../schema.sql"), include_str!("../schema_2.sql"), include_str!("../schema_3.sql")] {
+        conn.execute_batch(migration).unwrap();
+    }
+    conn.execute_batch("PRAGMA application_id = 0x5367526c; PRAGMA user_version = 3").unwrap();
+    let json = |user: &str| call(user, "m").json().to_vec();
+    conn.execute("INSERT INTO calls VALUES (1, 'u', 1, NULL, ?1)", [json("u")]).unwrap();
+    let parked = "INSERT INTO parked VALUES (1, 'v', 2, 1, ?1, 5, 2, 1, 503, 'the answer was 503', 5)";
+    conn.execute(parked, [(json("v").len() + 128) as i64]).unwrap();
+    conn.execute("INSERT INTO parked_calls VALUES (2, 'v', 1, NULL, ?1)", [json("v")]).unwrap();
+    let letter = "INSERT INTO dead_letters VALUES (1, 'w', 1, 2, 400, 3, ?1, ?1, 'words', ?2, 'operator')";
+    conn.execute(letter, ([8_u8; 16], json("w"))).unwrap();
+    conn.execute("INSERT INTO keys VALUES (?1, ?1, 0, 1)", [[8_u8; 16]]).unwrap();
+    conn.execute("INSERT INTO keys VALUES (?1, ?1, 9, NULL)", [[9_u8; 16]]).unwrap();
+    conn.execute("INSERT INTO settled_keys VALUES (1, 1, ?1, 9)", [[9_u8; 16]]).unwrap();
+    let counters =
+        "UPDATE counters SET last_id = 9, waiting = 2, dead_letters = 1, keys = 2, parked_users = 1, parked_calls = 1,
+                    parked_bytes = ?1, dead_letter_bytes = ?2";
+    conn.execute(counters, [json("v").len() + 128, json("w").len() + 5 + 128].map(|bytes| bytes as i64)).unwrap();
+}
+
+#[tokio::test]
+async fn a_file_of_version_3_is_served_in_full_and_its_calls_have_no_source() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("outbox.db");
+    version_3(&path);
+    let store = open(&settings(&path)).unwrap();
+    let all = waiting(&*store).await;
+    let bytes: usize = all.iter().map(|stored| stored.call.json().len() + 128).sum();
+    assert_eq!(store.source_stats(), [SourceStats { source: None, calls: 2, bytes: bytes as u64 }]);
+    assert!(all.iter().all(|stored| stored.call.source().is_none()));
+    let letter = &letters(&*store).await.unwrap()[0];
+    assert_eq!((&*letter.why, &letter.source, letter.user_id.as_deref()), ("operator", &None, Some("w")));
+    assert_eq!(store.replay(vec![letter.id]).await.unwrap(), 1);
+    let mut taken = take(&*store, 2).await;
+    taken.extend(store.next_parked(1, true).await.unwrap());
+    settle(&*store, taken.iter().map(|stored| accepted(stored.id)).collect()).await;
+    let OutboxStats { waiting, waiting_bytes, dead_letter_bytes, parked_bytes, .. } = store.stats();
+    assert_eq!((taken.len(), waiting, waiting_bytes, dead_letter_bytes, parked_bytes), (3, 0, 0, 0, 0));
+    // Its old key is forgotten, and calls of sources are stored.
+    while store.stats().keys > 1 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    append(&*store, keyed(call("u", "m").of_source(Some("shop".into())), 9, 1)).await.unwrap();
+    assert_eq!(store.source_stats().len(), 2);
     store.close().await;
 }

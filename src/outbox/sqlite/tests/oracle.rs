@@ -2,10 +2,13 @@
 //! unconfirmed change may be there or not, and nothing is there twice.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use super::SqliteOutbox;
-use crate::outbox::suite::{Inspect, accepted, append, call, keyed, letters, parked, refused};
-use crate::outbox::{DeadLetters, Outbox, OutboxError, ParkedUsers};
+use crate::outbox::suite::{
+    Inspect, accepted, append, call, group, in_a_minute, keyed, letters, parked, refused, sized,
+};
+use crate::outbox::{DeadLetter, DeadLetters, Events, KeptEvent, Outbox, OutboxError, ParkedUsers};
 
 /// Where a call can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,6 +31,8 @@ struct ExpectedCall {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Oracle {
     calls: BTreeMap<u8, ExpectedCall>,
+    /// Of each of these all or none are there, for as long as nothing else is done with them.
+    groups: Vec<Range<u8>>,
     /// Whether any change was unconfirmed: the store must have ended then.
     pub(super) has_unconfirmed: bool,
 }
@@ -66,9 +71,52 @@ impl Oracle {
     }
 
     pub(super) async fn append(&mut self, store: &SqliteOutbox, n: u8, size: usize) {
-        let sized = crate::outbox::suite::sized("u", &n.to_string(), size);
-        let result = append(store, keyed(sized, n, n)).await;
+        let result = append(store, keyed(sized("u", &n.to_string(), size), n, n)).await;
         self.appended(n, &result);
+    }
+
+    /// Stores calls of a source, all or none.
+    pub(super) async fn append_group(&mut self, store: &SqliteOutbox, numbers: Range<u8>) {
+        let of_shop = |n: u8| sized("g", &n.to_string(), 2_000).of_source(Some("shop".into()));
+        let calls = numbers.clone().map(|n| keyed(of_shop(n), n, n)).collect();
+        let result = group(store, calls, true).await;
+        numbers.clone().for_each(|n| self.appended(n, &result));
+        self.groups.push(numbers);
+    }
+
+    /// Calls of a group, or events, were asked for and not answered yet.
+    pub(super) fn asking(&mut self, numbers: Range<u8>, location: Location) {
+        for n in numbers.clone() {
+            let locations = [Location::Absent, location].into();
+            self.calls.insert(n, ExpectedCall { locations, is_key_known: None });
+        }
+        self.groups.push(numbers);
+    }
+
+    /// Keeps an event whose body is the number.
+    pub(super) async fn keep(&mut self, store: &SqliteOutbox, n: u8) {
+        // Not the key of any call.
+        let mut key = [0xee; 16];
+        key[0] = n;
+        let event = KeptEvent {
+            source: "shop".into(),
+            headers: vec![("x-n".to_owned(), vec![n; 100])],
+            body: n.to_string().into(),
+            received_at: 1,
+            reason: "words".to_owned(),
+            key: Some(key),
+        };
+        let result = store.keep(event, in_a_minute()).await;
+        self.calls.insert(n, ExpectedCall { locations: [Location::Absent].into(), is_key_known: None });
+        self.answered(n, Location::DeadLetter, &result);
+    }
+
+    /// Replaces an event by a call.
+    pub(super) async fn replace(&mut self, store: &SqliteOutbox, n: u8) {
+        let Ok(letters) = letters(store).await else { return };
+        let Some(letter) = letters.iter().find(|letter| number_of(letter) == n) else { return };
+        let result = store.replace(letter.id, vec![keyed(call("g", &n.to_string()), n, n)]).await;
+        self.answered(n, Location::Waiting, &result);
     }
 
     /// Settles a waiting call; does nothing if it cannot be found.
@@ -113,7 +161,10 @@ impl Oracle {
         let Ok(letters) = letters(store).await else { return };
         let result = store.replay(letters.iter().rev().map(|letter| letter.id).collect()).await;
         for letter in letters {
-            self.answered(letter.message_id.unwrap().parse().unwrap(), Location::Waiting, &result);
+            // An event stays.
+            if letter.event.is_none() {
+                self.answered(number_of(&letter), Location::Waiting, &result);
+            }
         }
     }
 
@@ -132,8 +183,7 @@ impl Oracle {
         if store.stats().dead_letters != letters.len() as u64 {
             return Err("the count of dead letters is wrong".to_owned());
         }
-        let letters =
-            letters.into_iter().map(|letter| (letter.message_id.unwrap().parse().unwrap(), Location::DeadLetter));
+        let letters = letters.iter().map(|letter| (number_of(letter), Location::DeadLetter));
         for (n, location) in all.chain(letters) {
             if !self.calls.contains_key(&n) || found.insert(n, location).is_some() {
                 return Err(format!("call {n} was never appended, or is there twice"));
@@ -145,6 +195,12 @@ impl Oracle {
                 return Err(format!("call {n} is {location:?}, and may be {:?}", call.locations));
             }
         }
+        for group in &self.groups {
+            let there = group.clone().filter(|n| found.contains_key(n)).count();
+            if there > 0 && there < group.len() {
+                return Err(format!("{there} calls of the group {group:?} are there"));
+            }
+        }
         for (n, call_) in &self.calls {
             let replayed = append(store, keyed(call("u", &n.to_string()), *n, *n)).await;
             let replayed = replayed.map_err(|error| error.to_string())?.replayed;
@@ -154,6 +210,12 @@ impl Oracle {
         }
         Ok(())
     }
+}
+
+/// The number of a dead letter's call, or of its event.
+fn number_of(letter: &DeadLetter) -> u8 {
+    let event = letter.event.as_ref().and_then(|event| event.event.as_ref());
+    letter.message_id.as_ref().or(event).unwrap().parse().unwrap()
 }
 
 /// Reads a call's number from its JSON.

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::fake_disk::{Change, FakeDisk};
-use super::oracle::Oracle;
+use super::oracle::{Location, Oracle};
 use super::{SqliteOutbox, in_memory, open, settings};
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
@@ -56,6 +56,18 @@ async fn run(path: &Path, ignores_syncs: bool) -> Run {
         let results = futures_util::future::join_all(appends).await;
         several.zip(&results).for_each(|(n, result)| oracle.appended(n, result));
         expected.push((disk.recorded(), oracle.clone()));
+        if round % 4 == 1 {
+            let (group, event) = (130 + round * 3..133 + round * 3, 200 + round);
+            let mut asked = oracle.clone();
+            asked.asking(group.clone(), Location::Waiting);
+            expected.push((disk.recorded(), asked));
+            oracle.append_group(&store, group).await;
+            let mut asked = oracle.clone();
+            asked.asking(event..event + 1, Location::DeadLetter);
+            expected.push((disk.recorded(), asked));
+            oracle.keep(&store, event).await;
+            expected.push((disk.recorded(), oracle.clone()));
+        }
         for n in [round * 8, round * 8 + 3] {
             let mut asked = oracle.clone();
             asked.settling(n);
