@@ -1,5 +1,7 @@
 //! The composition root: the only file that names concrete types and puts them together.
 
+mod sources;
+
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use crate::api::{
     self, AdminState, AppState, DurationSummary, OutboxReport, ParkedReport, Routes, SegmentReport, ShutGate,
 };
 use crate::auth::Auth;
-use crate::config::{self, OutboxSettings, Settings, WriteKeys};
+use crate::config::{self, OutboxSettings, Problems, Settings};
 use crate::delivery::Delivery;
 use crate::metrics::{Metrics, Summary};
 use crate::outbox::sqlite::SqliteOutbox;
@@ -23,8 +25,11 @@ use crate::outbox::{Backups, DeadLetters, Outbox, OutboxClients, OutboxStats, Pa
 use crate::publisher::LiveClients;
 use crate::segment::SegmentClients;
 use crate::server::{self, LimitTooLow, Limits, fd_limit};
+use crate::sources::mapping::Mapper;
+use crate::sources::settings::SourceTable;
 use crate::supervisor::{ShutdownOutcome, Signals, Supervisor};
 use crate::telemetry::{EVERY_LINE, LogLines};
+use sources::{SourceParts, check_filters};
 
 /// What the operators' own address serves at once: a few operators, their scripts, probes and scrapers of metrics. None of it
 /// is taken from senders' share, nor the reverse. Idle connections stay longer than scrapers wait, which is up to a minute.
@@ -33,7 +38,7 @@ const OPERATORS: Limits = Limits { connections: 64, streams: 64, keep_alive: Dur
 /// A relay that is assembled and does not serve yet.
 pub struct App {
     state: AppState,
-    live: Arc<LiveClients>,
+    sources: SourceParts,
     outbox: Option<Arc<SqliteOutbox>>,
     supervisor: Supervisor,
     limits: Limits,
@@ -43,15 +48,23 @@ impl App {
     /// Assembles the relay and starts what runs behind its routes.
     ///
     /// # Errors
-    /// If HTTPS cannot be set up, the outbox cannot be opened, or the limit of open files is too low.
-    pub fn build(settings: &Settings, supervisor: &Supervisor, log: Arc<LogLines>) -> anyhow::Result<Self> {
+    /// If a filter cannot be compiled ([`Problems`]), HTTPS cannot be set up, the outbox cannot be opened, or the limit of open
+    /// files is too low.
+    pub async fn build(
+        settings: &Settings,
+        table: &SourceTable,
+        supervisor: &Supervisor,
+        log: Arc<LogLines>,
+    ) -> anyhow::Result<Self> {
         let connections = max_connections(settings)?;
         // A stream waits for its body, or is in flight.
         let streams = server::MAX_WAITING_STREAMS.saturating_add(settings.max_in_flight);
         let metrics = Arc::new(Metrics::new()?);
         let told = log.clone();
         supervisor.supervise("log", async move { told.tell_left_out().await });
-        let write_keys = WriteKeys::new(settings.segment.write_key.clone());
+        let mapper = Mapper::start(supervisor, metrics.clone())?;
+        check_filters(&mapper, table).await?;
+        let write_keys = table.write_keys(&settings.segment.write_key);
         let live = Arc::new(LiveClients::start(settings.segment.clone(), &write_keys, metrics.clone(), supervisor)?);
         let pace = settings.segment.max_requests_per_second;
         let open = |outbox| open_outbox(outbox, pace, &metrics, &live, supervisor);
@@ -60,6 +73,7 @@ impl App {
             Some(outbox) => Arc::new(OutboxClients::new(outbox.clone(), live.message_ids(), supervisor)),
             None => live.clone(),
         };
+        let sources = SourceParts::new(table, mapper, &live, outbox.as_ref(), metrics.clone());
         let mut state = AppState::new(
             clients,
             metrics.clone(),
@@ -68,16 +82,18 @@ impl App {
             settings.max_in_flight,
         )
         .with_auth(Auth::new(&settings.auth))
-        .with_metrics_hook(update_metrics(&metrics, &live, outbox.as_ref(), log));
+        .with_sources(sources.sources.clone())
+        .with_metrics_hook(update_metrics(&metrics, &live, outbox.as_ref(), sources.clone(), log));
         if let Some(outbox) = outbox.clone() {
             state = state.with_readiness(move || outbox.stats().trouble);
         }
         if let Some(token) = &settings.admin_token {
-            state = state.with_admin(admin(token.reveal(), settings, &live, outbox.as_ref(), &metrics));
+            state =
+                state.with_admin(admin(token.reveal(), settings, &live, outbox.as_ref(), sources.clone(), &metrics));
         }
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let limits = Limits { connections, streams, keep_alive: settings.keep_alive, threads };
-        Ok(Self { state, live, outbox, supervisor: supervisor.clone(), limits })
+        Ok(Self { state, sources, outbox, supervisor: supervisor.clone(), limits })
     }
 
     /// Puts one more layer around the routes of each listener. It is told whether the listener's address is a loopback one.
@@ -114,7 +130,7 @@ impl App {
         }
         serve(listener, address, routes, self.limits);
         if let Some(hangups) = hangups {
-            let secrets = read_secrets_again(hangups, state.clone(), self.live.clone());
+            let secrets = read_again(hangups, settings.outbox.clone(), state.clone(), self.sources.clone());
             self.supervisor.supervise("secrets", secrets);
         }
         let auth = settings.auth.name();
@@ -145,19 +161,19 @@ fn warn_about(settings: &Settings) {
     }
 }
 
-/// Reads the secrets that come from files again at each signal: takes all of them, or none if one is wrong.
-async fn read_secrets_again(mut hangups: Signal, state: Arc<AppState>, live: Arc<LiveClients>) {
+/// Reads the secrets that come from files and the file of sources again at each signal: takes all of them, or none if anything
+/// is wrong.
+async fn read_again(mut hangups: Signal, outbox: Option<OutboxSettings>, state: Arc<AppState>, sources: SourceParts) {
     while hangups.recv().await.is_some() {
-        let read = tokio::task::spawn_blocking(|| config::secrets_from_files(config::variables())).await;
-        let read = read.map_err(|error| error.to_string());
-        match read.and_then(|read| read.map_err(|problems| problems.lines().join("; "))) {
-            Ok((names, _)) if names.is_empty() => {
+        match read_all(outbox.clone(), &sources).await {
+            Ok((names, settings, _)) if names.is_empty() && settings.sources.is_none() => {
                 tracing::info!("no secret comes from a file, so none was read again");
             }
-            Ok((names, settings)) => {
-                live.replace_write_keys(&WriteKeys::new(settings.segment.write_key.clone()));
+            Ok((names, settings, table)) => {
+                sources.replace(&table, &settings.segment.write_key);
                 state.replace_secrets(&settings.auth, settings.admin_token.as_ref());
-                tracing::info!(names = names.join(", "), "the secrets were read again");
+                let count = settings.sources.is_some().then(|| table.names().count());
+                tracing::info!(names = names.join(", "), sources = count, "the secrets were read again");
                 warn_about(&settings);
             }
             Err(problems) => {
@@ -165,6 +181,27 @@ async fn read_secrets_again(mut hangups: Signal, state: Arc<AppState>, live: Arc
             }
         }
     }
+}
+
+/// The names of secrets that come from files, the settings, and the sources.
+///
+/// # Errors
+/// All problems in one line.
+async fn read_all(
+    outbox: Option<OutboxSettings>,
+    sources: &SourceParts,
+) -> Result<(Vec<&'static str>, Settings, SourceTable), String> {
+    let in_one_line = |problems: Problems| problems.lines().join("; ");
+    let read = tokio::task::spawn_blocking(|| {
+        let (names, settings) = config::secrets_from_files(config::variables())?;
+        // The outbox stays what it is.
+        let settings = Settings { outbox, ..settings };
+        let table = SourceTable::of(&settings)?;
+        Ok((names, settings, table))
+    });
+    let read = read.await.map_err(|error| error.to_string())?.map_err(in_one_line)?;
+    check_filters(&sources.mapper, &read.2).await.map_err(in_one_line)?;
+    Ok(read)
 }
 
 /// Opens the outbox and starts its delivery.
@@ -186,11 +223,13 @@ fn update_metrics(
     metrics: &Arc<Metrics>,
     live: &Arc<LiveClients>,
     outbox: Option<&Arc<SqliteOutbox>>,
+    sources: SourceParts,
     log: Arc<LogLines>,
 ) -> impl Fn() + Send + Sync + 'static {
     let (metrics, live, outbox) = (metrics.clone(), live.clone(), outbox.cloned());
     move || {
         live.update_gauges(&metrics);
+        sources.update_gauges();
         let oldest = outbox.as_ref().and_then(|outbox| age_of_oldest(&outbox.stats()));
         metrics.outbox_oldest_seconds.set(oldest.map_or(0, |age| age.as_secs().cast_signed()));
         metrics.log_lines_over_limit.inc_by(log.take_left_out());
@@ -204,6 +243,7 @@ fn admin(
     settings: &Settings,
     live: &Arc<LiveClients>,
     outbox: Option<&Arc<SqliteOutbox>>,
+    sources: SourceParts,
     metrics: &Arc<Metrics>,
 ) -> AdminState {
     let (live, metrics, endpoint) = (live.clone(), metrics.clone(), settings.segment.endpoint.to_string());
@@ -219,7 +259,11 @@ fn admin(
         });
         SegmentReport::new(endpoint.clone(), live.failed_in_a_row(), shut)
     };
-    let outbox = move || stored.as_ref().map(|outbox| outbox_report(outbox.stats(), &metrics));
+    let outbox = move || {
+        let report =
+            |stats| OutboxReport { unconfigured_sources: sources.unconfigured(), ..outbox_report(stats, &metrics) };
+        stored.as_ref().map(|outbox| report(outbox.stats()))
+    };
     AdminState::new(token, dead_letters).with_parked(parked).with_backups(backups).with_reports(segment, outbox)
 }
 

@@ -18,6 +18,7 @@ use super::output::print;
 use super::runtime::runtime_with_signals;
 use crate::app::App;
 use crate::config::{self, Settings};
+use crate::sources::settings::SourceTable;
 use crate::supervisor::Supervisor;
 use crate::{sandbox, telemetry};
 
@@ -60,6 +61,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if !has_listen {
         settings.listen.set_ip(Ipv4Addr::LOCALHOST.into());
     }
+    let sources = SourceTable::of(&settings)?;
     let logs = telemetry::start(&settings.logs)?;
     runtime.block_on(async {
         let supervisor = Supervisor::new();
@@ -79,7 +81,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         supervisor.supervise("sandbox", async move {
             sandbox::serve(segment, async move { stages.cancelled().await }).await;
         });
-        let app = App::build(&settings, &supervisor, logs.lines())?.with_layer(sandbox::refuse_cross_site);
+        let app =
+            App::build(&settings, &sources, &supervisor, logs.lines()).await?.with_layer(sandbox::refuse_cross_site);
         print_instructions(&trial, &settings);
         Ok(app.run(relay, operators, None, signals, &settings).await?.into())
     })

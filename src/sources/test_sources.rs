@@ -26,6 +26,8 @@ pub(crate) fn source(name: &str) -> SourceSettings {
 pub(crate) fn own_payload(name: &str) -> SourceSettings {
     SourceSettings {
         name: name.into(),
+        verify: "none".to_owned(),
+        scheme: Scheme::None,
         verifier: Verifier::new(&Scheme::None, &[], None).unwrap(),
         challenge: None,
         filter: None,

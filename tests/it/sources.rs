@@ -1,6 +1,7 @@
 //! Sources: products whose own webhooks are taken.
 
 mod commands;
+mod door;
 mod products;
 mod senders;
 mod settings;

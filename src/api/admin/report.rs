@@ -101,6 +101,8 @@ pub struct UnconfiguredSource {
 #[serde(rename_all = "camelCase")]
 pub(super) struct SourceReport {
     name: String,
+    /// How its senders are verified: the name of a preset or a scheme.
+    verify: String,
     /// Since the start, by outcome.
     events: BTreeMap<&'static str, u64>,
     /// How many stored calls wait, and their bytes.
@@ -114,6 +116,7 @@ impl SourceReport {
         let Source { settings, metrics } = source;
         Self {
             name: settings.name.to_string(),
+            verify: settings.verify.clone(),
             events: metrics.outcomes(),
             waiting: metrics.waiting_calls.get().max(0).cast_unsigned(),
             waiting_bytes: metrics.waiting_bytes.get().max(0).cast_unsigned(),
