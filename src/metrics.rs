@@ -74,7 +74,7 @@ metrics! {
     "segment_relay_build_info": "Always 1; the version is a label" =>
         build_info: IntGauge(&[("version", env!("CARGO_PKG_VERSION"))]);
     "segment_relay_requests_total":
-        "Answers at /customers: 200 accepted, 202 stored, 4xx refused, 5xx failed; code is the error's" =>
+        "Customers posted, by outcome: 200 accepted, 202 stored, 4xx refused, 5xx failed; code is the error's" =>
         requests_accepted: IntCounter(&[("result", "accepted"), ("code", "")]),
         requests_stored: IntCounter(&[("result", "stored"), ("code", "")]),
         requests_refused: Counters(&[("result", "refused")], "code", &[
