@@ -44,23 +44,11 @@ impl SourceTable {
     /// # Errors
     /// All problems of the file.
     pub fn of(settings: &Settings) -> Result<Self, Problems> {
-        Self::with(settings, settings.outbox.is_some())
-    }
-
-    /// The same at a later time, when the settings of the outbox are not read again: it is still there, or not.
-    ///
-    /// # Errors
-    /// All problems of the file.
-    pub fn again(&self, settings: &Settings) -> Result<Self, Problems> {
-        Self::with(settings, self.has_outbox)
-    }
-
-    fn with(settings: &Settings, has_outbox: bool) -> Result<Self, Problems> {
         let Some(path) = &settings.sources else { return Ok(Self::default()) };
         let variables: BTreeMap<String, String> = config::variables().collect();
         let options = ReadOptions {
             variable: &|name| variables.get(name).cloned(),
-            has_outbox,
+            has_outbox: settings.outbox.is_some(),
             admin_token: settings.admin_token.as_ref(),
             has_stand_ins: false,
         };
