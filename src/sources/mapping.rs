@@ -11,7 +11,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-pub use pool::Mapper;
+pub use pool::{MAPPING_FDS, Mapper};
 
 /// A jq filter of an operator's.
 #[derive(Debug, PartialEq, Eq)]

@@ -13,8 +13,8 @@ pub(super) const HEAD: usize = 5;
 /// The largest request: an event has a body of at most 1 MiB and 16 KiB of headers. A filter is smaller.
 pub(super) const MAX_REQUEST: usize = 2 * 1024 * 1024;
 
-/// The largest answer: the outputs for one event take at most four times the largest body.
-pub(super) const MAX_ANSWER: usize = 4 * 1024 * 1024;
+/// The largest answer: the customers of one event may be as large as those of one request.
+pub(super) const MAX_ANSWER: usize = 1024 * 1024;
 
 /// The most customers of one event.
 pub(super) const MAX_OUTPUTS: usize = 1_000;

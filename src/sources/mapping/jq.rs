@@ -113,7 +113,7 @@ impl Program {
                 return Err(Failure::TooMany);
             }
             if !frame.add(|to| write::write(to, &Pp::default(), 0, &output)) {
-                return Err(Failure::Failed("the filter made more than 4 MiB of customers".to_owned()));
+                return Err(Failure::Failed("the filter made more than 1 MiB of customers".to_owned()));
             }
         }
         Ok(())

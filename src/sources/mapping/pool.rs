@@ -27,6 +27,9 @@ const MIN_WORKERS: usize = 2;
 /// More would take more memory than the events of one relay are worth: eight map tens of thousands a second.
 const MAX_WORKERS: usize = 8;
 
+/// The most file descriptors of a pool: a worker has three pipes and a handle of its process, and their runtime has three.
+pub const MAPPING_FDS: usize = 4 * MAX_WORKERS + 3;
+
 /// The pause after the first worker that died before it did anything. It doubles up to [`MAX_PAUSE`].
 const MIN_PAUSE: Duration = Duration::from_millis(100);
 

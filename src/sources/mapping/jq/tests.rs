@@ -107,9 +107,9 @@ fn none_one_or_many_outputs_come_in_order() {
 
 #[test]
 fn a_value_whose_text_has_no_end_is_an_error() {
-    assert_fails("reduce range(60) as $i ([]; [., .])", "1", "the filter made more than 4 MiB of customers");
+    assert_fails("reduce range(60) as $i ([]; [., .])", "1", "the filter made more than 1 MiB of customers");
     let body = format!("\"{}\"", "x".repeat(MAX_ANSWER / 4));
-    assert_fails("., ., ., .", &body, "the filter made more than 4 MiB of customers");
+    assert_fails("., ., ., .", &body, "the filter made more than 1 MiB of customers");
     assert_eq!(outputs("., ., .", &body).map(|outputs| outputs.len()), Ok(3));
 }
 
