@@ -149,7 +149,7 @@ async fn an_event_of_a_source_that_is_gone_stays_and_its_calls_wait() {
     durable.segment().fail(json!({"status": 503})).await;
     post(durable.relay(), "/sources/shop", event("bad", &["c-1"])).await;
     post(durable.relay(), "/sources/shop", event("good", &["c-2"])).await;
-    file.write("");
+    file.write("# There is none.\n");
     hang_up(&durable).await;
     durable.segment().heal().await;
     assert_eq!(post(durable.relay(), "/sources/shop", event("more", &["c-3"])).await.status, 404);
