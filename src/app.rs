@@ -17,7 +17,7 @@ use crate::api::{
     self, AdminState, AppState, DurationSummary, OutboxReport, ParkedReport, Routes, SegmentReport, ShutGate,
 };
 use crate::auth::Auth;
-use crate::config::{self, OutboxSettings, Problems, Settings};
+use crate::config::{OutboxSettings, Problems, Settings};
 use crate::delivery::Delivery;
 use crate::metrics::{Metrics, Summary};
 use crate::outbox::sqlite::SqliteOutbox;
@@ -34,6 +34,9 @@ use sources::{SourceParts, check_filters};
 /// What the operators' own address serves at once: a few operators, their scripts, probes and scrapers of metrics. None of it
 /// is taken from senders' share, nor the reverse. Idle connections stay longer than scrapers wait, which is up to a minute.
 const OPERATORS: Limits = Limits { connections: 64, streams: 64, keep_alive: Duration::from_secs(75), threads: 1 };
+
+/// Reads again what SIGHUP reads: the names of secrets that come from files, the settings with them, and the sources.
+pub type ReadAgain = Arc<dyn Fn() -> Result<(Vec<&'static str>, Settings, SourceTable), Problems> + Send + Sync>;
 
 /// A relay that is assembled and does not serve yet.
 pub struct App {
@@ -103,7 +106,7 @@ impl App {
     }
 
     /// Serves on `listener`, and operators on `operators` if they have an address of their own, until a signal, or the death
-    /// of a task, stops it. With `hangups` each of these signals reads the secrets that come from files again.
+    /// of a task, stops it. With `hangups` each of these signals reads again what can be.
     ///
     /// # Errors
     /// If a listener has no address.
@@ -111,7 +114,7 @@ impl App {
         self,
         listener: TcpListener,
         operators: Option<TcpListener>,
-        hangups: Option<Signal>,
+        hangups: Option<(Signal, ReadAgain)>,
         signals: Signals,
         settings: &Settings,
     ) -> anyhow::Result<ShutdownOutcome> {
@@ -129,8 +132,8 @@ impl App {
             tracing::info!(%address, "operators are served");
         }
         serve(listener, address, routes, self.limits);
-        if let Some(hangups) = hangups {
-            let secrets = read_again(hangups, settings.outbox.clone(), state.clone(), self.sources.clone());
+        if let Some((hangups, read)) = hangups {
+            let secrets = read_again(hangups, read, state.clone(), self.sources.clone());
             self.supervisor.supervise("secrets", secrets);
         }
         let auth = settings.auth.name();
@@ -163,9 +166,9 @@ fn warn_about(settings: &Settings) {
 
 /// Reads the secrets that come from files and the file of sources again at each signal: takes all of them, or none if anything
 /// is wrong.
-async fn read_again(mut hangups: Signal, outbox: Option<OutboxSettings>, state: Arc<AppState>, sources: SourceParts) {
+async fn read_again(mut hangups: Signal, read: ReadAgain, state: Arc<AppState>, sources: SourceParts) {
     while hangups.recv().await.is_some() {
-        match read_all(outbox.clone(), &sources).await {
+        match read_all(read.clone(), &sources).await {
             Ok((names, settings, _)) if names.is_empty() && settings.sources.is_none() => {
                 tracing::info!("no secret comes from a file, so none was read again");
             }
@@ -183,23 +186,17 @@ async fn read_again(mut hangups: Signal, outbox: Option<OutboxSettings>, state: 
     }
 }
 
-/// The names of secrets that come from files, the settings, and the sources.
+/// What [`ReadAgain`] gives, with filters that can be compiled.
 ///
 /// # Errors
 /// All problems in one line.
 async fn read_all(
-    outbox: Option<OutboxSettings>,
+    read: ReadAgain,
     sources: &SourceParts,
 ) -> Result<(Vec<&'static str>, Settings, SourceTable), String> {
     let in_one_line = |problems: Problems| problems.lines().join("; ");
-    let read = tokio::task::spawn_blocking(|| {
-        let (names, settings) = config::secrets_from_files(config::variables())?;
-        // The outbox stays what it is.
-        let settings = Settings { outbox, ..settings };
-        let table = SourceTable::of(&settings)?;
-        Ok((names, settings, table))
-    });
-    let read = read.await.map_err(|error| error.to_string())?.map_err(in_one_line)?;
+    let read = tokio::task::spawn_blocking(move || read()).await;
+    let read = read.map_err(|error| error.to_string())?.map_err(in_one_line)?;
     check_filters(&sources.mapper, &read.2).await.map_err(in_one_line)?;
     Ok(read)
 }

@@ -1,4 +1,4 @@
-//! The command line: `segment-relay [serve|dev|sandbox|check|healthcheck|dead-letters|parked|backup]`.
+//! The command line: `segment-relay [serve|dev|sandbox|check|healthcheck|sources|dead-letters|parked|backup]`.
 //!
 //! Exit codes: 0 for success, 1 for a failure, 2 for wrong settings or arguments.
 
@@ -15,6 +15,7 @@ mod relay_client;
 mod runtime;
 mod sandbox;
 mod serve;
+mod sources;
 
 use std::process::ExitCode;
 
@@ -44,10 +45,12 @@ enum Command {
     Dev(dev::Arguments),
     /// Run only the sandbox that replaces Segment's API, with faults on demand
     Sandbox(sandbox::Arguments),
-    /// Check the settings and whether Segment can be reached
+    /// Check the settings, the sources and their examples, and whether Segment can be reached
     Check,
     /// Exit with 0 if the local service is healthy (for containers without curl)
     Healthcheck(healthcheck::Arguments),
+    /// List the sources and the presets, or try what a source's filter makes of an event
+    Sources(sources::Arguments),
     /// List the calls that were not delivered, send them again, delete or export them (needs RELAY_ADMIN_TOKEN)
     DeadLetters(dead_letters::Arguments),
     /// List the users whose first waiting call fails on its own, try it now or give it up (needs RELAY_ADMIN_TOKEN)
@@ -68,6 +71,7 @@ pub fn main() -> ExitCode {
         Command::Sandbox(arguments) => sandbox::run(&arguments),
         Command::Check => check::run(),
         Command::Healthcheck(arguments) => healthcheck::run(&arguments),
+        Command::Sources(arguments) => sources::run(&arguments),
         Command::DeadLetters(arguments) => dead_letters::run(&arguments),
         Command::Parked(arguments) => parked::run(&arguments),
         Command::Backup(arguments) => backup::run(&arguments),

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use url::Url;
@@ -16,9 +17,10 @@ use uuid::Uuid;
 use super::address::{listen, listen_if_set, reachable};
 use super::output::print;
 use super::runtime::runtime_with_signals;
-use crate::app::App;
-use crate::config::{self, Settings};
-use crate::sources::settings::SourceTable;
+use super::sources;
+use crate::app::{App, ReadAgain};
+use crate::config::{self, Problems, Settings};
+use crate::sources::settings::{ReadOptions, SourceTable, StandIn};
 use crate::supervisor::Supervisor;
 use crate::{sandbox, telemetry};
 
@@ -30,6 +32,9 @@ pub(super) struct Arguments {
     /// The directory of the outbox, if RELAY_OUTBOX_URL is not set; it stays when this process ends
     #[arg(long, value_name = "DIRECTORY", default_value = ".segment-relay")]
     data: PathBuf,
+    /// The file of sources, or a directory with a sources.toml, instead of RELAY_SOURCES; secrets that are not set get stand-ins
+    #[arg(long, value_name = "FILE")]
+    sources: Option<PathBuf>,
 }
 
 /// What the printed lines need.
@@ -45,7 +50,8 @@ struct Trial {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let (runtime, signals) = runtime_with_signals()?;
+    let (runtime, mut signals) = runtime_with_signals()?;
+    let hangups = signals.take_hangup();
     let data = std::path::absolute(&arguments.data).context("cannot resolve the path of --data")?;
     let mut variables: BTreeMap<String, String> = config::variables().filter(|(_, value)| !value.is_empty()).collect();
     variables.remove("SEGMENT_WRITE_KEY_FILE");
@@ -55,13 +61,17 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if !is_set(&variables, "RELAY_OUTBOX_URL") {
         variables.insert("RELAY_OUTBOX_URL".to_owned(), format!("sqlite://{}", data.join("outbox.db").display()));
     }
+    if let Some(path) = &arguments.sources {
+        let path = std::path::absolute(sources::file_of(path)).context("cannot resolve the path of --sources")?;
+        variables.insert("RELAY_SOURCES".to_owned(), path.display().to_string());
+    }
     let (token, environment) = admin_token(&mut variables);
     let has_listen = is_set(&variables, "RELAY_LISTEN");
-    let mut settings = config::from_variables(variables.into_iter())?;
+    let mut settings = config::from_variables(variables.clone().into_iter())?;
     if !has_listen {
         settings.listen.set_ip(Ipv4Addr::LOCALHOST.into());
     }
-    let sources = SourceTable::of(&settings)?;
+    let table = read_sources(&settings, &variables)?;
     let logs = telemetry::start(&settings.logs)?;
     runtime.block_on(async {
         let supervisor = Supervisor::new();
@@ -81,10 +91,32 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         supervisor.supervise("sandbox", async move {
             sandbox::serve(segment, async move { stages.cancelled().await }).await;
         });
-        let app =
-            App::build(&settings, &sources, &supervisor, logs.lines()).await?.with_layer(sandbox::refuse_cross_site);
+        let app = App::build(&settings, &table, &supervisor, logs.lines()).await?;
+        let app = app.with_layer(sandbox::refuse_cross_site);
         print_instructions(&trial, &settings);
-        Ok(app.run(relay, operators, None, signals, &settings).await?.into())
+        print_sources(&trial, &table);
+        let hangups = hangups.map(|hangups| (hangups, read_again(variables)));
+        Ok(app.run(relay, operators, hangups, signals, &settings).await?.into())
+    })
+}
+
+/// The sources, with stand-ins for the secrets that are not set.
+fn read_sources(settings: &Settings, variables: &BTreeMap<String, String>) -> Result<SourceTable, Problems> {
+    let options = ReadOptions {
+        variable: &|name| variables.get(name).cloned(),
+        has_outbox: settings.outbox.is_some(),
+        admin_token: settings.admin_token.as_ref(),
+        has_stand_ins: true,
+    };
+    settings.sources.as_ref().map_or_else(|| Ok(SourceTable::default()), |path| SourceTable::read(path, &options))
+}
+
+/// SIGHUP reads only the sources again.
+fn read_again(variables: BTreeMap<String, String>) -> ReadAgain {
+    Arc::new(move || {
+        let settings = config::from_variables(variables.clone().into_iter())?;
+        let table = read_sources(&settings, &variables)?;
+        Ok((Vec::new(), settings, table))
     })
 }
 
@@ -109,6 +141,25 @@ fn admin_token(variables: &mut BTreeMap<String, String>) -> (String, String) {
 
 fn owned((name, value): (&str, &str)) -> (String, String) {
     (name.to_owned(), value.to_owned())
+}
+
+/// Prints where events are sent, and what their senders sign with.
+fn print_sources(Trial { relay, .. }: &Trial, table: &SourceTable) {
+    let names: Vec<&str> = table.names().map(|name| &**name).collect();
+    if names.is_empty() {
+        return;
+    }
+    let stand_ins = table.stand_ins().iter();
+    let stand_ins: String = stand_ins.map(|StandIn { place, secret }| format!("  {place:32}  {secret}\n")).collect();
+    let about = if stand_ins.is_empty() {
+        ""
+    } else {
+        "\nSecrets that are not set, and what stands in for them here alone:\n\n"
+    };
+    let _ = print(format_args!(
+        "\nSend an event to {relay}/sources/NAME, signed as its sender signs. NAME is one of {}.\n{about}{stand_ins}",
+        names.join(", ")
+    ));
 }
 
 fn print_instructions(Trial { relay, operators, sandbox, token, environment }: &Trial, settings: &Settings) {

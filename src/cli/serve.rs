@@ -1,25 +1,38 @@
 //! `segment-relay serve`: the service, with the settings of the environment.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use super::address::{listen, listen_if_set};
 use super::runtime::runtime_with_signals;
-use crate::app::App;
+use crate::app::{App, ReadAgain};
+use crate::config::{self, OutboxSettings, Settings};
 use crate::sources::settings::SourceTable;
 use crate::supervisor::Supervisor;
-use crate::{config, telemetry};
+use crate::telemetry;
 
 pub(super) fn run() -> anyhow::Result<ExitCode> {
     let (runtime, mut signals) = runtime_with_signals()?;
     let hangups = signals.take_hangup();
     let settings = config::from_environment()?;
-    let sources = SourceTable::of(&settings)?;
+    let table = SourceTable::of(&settings)?;
     let logs = telemetry::start(&settings.logs)?;
     runtime.block_on(async {
         let supervisor = Supervisor::new();
         let listener = listen(settings.listen)?;
         let operators = listen_if_set(settings.admin_listen)?;
-        let app = App::build(&settings, &sources, &supervisor, logs.lines()).await?;
+        let app = App::build(&settings, &table, &supervisor, logs.lines()).await?;
+        let hangups = hangups.map(|hangups| (hangups, read_again(settings.outbox.clone())));
         Ok(app.run(listener, operators, hangups, signals, &settings).await?.into())
+    })
+}
+
+/// The outbox stays what it is.
+fn read_again(outbox: Option<OutboxSettings>) -> ReadAgain {
+    Arc::new(move || {
+        let (names, settings) = config::secrets_from_files(config::variables())?;
+        let settings = Settings { outbox: outbox.clone(), ..settings };
+        let table = SourceTable::of(&settings)?;
+        Ok((names, settings, table))
     })
 }

@@ -1,6 +1,7 @@
 //! `segment-relay sources list`: the sources of the file, and the presets.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use comfy_table::{Table, presets};
 
@@ -38,10 +39,17 @@ fn of_source(source: &SourceSettings) -> [String; 6] {
         source.name.to_string(),
         source.verify.clone(),
         key(parts),
-        humantime::format_duration(source.window).to_string(),
+        in_days(source.window),
         source.answer.map_or("-".to_owned(), |answer| answer.to_string()),
         source.examples.len().to_string(),
     ]
+}
+
+/// Whole days, or seconds: `8d`, `5400s`.
+fn in_days(window: Duration) -> String {
+    const DAY: u64 = 24 * 60 * 60;
+    let seconds = window.as_secs();
+    if seconds.is_multiple_of(DAY) { format!("{}d", seconds / DAY) } else { format!("{seconds}s") }
 }
 
 fn key(parts: impl Iterator<Item = String>) -> String {
@@ -52,5 +60,8 @@ fn key(parts: impl Iterator<Item = String>) -> String {
 fn aligned<const N: usize>(header: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header).add_rows(rows);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
     table.trim_fmt()
 }

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::examples;
+use crate::cli::dead_letters::table::{escape, escape_json};
 use crate::cli::output::print;
 use crate::cli::runtime::runtime;
 use crate::metrics::Metrics;
@@ -58,7 +59,7 @@ pub(super) fn run(table: &SourceTable, arguments: &Arguments) -> anyhow::Result<
             problems = show(&mapper, source, event).await?;
             problems.extend(examples::problems(&*mapper, source).await);
         }
-        problems.iter().for_each(|problem| eprintln!("{problem}"));
+        problems.iter().flat_map(|problem| problem.lines()).for_each(|line| eprintln!("{}", escape(line)));
         anyhow::Ok(problems.is_empty())
     })?;
     Ok(if is_right { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -72,7 +73,7 @@ async fn show(mapper: &Mapper, source: &SourceSettings, event: Event) -> anyhow:
         Err(EventError::Overloaded) => bail!("too many events wait for the filter"),
     };
     for text in &texts {
-        print(String::from_utf8_lossy(text).trim())?;
+        print(escape_json(String::from_utf8_lossy(text).trim()))?;
     }
     if texts.is_empty() {
         eprintln!("no customer: the relay answers 200, and nothing is sent");

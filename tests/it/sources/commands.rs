@@ -96,7 +96,7 @@ async fn a_filter_that_does_not_compile_is_told_with_line_and_column() {
     let Ended { code, stderr, .. } = try_event(&directory(&FILE.replace(".mail}", ".mail | downcas}"), "{}")).await;
     assert_eq!(code, Some(1));
     let place = stderr.iter().find(|line| line.contains("downcas")).expect("the filter");
-    assert!(place.starts_with("sources.toml: shop.map: ") && place.contains("line 1, column 122"), "{stderr:?}");
+    assert!(place.starts_with("sources.toml: shop.map: ") && place.contains("line 1, column 121"), "{stderr:?}");
 }
 
 #[tokio::test]
