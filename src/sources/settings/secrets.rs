@@ -13,8 +13,8 @@ const MAX_NAME: usize = 100;
 /// The prefixes of the relay's own settings, and so of variables that it does not start with.
 const OWN: [&str; 2] = ["RELAY_", "SEGMENT_"];
 
-/// What stands in for secrets in trials, so that people can sign with it.
-const STAND_IN: &str = "dev-secret";
+/// What stands in for secrets in trials, so that people can sign with it. It is long enough to be warned about nowhere.
+const STAND_IN: &str = "dev-secret-for-trials-only";
 
 /// What the file of sources is read with.
 pub struct ReadOptions<'a> {
