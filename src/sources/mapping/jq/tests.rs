@@ -191,10 +191,15 @@ fn problems_have_their_places() {
             "undefined filter \"ba/2\" at line 1, column 16",
         ]
     );
-    assert_eq!(problems("[ 1\n}"), [""]);
-    assert_eq!(problems("{ a: (1 }"), [""]);
-    assert_eq!(problems("& 1"), [""]);
-    assert_eq!(problems(""), [""]);
+    for (filter, problem) in [
+        ("{ a: (1 }", "expected closing parenthesis, got \"}\" at line 1, column 9"),
+        ("& 1", "expected token, got \"& 1\" at line 1, column 1"),
+        ("\"a", "expected closing quote, got the end at line 1, column 3"),
+        ("if . then 1", "expected else or end, got the end at line 1, column 12"),
+        ("", "expected term, got the end at line 1, column 1"),
+    ] {
+        assert_eq!(problems(filter), [problem]);
+    }
 }
 
 #[test]
