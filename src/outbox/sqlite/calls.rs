@@ -164,16 +164,22 @@ impl Transaction<'_> {
     /// Deletes the waiting calls from `first` to `last`, which have this outcome. Starts the windows of their keys if
     /// they are accepted: the key of a refused call is remembered for as long as its dead letter.
     fn delete_calls(&mut self, first: CallId, last: CallId, outcome: &DeliveryOutcome) -> Result<()> {
-        let sources = &self.memory.sources;
+        // The length and the source are mostly known: those of calls that are out are in memory.
+        let memory = &*self.memory;
         let left = |row: &Row<'_>| {
-            let source = sources.name(row.get_ref(3)?)?;
-            Ok(LeftCall { id: row.get(0)?, key: row.get(1)?, length: row.get(2)?, source })
+            let id = row.get(0)?;
+            let (length, source) = match memory.out_call(id) {
+                Some(known) => known,
+                None => (row.get(2)?, memory.sources.name(row.get_ref(3)?)?),
+            };
+            Ok(LeftCall { id, key: row.get(1)?, length, source })
         };
-        let mut deleted: Vec<LeftCall> = self
-            .conn
-            .prepare_cached("DELETE FROM calls WHERE id BETWEEN ?1 AND ?2 RETURNING id, key, length(call), source")?
-            .query_map([first, last], left)?
-            .collect::<Result<_>>()?;
+        let sql = match (first..=last).all(|id| memory.is_out(id)) {
+            true => "DELETE FROM calls WHERE id BETWEEN ?1 AND ?2 RETURNING id, key",
+            false => "DELETE FROM calls WHERE id BETWEEN ?1 AND ?2 RETURNING id, key, length(call), source",
+        };
+        let mut deleted: Vec<LeftCall> =
+            self.conn.prepare_cached(sql)?.query_map([first, last], left)?.collect::<Result<_>>()?;
         if self.effects.stats.parked_calls > 0 && (deleted.len() as u64) <= last.abs_diff(first) {
             let sql = "DELETE FROM parked_calls WHERE id BETWEEN ?1 AND ?2
                        RETURNING id, key, length(call), source, user_id";

@@ -8,9 +8,11 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 
 use super::sources::Sources;
 use crate::outbox::CallId;
+use crate::segment::Call;
 
 /// Bytes of a row beside its values, approximately: its entries in each table and index.
 pub(super) const ROW_OVERHEAD: usize = 128;
@@ -50,6 +52,7 @@ pub(super) struct Memory {
 struct OutCall {
     user: UserHash,
     bytes: u32,
+    source: Option<Arc<str>>,
     is_in_calls: bool,
 }
 
@@ -81,8 +84,9 @@ impl Memory {
     }
 
     /// A call is out from now on.
-    pub(super) fn take(&mut self, id: CallId, user: UserHash, length: usize, is_in_calls: bool) {
-        let call = OutCall { user, bytes: u32::try_from(length).unwrap_or(u32::MAX), is_in_calls };
+    pub(super) fn take(&mut self, id: CallId, user: UserHash, call: &Call, is_in_calls: bool) {
+        let bytes = u32::try_from(call.json().len()).unwrap_or(u32::MAX);
+        let call = OutCall { user, bytes, source: call.source().cloned(), is_in_calls };
         let (bytes, calls) = self.users.entry(user).or_default();
         (*bytes, *calls) = (*bytes + row_bytes(u64::from(call.bytes)), *calls + 1);
         self.out.insert(id, call);
@@ -101,7 +105,7 @@ impl Memory {
 
     /// A call that was out is settled, or is kept apart from `calls` now.
     pub(super) fn returned(&mut self, id: CallId) {
-        if let Some(OutCall { user, bytes, is_in_calls: true }) = self.out.get(&id) {
+        if let Some(OutCall { user, bytes, is_in_calls: true, .. }) = self.out.get(&id) {
             let (user, bytes) = (*user, row_bytes(u64::from(*bytes)));
             self.left_calls(id, user, bytes);
         }
@@ -111,6 +115,11 @@ impl Memory {
 
     pub(super) fn is_out(&self, id: CallId) -> bool {
         self.out.contains_key(&id)
+    }
+
+    /// The length and the source of a call that is out.
+    pub(super) fn out_call(&self, id: CallId) -> Option<(i64, Option<Arc<str>>)> {
+        self.out.get(&id).map(|call| (i64::from(call.bytes), call.source.clone()))
     }
 
     /// Whether any call of this user is out.
@@ -202,14 +211,18 @@ fn small(bytes: u64) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Memory, Sources, Wish};
+    use super::{Call, Memory, Sources, Wish};
+
+    fn call(length: usize) -> Call {
+        Call::from_wire("u".into(), None, vec![0; length].into())
+    }
 
     #[test]
     fn a_call_is_out_until_it_returns_and_its_wish_ends_with_it() {
         let mut memory = Memory::new(10, None, Sources::default());
         let user = memory.hash("u");
-        memory.take(11, user, 100, true);
-        memory.take(12, user, 200, false);
+        memory.take(11, user, &call(100), true);
+        memory.take(12, user, &call(200), false);
         assert!(memory.has_out(user) && memory.out_bytes(user) == 556 && memory.is_out(12));
         assert!(memory.wish(12, Wish::GiveUp) && memory.wish(12, Wish::Retry) && !memory.wish(13, Wish::Retry));
         assert!(memory.wish_of(12) == Some(Wish::GiveUp));
@@ -230,10 +243,10 @@ mod tests {
         assert_eq!(memory.waiting_bytes(user), 800);
         memory.end_transaction(false);
         assert_eq!(memory.waiting_bytes(user), 300);
-        memory.take(10, user, 100, true);
+        memory.take(10, user, &call(100), true);
         memory.returned(10);
         assert_eq!(memory.waiting_bytes(user), 300, "an earlier process stored it");
-        memory.take(11, user, 172, true);
+        memory.take(11, user, &call(172), true);
         memory.returned(11);
         assert_eq!(memory.waiting_bytes(user), 0);
     }

@@ -148,7 +148,7 @@ impl Writer {
             if must_move(&self.conn, &self.memory, &self.stats, found, stored.id, user_id, user)? {
                 found.add_moved(stored.id, user_id, user, length);
             } else {
-                self.memory.take(stored.id, user, length, true);
+                self.memory.take(stored.id, user, &stored.call, true);
                 found.add(stored);
             }
         }
@@ -177,7 +177,7 @@ impl Writer {
                 let call =
                     |row: &Row<'_>| Ok(call_from_row(user_id.to_owned(), sources.name(row.get_ref(1)?)?, row.get(0)?));
                 let call = fetch.query_row([id], call)?;
-                self.memory.take(id, user, call.json().len(), true);
+                self.memory.take(id, user, &call, true);
                 found.add(StoredCall { id, call, is_parked: false });
             }
         }

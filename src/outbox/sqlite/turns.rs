@@ -46,7 +46,7 @@ impl Writer {
                 let source = self.memory.sources.name(row.get_ref(2)?)?;
                 let (id, call) = (row.get(0)?, call_from_row(user_id.to_owned(), source, row.get(1)?));
                 taken += call.json().len();
-                self.memory.take(id, user, call.json().len(), false);
+                self.memory.take(id, user, &call, false);
                 calls.push(StoredCall { id, call, is_parked: false });
                 self.reading.is_round_empty = false;
             }
@@ -96,7 +96,7 @@ impl Writer {
                     Ok((row.get(0)?, call_from_row(user_id.to_owned(), source, row.get(1)?)))
                 };
                 let Some((id, call)) = first.query_row([user_id], call).optional()? else { continue };
-                self.memory.take(id, user, call.json().len(), false);
+                self.memory.take(id, user, &call, false);
                 calls.push(StoredCall { id, call, is_parked: true });
             }
         }
