@@ -5,9 +5,10 @@
 //!
 //! The files in the order of the flow: `live` (one caller's client) -> `dispatch` (a task for each request in flight, and the
 //! loop that starts them) -> `schedule` (which calls go when; `answer` is what an answer leads to) over `queue` (the calls by
-//! user; `lines`, `pauses`, `memory`), `keys` (the write keys), `trouble` (whose trouble a failure is; the gate) and `pace`; -> `transport`
-//! (HTTPS; `tunnel` asks a proxy that refuses, `failure` finds the reason of a failed request) over `connections` (the pool).
-//! `completion` tells callers the outcome. All that `schedule` uses is pure, and so are `retry` and `secret_forms`.
+//! user; `lines` by write key and their `turns`, `pauses`, `memory`), `keys` (the write keys), `trouble` (whose trouble a failure
+//! is; the gate) and `pace`; -> `transport` (HTTPS; `tunnel` asks a proxy that refuses, `failure` finds the reason of a failed
+//! request) over `connections` (the pool). `completion` tells callers the outcome. All that `schedule` uses is pure, and so are
+//! `retry` and `secret_forms`.
 
 mod answer;
 mod batch;
@@ -30,6 +31,7 @@ mod test_calls;
 mod transport;
 mod trouble;
 mod tunnel;
+mod turns;
 
 pub use live::LiveClients;
 pub use transport::check_connectivity;

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::trouble::{Gate, Trouble, is_proxys};
 use crate::config::{Secret, WriteKeys};
-use crate::segment::{Call, ErrorCode, SegmentError};
+use crate::segment::{Call, ErrorCode, MIN_RETRY_AFTER, SegmentError};
 
 /// A write key. Sources with the same text share one; a text keeps its number as long as it is in use, and no number is used
 /// twice.
@@ -130,4 +130,9 @@ impl Keys {
     pub(super) fn refused(&self) -> impl Iterator<Item = (KeyId, &Key)> {
         self.keys.iter().filter(|(_, key)| key.trouble.shut_until().is_some()).map(|(id, key)| (*id, key))
     }
+}
+
+/// What a caller hears whose source is not configured any more, and the reason of a stored call.
+pub(super) fn not_configured() -> SegmentError {
+    SegmentError::new(ErrorCode::Overloaded, "the source is not configured").retry_after(MIN_RETRY_AFTER)
 }

@@ -11,14 +11,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::batch::{Batch, PendingCall};
-use super::keys::{KeyId, Keys};
+use super::keys::{KeyId, Keys, not_configured};
 use super::pace::{Pace, RequestClass};
 use super::queue::{Queue, Taken, UserId};
 use super::trouble::{Gate, Trouble};
 use crate::config::{Secret, WriteKeys};
 use crate::metrics::Metrics;
 use crate::segment::{ErrorCode, MIN_RETRY_AFTER, SegmentError};
-use held_back::not_configured;
 
 /// Each class of calls in trouble may hold one part in this many of the slots: such calls may hang, each until its timeout. So a
 /// quarter is left to first attempts.

@@ -6,11 +6,11 @@ use tokio::time::Instant;
 
 use super::Schedule;
 use crate::publisher::answer::trouble_of;
-use crate::publisher::keys::KeyId;
+use crate::publisher::keys::{KeyId, not_configured};
 use crate::publisher::lines::End;
 use crate::publisher::queue::{Standing, UserId};
 use crate::publisher::trouble::Gate;
-use crate::segment::{ErrorCode, MIN_RETRY_AFTER, SegmentError};
+use crate::segment::SegmentError;
 
 /// Users who stay in line until the first probe says whether the trouble is the key's: three customers who are blocked themselves
 /// look the same.
@@ -18,11 +18,6 @@ const MAX_UNJUDGED: usize = 64;
 
 /// Calls of the user who stays: enough for the one who is asked, and few beside the room for stored calls.
 const MAX_HELD_CALLS: usize = 8;
-
-/// What a caller hears whose source is not configured any more, and the reason of a stored call.
-pub(super) fn not_configured() -> SegmentError {
-    SegmentError::new(ErrorCode::Overloaded, "the source is not configured").retry_after(MIN_RETRY_AFTER)
-}
 
 impl Schedule {
     /// Lets the calls go that may not be sent.
