@@ -78,6 +78,19 @@ pub(crate) struct FakeEvents {
 }
 
 impl FakeEvents {
+    /// Keeps an event of this source, without headers and key.
+    pub(crate) async fn keep_one(&self, source: &str) {
+        let event = KeptEvent {
+            source: source.into(),
+            headers: Vec::new(),
+            body: Bytes::from_static(br#"{"id":7}"#),
+            received_at: 1_700_000_000_007,
+            reason: "as it was".to_owned(),
+            key: None,
+        };
+        self.keep(event, Instant::now()).await.unwrap();
+    }
+
     fn in_order(&self) -> Result<(), OutboxError> {
         (*self.trouble.lock()).map_or(Ok(()), Err)
     }

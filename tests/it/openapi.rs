@@ -233,7 +233,7 @@ async fn every_other_answer_is_as_the_document_says() {
     for (method, path, filled, status) in [
         ("get", "/dead-letters", "/dead-letters?limit=2", 200),
         ("get", "/dead-letters", "/dead-letters?limit=1001", 422),
-        ("post", "/dead-letters/replay", "/dead-letters/replay?source=shop", 422),
+        ("post", "/dead-letters/replay", "/dead-letters/replay?sources=shop", 422),
         ("delete", "/dead-letters", "/dead-letters?status=0", 422),
         ("delete", "/dead-letters", "/dead-letters", 400),
         ("delete", "/dead-letters/{id}", &format!("/dead-letters/{id}"), 204),

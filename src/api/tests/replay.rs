@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{Answer, Relay};
 use crate::api::AdminState;
 use crate::config::{Secret, WriteKeys};
-use crate::outbox::{DeadLetters, Events, KeptEvent, LetterFilter, LetterIds, LetterPage, OutboxError};
+use crate::outbox::{DeadLetters, LetterFilter, LetterIds, LetterPage, OutboxError};
 use crate::segment::MessageIds;
 use crate::sources::Sources;
 use crate::sources::mapping::MapError;
@@ -53,15 +53,7 @@ impl Operated {
     async fn with_letters_of(names: &[&str]) -> Self {
         let (filters, events) = (FakeFilters::making(Ok(vec![ADA])), Arc::<FakeEvents>::default());
         for name in names {
-            let event = KeptEvent {
-                source: (*name).into(),
-                headers: Vec::new(),
-                body: r#"{"id":7}"#.into(),
-                received_at: 1_700_000_000_007,
-                reason: "as it was".to_owned(),
-                key: None,
-            };
-            events.keep(event, tokio::time::Instant::now()).await.unwrap();
+            events.keep_one(name).await;
         }
         let ids = MessageIds::new(&WriteKeys::new(Secret::new("wk"))).unwrap();
         let mut shop = source("shop");

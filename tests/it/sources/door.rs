@@ -5,6 +5,7 @@ use std::fs;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 
 use crate::harness::{Answer, App, Durable, PATIENCE, Process, Relay, customer, eventually};
 
@@ -215,15 +216,15 @@ async fn a_stranger_is_served_while_a_filter_loops() {
     let file = File::new(&format!("{loops}{}", shop(USERS, "")));
     let durable = file.relay().await;
     let relay = durable.relay();
-    let looping: Vec<_> =
-        (0..20).map(|_| tokio::spawn(relay.request(Method::POST, "/sources/loops").body("{}").send())).collect();
+    let mut looping: JoinSet<_> =
+        (0..20).map(|_| relay.request(Method::POST, "/sources/loops").body("{}").send()).collect();
     for number in 0..20 {
         let answer = post(relay, "/sources/shop", event(&format!("e-{number}"), &["c-1"])).await;
         assert_eq!(answer.status, 202, "{answer:?}");
         assert_eq!(durable.post(&customer("c-2")).await.status, 202);
     }
-    let first = tokio::time::timeout(PATIENCE, futures_util::future::select_all(looping)).await.unwrap();
-    assert_eq!(first.0.unwrap().unwrap().status(), 202, "it is kept");
+    let first = tokio::time::timeout(PATIENCE, looping.join_next()).await.unwrap().unwrap();
+    assert_eq!(first.unwrap().unwrap().status(), 202, "it is kept");
     assert_eq!(durable.dead_letters().await[0]["reason"], "the filter took longer than 1 s");
 }
 
