@@ -51,6 +51,7 @@ mod relaying;
 mod schema;
 mod secret_files;
 mod secrets;
+mod several;
 mod shares;
 mod signals;
 mod soak;

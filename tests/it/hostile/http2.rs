@@ -150,29 +150,27 @@ async fn streams_beyond_the_hundredth_are_refused_and_bodies_that_trickle_are_40
     .await;
 }
 
-/// So many connections that their streams want more places for bodies than there are (2,048 beside one a connection).
+/// Connections with so many streams that they take every place for one beside the first of each connection.
 const GREEDY: usize = 30;
 
 #[tokio::test]
-async fn streams_that_take_every_place_for_bodies_keep_no_other_connection_from_being_read() {
+async fn bodies_of_many_streams_that_do_not_come_keep_no_other_connection_from_being_read() {
     let mut app = App::with(&[("RELAY_REQUEST_TIMEOUT", "8s")]).await;
-    let turned_away = withstand(&mut app, async |app| {
-        let greedy = join_all((0..GREEDY).map(async |_| {
+    withstand(&mut app, async |app| {
+        join_all((0..GREEDY).map(async |_| {
             let mut peer = H2::connect(app.relay().address(), &[]).await;
             let heads = (0..MAX_STREAMS).flat_map(|n| frame(Frame::HEADERS, Frame::END_HEADERS, stream(n), &post()));
             peer.send(heads.collect::<Vec<_>>()).await;
-            let (mut late, mut turned_away) = (0, 0);
-            while late + turned_away < MAX_STREAMS {
+            let mut late = 0;
+            while late < MAX_STREAMS {
                 let frame = peer.next().await.expect("a frame");
                 let answer = String::from_utf8_lossy(&frame.payload);
                 late += usize::from(frame.kind == Frame::DATA && answer.contains("request_timeout"));
-                turned_away += usize::from(frame.kind == Frame::DATA && answer.contains("overloaded"));
             }
-            turned_away
-        }));
-        greedy.await.into_iter().sum::<usize>()
-    });
-    assert!(turned_away.await > 0);
+        }))
+        .await;
+    })
+    .await;
 }
 
 /// This block of headers, and a header of one byte so many times: a byte each as it is sent, and a hundred in memory.
