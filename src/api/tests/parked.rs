@@ -21,6 +21,7 @@ struct FakeParked {
     hangs: Mutex<bool>,
 }
 
+/// None of them has a source.
 impl FakeParked {
     async fn state(&self) -> Result<(), OutboxError> {
         if *self.hangs.lock() {
@@ -46,11 +47,14 @@ impl ParkedUsers for FakeParked {
         Ok(is_there)
     }
 
-    async fn retry_all(&self, ParkedFilter { status, .. }: ParkedFilter) -> Result<u64, OutboxError> {
+    async fn retry_all(&self, ParkedFilter { status, source }: ParkedFilter) -> Result<u64, OutboxError> {
         self.state().await?;
         let users = self.users.lock();
-        let meant: Vec<_> =
-            users.iter().filter(|(_, own)| status.is_none() || *own == status).map(|(id, _)| *id).collect();
+        let meant: Vec<_> = users
+            .iter()
+            .filter(|(_, own)| source.is_none() && (status.is_none() || *own == status))
+            .map(|(id, _)| *id)
+            .collect();
         self.retried.lock().extend(&meant);
         Ok(meant.len() as u64)
     }
@@ -63,11 +67,11 @@ impl ParkedUsers for FakeParked {
         Ok(users.len() < before)
     }
 
-    async fn give_up_all(&self, ParkedFilter { status, .. }: ParkedFilter) -> Result<u64, OutboxError> {
+    async fn give_up_all(&self, ParkedFilter { status, source }: ParkedFilter) -> Result<u64, OutboxError> {
         self.state().await?;
         let mut users = self.users.lock();
         let before = users.len();
-        users.retain(|(_, own)| status.is_some() && *own != status);
+        users.retain(|(_, own)| source.is_some() || status.is_some() && *own != status);
         Ok((before - users.len()) as u64)
     }
 }
@@ -105,7 +109,7 @@ async fn parked_users_come_newest_first_page_by_page() {
     let page = ask(&relay, "GET", "/parked?limit=2").await;
     assert_eq!((page.status.as_u16(), page.header("content-type")), (200, Some("application/json")));
     let newest = json!({
-        "id": 5, "userId": "c-1042", "messageId": "m-5", "calls": 3, "since": "2026-11-22T06:28:00.000Z", "attempts": 9,
+        "id": 5, "userId": "c-1042", "messageId": "m-5", "source": null, "calls": 3, "since": "2026-11-22T06:28:00.000Z", "attempts": 9,
         "status": 503, "reason": "Segment failed", "retryAt": "2026-11-22T06:33:00.000Z"
     });
     assert_eq!((&page.json()["parked"][0], &page.json()["next"]), (&newest, &json!(4)));
@@ -144,13 +148,17 @@ async fn all_are_meant_or_those_with_a_status_and_a_wrong_query_means_nobody() {
     assert_eq!(ask(&relay, "POST", "/parked/retry").await.json(), json!({"retried": 4}));
     assert_eq!(ask(&relay, "POST", "/parked/retry?status=403").await.json(), json!({"retried": 2}));
     assert_eq!(*parked.retried.lock(), [1, 2, 3, 4, 2, 4]);
-    for query in ["status=", "status=99", "status=1000", "status=x", "status=403&status=503", "all", "source=shop"] {
+    for query in
+        ["status=", "status=99", "status=1000", "status=x", "status=403&status=503", "all", "source=", "user=u"]
+    {
         for verb in ["retry", "give-up"] {
             let answer = ask(&relay, "POST", &format!("/parked/{verb}?{query}")).await;
             assert_eq!((answer.status.as_u16(), &*answer.code()), (422, "invalid_payload"), "{verb} {query}");
         }
     }
     assert_eq!((parked.users.lock().len(), parked.retried.lock().len()), (4, 6));
+    assert_eq!(ask(&relay, "POST", "/parked/retry?source=shop&status=403").await.json(), json!({"retried": 0}));
+    assert_eq!(ask(&relay, "POST", "/parked/give-up?source=shop").await.json(), json!({"gaveUp": 0}));
     assert_eq!(ask(&relay, "POST", "/parked/give-up?status=403").await.json(), json!({"gaveUp": 2}));
     assert_eq!(ask(&relay, "POST", "/parked/give-up").await.json(), json!({"gaveUp": 2}));
     assert!(parked.users.lock().is_empty());
