@@ -67,9 +67,9 @@ async fn a_wrong_filter_is_refused_and_changes_nothing() {
     let durable = mended(&["c-1", "c-2"]).await;
     for wrong in [
         "?userid=c-1",
-        "?source=shop",
+        "?source=",
         "?why=",
-        "?why=unmapped",
+        "?why=mapped",
         "?why=refused&why=refused",
         "?userId=",
         "?status=0",
