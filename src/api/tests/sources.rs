@@ -83,8 +83,8 @@ async fn one_or_many_customers_of_an_event_are_stored_and_told_together() {
     shop.filter_makes(Ok(vec![ADA, BOB]));
     let answer = shop.post("{}").await;
     assert_eq!(answer.status, 202);
-    let stored = json!({"messageId": "m-2", "status": "stored"});
-    assert_eq!(answer.json(), json!({"success": true, "results": [stored, stored]}));
+    let stored = |id| json!({"messageId": id, "status": "stored"});
+    assert_eq!(answer.json(), json!({"success": true, "results": [stored("m-1"), stored("m-2")]}));
     let users: Vec<_> = shop.relay.segment.lock().received.iter().map(|(user, _)| user.clone()).collect();
     assert_eq!(users, ["c-1042", "c-1043"]);
     assert_eq!((shop.counted("mapped").await, shop.counted("none").await), (1, 0));
@@ -267,6 +267,7 @@ async fn one_source_has_a_quarter_of_the_places_and_leaves_the_others_to_strange
     assert!(timeout(Duration::ZERO, &mut waiting).await.is_err(), "it has its place");
     let second = shop.post("{}").await;
     assert_eq!((second.status.as_u16(), second.code().as_str()), (503, "overloaded"));
+    assert!(second.text.contains("too many requests of this source"), "{}", second.text);
     assert_eq!(shop.relay.post(ADA).await.status, 202, "a stranger is served");
 }
 
