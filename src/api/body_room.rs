@@ -47,7 +47,6 @@ impl BodyRoom {
     }
 
     /// The room of one source, which is a part of that of all sources.
-    #[cfg_attr(not(test), allow(dead_code))]
     pub(super) fn of_source(sources: &Arc<Self>) -> Arc<Self> {
         Self::new(sources.limit / 2, Some(sources.clone()))
     }

@@ -107,17 +107,11 @@ pub(super) async fn take(
 }
 
 fn check_count(count: usize) -> Result<(), ApiError> {
-    match count {
-        0 => {
-            let message = format!("has no customer; a request may have 1 to {MAX_CUSTOMERS}");
-            Err(PayloadError::Invalid { broken: vec![BrokenRule { field: String::new(), message }] }.into())
-        }
-        1..=MAX_CUSTOMERS => Ok(()),
-        _ => Err(ApiError::new(
-            ApiErrorCode::Call(ErrorCode::MessageTooLarge),
-            format!("the body has {count} customers; a request may have 1 to {MAX_CUSTOMERS}"),
-        )),
+    if (1..=MAX_CUSTOMERS).contains(&count) {
+        return Ok(());
     }
+    let message = format!("must have 1 to {MAX_CUSTOMERS} customers; it has {count}");
+    Err(PayloadError::Invalid { broken: vec![BrokenRule { field: String::new(), message }] }.into())
 }
 
 /// How many places in flight a request takes beside its first, by what it holds in memory.

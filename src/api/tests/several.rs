@@ -129,10 +129,9 @@ async fn a_request_has_1_to_1000_customers() {
     let of = |count: usize| format!("[{}]", vec![customer("a").to_string(); count].join(","));
     let whole = relay.send(post(Full::from(of(MAX_CUSTOMERS)))).await;
     assert_eq!((whole.status.as_u16(), statuses(&whole).len()), (200, MAX_CUSTOMERS));
-    let many = relay.send(post(Full::from(of(MAX_CUSTOMERS + 1)))).await;
-    assert_eq!((many.status.as_u16(), &*many.code()), (413, "message_too_large"));
-    for nothing in [post(Full::from("[ ]")), lines(""), lines("\n \r\n")] {
-        let answer = relay.send(nothing).await;
+    let too_many = [post(Full::from(of(MAX_CUSTOMERS + 1))), lines("{}\n".repeat(MAX_CUSTOMERS + 1))];
+    for request in [post(Full::from("[ ]")), lines(""), lines("\n \r\n")].into_iter().chain(too_many) {
+        let answer = relay.send(request).await;
         assert_eq!((answer.status.as_u16(), &*answer.code()), (422, "invalid_payload"));
         assert_eq!(answer.json()["error"]["details"][0]["field"], "");
     }

@@ -16,10 +16,11 @@ fn the_limits_in_the_document_are_those_of_the_program() {
     for limit in [MAX_BODY, MAX_LARGE_BODY, MAX_CALL_BYTES] {
         assert!(body.as_str().unwrap().contains(&format!(" {limit} bytes")), "{body}");
     }
-    let array =
-        &document["paths"]["/customers"]["post"]["requestBody"]["content"]["application/json"]["schema"]["anyOf"][1];
+    let content = &document["paths"]["/customers"]["post"]["requestBody"]["content"];
+    let (array, lines) =
+        (&content["application/json"]["schema"]["anyOf"][1], &content["application/x-ndjson"]["schema"]);
     let results = &document["components"]["schemas"]["Outcomes"]["properties"]["results"];
-    for list in [array, results] {
+    for list in [array, lines, results] {
         assert_eq!((&list["minItems"], &list["maxItems"]), (&json!(1), &json!(MAX_CUSTOMERS)));
     }
     let schemas = &document["components"]["schemas"];
