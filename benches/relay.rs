@@ -7,8 +7,9 @@
 //! accepted must be as many as the answers 200; with an outbox, as the answers 202, once all is delivered. Otherwise the
 //! bench fails.
 //!
-//! Behind the rounds comes, once, what a relay with an outbox does while Segment is down: a backlog of a million calls
-//! is stored, the relay is killed and started again, Segment comes back, and all is delivered.
+//! Behind the rounds comes what a sender of many customers gains by requests with a thousand of them. Then comes, once, what
+//! a relay with an outbox does while Segment is down: a backlog of a million calls is stored, the relay is killed and
+//! started again, Segment comes back, and all is delivered.
 //!
 //! Flags go behind `--`: `cargo bench -- --rounds 3 --seconds 2 --only bare,relay`, or `--only backlog --backlog 100000`.
 //! It does not measure TLS, authentication, or what a power cut leaves behind.
@@ -37,6 +38,8 @@ mod plan;
 mod report;
 #[path = "relay/server.rs"]
 mod server;
+#[path = "relay/several.rs"]
+mod several;
 #[path = "relay/store.rs"]
 mod store;
 #[path = "relay/table.rs"]
@@ -52,6 +55,7 @@ fn main() -> anyhow::Result<()> {
         Some(Part::Bare) => bare::serve(),
         None => {
             report::report(&options, &plan::run(&options)?);
+            several::run(&options)?;
             backlog::run(&options)
         }
     }

@@ -15,6 +15,11 @@ const CUSTOMER: &str = concat!(
     r#""city":"London","postalCode":"SW1Y 4LB","country":"GB"}}}"#
 );
 
+/// The customer of this number.
+pub fn customer(number: u64) -> String {
+    CUSTOMER.replace(&"0".repeat(20), &format!("{number:020}"))
+}
+
 /// How many digits tell the callers apart; the others tell one caller's requests apart.
 const CALLER_DIGITS: usize = 6;
 

@@ -72,6 +72,11 @@ impl Options {
         if self.bench { self.backlog } else { 2_000 }
     }
 
+    /// How many requests with a thousand customers are measured at once, and how many with one, on one connection.
+    pub fn several(&self) -> (u64, u64) {
+        if self.bench { (20, 1_000) } else { (2, 50) }
+    }
+
     /// Whether this measurement is wanted.
     pub fn wants(&self, scene: Scene, callers: usize) -> bool {
         (self.only.is_empty() || self.only.contains(&scene))

@@ -21,6 +21,8 @@ pub enum Scene {
     Away,
     /// The same at half of that throughput, requests coming at a fixed rate
     Half,
+    /// Many customers, a thousand a request and one a request, with and without an outbox: behind the rounds
+    Several,
     /// The relay with an outbox, Segment down, and what comes after: once, behind all others
     Backlog,
 }
@@ -30,7 +32,7 @@ impl Scene {
     pub fn success(self) -> u16 {
         match self {
             Self::Outbox | Self::Backlog => 202,
-            Self::Bare | Self::Relay | Self::Away | Self::Half => 200,
+            Self::Bare | Self::Relay | Self::Away | Self::Half | Self::Several => 200,
         }
     }
 }
@@ -47,6 +49,9 @@ pub const FULL: Measurement = Measurement { scene: Scene::Away, callers: 2_000 }
 
 /// The half load; its callers are connections.
 pub const HALF: Measurement = Measurement { scene: Scene::Half, callers: 2_000 };
+
+/// Requests with many customers, which are no part of a round.
+pub const SEVERAL: Measurement = Measurement { scene: Scene::Several, callers: 1 };
 
 /// The backlog, which is no part of a round.
 pub const BACKLOG: Measurement = Measurement { scene: Scene::Backlog, callers: 512 };
@@ -74,6 +79,7 @@ impl fmt::Display for Measurement {
             Scene::Outbox => "relay with outbox, Segment at once",
             Scene::Away => "relay, Segment 50 ms away",
             Scene::Half => "the same at half load",
+            Scene::Several => "a thousand customers a request",
             Scene::Backlog => "relay with outbox, Segment down",
         })
     }

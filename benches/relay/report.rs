@@ -152,7 +152,8 @@ fn range(numbers: &[Numbers], of: fn(&Numbers) -> f64) -> (f64, f64) {
     (values().fold(f64::INFINITY, f64::min), values().fold(0.0, f64::max))
 }
 
-fn middle(mut values: Vec<f64>) -> f64 {
+/// The median.
+pub fn middle(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let at = |index: usize| values.get(index).copied().unwrap_or_default();
     (at(values.len().saturating_sub(1) / 2) + at(values.len() / 2)) / 2.0
