@@ -94,8 +94,15 @@ async fn what_takes_long_ends_by_itself_or_is_stopped() {
         (r#"test("(a*)*b")"#, &*text),
         (r#"test("(.*)*(.*)*x")"#, &text),
         (r#"gsub("a"; "b") | length"#, &text),
+        // Refused for its size.
+        (r#"test("((a{100}){100}){100}")"#, "\"a\""),
     ];
-    run(&rows, |outcome| FATAL.contains(outcome) || outcome.as_ref().is_ok_and(|outputs| outputs.len() == 1)).await;
+    let is_end = |outcome: &Result<Vec<String>, MapError>| match outcome {
+        Ok(outputs) => outputs.len() == 1,
+        Err(Failed(_)) => true,
+        _ => FATAL.contains(outcome),
+    };
+    run(&rows, is_end).await;
 }
 
 #[tokio::test]
@@ -110,7 +117,6 @@ async fn what_is_left_out_and_what_fails_costs_no_worker() {
         ("input", "1"),
         (r#"import "a" as a; ."#, "1"),
         (r#"include "a"; ."#, "1"),
-        (r#"test("((a{100}){100}){100}")"#, "\"a\""),
         ("error(reduce range(60) as $i ([]; [., .]))", "1"),
         (".userId | ascii_downcase", r#"{"userId":7}"#),
         (r#""2026-11-26 18:00 Europe/Berlin" | strptime("%Y-%m-%d %H:%M %Q")"#, "1"),
@@ -133,7 +139,7 @@ async fn an_event_leaves_its_memory_to_the_next_one() {
         for (filter, output) in [
             (r#"("x" * 40000000) | length"#, "40000000"),
             (r#"[range(20) | "x" * 2000000] | length"#, "20"),
-            ("[range(10000) | {id: .}] | length", "10000"),
+            ("[range(1000) | {id: .}] | length", "1000"),
         ] {
             assert_eq!(pool.map("shop", filter, "1").await, Ok(vec![output.to_owned()]));
         }
