@@ -168,6 +168,11 @@ impl Trouble {
         self.shut.as_ref().is_some_and(|shut| shut.asked.contains(user_id))
     }
 
+    /// How many users were asked in it, and are remembered.
+    pub(super) fn asked(&self) -> usize {
+        self.shut.as_ref().map_or(0, |shut| shut.asked.len())
+    }
+
     /// How many requests may be in flight, of so many slots.
     pub(super) fn at_once(&self, slots: usize) -> usize {
         self.at_once.map_or(slots, |at_once| at_once.min(slots))

@@ -12,9 +12,11 @@ use crate::publisher::queue::{Standing, UserId};
 use crate::publisher::trouble::Gate;
 use crate::segment::SegmentError;
 
-/// Users who stay in line until the first probe says whether the trouble is the key's: three customers who are blocked themselves
-/// look the same.
+/// Users who stay in line at first: three customers who are blocked themselves look like a key that is refused.
 const MAX_UNJUDGED: usize = 64;
+
+/// Probes that must fail before stored calls go: so many customers in a row who are blocked themselves are rare.
+const MIN_PROBES: usize = 4;
 
 /// Calls of the user who stays: enough for the one who is asked, and few beside the room for stored calls.
 const MAX_HELD_CALLS: usize = 8;
@@ -41,6 +43,7 @@ impl Schedule {
         let Some((until, error)) = trouble.shut_until() else { return };
         let error = error.clone().retry_after(until.saturating_duration_since(now));
         let (is_unjudged, is_due) = (trouble.is_unjudged(), trouble.gate(now) == Gate::ProbeDue);
+        let is_early = trouble.asked() < MIN_PROBES;
         let line = std::mem::take(self.queue.line(Some(key)));
         let users: Vec<UserId> = line.returning.into_iter().chain(line.new).collect();
         let first = |user_id: &UserId| self.queue.users.get(user_id).and_then(|user| user.waiting.front());
@@ -53,8 +56,10 @@ impl Schedule {
         };
         let is_unasked = |user_id: &&UserId| may_stay(user_id) && !trouble.was_asked(user_id);
         let next = users.iter().find(is_unasked).or_else(|| users.iter().rfind(|user_id| may_stay(user_id))).cloned();
-        let unjudged = if is_unjudged { MAX_UNJUDGED } else { 0 };
-        let mut stay: Vec<UserId> = users.iter().filter(|user_id| may_stay(user_id)).take(unjudged).cloned().collect();
+        let is_stored = |user_id: &UserId| first(user_id).is_some_and(|pending| pending.completion.is_stored());
+        let unjudged =
+            users.iter().filter(|user_id| may_stay(user_id) && (is_unjudged || is_early && is_stored(user_id)));
+        let mut stay: Vec<UserId> = unjudged.take(MAX_UNJUDGED).cloned().collect();
         if let Some(next) = next.filter(|next| !stay.contains(next)) {
             stay.push(next);
         }

@@ -1,5 +1,6 @@
 //! What must hold at every moment, and what a call is.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,6 +47,19 @@ impl Simulation {
                 self.log.shut_since = None;
             }
             _ => {}
+        }
+        let refused: BTreeMap<String, Duration> =
+            self.schedule.keys.refused().map(|(_, key)| (key.secret.reveal().to_owned(), self.now)).collect();
+        let before = std::mem::take(&mut self.log.refused_since);
+        for (key, since) in before {
+            if refused.contains_key(&key) {
+                self.log.refused_since.insert(key, since);
+            } else {
+                self.log.refused.push((key, since, self.now));
+            }
+        }
+        for (key, at) in refused {
+            self.log.refused_since.entry(key).or_insert(at);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What is played, and what happened.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use super::segment::{Kind, Phase};
@@ -67,6 +67,9 @@ pub(super) struct Log {
     /// When the gate was shut, and until when.
     pub(super) shut: Vec<(Duration, Duration)>,
     pub(super) shut_since: Option<Duration>,
+    /// When a write key was taken for refused, and until when.
+    pub(super) refused: Vec<(String, Duration, Duration)>,
+    pub(super) refused_since: BTreeMap<String, Duration>,
     /// Stored calls that were parked.
     pub(super) parked: HashSet<i64>,
 }

@@ -163,15 +163,20 @@ fn of_troubled_sources(plan: &Plan, log: &Log) -> HashSet<usize> {
 pub(super) fn check_direct(plan: &Plan) {
     let (log, kinds) = run(plan);
     // Three failures in a row come by chance until the share of users in trouble is known. A caller hears of them at once.
-    let is_shut = |at: Duration| log.shut.iter().any(|(from, until)| *from <= at && at <= *until);
+    let is_shut = |call: &Record| {
+        let (at, _) = call.end.unwrap();
+        let of_key = log.refused.iter().filter(|(key, ..)| *key == plan.sources[call.source].key);
+        let of_key = of_key.map(|(_, from, until)| (*from, *until));
+        log.shut.iter().copied().chain(of_key).any(|(from, until)| from <= at && at <= until)
+    };
     let of_troubled_sources = of_troubled_sources(plan, &log);
     for call in log.calls.iter().filter(|call| !of_troubled_sources.contains(&call.user)) {
-        let (at, end) = call.end.unwrap();
+        let (_, end) = call.end.unwrap();
         match end {
             End::Refused => assert_eq!(kinds[call.user], Kind::Refused),
             End::Told(ErrorCode::Unauthorized) => {
                 let is_own = kinds[call.user] == Kind::Blocked;
-                let is_known = is_own || is_shut(at) || met(plan, call).is_some();
+                let is_known = is_own || is_shut(call) || met(plan, call).is_some();
                 assert!(is_known, "{:?} hears of another's 403", kinds[call.user]);
             }
             _ => {}
@@ -185,7 +190,7 @@ pub(super) fn check_direct(plan: &Plan) {
     // A caller waits for ten seconds: too short for a search whose requests fail slowly.
     check_delays(plan, &log, &kinds, |call| {
         let is_excused = of_troubled_sources.contains(&call.user);
-        is_excused || is_shut(call.end.unwrap().0) || met(plan, call).is_some() || !slowest_failure(plan).is_zero()
+        is_excused || is_shut(call) || met(plan, call).is_some() || !slowest_failure(plan).is_zero()
     });
 }
 
