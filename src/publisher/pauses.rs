@@ -118,7 +118,7 @@ impl Queue {
     }
 
     /// Takes a user with waiting calls out of line. False if the user waits in none.
-    fn take_from_line(&mut self, user_id: &UserId) -> bool {
+    pub(super) fn take_from_line(&mut self, user_id: &UserId) -> bool {
         if self.users.get(user_id).is_none_or(|user| user.waiting.is_empty()) {
             return false;
         }

@@ -100,6 +100,7 @@ struct Shut {
     /// The end of the longest wait of a rate limit. Nothing opens the gate earlier.
     limited_until: Option<Instant>,
     is_probing: bool,
+    failed_probes: u32,
     /// The users who were asked last.
     asked: VecDeque<Arc<str>>,
 }
@@ -168,9 +169,9 @@ impl Trouble {
         self.shut.as_ref().is_some_and(|shut| shut.asked.contains(user_id))
     }
 
-    /// How many users were asked in it, and are remembered.
-    pub(super) fn asked(&self) -> usize {
-        self.shut.as_ref().map_or(0, |shut| shut.asked.len())
+    /// How many probes have failed in it.
+    pub(super) fn failed_probes(&self) -> u32 {
+        self.shut.as_ref().map_or(0, |shut| shut.failed_probes)
     }
 
     /// How many requests may be in flight, of so many slots.
@@ -279,6 +280,7 @@ impl Trouble {
         match &mut self.shut {
             Some(shut) if failed.is_probe => {
                 shut.is_probing = false;
+                shut.failed_probes = shut.failed_probes.saturating_add(1);
                 shut.max_pause = max_pause;
                 shut.pause = (shut.pause * 2).clamp(first, max_pause);
                 shut.next_probe = (now + jittered(shut.pause, is_proxy)).max(shut.limited_until.unwrap_or(now));
@@ -348,6 +350,7 @@ impl Shut {
             max_pause,
             limited_until: None,
             is_probing: false,
+            failed_probes: 0,
             asked: VecDeque::new(),
         }
     }

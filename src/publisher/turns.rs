@@ -64,15 +64,24 @@ impl Queue {
         self.key_of_first(user_id).is_some_and(|key| !key.is_some_and(is_open))
     }
 
-    /// Takes one call of this key to ask whether Segment accepts it.
+    /// Takes one call of this key to ask whether Segment accepts it: of a user whose call was accepted lately, else of another
+    /// who was not asked yet.
     pub(super) fn take_key_probe(&mut self, key: KeyId, is_asked: impl Fn(&UserId) -> bool) -> Taken {
         let mut taken = Taken::of_key(key);
+        let is_known = |queue: &Self, user_id: &UserId| queue.key_of_first(user_id) == Some(Some(key));
+        let accepted = self.last_accepted.iter().rev().filter(|user_id| !is_asked(user_id) && is_known(self, user_id));
+        let accepted: Vec<UserId> = accepted.cloned().collect();
+        let user_id = accepted.into_iter().find(|user_id| self.take_from_line(user_id));
         let line = self.line(Some(key));
-        let unasked = [End::New, End::Returning].into_iter().find_map(|end| {
-            let at = line.end(end).iter().position(|user_id| !is_asked(user_id))?;
-            line.end(end).remove(at)
-        });
-        if let Some(user_id) = unasked.or_else(|| line.returning.pop_front()).or_else(|| line.new.pop_front()) {
+        let unasked = || {
+            [End::New, End::Returning].into_iter().find_map(|end| {
+                let at = line.end(end).iter().position(|user_id| !is_asked(user_id))?;
+                line.end(end).remove(at)
+            })
+        };
+        let user_id = user_id.or_else(unasked);
+        let line = self.line(Some(key));
+        if let Some(user_id) = user_id.or_else(|| line.returning.pop_front()).or_else(|| line.new.pop_front()) {
             self.fill(&user_id, &mut taken, 1, false);
         }
         taken

@@ -16,7 +16,7 @@ use crate::segment::SegmentError;
 const MAX_UNJUDGED: usize = 64;
 
 /// Probes that must fail before stored calls go: so many customers in a row who are blocked themselves are rare.
-const MIN_PROBES: usize = 4;
+const MIN_PROBES: u32 = 4;
 
 /// Calls of the user who stays: enough for the one who is asked, and few beside the room for stored calls.
 const MAX_HELD_CALLS: usize = 8;
@@ -43,7 +43,7 @@ impl Schedule {
         let Some((until, error)) = trouble.shut_until() else { return };
         let error = error.clone().retry_after(until.saturating_duration_since(now));
         let (is_unjudged, is_due) = (trouble.is_unjudged(), trouble.gate(now) == Gate::ProbeDue);
-        let is_early = trouble.asked() < MIN_PROBES;
+        let is_early = trouble.failed_probes() < MIN_PROBES;
         let line = std::mem::take(self.queue.line(Some(key)));
         let users: Vec<UserId> = line.returning.into_iter().chain(line.new).collect();
         let first = |user_id: &UserId| self.queue.users.get(user_id).and_then(|user| user.waiting.front());
