@@ -5,3 +5,4 @@ mod door;
 mod products;
 mod senders;
 mod settings;
+mod write_keys;
