@@ -70,7 +70,7 @@ impl Mapper {
         Self::with(&executable, cores.clamp(MIN_WORKERS, MAX_WORKERS), supervisor, metrics)
     }
 
-    /// As [`start`](Self::start), with `workers` processes of this executable.
+    /// As [`start`](Self::start), with `workers` processes of this executable, which is an absolute path.
     ///
     /// # Errors
     /// If the system cannot start a thread.

@@ -20,8 +20,8 @@ const TIME: Duration = Duration::from_secs(1);
 /// How long a process may take to start. Only a machine that is out of breath comes near it.
 const START: Duration = Duration::from_secs(10);
 
-/// The most filters that a worker has compiled at once: each takes 0.3 MiB of the 64 that a worker has. With more active sources
-/// the one that was not used for longest is compiled again, which takes some milliseconds.
+/// The most filters that a worker has compiled at once: each takes 0.1 to 0.3 of the worker's 64 MiB. The one that was not used for
+/// longest makes room for another. Compiling it again takes 3 ms.
 const MAX_FILTERS: usize = 32;
 
 /// How much of the last words of a worker is looked at.
