@@ -25,7 +25,7 @@ use crate::outbox::{Backups, DeadLetters, Outbox, OutboxClients, OutboxStats, Pa
 use crate::publisher::LiveClients;
 use crate::segment::SegmentClients;
 use crate::server::{self, LimitTooLow, Limits, fd_limit};
-use crate::sources::mapping::Mapper;
+use crate::sources::mapping::{MAPPING_FDS, Mapper};
 use crate::sources::settings::SourceTable;
 use crate::supervisor::{ShutdownOutcome, Signals, Supervisor};
 use crate::telemetry::{EVERY_LINE, LogLines};
@@ -154,7 +154,8 @@ impl App {
 /// If too few are left.
 pub fn max_connections(settings: &Settings) -> Result<usize, LimitTooLow> {
     let operators = if settings.admin_listen.is_some() { OPERATORS.connections + fd_limit::FDS_PER_CORE } else { 0 };
-    fd_limit::max_connections(server::MAX_CONNECTIONS, settings.segment.max_concurrency.get(), operators)
+    let workers = if settings.sources.is_some() { MAPPING_FDS } else { 0 };
+    fd_limit::max_connections(server::MAX_CONNECTIONS, settings.segment.max_concurrency.get(), operators + workers)
 }
 
 /// Logs the warnings about the settings.

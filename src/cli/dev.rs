@@ -51,7 +51,6 @@ struct Trial {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let (runtime, mut signals) = runtime_with_signals()?;
-    let hangups = signals.take_hangup();
     let data = std::path::absolute(&arguments.data).context("cannot resolve the path of --data")?;
     let mut variables: BTreeMap<String, String> = config::variables().filter(|(_, value)| !value.is_empty()).collect();
     variables.remove("SEGMENT_WRITE_KEY_FILE");
@@ -72,6 +71,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         settings.listen.set_ip(Ipv4Addr::LOCALHOST.into());
     }
     let table = read_sources(&settings, &variables)?;
+    // Without sources there is nothing to read again: the end of the terminal stops this process.
+    let hangups = if settings.sources.is_some() { signals.take_hangup() } else { None };
     let logs = telemetry::start(&settings.logs)?;
     runtime.block_on(async {
         let supervisor = Supervisor::new();

@@ -55,6 +55,11 @@ impl Pool {
         [map_workers_out_of_time, map_workers_out_of_memory, map_workers_crashed].map(|counter| counter.get())
     }
 
+    /// Waits until that many workers were replaced: an event's outcome comes before its worker's end is counted.
+    async fn has_replaced(&self, numbers: [u64; 3]) {
+        crate::harness::eventually(async || self.replaced() == numbers).await;
+    }
+
     /// The process ids of its living workers.
     fn workers(&self) -> Vec<i32> {
         let entries = fs::read_dir("/proc").unwrap().flatten();

@@ -31,7 +31,6 @@ async fn a_filter_without_end_is_stopped() {
     let nested = format!("{} empty", ".addresses[] as $a | ".repeat(9));
     let rows = [
         ("def f: f; f", "1"),
-        ("def f(x): x | f(x); f(.)", "1"),
         ("last(range(1000000000000))", "1"),
         ("range(1000000000000) | empty", "1"),
         ("until(false; .)", "1"),
@@ -41,7 +40,7 @@ async fn a_filter_without_end_is_stopped() {
         ("def t: reduce range(60) as $i ([]; [., .]); t == t", "1"),
     ];
     let pool = run(&rows, |outcome| *outcome == Err(TimedOut)).await;
-    assert_eq!(pool.replaced(), [rows.len() as u64, 0, 0]);
+    pool.has_replaced([rows.len() as u64, 0, 0]).await;
 }
 
 #[tokio::test]
@@ -55,7 +54,7 @@ async fn a_filter_that_wants_more_memory_than_there_is_is_stopped() {
         (r#"reduce range(60) as $i ("x"; . + .)"#, "1"),
     ];
     let pool = run(&rows, |outcome| *outcome == Err(OutOfMemory)).await;
-    assert_eq!(pool.replaced(), [0, rows.len() as u64, 0]);
+    pool.has_replaced([0, rows.len() as u64, 0]).await;
 }
 
 #[tokio::test]
@@ -68,13 +67,14 @@ async fn a_filter_that_overflows_the_stack_is_tried_twice() {
         (&format!("{}1{}", "(".repeat(200_000), ")".repeat(200_000)), "1"),
     ];
     let pool = run(&rows, |outcome| *outcome == Err(Crashed)).await;
-    assert_eq!(pool.replaced(), [0, 0, 2 * rows.len() as u64]);
+    pool.has_replaced([0, 0, 2 * rows.len() as u64]).await;
 }
 
 #[tokio::test]
 async fn a_filter_that_grows_without_end_is_stopped() {
     let rows = [
         ("last(def f: f, 1; f)", "1"),
+        ("def f(x): x | f(x); f(.)", "1"),
         ("[range(1000000000)]", "1"),
         ("reduce range(60) as $i ([]; [., .]) | tojson", "1"),
         ("reduce range(100000) as $i (null; [.]) | tojson", "1"),
