@@ -55,7 +55,6 @@ const MAY_USE: [(&str, &[&str]); 15] = [
         &[
             "auth",
             "customer",
-            "integration",
             // What keeps and replays events.
             "outbox::Append",
             "outbox::Appended",
