@@ -38,7 +38,7 @@ pub use value::{LogFormat, Secret};
 pub use write_keys::WriteKeys;
 
 // What the file of sources shares with the environment: the same words for the same values.
-pub(crate) use checks::{MAX_WINDOW, positive_duration};
+pub(crate) use checks::{MAX_WINDOW, SOURCE_WINDOW, positive_duration};
 pub(crate) use file::{MAX_BYTES as MAX_SECRET_FILE, read as read_file};
 pub(crate) use write_key::{USUAL_LENGTH as USUAL_KEY_LENGTH, write_key};
 

@@ -18,7 +18,7 @@ const HALF: usize = 24 * 1024 * 1024;
 /// What a body takes for nothing, in bytes.
 const FREE: usize = 1024;
 
-/// Bodies up to this size, in bytes, may take the last room.
+/// Bodies up to this size, in bytes, may take the last room: few customers are larger.
 const SMALL: usize = 4 * 1024;
 
 /// A body of more than [`SMALL`] bytes leaves one part of so many free, one of more than four times as many two, and so on. Four

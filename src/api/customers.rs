@@ -1,8 +1,7 @@
 //! `POST /customers`: takes one customer, or several, and answers with the outcome of each call.
 //!
 //! The extractors prove the sender and read the body. The handler then takes a place in flight, checks the payload and hands
-//! it to Segment. Each customer is counted once, and each failed request is logged once, without anything
-//! personal.
+//! it to Segment. Each customer is counted once, and each failed request is logged once, without anything personal.
 
 mod several;
 

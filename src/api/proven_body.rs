@@ -86,6 +86,8 @@ impl FromRequest<Arc<AppState>> for ProvenBody {
 /// Message of a 503 for want of a place in flight.
 pub(super) const TOO_MANY_REQUESTS: &str = "too many requests are in flight; this one was not sent";
 
+/// Checks that the relay takes requests.
+///
 /// # Errors
 /// The relay is shutting down.
 pub(super) fn check_serving(state: &AppState) -> Result<(), ApiError> {
@@ -107,8 +109,10 @@ fn signed_key(id: HeaderValue) -> Option<IdempotencyKey> {
     IdempotencyKey::from_header(KeyKind::WebhookId, id.as_bytes())
 }
 
+/// Checks that the body has no coding.
+///
 /// # Errors
-/// The body has a coding.
+/// It has one.
 pub(super) fn check_coding(headers: &HeaderMap) -> Result<(), ApiError> {
     let is_identity =
         |coding: &[u8]| coding.trim_ascii().is_empty() || coding.trim_ascii().eq_ignore_ascii_case(b"identity");

@@ -41,7 +41,7 @@ const TOO_MANY_OF_THIS_SOURCE: &str = "too many requests of this source are in f
 const TOO_MANY_WAIT: &str = "too many events of this source wait for its filter; this one was not taken";
 const NO_TIME: &str = "the time of the request ended before the event's filter did; the event was not taken";
 
-/// Every method, because which ones there are depends on the source.
+/// `/sources/{name}` with any method: which ones there are depends on the source.
 pub(super) async fn any(
     State(state): State<Arc<AppState>>,
     name: Result<Path<String>, PathRejection>,
@@ -121,7 +121,7 @@ async fn take(
     }
 }
 
-/// Makes customers of an event and hands them over. The inner error is the event's own trouble.
+/// Makes customers of an event and hands them over. The outer error is the relay's trouble, the inner one the event's own.
 async fn hand_over(
     state: &AppState,
     sources: &Sources,

@@ -94,6 +94,8 @@ impl SourceParts {
     }
 }
 
+/// Compiles all filters, in a worker.
+///
 /// # Errors
 /// Every filter that cannot be compiled.
 pub(super) async fn check_filters(mapper: &Mapper, table: &SourceTable) -> Result<(), Problems> {

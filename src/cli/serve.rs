@@ -27,7 +27,7 @@ pub(super) fn run() -> anyhow::Result<ExitCode> {
     })
 }
 
-/// The outbox stays what it is.
+/// What SIGHUP reads again: all but the outbox, which stays as it was at the start.
 fn read_again(outbox: Option<OutboxSettings>) -> ReadAgain {
     Arc::new(move || {
         let (names, settings) = config::secrets_from_files(config::variables())?;

@@ -21,6 +21,10 @@ pub(super) const MAX_DURATION: (Duration, &str) = (Duration::from_secs(24 * 60 *
 /// year.
 pub(crate) const MAX_WINDOW: (Duration, &str) = (Duration::from_secs(365 * 24 * 60 * 60), "365days");
 
+/// How long the keys of a source are remembered whose table says nothing, or that is not configured: of the senders that are
+/// known, the one that retries for longest does so for 7 days.
+pub(crate) const SOURCE_WINDOW: Duration = Duration::from_secs(8 * 24 * 60 * 60);
+
 /// The maximum of RELAY_GIVE_UP_AFTER. What failed for a year does not succeed later; `never` has no end.
 pub(super) const MAX_GIVE_UP: (Duration, &str) = MAX_WINDOW;
 /// The maximum of RELAY_DEAD_LETTER_RETENTION. Whoever must keep a record for longer keeps it elsewhere; `never` has no end.

@@ -1,10 +1,10 @@
 //! Events of sources that are kept as dead letters: the trait [`Events`], with which `sources` keeps and replays them.
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::store::{Append, Appended, OutboxError};

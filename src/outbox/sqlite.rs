@@ -1,12 +1,13 @@
 //! The outbox in an SQLite file: for one relay on one machine.
 //!
 //! One thread owns the writing connection (`writer`). It takes groups of commands (`command`), executes each group in
-//! one `transaction` (`calls`, `group`, `parked`, `parked_verbs`, `dead_letters`, `events`, `shares`, `source_counts`, `prune`, `expire`), and answers
-//! after the sync. Between two groups it gives delivery the calls that are `next`: those behind the cursor (`reading`),
-//! and in `turns` those that are kept apart. `memory` knows which calls are out. A second thread copies the write-ahead
-//! log back into the file (`checkpoint`). Operators read over a connection of their own (`read`, `letters`). `file`,
-//! `header` and `schema` open the file or explain why they cannot. `watch` notices that a file is lost, and `lost` says
-//! what comes then. `backup` copies the file. `store` puts the parts together.
+//! one `transaction` (`calls`, `group`, `parked`, `parked_verbs`, `dead_letters`, `events`, `shares`, `source_counts`,
+//! `prune`, `expire`), and answers after the sync. Between two groups it gives delivery the calls that are `next`: those
+//! behind the cursor (`reading`), and in `turns` those that are kept apart. `memory` knows which calls are out, and by
+//! `sources` what waits of each source. A second thread copies the write-ahead log back into the file (`checkpoint`).
+//! Operators read over a connection of their own (`read`, `letters`). `file`, `header` and `schema` open the file or
+//! explain why they cannot. `watch` notices that a file is lost, and `lost` says what comes then. `backup` copies the
+//! file. `store` puts the parts together.
 //!
 //! Promise: an answer means that the commit was synced (`synchronous=FULL`, read back at the start). It rests on the
 //! meaning of fsync: the bytes survive a power cut. A failed sync ends the process. The next start copies the whole log

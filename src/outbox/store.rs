@@ -27,8 +27,9 @@ pub trait Outbox: Send + Sync {
     /// Calls are stored in the order in which the returned futures were first polled.
     ///
     /// # Errors
-    /// [`OutboxError::Full`], [`OutboxError::UserShare`], [`OutboxError::ParkedShare`] and [`OutboxError::Busy`]: the call is not
-    /// stored. [`OutboxError::SourceShare`]: neither. [`OutboxError::Unconfirmed`]: the call may be stored. [`OutboxError::KeyReused`]: the key was used with another body.
+    /// [`OutboxError::Full`], [`OutboxError::UserShare`], [`OutboxError::ParkedShare`], [`OutboxError::SourceShare`] and
+    /// [`OutboxError::Busy`]: the call is not stored. [`OutboxError::Unconfirmed`]: the call may be stored.
+    /// [`OutboxError::KeyReused`]: the key was used with another body.
     async fn append(&self, append: Append, deadline: Instant) -> Result<Appended, OutboxError>;
 
     /// Stores the calls of one request in one transaction. The results are in the order of the calls. If `is_all_or_nothing`, an

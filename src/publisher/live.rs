@@ -114,7 +114,8 @@ impl LiveClients {
     }
 
     /// The sources whose write key Segment refuses while it may accept another one, a list for each such key.
-    pub fn refused_sources(&self) -> Vec<String> {
+    #[cfg(test)]
+    fn refused_sources(&self) -> Vec<String> {
         let schedule = self.dispatch.schedule.lock();
         schedule.keys.refused().map(|(_, key)| key.trouble.sources().to_owned()).collect()
     }

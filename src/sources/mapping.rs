@@ -1,4 +1,7 @@
 //! Makes customers of events, in processes of their own (`segment-relay map-worker`).
+//!
+//! No filter runs in the relay's process. A worker has one event at a time, so what a filter does to its process is the trouble of
+//! that event. Whether an output is a valid customer is decided elsewhere (`event`).
 
 mod frame;
 mod jq;

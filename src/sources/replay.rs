@@ -1,4 +1,4 @@
-//! Replays an event that is a dead letter: the filter of today runs, and what it makes takes the letter's place.
+//! Replays an event that is a dead letter: the filter that its source has now runs, and what it makes takes the letter's place.
 
 use jiff::Timestamp;
 
@@ -23,6 +23,8 @@ pub enum Replay {
     Overloaded,
 }
 
+/// Replays the event of this dead letter, which was read from the store.
+///
 /// # Errors
 /// If the store cannot be written: the letter stays.
 pub(super) async fn replay(

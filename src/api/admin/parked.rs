@@ -95,7 +95,8 @@ pub(super) async fn retry(
     Ok((StatusCode::ACCEPTED, Json(Retried { retried: 1 })))
 }
 
-/// `POST /parked/retry?status=503&source=shop`. As a replay of all dead letters it has no time limit: the answer says how many there were.
+/// `POST /parked/retry?status=503&source=shop`. As a replay of all dead letters it has no time limit: the answer says how many
+/// there were.
 pub(super) async fn retry_all(
     Admin(admin): Admin,
     request_id: RequestId,

@@ -8,8 +8,10 @@ use crate::api::error::{ApiError, ApiErrorCode};
 use crate::outbox::{DeadLetters, LetterIds, OutboxError};
 use crate::sources::{Replay, Sources};
 
-/// The pause after which an event is tried again that found the queue of its source full, and how often. Then it stays.
+/// The pause after which an event is tried again that found the queue of its source full.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// Tries of one event: 5 s in all. A queue that is full for longer is that of a filter that loops, and the event stays.
 const MAX_TRIES: usize = 50;
 
 /// Replays these letters, and adds to `replayed` how many are none any more. What is gone already does no harm, so this can be
@@ -40,7 +42,7 @@ pub(super) async fn replay(
     Ok(())
 }
 
-/// Replays one letter if it is an event. False: it is none.
+/// Replays one letter if it is an event. False: it is none, or there is no such letter.
 ///
 /// # Errors
 /// It stays a dead letter.

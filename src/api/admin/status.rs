@@ -23,7 +23,7 @@ pub(super) struct StatusReport {
     segment: SegmentReport,
     /// `null` without an outbox.
     outbox: Option<OutboxReport>,
-    /// Requests to `POST /customers` by outcome.
+    /// Customers of `POST /customers` by outcome.
     requests: BTreeMap<&'static str, u64>,
     requests_in_flight: usize,
     /// By name.

@@ -38,7 +38,7 @@ impl Taken {
     pub(super) fn into_response(self, status: Option<u16>) -> Response {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
-        struct Taken {
+        struct CustomerTaken {
             message_id: String,
             #[serde(skip_serializing_if = "Option::is_none")]
             status: Option<&'static str>,
@@ -47,7 +47,7 @@ impl Taken {
         struct Body {
             success: bool,
             #[serde(skip_serializing_if = "Option::is_none")]
-            results: Option<Vec<Taken>>,
+            results: Option<Vec<CustomerTaken>>,
             #[serde(skip_serializing_if = "Option::is_none")]
             customers: Option<usize>,
             #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -62,7 +62,7 @@ impl Taken {
             Self::Customers(receipts) => {
                 let is_stored = receipts.iter().any(|receipt| receipt.state == DeliveryState::Stored);
                 let is_replayed = receipts.iter().all(|receipt| receipt.replayed);
-                let taken = |Receipt { message_id, state, .. }: Receipt| Taken {
+                let taken = |Receipt { message_id, state, .. }: Receipt| CustomerTaken {
                     message_id,
                     status: (state == DeliveryState::Stored).then_some("stored"),
                 };

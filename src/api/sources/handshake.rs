@@ -11,7 +11,7 @@ use crate::api::error::{ApiError, ApiErrorCode};
 use crate::auth::Challenge;
 use crate::sources::event::text_field;
 
-/// The most digits of the number in a form.
+/// The most digits of the number in a form: as many as 64 bits have.
 const MAX_DIGITS: usize = 20;
 
 /// A GET whose header the answer repeats.

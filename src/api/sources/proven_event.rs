@@ -39,6 +39,8 @@ pub(super) struct ProvenEvent {
     pub(super) deadline: Instant,
 }
 
+/// Reads a request to a source: the head is checked, then the body is read, then its signature is checked.
+///
 /// # Errors
 /// The sender is not proven, the body does not arrive, or it is too large.
 pub(super) async fn read(

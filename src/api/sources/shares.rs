@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 
 use crate::api::body_room::BodyRoom;
 
-/// A source has at most one of so many places in flight.
+/// A source has at most one of so many places in flight: it takes the floods of four sources to use all of them.
 const PLACES_PART: usize = 4;
 
 /// The share of one source.

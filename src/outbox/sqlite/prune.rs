@@ -15,6 +15,7 @@ use std::time::Duration;
 use rusqlite::{Result, params};
 
 use super::transaction::Transaction;
+use crate::config::SOURCE_WINDOW;
 use crate::outbox::CallId;
 
 /// Keys that one transaction forgets. Each may be on a page of its own, so they are about 2 MiB to write.
@@ -24,10 +25,8 @@ const MIN_KEYS: usize = 128;
 /// appends in a group, which write as many pages (`command`).
 const MAX_KEYS: usize = 1024;
 
-/// The window of a source that is not configured, and of one that does not say: senders repeat an event for days.
-const SOURCE_WINDOW: Duration = Duration::from_secs(8 * 24 * 60 * 60);
-
-/// The statements of a queue. Its source, if it has one, is the last parameter.
+/// The statements of a queue. Its source, or NULL, is the last parameter: those of `POST /customers` name it because SQLite takes
+/// no parameter that a statement does not have.
 struct Statements {
     head: &'static str,
     forget: &'static str,
@@ -133,6 +132,7 @@ impl Pruner {
         self.due_at.get_or_insert(now.saturating_add(self.window.unwrap_or(0)));
     }
 
+    /// As [`Pruners::recheck`].
     pub(super) fn recheck(&mut self) {
         self.due_at = Some(i64::MIN);
     }

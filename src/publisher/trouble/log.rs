@@ -12,6 +12,7 @@ impl Trouble {
         self.sources = sources;
     }
 
+    #[cfg(test)]
     pub(in crate::publisher) fn sources(&self) -> &str {
         &self.sources
     }

@@ -22,9 +22,9 @@ const LEFT_OUT: [&str; 15] = [
     "trailer",
     "transfer-encoding",
     "upgrade",
-    // The relay's own: a caller's, or one that it has made.
-    "x-request-id",
     "x-api-key",
+    // The relay makes one where a caller has none.
+    "x-request-id",
 ];
 
 /// The headers of an event: not those that hold secrets, and at most 16 KiB. Those of its key come first.

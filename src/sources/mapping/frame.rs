@@ -6,8 +6,9 @@
 use bytes::Bytes;
 
 use super::Event;
+use crate::customer::MAX_CUSTOMERS;
 
-/// Length and kind.
+/// Bytes of length and kind.
 pub(super) const HEAD: usize = 5;
 
 /// The largest request: an event has a body of at most 1 MiB and 16 KiB of headers. A filter is smaller.
@@ -16,8 +17,8 @@ pub(super) const MAX_REQUEST: usize = 2 * 1024 * 1024;
 /// The largest answer: the customers of one event may be as large as those of one request.
 pub(super) const MAX_ANSWER: usize = 1024 * 1024;
 
-/// The most customers of one event.
-pub(super) const MAX_OUTPUTS: usize = 1_000;
+/// The most customers of one event: as many as one request may have.
+pub(super) const MAX_OUTPUTS: usize = MAX_CUSTOMERS;
 
 /// Of a request: compile the filter that follows the number of its slot.
 pub(super) const COMPILE: u8 = b'c';

@@ -17,14 +17,14 @@ use super::{Event, Filter, MapError};
 /// How long a worker may take for an event, and for compiling a filter: a sound one takes a few milliseconds at most.
 const TIME: Duration = Duration::from_secs(1);
 
-/// How long a process may take to start. Only a machine that is out of breath comes near it.
+/// How long a process may take to start. It takes some milliseconds; only a machine with far too much to do comes near this.
 const START: Duration = Duration::from_secs(10);
 
 /// The most filters that a worker has compiled at once: each takes 0.1 to 0.3 of the worker's 64 MiB. The one that was not used for
 /// longest makes room for another. Compiling it again takes 3 ms.
 const MAX_FILTERS: usize = 32;
 
-/// How much of the last words of a worker is looked at.
+/// Bytes of a worker's last words that are looked at: an abort and a panic say less.
 const MAX_LAST_WORDS: u64 = 16 * 1024;
 
 /// A running worker. It is killed when this is dropped.

@@ -1,6 +1,7 @@
 //! Which event is mapped next: the sources in turn, each in the order in which its events came.
 //!
-//! A source has at most a share of the workers and of the room to wait, so that one whose filter loops keeps no other from going on.
+//! A source has at most a share of the workers and of the room to wait, so that one whose filter loops keeps no other from
+//! going on.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -14,7 +15,7 @@ pub(super) struct Queue<J> {
     lines: HashMap<Arc<str>, Line<J>>,
     /// The sources with events that wait, the next one first.
     turns: VecDeque<Arc<str>>,
-    /// The most workers that one source has.
+    /// The most workers that run filters of one source.
     share: usize,
 }
 

@@ -10,7 +10,7 @@ use crate::config::{self, MAX_SECRET_FILE, Secret};
 /// The longest name of a variable that a message shows.
 const MAX_NAME: usize = 100;
 
-/// The prefixes of the relay's own settings, and so of variables that it does not start with.
+/// The prefixes of the relay's own settings. A variable that has one and is no setting stops the start.
 const OWN: [&str; 2] = ["RELAY_", "SEGMENT_"];
 
 /// What stands in for secrets in trials, so that people can sign with it. It is long enough to be warned about nowhere.

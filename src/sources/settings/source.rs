@@ -1,7 +1,6 @@
 //! One table of the file: a source.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::document::Table;
 use super::secrets::{Secrets, StandIn, stand_in};
@@ -9,11 +8,8 @@ use super::types::{KeyPart, OnError, SourceSettings};
 use super::verify::Verify;
 use super::{values, verify};
 use crate::auth::{Scheme, Verifier};
-use crate::config::{self, MAX_SECRET_FILE, MAX_WINDOW, positive_duration};
+use crate::config::{self, MAX_SECRET_FILE, MAX_WINDOW, SOURCE_WINDOW, positive_duration};
 use crate::sources::mapping::Filter;
-
-/// How long keys are remembered if the file does not say: the sender that retries for longest does so for 7 days.
-const WINDOW: Duration = Duration::from_secs(8 * 24 * 60 * 60);
 
 /// The largest body if the file does not say: a hundred events of a CRM, or an order, fit.
 const MAX_BODY: usize = 256 * 1024;
@@ -48,7 +44,7 @@ pub(super) fn read(
         on_error
     });
     let filter = filter(file, name, &table, secrets);
-    let window = table.read("window", |text| positive_duration(text, MAX_WINDOW)).unwrap_or(WINDOW);
+    let window = table.read("window", |text| positive_duration(text, MAX_WINDOW)).unwrap_or(SOURCE_WINDOW);
     let max_body = table.read("max_body", values::max_body).unwrap_or(MAX_BODY);
     let examples = table.get("example").map(|value| values::examples(&value)).unwrap_or_default();
     table.finish();

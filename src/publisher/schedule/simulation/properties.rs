@@ -124,8 +124,8 @@ fn slow_probes(plan: &Plan) -> Duration {
 }
 
 /// A sound call is accepted within two seconds, one pause between probes (a quiet relay meets three users in trouble in a row by
-/// chance, and takes them for an outage until it knows their share), and six steps of a search whose requests fail slowly. After an outage, within
-/// [`RETURN`].
+/// chance, and takes them for an outage until it knows their share), and six steps of a search whose requests fail slowly. After
+/// an outage, within [`RETURN`].
 fn check_delays(plan: &Plan, log: &Log, kinds: &[Kind], is_excused: impl Fn(&Record) -> bool) {
     for call in log.calls.iter().filter(|call| kinds[call.user].is_sound() && !is_excused(call)) {
         let (at, end) = call.end.unwrap();
