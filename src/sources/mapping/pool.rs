@@ -6,7 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -190,6 +190,9 @@ impl Shared {
             has_worked = true;
             let result = worker.map(&job.filter, &job.event).await;
             let death = result.as_ref().err().copied();
+            if death.is_some() {
+                self.queue.lock().mark_costly(&source, Instant::now());
+            }
             let outcome = match result {
                 Ok(outcome) => outcome,
                 Err(Death::Time) => Err(MapError::TimedOut),
@@ -216,7 +219,7 @@ impl Shared {
     /// Takes the next event.
     async fn next(&self) -> (Arc<str>, Job) {
         loop {
-            let next = self.queue.lock().take(|job| !job.answer.is_closed());
+            let next = self.queue.lock().take(Instant::now(), |job| !job.answer.is_closed());
             match next {
                 Some(next) => return next,
                 None => self.changed.notified().await,

@@ -146,3 +146,26 @@ async fn an_event_leaves_its_memory_to_the_next_one() {
     }
     assert_eq!(pool.replaced(), [0, 0, 0]);
 }
+
+#[tokio::test]
+async fn two_sources_whose_filters_loop_leave_a_worker_to_a_third() {
+    let pool = Pool::start(2);
+    let loops = async |source: &str| loop {
+        assert_eq!(pool.map(source, "def f: f; f", "1").await, Err(TimedOut));
+    };
+    let sound = async {
+        // Each has ended a worker.
+        crate::harness::eventually(async || pool.replaced()[0] >= 2).await;
+        let before = pool.replaced()[0];
+        for number in 0..50 {
+            let body = number.to_string();
+            assert_eq!(pool.map("stranger", ".", &body).await, Ok(vec![body]));
+        }
+        pool.replaced()[0] - before
+    };
+    let ended = tokio::select! {
+        ended = sound => ended,
+        () = async { tokio::join!(loops("first"), loops("second")); } => unreachable!(),
+    };
+    assert!(ended < 25, "{ended} of 50 events waited for one that looped");
+}
