@@ -114,7 +114,7 @@ impl Sources {
         let Some(events) = &self.events else { return Err(OutboxError::Closed) };
         let name = source.settings.name.clone();
         let Event { headers, body, received_at } = event;
-        let key = key.map(|key| digest(&name, &key.value));
+        let key = key.map(|key| digest(&name, &key.value, &body));
         let reason = why.to_string();
         events.keep(KeptEvent { source: name, headers, body, received_at, reason, key }, deadline).await
     }
@@ -131,10 +131,10 @@ impl Sources {
     }
 }
 
-/// Digest of a source and a key. A name has no NUL.
-fn digest(source: &str, key: &[u8]) -> [u8; 16] {
+/// Digest of a source, a key and a body. A name has no NUL, and the digest of a body one length.
+fn digest(source: &str, key: &[u8], body: &[u8]) -> [u8; 16] {
     let mut hasher = Sha256::new();
-    [source.as_bytes(), b"\0", key].iter().for_each(|part| hasher.update(part));
+    [source.as_bytes(), b"\0", &Sha256::digest(body), key].iter().for_each(|part| hasher.update(part));
     let mut first = [0; 16];
     first.copy_from_slice(&hasher.finalize()[..16]);
     first

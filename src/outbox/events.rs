@@ -21,14 +21,14 @@ pub struct KeptEvent {
     pub received_at: i64,
     /// Why it makes no customers. It may hold a part of the event.
     pub reason: String,
-    /// Digest of the source and of the event's key: a repeat is not kept twice.
+    /// Digest of the source, the event's key and its body: a repeat is not kept twice, and another event under the key is kept.
     pub key: Option<[u8; 16]>,
 }
 
 /// Where events are kept. An event is a dead letter, `unmapped`.
 #[async_trait]
 pub trait Events: Send + Sync {
-    /// Keeps an event. One whose key belongs to a dead letter is there already. Returns after the sync.
+    /// Keeps an event. One whose `key` belongs to a dead letter is there already. Returns after the sync.
     ///
     /// # Errors
     /// As [`Outbox::append`](super::Outbox::append).

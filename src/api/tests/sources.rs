@@ -208,6 +208,14 @@ async fn a_key_that_came_with_another_customer_is_kept_or_refused() {
     shop.relay.segment_is(reused.clone());
     assert_eq!(shop.post("{}").await.json()["kept"], true);
     assert_eq!(shop.events.kept.lock()[0].1.reason, "key reused");
+    // Each further event under the key is kept, too, and once.
+    let key = vec![KeyPart::Body("/id".to_owned())];
+    let shop = Shop::new(SourceSettings { key, ..source("shop") });
+    shop.relay.segment_is(reused.clone());
+    for body in [r#"{"id":1,"a":1}"#, r#"{"id":1,"a":2}"#, r#"{"id":1,"a":1}"#, r#"{"id":1,"a":2}"#, r#"{"id":2}"#] {
+        assert_eq!(shop.post(body).await.json()["kept"], true);
+    }
+    assert_eq!(shop.events.kept.lock().len(), 3);
     let shop = Shop::new(refusing());
     shop.relay.segment_is(reused);
     let answer = shop.post("{}").await;
