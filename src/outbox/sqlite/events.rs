@@ -2,11 +2,11 @@
 
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
-use super::shares::PARKED_DIVISOR;
+use super::shares::{EVENT_FREE_DIVISOR, PARKED_DIVISOR};
 use super::transaction::{Transaction, row_bytes};
 use crate::outbox::{Append, Appended, CallId, KeptEvent, KeyRecord, LetterWhy, OutboxError};
 
-/// The body of an event's key: a repeat counts as one whatever its body is.
+/// The body of an event's key, which is a digest of the body, too.
 const ANY_BODY: [u8; 16] = [0; 16];
 
 /// The call to which an event's key belongs. No call has this id.
@@ -59,7 +59,7 @@ impl Transaction<'_> {
             return Ok(Ok(()));
         }
         let (stats, bytes) = (&self.effects.stats, row_bytes(event_bytes(event)));
-        if self.room < bytes {
+        if self.room < bytes + stats.max_bytes / EVENT_FREE_DIVISOR {
             return Ok(Err(OutboxError::Full));
         }
         // Dead letters go before it, parked calls do not.

@@ -1,6 +1,6 @@
 //! Shares of the outbox: the calls of parked users and dead letters take at most half of it together, and the waiting calls of
 //! one user at most an eighth. So what is refused or stuck never keeps other calls out. Once the outbox is half full, the waiting
-//! calls of one source take at most a quarter.
+//! calls of one source take at most a quarter. Events that make no customers leave an eighth to the calls of others.
 
 use rusqlite::Result;
 
@@ -20,6 +20,10 @@ const FREE_DIVISOR: u64 = 2;
 
 /// Then the waiting calls of a source take at most one part in this many of it.
 const SOURCE_DIVISOR: u64 = 4;
+
+/// One part in this many of the outbox stays free of events: one source whose calls take half of it cannot fill the rest with
+/// events that make no customers. It is room for the calls of others until the source's own are sent.
+pub(super) const EVENT_FREE_DIVISOR: u64 = 8;
 
 /// Dead letters that one transaction deletes: other commands wait for it meanwhile. One transaction adds fewer on average.
 const MAX_PUSHED_OUT: u64 = 256;

@@ -109,3 +109,18 @@ async fn events_push_out_older_dead_letters_and_are_refused_where_parked_calls_t
     assert_eq!((store.stats().dead_letters, store.stats().dead_letter_bytes), (0, 0));
     store.close().await;
 }
+
+#[tokio::test]
+async fn events_leave_an_eighth_of_the_outbox_to_the_calls_of_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = small(&directory);
+    assert_eq!(flood(&store, Some("shop")).await.1, OutboxError::SourceShare);
+    for size in [100_000, 10_000, 100] {
+        while store.keep(event(size), in_a_minute()).await.is_ok() {}
+        assert_eq!(store.keep(event(size), in_a_minute()).await.unwrap_err(), OutboxError::Full);
+    }
+    for n in 0..20 {
+        append(&*store, of(None, n)).await.unwrap();
+    }
+    store.close().await;
+}
