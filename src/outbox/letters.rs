@@ -19,8 +19,8 @@ use super::store::OutboxError;
 /// Every method fails if the store cannot be read or written.
 #[async_trait]
 pub trait DeadLetters: Send + Sync {
-    /// At most `limit` dead letters that fit, newest first. A page looks at a bounded number of letters, so it may be short,
-    /// or empty, although more of them fit.
+    /// At most `limit` dead letters that fit, newest first. A page has a bounded number of bytes, and looks at a bounded number
+    /// of letters, so it may be short, or empty, although more of them fit.
     async fn list(&self, limit: usize, filter: LetterFilter) -> Result<LetterPage, OutboxError>;
 
     /// The ids of at most `limit` dead letters that fit, oldest first, from the id `from` on. The letters of one answer are

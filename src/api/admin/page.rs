@@ -1,7 +1,7 @@
 //! A page of what operators list: its bounds, and the JSON of dead letters, written a piece at a time.
 //!
-//! A page may have 32 MiB. It is never built as a whole: a letter is turned into JSON when the connection has room for it,
-//! and is dropped then.
+//! A page may have 32 MiB of parked users, or 5 MiB of dead letters. Its JSON is never built as a whole: a letter is turned into
+//! JSON when the connection has room for it, and is dropped then.
 
 use std::convert::Infallible;
 
@@ -19,7 +19,7 @@ use crate::segment::ErrorCode;
 /// Letters or users on a page by default.
 pub(in crate::api) const DEFAULT_LIMIT: usize = 100;
 
-/// The most letters or users on a page: 32 MiB of the largest calls.
+/// The most letters or users on a page: 32 MiB of users whose ids are as long as a call may be. The store bounds letters by bytes.
 pub(in crate::api) const MAX_LIMIT: usize = 1000;
 
 /// Bytes that are written at once: a few of the largest letters, and many of the usual ones.

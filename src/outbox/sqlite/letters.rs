@@ -21,18 +21,23 @@ const READ_LETTERS: usize = 1000;
 /// Reads for one page: a second or so, and 50,000 letters.
 pub(super) const PAGE_STEPS: usize = 50;
 
+/// Bytes of the letters on one page, which is in memory until it is sent. 1,000 usual letters are a tenth of it, and a letter has
+/// about 1 MiB at most: so a page has more than one of the largest, and all pages in progress have some 20 MiB.
+pub(super) const PAGE_BYTES: usize = 4 * 1024 * 1024;
+
 /// Ids that one read finds: as many letters as a transaction puts back, if they are small.
 const MAX_IDS: usize = 256;
 
 /// Looks at the letters with ids from `?1` to below `?2`. The second column is 1 if the letter fits: `why` and `source` are read
 /// last, and only if they are asked for, because they may be on an overflow page. A filter that is not set is NULL, and excludes
-/// nothing. An event alone has no user.
+/// nothing. The third column is the letter's bytes. An event alone has no user.
 macro_rules! look {
     ($order:literal) => {
         concat!(
             "SELECT id, CASE WHEN refused_at < ?3 OR refused_at >= ?4 OR status <> ?5 OR user_id <> ?6 THEN 0
                              WHEN ?7 IS NULL AND ?8 IS NULL THEN 1
-                             ELSE ifnull(why = ?7, 1) AND (?8 IS NULL OR source IS ?8) END, length(call), user_id = ''
+                             ELSE ifnull(why = ?7, 1) AND (?8 IS NULL OR source IS ?8) END,
+                        length(call) + octet_length(reason) + ifnull(length(headers), 0), user_id = ''
              FROM dead_letters WHERE id >= ?1 AND id < ?2 ORDER BY id ",
             $order
         )
@@ -45,6 +50,8 @@ struct Found {
     ids: Vec<i64>,
     /// Those that are events.
     events: Vec<i64>,
+    /// Bytes of those that fit.
+    bytes: usize,
     /// The letter that it looked at last, if there may be more behind it.
     last: Option<i64>,
 }
@@ -62,7 +69,7 @@ fn look(conn: &Connection, sql: &str, from: i64, filter: &LetterFilter, limit: u
         filter.why.map(LetterWhy::as_str),
         filter.source,
     ])?;
-    let (mut found, mut looked, mut size) = (Found::default(), 0, 0);
+    let (mut found, mut looked) = (Found::default(), 0);
     while let Some(row) = rows.next()? {
         let id = row.get(0)?;
         if row.get(1)? {
@@ -70,10 +77,10 @@ fn look(conn: &Connection, sql: &str, from: i64, filter: &LetterFilter, limit: u
             if row.get(3)? {
                 found.events.push(id);
             }
-            size += ROW_OVERHEAD + row.get::<_, u32>(2)? as usize;
+            found.bytes += ROW_OVERHEAD + row.get::<_, u32>(2)? as usize;
         }
         looked += 1;
-        if looked == READ_LETTERS || found.ids.len() >= limit || size >= bytes {
+        if looked == READ_LETTERS || found.ids.len() >= limit || found.bytes >= bytes {
             found.last = Some(id);
             break;
         }
@@ -81,22 +88,27 @@ fn look(conn: &Connection, sql: &str, from: i64, filter: &LetterFilter, limit: u
     Ok(found)
 }
 
-/// At most `limit` of the newest letters that fit.
-pub(super) fn newest(conn: &Connection, limit: usize, filter: &LetterFilter) -> Result<LetterPage> {
+/// At most `limit` of the newest letters that fit, until they have this many bytes. Returns their bytes, too.
+pub(super) fn newest(
+    conn: &Connection,
+    limit: usize,
+    bytes: usize,
+    filter: &LetterFilter,
+) -> Result<(LetterPage, usize)> {
     // One more than is shown tells whether there are more.
-    let Found { mut ids, last, .. } = look(conn, look!("DESC"), 0, filter, limit.saturating_add(1), usize::MAX)?;
+    let Found { mut ids, last, bytes, .. } = look(conn, look!("DESC"), 0, filter, limit.saturating_add(1), bytes)?;
     let next = if ids.len() > limit { ids.pop().map(|id| id.saturating_add(1)) } else { last };
     let sql = "SELECT id, user_id, call, status, reason, attempts, stored_at, refused_at, why, source, headers
                FROM dead_letters WHERE id = ?1";
     let mut statement = conn.prepare_cached(sql)?;
     // A letter may have gone since.
     let letters = ids.into_iter().filter_map(|id| statement.query_row([id], dead_letter).optional().transpose());
-    Ok(LetterPage { letters: letters.collect::<Result<_>>()?, next })
+    Ok((LetterPage { letters: letters.collect::<Result<_>>()?, next }, bytes))
 }
 
 /// The ids of at most `limit` of the oldest letters that fit, from this id on.
 pub(super) fn oldest(conn: &Connection, from: i64, limit: usize, filter: &LetterFilter) -> Result<LetterIds> {
-    let Found { ids, events, last } =
+    let Found { ids, events, last, .. } =
         look(conn, look!("ASC"), from, filter, limit.min(MAX_IDS), MAX_TRANSACTION_BYTES)?;
     Ok(LetterIds { ids, events, next: last.map(|last| last.saturating_add(1)) })
 }

@@ -230,14 +230,15 @@ impl Outbox for SqliteOutbox {
 #[async_trait]
 impl DeadLetters for SqliteOutbox {
     async fn list(&self, limit: usize, mut filter: LetterFilter) -> Result<LetterPage, OutboxError> {
-        let mut page = LetterPage { letters: Vec::new(), next: None };
+        let (mut page, mut bytes_left) = (LetterPage { letters: Vec::new(), next: None }, letters::PAGE_BYTES);
         for _ in 0..letters::PAGE_STEPS {
             let (room, wanted) = (limit.saturating_sub(page.letters.len()), filter.clone());
-            let LetterPage { letters, next } =
-                self.reads.read(move |conn| letters::newest(conn, room, &wanted)).await?;
+            let (LetterPage { letters, next }, bytes) =
+                self.reads.read(move |conn| letters::newest(conn, room, bytes_left, &wanted)).await?;
             page.letters.extend(letters);
             page.next = next;
-            if next.is_none() || page.letters.len() >= limit {
+            bytes_left = bytes_left.saturating_sub(bytes);
+            if next.is_none() || page.letters.len() >= limit || bytes_left == 0 {
                 break;
             }
             filter.before = next;

@@ -1,10 +1,10 @@
 //! Tests of the bounds of a read of dead letters.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Result};
 
-use crate::outbox::sqlite::letters::{PAGE_STEPS, newest, oldest};
+use crate::outbox::sqlite::letters::{self, PAGE_BYTES, PAGE_STEPS, oldest};
 use crate::outbox::sqlite::schema;
-use crate::outbox::{DeadLetters, LetterFilter, LetterIds, LetterWalk, LetterWhy, Outbox};
+use crate::outbox::{DeadLetters, LetterFilter, LetterIds, LetterPage, LetterWalk, LetterWhy, Outbox};
 
 /// Many letters, whose calls have this size. Only the first one, with the id 1, was given up.
 fn fill(conn: &Connection, count: usize, size: usize) {
@@ -21,6 +21,10 @@ fn filled(count: usize, size: usize) -> Connection {
     schema::migrate(&mut conn).unwrap();
     fill(&conn, count, size);
     conn
+}
+
+fn newest(conn: &Connection, limit: usize, filter: &LetterFilter) -> Result<LetterPage> {
+    letters::newest(conn, limit, PAGE_BYTES, filter).map(|(page, _)| page)
 }
 
 fn of_user(user: &str) -> LetterFilter {
@@ -81,5 +85,30 @@ async fn a_page_is_short_rather_than_late() {
     let mut walk = LetterWalk::start(store.clone(), of_user(&format!("u{count}"))).await.unwrap();
     assert_eq!(walk.step(usize::MAX).await.unwrap().unwrap().ids, [count as i64]);
     assert!(walk.step(usize::MAX).await.unwrap().is_none());
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_page_has_a_bounded_number_of_bytes_and_at_least_one_letter() {
+    let directory = super::in_memory();
+    let path = directory.path().join("outbox.db");
+    let store = super::open(&super::settings(&path)).unwrap();
+    store.close().await;
+    let conn = Connection::open(&path).unwrap();
+    fill(&conn, 10, 1_000_000);
+    // A reason, and the headers of an event, count as the call does.
+    conn.execute("UPDATE dead_letters SET reason = printf('%.*c', 4000000, 'x') WHERE id = 8", []).unwrap();
+    drop(conn);
+    let store = super::open(&super::settings(&path)).unwrap();
+    let (mut pages, mut filter) = (Vec::new(), LetterFilter::default());
+    loop {
+        let LetterPage { letters, next } = store.list(10, filter.clone()).await.unwrap();
+        pages.push(letters.iter().map(|letter| letter.id).collect::<Vec<_>>());
+        filter.before = next;
+        if next.is_none() {
+            break;
+        }
+    }
+    assert_eq!(pages, [&[10, 9, 8][..], &[7, 6, 5, 4, 3], &[2, 1]]);
     store.close().await;
 }
