@@ -255,7 +255,8 @@ fn admin(
             shut_for: live.gate_shut_since().map_or(Duration::ZERO, |since| now.saturating_duration_since(since)),
             opens_in: until.saturating_duration_since(now),
         });
-        SegmentReport::new(endpoint.clone(), live.failed_in_a_row(), shut)
+        let report = SegmentReport::new(endpoint.clone(), live.failed_in_a_row(), shut);
+        SegmentReport { refused_sources: live.refused_sources(), ..report }
     };
     let outbox = move || {
         let report =

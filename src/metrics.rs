@@ -119,6 +119,8 @@ metrics! {
     "segment_relay_slots_busy": "Requests to Segment in flight" => slots_busy: IntGauge(&[]);
     "segment_relay_gate_shut": "1 in an outage, while one call at a time asks, and while a rate limit lasts" =>
         gate_shut: IntGauge(&[]);
+    "segment_relay_write_keys_refused": "Write keys that Segment refuses while it may accept another one" =>
+        write_keys_refused: IntGauge(&[]);
     "segment_relay_outbox_calls": "Stored calls that are not settled" => outbox_calls: IntGauge(&[]);
     "segment_relay_outbox_oldest_call_age_seconds": "Age of the oldest stored call that is not settled" =>
         outbox_oldest_seconds: IntGauge(&[]);

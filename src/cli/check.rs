@@ -2,6 +2,7 @@
 //! reached.
 
 use std::fmt::Display;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use super::output::print;
 use super::runtime::runtime;
 use super::sources::examples;
 use crate::metrics::Metrics;
-use crate::outbox::sqlite;
+use crate::outbox::sqlite::{self, StoredOfSource};
 use crate::sources::mapping::Mapper;
 use crate::sources::settings::SourceTable;
 use crate::supervisor::Supervisor;
@@ -38,6 +39,9 @@ pub(super) fn run() -> anyhow::Result<ExitCode> {
         }
         Some((path, Ok(is_there))) => {
             say(format_args!("outbox:   {path} can be {}", if is_there { "used" } else { "made" }));
+            if let Some(outbox) = settings.outbox.as_ref().filter(|_| is_there) {
+                name_unconfigured(&outbox.path, &table);
+            }
             true
         }
         Some((path, Err(error))) => {
@@ -63,6 +67,21 @@ pub(super) fn run() -> anyhow::Result<ExitCode> {
         }
     };
     Ok(if are_sources_right && is_usable && is_reached { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Names the sources that are not configured and have calls or dead letters in the outbox.
+fn name_unconfigured(outbox: &Path, table: &SourceTable) {
+    let found = match sqlite::sources_in_file(outbox) {
+        Ok(found) => found,
+        Err(error) => return say(format_args!("warning:  the sources in the outbox cannot be read: {error:#}")),
+    };
+    for (name, StoredOfSource { calls, letters }) in found {
+        if table.iter().all(|source| *source.name != *name) {
+            say(format_args!(
+                "warning:  the source {name} is not configured; its waiting calls: {calls}, dead letters: {letters}"
+            ));
+        }
+    }
 }
 
 /// Says of each source whether its filter can be compiled, and makes of its examples what the file says.

@@ -6,8 +6,8 @@
 //! behind the cursor (`reading`), and in `turns` those that are kept apart. `memory` knows which calls are out, and by
 //! `sources` what waits of each source. A second thread copies the write-ahead log back into the file (`checkpoint`).
 //! Operators read over a connection of their own (`read`, `letters`). `file`, `header` and `schema` open the file or
-//! explain why they cannot. `watch` notices that a file is lost, and `lost` says what comes then. `backup` copies the
-//! file. `store` puts the parts together.
+//! explain why they cannot. `file_sources` reads it for another process. `watch` notices that a file is lost, and `lost`
+//! says what comes then. `backup` copies the file. `store` puts the parts together.
 //!
 //! Promise: an answer means that the commit was synced (`synchronous=FULL`, read back at the start). It rests on the
 //! meaning of fsync: the bytes survive a power cut. A failed sync ends the process. The next start copies the whole log
@@ -24,6 +24,7 @@ mod dead_letters;
 mod events;
 mod expire;
 mod file;
+mod file_sources;
 mod group;
 mod header;
 mod letters;
@@ -53,5 +54,6 @@ mod writer;
 
 pub use file::check_file;
 pub(crate) use file::{beside, sync_directory_of};
+pub use file_sources::{StoredOfSource, sources_in_file};
 pub(crate) use header::file_length;
 pub use store::SqliteOutbox;

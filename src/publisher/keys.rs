@@ -66,10 +66,12 @@ impl Keys {
         for (id, key) in &mut self.keys {
             let names = write_keys.of_sources().filter(|(_, secret)| **secret == key.secret).map(|(name, _)| &**name);
             let customers = (*id == default).then_some("POST /customers");
-            key.trouble.name_sources(customers.into_iter().chain(names).collect::<Vec<_>>().join(", "));
+            key.trouble.name_sources(customers.into_iter().chain(names).map(str::to_owned).collect());
         }
+        before.values_mut().for_each(|key| key.trouble.log_replaced());
         if let (1, Some(key)) = (self.keys.len(), self.keys.values_mut().next()) {
             // From now on nothing is noted here, so nothing would open its gate.
+            key.trouble.log_replaced();
             key.trouble = Trouble::default();
         }
         KeyOfCalls { default, of_sources }

@@ -113,11 +113,10 @@ impl LiveClients {
         self.dispatch.schedule.lock().trouble.shut_since()
     }
 
-    /// The sources whose write key Segment refuses while it may accept another one, a list for each such key.
-    #[cfg(test)]
-    fn refused_sources(&self) -> Vec<String> {
+    /// The sources whose write key Segment refuses while it may accept another one. `POST /customers` is one of them.
+    pub fn refused_sources(&self) -> Vec<String> {
         let schedule = self.dispatch.schedule.lock();
-        schedule.keys.refused().map(|(_, key)| key.trouble.sources().to_owned()).collect()
+        schedule.keys.refused().flat_map(|(_, key)| key.trouble.sources()).cloned().collect()
     }
 
     /// Number of requests that failed since the last accepted one. Refusals and failures of parked calls do not count.
@@ -127,7 +126,12 @@ impl LiveClients {
 
     /// Sets the gauges whose values are read only when metrics are collected.
     pub fn update_gauges(&self, metrics: &Metrics) {
-        metrics.calls_waiting.set(self.dispatch.schedule.lock().queue.len().try_into().unwrap_or(i64::MAX));
+        let as_gauge = |number: usize| number.try_into().unwrap_or(i64::MAX);
+        {
+            let schedule = self.dispatch.schedule.lock();
+            metrics.calls_waiting.set(as_gauge(schedule.queue.len()));
+            metrics.write_keys_refused.set(as_gauge(schedule.keys.refused().count()));
+        }
         metrics.gate_shut.set(self.gate_shut_until().is_some().into());
     }
 }

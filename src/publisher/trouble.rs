@@ -85,7 +85,7 @@ pub(super) struct Trouble {
     last_alarm: Option<Instant>,
     logged_reasons: Vec<Option<FailureReason>>,
     /// Whose calls this is about, for logs. Empty: everybody's.
-    sources: String,
+    sources: Vec<String>,
 }
 
 /// The gate is shut.

@@ -21,6 +21,8 @@ pub struct SegmentReport {
     /// Requests that failed since one was accepted, whatever the reason. Refusals and failures of parked calls do not count.
     pub failed_in_a_row: u32,
     pub gate: GateReport,
+    /// The sources whose write key Segment refuses while it may accept another one. `POST /customers` is one of them.
+    pub refused_sources: Vec<String>,
 }
 
 /// The gate stops all requests but probes: in an outage, at a rate limit, or while a proxy refuses the relay's credentials.
@@ -52,7 +54,7 @@ impl SegmentReport {
         let since = shut.and_then(|gate| now.checked_sub(gate.shut_for).ok()).map(rfc3339_milliseconds);
         let until = shut.and_then(|gate| now.checked_add(gate.opens_in).ok()).map(rfc3339_milliseconds);
         let gate = GateReport { shut: shut.is_some(), code: shut.map(|gate| gate.code), since, until };
-        Self { endpoint, sending: shut.is_none(), failed_in_a_row, gate }
+        Self { endpoint, sending: shut.is_none(), failed_in_a_row, gate, refused_sources: Vec::new() }
     }
 }
 

@@ -310,7 +310,7 @@ async fn the_status_says_how_the_relay_is() {
     );
     let (segment, gate) = (&status["segment"], &status["segment"]["gate"]);
     assert_eq!((&segment["endpoint"], &segment["sending"]), (&json!("https://api.segment.io/"), &json!(false)));
-    assert_eq!(segment["failedInARow"], 4);
+    assert_eq!((&segment["failedInARow"], &segment["refusedSources"]), (&json!(4), &json!([])));
     assert_eq!((&gate["shut"], &gate["code"]), (&json!(true), &json!("segment_unauthorized")));
     let [_, since, until] = [&status["startedAt"], &gate["since"], &gate["until"]]
         .map(|time| time.as_str().unwrap().parse::<jiff::Timestamp>().expect("a time"));

@@ -150,6 +150,11 @@ impl DatabaseFile {
         Ok(conn)
     }
 
+    /// Opens a read-only connection to a file of any version, which may be a backup.
+    pub(super) fn open_reading(&self) -> anyhow::Result<Connection> {
+        self.connect(OpenFlags::SQLITE_OPEN_READ_ONLY)
+    }
+
     fn connect(&self, access: OpenFlags) -> anyhow::Result<Connection> {
         let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
         let conn = match self.vfs {
@@ -204,6 +209,7 @@ pub fn check_file(path: &Path) -> anyhow::Result<bool> {
             check_access(path, &file.metadata()?)?;
             let real = path.canonicalize()?;
             check_wal_files(&real)?;
+            check_log(file, &beside(&real, WAL_SUFFIXES[0]))?;
             check_beside(&reserve_path(&real))?;
             real.parent().map(Path::to_owned)
         }

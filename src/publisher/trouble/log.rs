@@ -8,13 +8,20 @@ const MAX_LOGGED_REASONS: usize = 8;
 
 impl Trouble {
     /// This is about the write key of these sources alone.
-    pub(in crate::publisher) fn name_sources(&mut self, sources: String) {
+    pub(in crate::publisher) fn name_sources(&mut self, sources: Vec<String>) {
         self.sources = sources;
     }
 
-    #[cfg(test)]
-    pub(in crate::publisher) fn sources(&self) -> &str {
+    pub(in crate::publisher) fn sources(&self) -> &[String] {
         &self.sources
+    }
+
+    /// The write keys were replaced, and this trouble with one of them counts no more.
+    pub(in crate::publisher) fn log_replaced(&mut self) {
+        if !std::mem::take(&mut self.logged_reasons).is_empty() {
+            let sources = self.sources.join(", ");
+            tracing::info!(sources, "the write keys were replaced; the refusals of this key count no more");
+        }
     }
 
     pub(super) fn log_end(&mut self) {
@@ -25,7 +32,7 @@ impl Trouble {
         if self.sources.is_empty() {
             tracing::info!("requests to Segment succeed again");
         } else {
-            tracing::info!(sources = self.sources, "Segment accepts the write key of these sources again");
+            tracing::info!(sources = self.sources.join(", "), "Segment accepts the write key of these sources again");
         }
     }
 
@@ -38,7 +45,7 @@ impl Trouble {
         logged.push(error.reason);
         let (code, reason, status) = (error.code.as_str(), error.reason.map(FailureReason::as_str), error.status());
         if !self.sources.is_empty() {
-            let sources = &*self.sources;
+            let sources = self.sources.join(", ");
             tracing::warn!(
                 code,
                 reason,

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-use crate::harness::{Answer, App, Durable, PATIENCE, Process, Relay, customer, eventually};
+use crate::harness::{Answer, App, Durable, PATIENCE, Process, Relay, WRITE_KEY, customer, eventually};
 
 /// Makes a customer of each user in an event.
 const USERS: &str = ".users[] | {userId: .id, traits: {plan: .plan}}";
@@ -161,6 +161,17 @@ async fn an_event_of_a_source_that_is_gone_stays_and_its_calls_wait() {
     let status = durable.operate(Method::GET, "/status").await.body;
     let unconfigured = &status["outbox"]["unconfiguredSources"];
     assert_eq!((&unconfigured[0]["name"], &unconfigured[0]["calls"]), (&json!("shop"), &json!(1)));
+    let outbox = format!("sqlite://{}", durable.file().display());
+    let settings = [
+        ("SEGMENT_WRITE_KEY", WRITE_KEY),
+        ("SEGMENT_ENDPOINT", durable.segment().url()),
+        ("RELAY_OUTBOX_URL", &*outbox),
+        ("RELAY_SOURCES", &*file.path()),
+    ];
+    let mut check = Process::start(&["check"], &settings);
+    assert_eq!(check.exit_code().await, Some(0), "{:?}", check.stderr());
+    let named = "warning:  the source shop is not configured; its waiting calls: 1, dead letters: 1";
+    assert!(check.stdout().iter().any(|line| line == named), "{:?}", check.stdout());
     // A stranger's call passes, and the one of the source goes when it is configured again.
     durable.post(&customer("c-4")).await;
     eventually(async || users(&durable).await == ["c-4"]).await;

@@ -56,6 +56,10 @@ async fn post(durable: &Durable, source: &str, user: &str) {
     assert_eq!(request.send().await.unwrap().status(), 202);
 }
 
+async fn refused_sources(durable: &Durable) -> Value {
+    durable.operate(Method::GET, "/status").await.body["segment"]["refusedSources"].clone()
+}
+
 fn users(arrived: &Arrived, key: &str) -> BTreeSet<String> {
     arrived.lock().unwrap().iter().filter(|(own, _)| own == key).map(|(_, user)| user.clone()).collect()
 }
@@ -79,10 +83,37 @@ async fn a_refused_write_key_is_the_trouble_of_its_source_alone() {
     eventually(async || users(&arrived, &key("bill")) == numbered("bill")).await;
     eventually(async || users(&arrived, WRITE_KEY) == numbered("own")).await;
     assert!(users(&arrived, &key("shop")).is_empty());
+    assert_eq!(refused_sources(&durable).await, json!(["shop"]));
+    assert_eq!(durable.relay().metric("segment_relay_write_keys_refused").await, 1.0);
     *refused.lock().unwrap() = None;
     eventually(async || users(&arrived, &key("shop")) == numbered("shop")).await;
     assert_eq!(arrived.lock().unwrap().len(), 60, "each went under its own key alone");
     assert!(durable.dead_letters().await.is_empty());
+    assert_eq!(refused_sources(&durable).await, json!([]));
+    assert_eq!(durable.relay().metric("segment_relay_write_keys_refused").await, 0.0);
+}
+
+#[tokio::test]
+async fn the_log_says_when_a_write_key_is_refused_and_when_it_was_replaced() {
+    let (refused, directory) = (Arc::new(Mutex::new(Some(key("shop")))), tempfile::tempdir().unwrap());
+    let (peer, arrived) = segment(&refused);
+    let sources = file(directory.path(), &["shop"]);
+    let mut durable = Durable::sending_to(&peer.url(), &[("RELAY_SOURCES", &sources)]);
+    durable.start_relay().await;
+    let says = |durable: &Durable, words: &str| {
+        let says = |line: &Value| line["sources"] == "shop" && line["message"].as_str().unwrap().contains(words);
+        durable.relay().log().iter().any(says)
+    };
+    for number in 0..5 {
+        post(&durable, "shop", &format!("shop-{number}")).await;
+    }
+    eventually(async || says(&durable, "refuses the write key")).await;
+    assert!(!says(&durable, "replaced"));
+    fs::write(directory.path().join("shop.key"), key("mend")).unwrap();
+    durable.relay().process().signal("HUP");
+    eventually(async || says(&durable, "the write keys were replaced")).await;
+    assert_eq!(refused_sources(&durable).await, json!([]));
+    eventually(async || users(&arrived, &key("mend")).len() == 5).await;
 }
 
 #[tokio::test]
