@@ -17,5 +17,5 @@ pub(crate) use call::{rfc3339_milliseconds, write_json_string};
 pub use client::{GroupTerms, SegmentClient, SegmentClients, SegmentGroup};
 pub use error::{ErrorCode, MIN_RETRY_AFTER, SegmentError};
 pub use failure_reason::FailureReason;
-pub use message_id::{IdempotencyKey, KeyKind, MessageIds, Origin};
+pub use message_id::{IdempotencyKey, KeyKind, MessageIds, Origin, is_made_without_key, time_of_id};
 pub use outcome::{CallOutcome, DeliveryState, Receipt, Refusal, SettledCall, Trouble};

@@ -4,17 +4,20 @@
 //! namespaced (`relay-`) and keyed with the write key: somebody who knows the caller's key cannot compute the id, send it
 //! first and so have a customer dropped. An id is never made from the content alone, because a real change from A to B and
 //! back to A would be lost.
+//!
+//! The id of a call without a key is a UUIDv7. It holds the time, so the outbox can find the call without an index.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use data_encoding::HEXLOWER;
 use hmac::{Hmac, KeyInit, Mac};
 use parking_lot::RwLock;
 use sha2::Sha256;
-use uuid::Uuid;
+use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::config::{Secret, WriteKeys};
 use crate::customer::{SegmentIdentifyPayload, is_blank};
@@ -109,13 +112,8 @@ impl MessageIds {
         match (&payload.message_id, key) {
             (Some(message_id), _) => (message_id.clone().into_owned(), true),
             (None, Some(key)) => (self.id_under_key(key, origin, &payload.user_id), true),
-            (None, None) => (Self::random_id(), false),
+            (None, None) => (id_without_key(), false),
         }
-    }
-
-    /// A random id, for a call without a key.
-    fn random_id() -> String {
-        Uuid::new_v4().hyphenated().to_string()
     }
 
     /// The id of this user's call under this key. It is stable, and differs from any other user's, source's and place's.
@@ -139,6 +137,24 @@ impl MessageIds {
     }
 }
 
+/// The id of a call without a key: a UUIDv7 of now. It has no counter, because threads would share the counter behind a lock.
+fn id_without_key() -> String {
+    // A clock before 1970 counts as 1970.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Uuid::new_v7(Timestamp::from_unix(NoContext, now.as_secs(), now.subsec_nanos())).hyphenated().to_string()
+}
+
+/// Whether a call without a key may have this id: a UUID as the relay writes it. Earlier versions made random ones.
+pub fn is_made_without_key(message_id: &str) -> bool {
+    Uuid::try_parse(message_id).is_ok_and(|id| id.hyphenated().to_string() == message_id)
+}
+
+/// When this id was made, in milliseconds since 1970, if it is one that holds its time.
+pub fn time_of_id(message_id: &str) -> Option<i64> {
+    let (seconds, nanoseconds) = Uuid::try_parse(message_id).ok()?.get_timestamp()?.to_unix();
+    i64::try_from(seconds).ok()?.checked_mul(1000)?.checked_add(i64::from(nanoseconds / 1_000_000))
+}
+
 impl KeyedHashes {
     fn new(write_keys: &WriteKeys) -> anyhow::Result<Self> {
         let keyed = |key: &Secret| Hmac::new_from_slice(key.reveal().as_bytes()).context("cannot key message ids");
@@ -153,7 +169,10 @@ impl KeyedHashes {
 
 #[cfg(test)]
 mod tests {
-    use super::{IdempotencyKey, KeyKind, MessageIds, Origin};
+    use super::{
+        IdempotencyKey, KeyKind, MessageIds, Origin, SystemTime, UNIX_EPOCH, id_without_key, is_made_without_key,
+        time_of_id,
+    };
     use crate::config::{Secret, WriteKeys};
 
     fn ids(write_key: &str) -> MessageIds {
@@ -214,7 +233,24 @@ mod tests {
     }
 
     #[test]
-    fn ids_without_a_key_differ() {
-        assert_ne!(MessageIds::random_id(), MessageIds::random_id());
+    fn an_id_without_a_key_holds_the_time_and_no_two_are_equal() {
+        let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
+        let (before, id, after) = (now(), id_without_key(), now());
+        assert!((before..=after).contains(&time_of_id(&id).unwrap()), "{id}");
+        assert_eq!((id.len(), &id[14..15], is_made_without_key(&id)), (36, "7", true), "{id}");
+        assert_ne!(id_without_key(), id_without_key());
+    }
+
+    #[test]
+    fn only_an_id_that_the_relay_could_have_written_may_be_without_a_key() {
+        // The example of RFC 9562, and a random one.
+        let (of_v7, of_v4) = ("017f22e2-79b0-7cc3-98c4-dc0c0c07398f", "919108f7-52d1-4320-9bac-f847db4148a8");
+        assert_eq!((time_of_id(of_v7), time_of_id(of_v4)), (Some(1_645_557_742_000), None));
+        assert!(is_made_without_key(of_v7) && is_made_without_key(of_v4));
+        let braced = format!("{{{of_v7}}}");
+        for other in ["", "order-7", "relay-00", &of_v7[1..], &of_v7.to_uppercase(), &of_v7.replace('-', ""), &braced] {
+            assert!(!is_made_without_key(other), "{other}");
+        }
+        assert_eq!(time_of_id("ffffffff-ffff-7fff-bfff-ffffffffffff"), Some((1 << 48) - 1));
     }
 }
