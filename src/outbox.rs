@@ -8,6 +8,7 @@
 //! stored before it is synced; a call leaves the outbox only when it is accepted or becomes a dead letter.
 
 mod backup;
+mod calls;
 mod client;
 mod events;
 mod letters;
@@ -17,6 +18,7 @@ mod store;
 mod suite;
 
 pub use backup::{BackupError, Backups, StoreCopy};
+pub use calls::{CallFate, CallReport, Calls, KeptCall};
 pub use client::OutboxClients;
 pub use events::{Events, KeptEvent};
 pub use letters::{DeadLetter, DeadLetters, LetterEvent, LetterFilter, LetterIds, LetterPage, LetterWalk, LetterWhy};

@@ -272,7 +272,8 @@ fn digest_of_fields(payload: &SegmentIdentifyPayload<'_>, timestamp: &str) -> [u
     digest(&parts.map(|part| digest(&[part.as_bytes()])).each_ref().map(|part| &part[..]))
 }
 
-fn digest(parts: &[&[u8]]) -> [u8; 16] {
+/// The first 16 bytes of a SHA-256: what is stored of a key.
+pub(super) fn digest(parts: &[&[u8]]) -> [u8; 16] {
     let mut hasher = Sha256::new();
     parts.iter().for_each(|part| hasher.update(part));
     let mut first = [0; 16];

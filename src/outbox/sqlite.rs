@@ -5,7 +5,7 @@
 //! `prune`, `expire`), and answers after the sync. Between two groups it gives delivery the calls that are `next`: those
 //! behind the cursor (`reading`), and in `turns` those that are kept apart. `memory` knows which calls are out, and by
 //! `sources` what waits of each source. A second thread copies the write-ahead log back into the file (`checkpoint`).
-//! Operators read over a connection of their own (`read`, `letters`). `file`, `header` and `schema` open the file or
+//! Operators read over a connection of their own (`read`, `letters`, `call_search`). `file`, `header` and `schema` open the file or
 //! explain why they cannot. `file_sources` reads it for another process. `watch` notices that a file is lost, and `lost`
 //! says what comes then. `backup` copies the file. `store` puts the parts together.
 //!
@@ -16,6 +16,7 @@
 //! It works neither on two machines nor over a network file system.
 
 mod backup;
+mod call_search;
 mod calls;
 mod checkpoint;
 mod command;

@@ -3,6 +3,7 @@
 //! A test is a function over a [`StoreFactory`], which opens the same store again after it was closed. `contract!`
 //! makes these tests for one kind of store.
 
+pub(super) mod calls;
 pub(super) mod dead_letters;
 pub(super) mod events;
 pub(super) mod groups;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
+use super::calls::Calls;
 use super::events::Events;
 use super::letters::{DeadLetter, DeadLetters, LetterFilter};
 use super::store::{
@@ -31,7 +33,7 @@ use crate::segment::{Call, CallOutcome, Refusal, SettledCall, Trouble};
 /// Opens a store. Its content survives that the store is closed.
 #[async_trait]
 pub(super) trait StoreFactory: Send + Sync + 'static {
-    type Store: Inspect + DeadLetters + Events + ParkedUsers + 'static;
+    type Store: Inspect + Calls + DeadLetters + Events + ParkedUsers + 'static;
 
     /// Opens the store, which must be closed. `window` is how long keys are remembered.
     async fn open_with_window(&self, window: Duration) -> Arc<Self::Store>;
@@ -141,6 +143,13 @@ macro_rules! contract {
                 an_event_is_replaced_by_its_calls
                 an_event_whose_call_has_the_key_of_another_stays
                 a_replay_of_dead_letters_leaves_events;
+            calls:
+                a_call_with_a_key_is_found_wherever_it_is
+                a_call_without_a_key_is_found_until_it_is_accepted
+                a_call_is_found_whatever_the_time_in_its_id
+                the_later_calls_of_a_parked_user_wait
+                a_call_that_moves_is_always_found
+                no_event_and_no_other_call_is_taken_for_the_one;
         }
     };
 }
