@@ -83,8 +83,13 @@ pub trait Outbox: Send + Sync {
 /// Every method fails if the store cannot be read or written.
 #[async_trait]
 pub trait ParkedUsers: Send + Sync {
-    /// At most `limit` parked users with ids below `before`, newest first.
-    async fn list(&self, limit: usize, before: Option<i64>) -> Result<Vec<ParkedUser>, OutboxError>;
+    /// At most `limit` parked users with ids below `before`, newest first. With `user_id` only this one, if the user is parked.
+    async fn list(
+        &self,
+        limit: usize,
+        before: Option<i64>,
+        user_id: Option<String>,
+    ) -> Result<Vec<ParkedUser>, OutboxError>;
 
     /// Makes one due now. False if the id is unknown.
     async fn retry(&self, id: i64) -> Result<bool, OutboxError>;
@@ -100,12 +105,13 @@ pub trait ParkedUsers: Send + Sync {
 }
 
 /// Which parked users are meant: those that fit everything that is set.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct ParkedFilter {
     /// Of the last failure.
     pub status: Option<u16>,
     /// The name of the source of the first waiting call.
     pub source: Option<String>,
+    pub user_id: Option<String>,
 }
 
 /// A parked user. `GET /parked` answers with this JSON.

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::page::{self, NoQuery, PageQuery, PageRange};
+use super::page::{self, MAX_LIMIT, NoQuery, PageQuery, PageRange};
 use super::state::AdminState;
 use crate::api::error::{ApiError, ApiErrorCode};
 use crate::api::request_id::RequestId;
@@ -41,38 +41,54 @@ pub(super) struct GaveUp {
     gave_up: u64,
 }
 
+/// Which users are listed.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct ListQuery {
+    limit: Option<usize>,
+    before: Option<i64>,
+    user_id: Option<String>,
+}
+
 /// Which users are meant.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct ParkedQuery {
     status: Option<u16>,
     source: Option<String>,
+    user_id: Option<String>,
 }
 
 impl ParkedQuery {
     fn filter(self) -> Result<ParkedFilter, ApiError> {
-        let Self { status, source } = self;
+        let Self { status, source, user_id } = self;
         // The statuses that HTTP can write.
-        let is_valid = status.is_none_or(|status| (100..=999).contains(&status)) && source.as_deref() != Some("");
-        is_valid.then_some(ParkedFilter { status, source }).ok_or_else(invalid_filter)
+        let is_valid = status.is_none_or(|status| (100..=999).contains(&status))
+            && source.as_deref() != Some("")
+            && user_id.as_deref() != Some("");
+        is_valid.then_some(ParkedFilter { status, source, user_id }).ok_or_else(invalid_filter)
     }
 }
 
-/// `GET /parked?limit=100&before=ID`: newest first.
+/// `GET /parked?limit=100&before=ID&userId=c-1`: newest first.
 pub(super) async fn list(
     State(state): State<Arc<AppState>>,
     Admin(admin): Admin,
-    query: Result<Query<PageQuery>, QueryRejection>,
+    query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<([(HeaderName, &'static str); 1], Body), ApiError> {
     let parked = parked(&admin)?.clone();
-    let PageRange { limit, before } = query.map_err(|_| page::invalid_query())?.0.range()?;
+    let ListQuery { limit, before, user_id } = query.map_err(|_| invalid_list())?.0;
+    let PageRange { limit, before } = PageQuery { limit, before }.range().map_err(|_| invalid_list())?;
+    if user_id.as_deref() == Some("") {
+        return Err(invalid_list());
+    }
     let permit = admin.page_permits.clone().try_acquire_owned();
     let permit = permit.map_err(|_| ApiError::overloaded("too many pages are being read; try again"))?;
     // The read may outlast the request. It keeps its permit until it ends, so that abandoned reads do not pile up.
     let (sender, receiver) = oneshot::channel();
     state.supervisor.spawn("parked", async move {
         // One more than is shown tells whether there are more. If the request is gone, this releases the permit.
-        let _ = sender.send((parked.list(limit + 1, before).await, permit));
+        let _ = sender.send((parked.list(limit + 1, before, user_id).await, permit));
     });
     let (users, permit) = receiver.await.map_err(|_| OutboxError::Unreadable)?;
     let mut users = users?;
@@ -155,9 +171,18 @@ where
     was_there.then_some(id).ok_or_else(unknown)
 }
 
+/// The answer to a list's query that breaks a rule. It repeats nothing of the query.
+fn invalid_list() -> ApiError {
+    let message = format!(
+        "limit must be a whole number from 1 to {MAX_LIMIT}, before the id of a parked user, and userId a user's id; each may be \
+         there once, and there are no parameters but these"
+    );
+    ApiError::new(ApiErrorCode::Call(ErrorCode::InvalidPayload), message)
+}
+
 fn invalid_filter() -> ApiError {
-    let message = "status must be a whole number from 100 to 999, and source the name of a source; each may be there once, and \
-                   there are no parameters but these";
+    let message = "status must be a whole number from 100 to 999, source the name of a source, and userId a user's id; each may be \
+                   there once, and there are no parameters but these";
     ApiError::new(ApiErrorCode::Call(ErrorCode::InvalidPayload), message)
 }
 

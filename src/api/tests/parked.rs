@@ -33,10 +33,16 @@ impl FakeParked {
 
 #[async_trait]
 impl ParkedUsers for FakeParked {
-    async fn list(&self, limit: usize, before: Option<i64>) -> Result<Vec<ParkedUser>, OutboxError> {
+    async fn list(
+        &self,
+        limit: usize,
+        before: Option<i64>,
+        user_id: Option<String>,
+    ) -> Result<Vec<ParkedUser>, OutboxError> {
         self.state().await?;
         let users = self.users.lock();
-        let asked = users.iter().rev().filter(|(id, _)| before.is_none_or(|before| *id < before));
+        let is_asked = |id: i64| before.is_none_or(|before| id < before) && is_meant(user_id.as_ref());
+        let asked = users.iter().rev().filter(|(id, _)| is_asked(*id));
         Ok(asked.take(limit).map(|(id, status)| user(*id, *status)).collect())
     }
 
@@ -47,12 +53,12 @@ impl ParkedUsers for FakeParked {
         Ok(is_there)
     }
 
-    async fn retry_all(&self, ParkedFilter { status, source }: ParkedFilter) -> Result<u64, OutboxError> {
+    async fn retry_all(&self, ParkedFilter { status, source, user_id }: ParkedFilter) -> Result<u64, OutboxError> {
         self.state().await?;
         let users = self.users.lock();
         let meant: Vec<_> = users
             .iter()
-            .filter(|(_, own)| source.is_none() && (status.is_none() || *own == status))
+            .filter(|(_, own)| source.is_none() && (status.is_none() || *own == status) && is_meant(user_id.as_ref()))
             .map(|(id, _)| *id)
             .collect();
         self.retried.lock().extend(&meant);
@@ -67,13 +73,18 @@ impl ParkedUsers for FakeParked {
         Ok(users.len() < before)
     }
 
-    async fn give_up_all(&self, ParkedFilter { status, source }: ParkedFilter) -> Result<u64, OutboxError> {
+    async fn give_up_all(&self, ParkedFilter { status, source, user_id }: ParkedFilter) -> Result<u64, OutboxError> {
         self.state().await?;
         let mut users = self.users.lock();
         let before = users.len();
-        users.retain(|(_, own)| source.is_some() || status.is_some() && *own != status);
+        users.retain(|(_, own)| source.is_some() || status.is_some() && *own != status || !is_meant(user_id.as_ref()));
         Ok((before - users.len()) as u64)
     }
+}
+
+/// Whether a filter for this user means them: all have one id.
+fn is_meant(user_id: Option<&String>) -> bool {
+    user_id.is_none_or(|user_id| user_id == "c-1042")
 }
 
 fn user(id: i64, status: Option<u16>) -> ParkedUser {
@@ -117,6 +128,8 @@ async fn parked_users_come_newest_first_page_by_page() {
         ("limit=2&before=4", &[3, 2][..], json!(2)),
         ("limit=5", &[5, 4, 3, 2, 1], Value::Null),
         ("before=1", &[], Value::Null),
+        ("userId=c-1042&limit=2", &[5, 4], json!(4)),
+        ("userId=c-7", &[], Value::Null),
     ] {
         let page = ask(&relay, "GET", &format!("/parked?{query}")).await.json();
         let found: Vec<_> =
@@ -148,9 +161,17 @@ async fn all_are_meant_or_those_with_a_status_and_a_wrong_query_means_nobody() {
     assert_eq!(ask(&relay, "POST", "/parked/retry").await.json(), json!({"retried": 4}));
     assert_eq!(ask(&relay, "POST", "/parked/retry?status=403").await.json(), json!({"retried": 2}));
     assert_eq!(*parked.retried.lock(), [1, 2, 3, 4, 2, 4]);
-    for query in
-        ["status=", "status=99", "status=1000", "status=x", "status=403&status=503", "all", "source=", "user=u"]
-    {
+    for query in [
+        "status=",
+        "status=99",
+        "status=1000",
+        "status=x",
+        "status=403&status=503",
+        "all",
+        "source=",
+        "user=u",
+        "userId=",
+    ] {
         for verb in ["retry", "give-up"] {
             let answer = ask(&relay, "POST", &format!("/parked/{verb}?{query}")).await;
             assert_eq!((answer.status.as_u16(), &*answer.code()), (422, "invalid_payload"), "{verb} {query}");
@@ -159,7 +180,9 @@ async fn all_are_meant_or_those_with_a_status_and_a_wrong_query_means_nobody() {
     assert_eq!((parked.users.lock().len(), parked.retried.lock().len()), (4, 6));
     assert_eq!(ask(&relay, "POST", "/parked/retry?source=shop&status=403").await.json(), json!({"retried": 0}));
     assert_eq!(ask(&relay, "POST", "/parked/give-up?source=shop").await.json(), json!({"gaveUp": 0}));
-    assert_eq!(ask(&relay, "POST", "/parked/give-up?status=403").await.json(), json!({"gaveUp": 2}));
+    assert_eq!(ask(&relay, "POST", "/parked/retry?userId=c-7").await.json(), json!({"retried": 0}));
+    assert_eq!(ask(&relay, "POST", "/parked/give-up?userId=c-7&status=403").await.json(), json!({"gaveUp": 0}));
+    assert_eq!(ask(&relay, "POST", "/parked/give-up?status=403&userId=c-1042").await.json(), json!({"gaveUp": 2}));
     assert_eq!(ask(&relay, "POST", "/parked/give-up").await.json(), json!({"gaveUp": 2}));
     assert!(parked.users.lock().is_empty());
 }

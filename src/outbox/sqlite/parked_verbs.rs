@@ -61,7 +61,10 @@ impl Transaction<'_> {
     /// False if the user's first call does not fail, or does not fit.
     fn act_on_user(&mut self, verb: &ParkedVerb, user_id: &str) -> Result<bool> {
         let Some(row) = parked_row(self.conn, user_id)? else { return Ok(false) };
-        let ParkedFilter { status, source } = &verb.filter;
+        let ParkedFilter { status, source, user_id: user } = &verb.filter;
+        if user.as_ref().is_some_and(|user| user != user_id) {
+            return Ok(false);
+        }
         let Some((first, source_of_first)) = self.first_apart(user_id)? else { return Ok(false) };
         let is_meant = row.since.is_some() && (status.is_none() || *status == row.status);
         if !is_meant || source.is_some() && *source != source_of_first {
@@ -89,28 +92,45 @@ impl Transaction<'_> {
 }
 
 /// Reads parked users, newest first.
-pub(super) fn list(conn: &Connection, limit: usize, before: Option<i64>) -> Result<Vec<ParkedUser>> {
-    conn.prepare_cached(
-        "SELECT id, user_id, calls, since, attempts, status, ifnull(reason, ''), retry_at,
-            (SELECT call FROM parked_calls WHERE user_id = parked.user_id ORDER BY id LIMIT 1),
-            (SELECT source FROM parked_calls WHERE user_id = parked.user_id ORDER BY id LIMIT 1)
-         FROM parked WHERE id < ?1 AND since IS NOT NULL ORDER BY id DESC LIMIT ?2",
-    )?
-    .query_map((before.unwrap_or(i64::MAX), i64::try_from(limit).unwrap_or(i64::MAX)), |row| {
-        let json: Vec<u8> = row.get(8)?;
-        let invalid = |error: serde_json::Error| Error::FromSqlConversionFailure(8, Type::Blob, Box::new(error));
-        Ok(ParkedUser {
-            id: row.get(0)?,
-            user_id: row.get(1)?,
-            message_id: serde_json::from_slice::<CallFields>(&json).map_err(invalid)?.message_id,
-            source: row.get(9)?,
-            calls: row.get::<_, i64>(2)?.unsigned_abs(),
-            since: time_text(row.get(3)?),
-            attempts: u32::try_from(row.get::<_, i64>(4)?).unwrap_or(u32::MAX),
-            status: row.get(5)?,
-            reason: row.get(6)?,
-            retry_at: time_text(row.get(7)?),
-        })
-    })?
-    .collect()
+macro_rules! parked_users {
+    ($of_user:literal) => {
+        concat!(
+            "SELECT id, user_id, calls, since, attempts, status, ifnull(reason, ''), retry_at,
+                (SELECT call FROM parked_calls WHERE user_id = parked.user_id ORDER BY id LIMIT 1),
+                (SELECT source FROM parked_calls WHERE user_id = parked.user_id ORDER BY id LIMIT 1)
+             FROM parked WHERE id < ?1 AND since IS NOT NULL AND ",
+            $of_user,
+            " ORDER BY id DESC LIMIT ?2"
+        )
+    };
+}
+
+/// Reads parked users, newest first, or one of them.
+pub(super) fn list(
+    conn: &Connection,
+    limit: usize,
+    before: Option<i64>,
+    user_id: Option<&str>,
+) -> Result<Vec<ParkedUser>> {
+    // The index finds a user by the id.
+    let sql = if user_id.is_some() { parked_users!("user_id = ?3") } else { parked_users!("?3 IS NULL") };
+    let asked = (before.unwrap_or(i64::MAX), i64::try_from(limit).unwrap_or(i64::MAX), user_id);
+    conn.prepare_cached(sql)?
+        .query_map(asked, |row| {
+            let json: Vec<u8> = row.get(8)?;
+            let invalid = |error: serde_json::Error| Error::FromSqlConversionFailure(8, Type::Blob, Box::new(error));
+            Ok(ParkedUser {
+                id: row.get(0)?,
+                user_id: row.get(1)?,
+                message_id: serde_json::from_slice::<CallFields>(&json).map_err(invalid)?.message_id,
+                source: row.get(9)?,
+                calls: row.get::<_, i64>(2)?.unsigned_abs(),
+                since: time_text(row.get(3)?),
+                attempts: u32::try_from(row.get::<_, i64>(4)?).unwrap_or(u32::MAX),
+                status: row.get(5)?,
+                reason: row.get(6)?,
+                retry_at: time_text(row.get(7)?),
+            })
+        })?
+        .collect()
 }

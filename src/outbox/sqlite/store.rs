@@ -281,8 +281,13 @@ impl Events for SqliteOutbox {
 
 #[async_trait]
 impl ParkedUsers for SqliteOutbox {
-    async fn list(&self, limit: usize, before: Option<i64>) -> Result<Vec<ParkedUser>, OutboxError> {
-        self.reads.read(move |conn| parked_verbs::list(conn, limit, before)).await
+    async fn list(
+        &self,
+        limit: usize,
+        before: Option<i64>,
+        user_id: Option<String>,
+    ) -> Result<Vec<ParkedUser>, OutboxError> {
+        self.reads.read(move |conn| parked_verbs::list(conn, limit, before, user_id.as_deref())).await
     }
 
     async fn retry(&self, id: i64) -> Result<bool, OutboxError> {

@@ -21,7 +21,7 @@ async fn park(store: &impl Outbox, users: &[&str], calls: usize) -> Vec<CallId> 
 }
 
 async fn listed(store: &impl ParkedUsers) -> Vec<ParkedUser> {
-    store.list(100, None).await.unwrap()
+    store.list(100, None, None).await.unwrap()
 }
 
 pub(crate) async fn of_a_parked_user_nothing_is_taken(stores: impl StoreFactory) {
@@ -34,6 +34,8 @@ pub(crate) async fn of_a_parked_user_nothing_is_taken(stores: impl StoreFactory)
     assert_eq!((stats.waiting, stats.parked_users, stats.parked_calls), (4, 1, 3));
     assert!(stats.parked_bytes > 0);
     let users = listed(&*store).await;
+    let of = async |user: &str| ParkedUsers::list(&*store, 100, None, Some(user.to_owned())).await.unwrap().len();
+    assert_eq!((of("u").await, of("v").await), (1, 0));
     let user = &users[0];
     assert_eq!((users.len(), &*user.user_id, &*user.message_id, user.calls, user.attempts), (1, "u", "m0", 3, 2));
     assert_eq!((user.status, &*user.reason), (Some(503), "the answer was 503"));
@@ -217,10 +219,13 @@ pub(crate) async fn verbs_for_all_heed_the_status(stores: impl StoreFactory) {
     let store = stores.open().await;
     let names: Vec<String> = (0..300).map(|n| format!("u{n}")).collect();
     park(&*store, &names.iter().map(|name| &**name).collect::<Vec<_>>(), 1).await;
-    assert_eq!(store.retry_all(ParkedFilter { status: Some(500), source: None }).await.unwrap(), 0);
-    assert_eq!(store.give_up_all(ParkedFilter { status: Some(500), source: None }).await.unwrap(), 0);
-    assert_eq!(store.retry_all(ParkedFilter { status: Some(503), source: None }).await.unwrap(), 300);
-    assert_eq!(store.give_up_all(ParkedFilter { status: Some(503), source: None }).await.unwrap(), 300);
+    assert_eq!(store.retry_all(ParkedFilter { status: Some(500), ..ParkedFilter::default() }).await.unwrap(), 0);
+    assert_eq!(store.give_up_all(ParkedFilter { status: Some(500), ..ParkedFilter::default() }).await.unwrap(), 0);
+    let of = |user: &str| ParkedFilter { user_id: Some(user.to_owned()), ..ParkedFilter::default() };
+    assert_eq!(store.retry_all(of("nobody")).await.unwrap(), 0);
+    assert_eq!(store.retry_all(of("u150")).await.unwrap(), 1);
+    assert_eq!(store.retry_all(ParkedFilter { status: Some(503), ..ParkedFilter::default() }).await.unwrap(), 300);
+    assert_eq!(store.give_up_all(ParkedFilter { status: Some(503), ..ParkedFilter::default() }).await.unwrap(), 300);
     assert_eq!((store.stats().parked_users, store.stats().dead_letters, store.stats().waiting), (0, 300, 0));
     store.close().await;
 }

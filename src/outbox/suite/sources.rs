@@ -38,7 +38,7 @@ pub(crate) async fn a_call_keeps_its_source_wherever_it_goes(stores: impl StoreF
     let of_shop = || Some("shop".to_owned());
     assert_eq!(sources(&taken), [of_shop(), of_shop(), None]);
     settle(&*store, vec![parked(taken[0].id), super::behind(taken[1].id)]).await;
-    assert_eq!(ParkedUsers::list(&*store, 10, None).await.unwrap()[0].source, of_shop());
+    assert_eq!(ParkedUsers::list(&*store, 10, None, None).await.unwrap()[0].source, of_shop());
     store.close().await;
 
     let store = stores.open().await;
@@ -86,7 +86,7 @@ pub(crate) async fn letters_and_parked_users_are_found_by_their_source(stores: i
     append(&*store, plain(call("c", "m2"))).await.unwrap();
     let taken = take(&*store, 3).await;
     settle(&*store, taken.iter().map(|stored| parked(stored.id)).collect()).await;
-    let by = |source: &str| ParkedFilter { source: Some(source.to_owned()), status: None };
+    let by = |source: &str| ParkedFilter { source: Some(source.to_owned()), ..ParkedFilter::default() };
     assert_eq!(store.retry_all(by("other")).await.unwrap(), 0);
     assert_eq!(store.retry_all(by("shop")).await.unwrap(), 1);
     assert_eq!(store.give_up_all(ParkedFilter { status: Some(500), ..by("shop") }).await.unwrap(), 0);

@@ -141,7 +141,7 @@ impl Oracle {
 
     /// Gives up the first call of a parked user, which is not out.
     pub(super) async fn give_up(&mut self, store: &SqliteOutbox, n: u8) {
-        let Ok(users) = ParkedUsers::list(store, 1000, None).await else { return };
+        let Ok(users) = ParkedUsers::list(store, 1000, None, None).await else { return };
         let Some(user) = users.iter().find(|user| user.message_id == n.to_string()) else { return };
         let result = store.give_up(user.id).await;
         let _ = store.next_parked(1, true).await;

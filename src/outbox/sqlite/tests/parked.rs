@@ -160,7 +160,7 @@ async fn parked_users_take_no_memory_and_are_found_by_indexes() {
     append(&*store, plain(call("stranger", "m"))).await.unwrap();
     assert_eq!(texts(&take(&*store, 1).await), [text("stranger", "m")]);
     assert_eq!(store.next_parked(32, true).await.unwrap().len(), 32);
-    assert_eq!(ParkedUsers::list(&*store, 10, Some(15_000)).await.unwrap().len(), 10);
+    assert_eq!(ParkedUsers::list(&*store, 10, Some(15_000), None).await.unwrap().len(), 10);
     store.close().await;
     assert_plans(&path);
 }

@@ -153,7 +153,7 @@ impl Checked {
         let (stats, all) = (self.store.stats(), self.store.inspect().await.unwrap());
         assert_eq!(stats.waiting, all.len() as u64);
         assert_eq!(stats.parked_calls, all.iter().filter(|stored| stored.is_parked).count() as u64);
-        assert_eq!(stats.parked_users, ParkedUsers::list(&*self.store, 100, None).await.unwrap().len() as u64);
+        assert_eq!(stats.parked_users, ParkedUsers::list(&*self.store, 100, None, None).await.unwrap().len() as u64);
         let found = letters(&*self.store).await.unwrap().len() as u64;
         assert_eq!(stats.dead_letters, found);
         // In the smaller outbox dead letters may have been pushed out.
