@@ -21,7 +21,7 @@ use crate::config::{OutboxSettings, Problems, Settings};
 use crate::delivery::Delivery;
 use crate::metrics::{Metrics, Summary};
 use crate::outbox::sqlite::SqliteOutbox;
-use crate::outbox::{Backups, DeadLetters, Outbox, OutboxClients, OutboxStats, ParkedUsers};
+use crate::outbox::{Backups, Calls, DeadLetters, Outbox, OutboxClients, OutboxStats, ParkedUsers};
 use crate::publisher::LiveClients;
 use crate::segment::SegmentClients;
 use crate::server::{self, LimitTooLow, Limits, fd_limit};
@@ -247,6 +247,7 @@ fn admin(
     let (live, metrics, endpoint) = (live.clone(), metrics.clone(), settings.segment.endpoint.to_string());
     let (stored, dead_letters) = (outbox.cloned(), outbox.cloned().map(|outbox| outbox as Arc<dyn DeadLetters>));
     let parked = outbox.cloned().map(|outbox| outbox as Arc<dyn ParkedUsers>);
+    let calls = outbox.cloned().map(|outbox| outbox as Arc<dyn Calls>);
     let backups = outbox.cloned().map(|outbox| outbox as Arc<dyn Backups>);
     let segment = move || {
         let now = Instant::now();
@@ -263,7 +264,8 @@ fn admin(
             |stats| OutboxReport { unconfigured_sources: sources.unconfigured(), ..outbox_report(stats, &metrics) };
         stored.as_ref().map(|outbox| report(outbox.stats()))
     };
-    AdminState::new(token, dead_letters).with_parked(parked).with_backups(backups).with_reports(segment, outbox)
+    let state = AdminState::new(token, dead_letters).with_parked(parked).with_calls(calls);
+    state.with_backups(backups).with_reports(segment, outbox)
 }
 
 fn outbox_report(stats: OutboxStats, metrics: &Metrics) -> OutboxReport {

@@ -1,9 +1,10 @@
-//! The command line: `segment-relay [serve|dev|sandbox|check|healthcheck|sources|dead-letters|parked|backup]`.
+//! The command line: `segment-relay [serve|dev|sandbox|check|healthcheck|sources|dead-letters|parked|call|backup]`.
 //!
 //! Exit codes: 0 for success, 1 for a failure, 2 for wrong settings or arguments.
 
 mod address;
 mod backup;
+mod call;
 mod check;
 mod dead_letters;
 mod dev;
@@ -55,6 +56,8 @@ enum Command {
     DeadLetters(dead_letters::Arguments),
     /// List the users whose first waiting call fails on its own, try it now or give it up (needs RELAY_ADMIN_TOKEN)
     Parked(parked::Arguments),
+    /// Tell what became of a call (needs RELAY_ADMIN_TOKEN)
+    Call(call::Arguments),
     /// Write a copy of the running relay's outbox to a file (needs RELAY_ADMIN_TOKEN)
     Backup(backup::Arguments),
     /// Run filters for the relay that started this process
@@ -74,6 +77,7 @@ pub fn main() -> ExitCode {
         Command::Sources(arguments) => sources::run(&arguments),
         Command::DeadLetters(arguments) => dead_letters::run(&arguments),
         Command::Parked(arguments) => parked::run(&arguments),
+        Command::Call(arguments) => call::run(&arguments),
         Command::Backup(arguments) => backup::run(&arguments),
         Command::MapWorker => Ok(worker::run()),
     };

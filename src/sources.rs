@@ -5,6 +5,7 @@
 
 pub mod event;
 pub mod mapping;
+mod preview;
 mod replay;
 pub mod settings;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use event::{EventError, Filters, Unmapped};
 use mapping::Event;
 use settings::{OnError, SourceSettings};
 
+pub use preview::Preview;
 pub use replay::Replay;
 
 /// The sources that are configured, and what runs their filters and keeps their events.
@@ -128,6 +130,17 @@ impl Sources {
         let Some(kept) = events.find(id).await? else { return Ok(Replay::Gone) };
         let Some(source) = self.get(&kept.source) else { return Ok(Replay::NotConfigured) };
         replay::replay(&**events, &*self.filters, &self.message_ids, &source.settings, id, kept).await
+    }
+
+    /// What a replay of this dead letter would make. Runs the filter, as a replay does.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn preview(&self, id: i64) -> Result<Preview, OutboxError> {
+        let Some(events) = &self.events else { return Ok(Preview::Gone) };
+        let Some(kept) = events.find(id).await? else { return Ok(Preview::Gone) };
+        let Some(source) = self.get(&kept.source) else { return Ok(Preview::NotConfigured) };
+        Ok(preview::preview(&*self.filters, &source.settings, kept).await)
     }
 }
 

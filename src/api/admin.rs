@@ -1,14 +1,16 @@
-//! The operators' routes: how the relay is, its parked users and dead letters, and a backup.
+//! The operators' routes: how the relay is, what became of a call, the parked users and dead letters, and a backup.
 //!
 //! The routes exist only if a token is set: without one their paths are 404 like any other. Every request to them must show
 //! the token, also one with a wrong method. `record` logs and counts every request.
 
 mod backup;
+mod calls;
 mod dead_letters;
 mod letter_query;
 mod paced_replay;
 pub(super) mod page;
 mod parked;
+mod preview;
 mod record;
 mod replay;
 mod report;
@@ -32,13 +34,15 @@ use crate::server::Connection;
 use record::{Operation, OperationRecord};
 
 /// Every operators' route. Of two that fit a path the first is meant.
-const ROUTES: [&str; 11] = [
+const ROUTES: [&str; 13] = [
     "/status",
+    "/calls/{messageId}",
     "/backup",
     "/dead-letters",
     "/dead-letters/replay",
     "/dead-letters/{id}",
     "/dead-letters/{id}/replay",
+    "/dead-letters/{id}/preview",
     "/parked",
     "/parked/retry",
     "/parked/give-up",
@@ -62,6 +66,8 @@ pub(super) fn write_routes(state: &Arc<AppState>) -> Router<Arc<AppState>> {
         .merge(operators(state, "/dead-letters/replay", post(dead_letters::replay_all)))
         .merge(operators(state, "/dead-letters/{id}", delete(dead_letters::discard)))
         .merge(operators(state, "/dead-letters/{id}/replay", post(dead_letters::replay)))
+        .merge(operators(state, "/dead-letters/{id}/preview", get(preview::get)))
+        .merge(operators(state, "/calls/{messageId}", get(calls::get)))
         .merge(operators(state, "/parked/retry", post(parked::retry_all)))
         .merge(operators(state, "/parked/give-up", post(parked::give_up_all)))
         .merge(operators(state, "/parked/{id}/retry", post(parked::retry)))
@@ -117,7 +123,7 @@ fn is_of(route: &str, path: &str) -> bool {
     loop {
         match (names.next(), segments.next()) {
             (None, None) => return true,
-            (Some("{id}"), Some(segment)) if !segment.is_empty() => {}
+            (Some(name), Some(segment)) if name.starts_with('{') && !segment.is_empty() => {}
             (Some(name), Some(segment)) if name == segment => {}
             _ => return false,
         }

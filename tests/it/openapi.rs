@@ -17,7 +17,7 @@ const CUSTOMERS: &str = "/customers";
 
 /// A path whose parameters have values that exist, or could exist.
 fn filled(path: &str) -> String {
-    path.replace("{id}", "1").replace("{file}", "start.js").replace("{name}", "shop")
+    path.replace("{id}", "1").replace("{messageId}", "m-1").replace("{file}", "start.js").replace("{name}", "shop")
 }
 
 async fn ask(relay: &Relay, method: Method, path: &str) -> Answer {
@@ -37,7 +37,7 @@ async fn every_relay_serves_the_same_document() {
         ["/dead-letters", "/dead-letters/replay", "/dead-letters/{id}", "/dead-letters/{id}/replay"]
             .into_iter()
             .chain(["/parked", "/parked/retry", "/parked/give-up", "/parked/{id}/retry", "/parked/{id}/give-up"])
-            .chain(["/backup", "/status"])
+            .chain(["/backup", "/calls/{messageId}", "/dead-letters/{id}/preview", "/status"])
             .collect();
     let document = Document::of(app.relay()).await;
     let described: BTreeSet<_> =
@@ -228,20 +228,31 @@ async fn every_other_answer_is_as_the_document_says() {
     for _ in 0..3 {
         durable.post_with(&[("prefer", "wait=9")], ada().to_string()).await.assert_failed(422, "segment_rejected");
     }
+    let keyed = [("prefer", "wait=9"), ("idempotency-key", "k-1")];
+    let accepted = durable.post_with(&keyed, customer("c-2").to_string()).await;
+    let accepted = format!("/calls/{}", accepted.body["messageId"].as_str().unwrap());
     let letters = durable.dead_letters().await;
     let id = letters[0]["id"].to_string();
+    let refused = format!("/calls/{}", letters[0]["messageId"].as_str().unwrap());
     for (method, path, filled, status) in [
         ("get", "/dead-letters", "/dead-letters?limit=2", 200),
         ("get", "/dead-letters", "/dead-letters?limit=1001", 422),
         ("post", "/dead-letters/replay", "/dead-letters/replay?sources=shop", 422),
         ("delete", "/dead-letters", "/dead-letters?status=0", 422),
         ("delete", "/dead-letters", "/dead-letters", 400),
+        ("get", "/calls/{messageId}", &accepted, 200),
+        ("get", "/calls/{messageId}", &refused, 200),
+        ("get", "/calls/{messageId}", "/calls/m-1", 404),
+        ("get", "/calls/{messageId}", "/calls/m-1?limit=1", 422),
+        ("get", "/dead-letters/{id}/preview", &format!("/dead-letters/{id}/preview"), 404),
+        ("get", "/dead-letters/{id}/preview", &format!("/dead-letters/{id}/preview?limit=1"), 422),
         ("delete", "/dead-letters/{id}", &format!("/dead-letters/{id}"), 204),
         ("delete", "/dead-letters/{id}", &format!("/dead-letters/{id}"), 404),
         ("post", "/dead-letters/{id}/replay", &format!("/dead-letters/{}/replay", letters[1]["id"]), 202),
         ("post", "/dead-letters/{id}/replay", "/dead-letters/0/replay", 404),
         ("post", "/dead-letters/replay", "/dead-letters/replay", 202),
         ("get", "/parked", "/parked?limit=2", 200),
+        ("get", "/parked", "/parked?limit=2&userId=c-1", 200),
         ("get", "/parked", "/parked?limit=1001", 422),
         ("post", "/parked/retry", "/parked/retry", 202),
         ("post", "/parked/retry", "/parked/retry?status=x", 422),

@@ -2,6 +2,7 @@
 
 mod commands;
 mod door;
+mod preview;
 mod products;
 mod senders;
 mod settings;

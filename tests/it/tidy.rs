@@ -24,6 +24,8 @@ const MAY_USE: [(&str, &[&str]); 15] = [
             // What operators see and do.
             "outbox::BackupError",
             "outbox::Backups",
+            "outbox::CallReport",
+            "outbox::Calls",
             "outbox::DeadLetter",
             "outbox::DeadLetters",
             "outbox::LetterFilter",

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::report::{OutboxReport, SegmentReport};
 use crate::auth::Tokens;
-use crate::outbox::{Backups, DeadLetters, ParkedUsers};
+use crate::outbox::{Backups, Calls, DeadLetters, ParkedUsers};
 
 /// Pages that are read or sent at once, each of 32 MiB at most: a few operators and their scripts. A request that replays or
 /// deletes many letters counts as one.
@@ -22,6 +22,8 @@ pub struct AdminState {
     pub(super) dead_letters: Option<Arc<dyn DeadLetters>>,
     /// `None` without an outbox.
     pub(super) parked: Option<Arc<dyn ParkedUsers>>,
+    /// `None` without an outbox.
+    pub(super) calls: Option<Arc<dyn Calls>>,
     /// `None` without an outbox.
     pub(super) backups: Option<Arc<dyn Backups>>,
     pub(super) segment_report: Box<dyn Fn() -> SegmentReport + Send + Sync>,
@@ -40,6 +42,7 @@ impl AdminState {
             token: RwLock::new(Tokens::new(&[token])),
             dead_letters,
             parked: None,
+            calls: None,
             backups: None,
             segment_report: Box::new(|| SegmentReport::new(String::new(), 0, None)),
             outbox_report: Box::new(|| None),
@@ -54,6 +57,12 @@ impl AdminState {
     #[must_use]
     pub fn with_parked(self, parked: Option<Arc<dyn ParkedUsers>>) -> Self {
         Self { parked, ..self }
+    }
+
+    /// Says what became of the calls of this outbox.
+    #[must_use]
+    pub fn with_calls(self, calls: Option<Arc<dyn Calls>>) -> Self {
+        Self { calls, ..self }
     }
 
     /// Makes copies of this outbox.
