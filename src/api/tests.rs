@@ -1,6 +1,7 @@
 //! The application over an in-memory Segment, through [`service`]: statuses, shapes, and what is never called.
 
 mod admin;
+mod calls;
 mod layers;
 mod parked;
 mod replay;

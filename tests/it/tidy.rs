@@ -24,6 +24,7 @@ const MAY_USE: [(&str, &[&str]); 15] = [
             // What operators see and do.
             "outbox::BackupError",
             "outbox::Backups",
+            "outbox::CallFate",
             "outbox::CallReport",
             "outbox::Calls",
             "outbox::DeadLetter",

@@ -68,7 +68,16 @@ impl Operated {
     }
 
     async fn replay(&self, which: &str) -> Answer {
-        let request = Request::post(format!("/dead-letters/{which}")).header("authorization", "Bearer t0ken");
+        self.ask("POST", which).await
+    }
+
+    async fn preview(&self, id: i64) -> Answer {
+        self.ask("GET", &format!("{id}/preview")).await
+    }
+
+    async fn ask(&self, method: &str, which: &str) -> Answer {
+        let request = Request::builder().method(method).uri(format!("/dead-letters/{which}"));
+        let request = request.header("authorization", "Bearer t0ken");
         self.relay.send(request.body(Body::empty()).unwrap()).await
     }
 }
@@ -120,6 +129,29 @@ async fn an_event_of_a_source_that_is_not_configured_stays() {
     assert_eq!((answer.status.as_u16(), answer.code().as_str()), (422, "filter_failed"));
     assert!(answer.text.contains("not configured"), "{}", answer.text);
     assert_eq!(shop.events.kept.lock()[0].1.reason, "as it was");
+}
+
+#[tokio::test]
+async fn a_preview_shows_what_a_replay_would_make_and_why_it_would_fail() {
+    let shop = Operated::with_letters_of(&["shop", "gone"]).await;
+    let made: serde_json::Value = serde_json::from_str(ADA).unwrap();
+    assert_eq!(shop.preview(1).await.json(), json!({"customers": [made], "problems": []}));
+    *shop.filters.0.lock() = Ok(vec![ADA, r#"{"userId":"c-1","traits":NaN}"#]);
+    let answer = shop.preview(1).await.json();
+    assert_eq!(answer["customers"], json!([made, r#"{"userId":"c-1","traits":NaN}"#]), "what is no JSON is a string");
+    assert_eq!((answer["problems"].as_array().unwrap().len(), &answer["problems"][0]["field"]), (1, &json!("/1")));
+    *shop.filters.0.lock() = Err(MapError::Failed("cannot index \"x\"".to_owned()));
+    let problems = json!({"customers": [], "problems": [{"message": "cannot index \"x\""}]});
+    assert_eq!(shop.preview(1).await.json(), problems);
+    *shop.filters.0.lock() = Err(MapError::Overloaded);
+    assert_eq!(shop.preview(1).await.code(), "overloaded");
+    let message = shop.preview(2).await.json()["problems"][0]["message"].clone();
+    assert!(message.as_str().unwrap().contains("not configured"), "{message}");
+    assert_eq!((shop.preview(100).await.status.as_u16(), shop.preview(7).await.status.as_u16()), (404, 404));
+    assert!(shop.preview(100).await.text.contains("a call and not an event"));
+    let kept = shop.events.kept.lock();
+    assert_eq!((kept.len(), &*kept[0].1.reason), (2, "as it was"));
+    assert!(shop.events.calls.lock().is_empty());
 }
 
 #[tokio::test]

@@ -189,7 +189,7 @@ fn first_id_at(conn: &Connection, table: &Table, time: i64) -> Result<Option<i64
         if its_time >= time {
             last = middle;
         } else {
-            first = id + 1;
+            first = id.saturating_add(1);
         }
     }
     Ok(Some(first))
@@ -276,5 +276,32 @@ impl SqliteOutbox {
     async fn look(&self, wanted: &Wanted, table: Table, from: i64, to: i64) -> Result<Look, OutboxError> {
         let wanted = wanted.clone();
         self.reads.read(move |conn| at_once(conn, |conn| wanted.look(conn, &table, from, to))).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use super::{CALLS, first_id_at};
+
+    #[test]
+    fn the_first_row_of_a_time_or_later_is_found_among_gaps() {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch("CREATE TABLE calls (id INTEGER PRIMARY KEY, stored_at INTEGER NOT NULL)").unwrap();
+        assert_eq!(first_id_at(&conn, &CALLS, 5).unwrap(), None);
+        let rows: Vec<(i64, i64)> = (0..200).map(|n| (n * n + 7, n / 3 * 10)).collect();
+        for row in &rows {
+            conn.execute("INSERT INTO calls VALUES (?1, ?2)", *row).unwrap();
+        }
+        for time in -1..=660 {
+            let expected = rows.iter().find(|(_, stored_at)| *stored_at >= time).map(|(id, _)| *id);
+            let found = first_id_at(&conn, &CALLS, time).unwrap().unwrap();
+            // The id may be one without a row: what counts is the next row.
+            let next = rows.iter().find(|(id, _)| *id >= found).map(|(id, _)| *id);
+            assert_eq!(next, expected, "{time}");
+        }
+        conn.execute("INSERT INTO calls VALUES (?1, 0)", [i64::MAX]).unwrap();
+        assert!(first_id_at(&conn, &CALLS, i64::MAX).unwrap().is_some(), "no id overflows");
     }
 }

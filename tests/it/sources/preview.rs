@@ -34,7 +34,7 @@ async fn an_event_is_shown_with_what_its_filter_makes_of_it_now() {
     let problems = answer.body["problems"].as_array().unwrap();
     assert_eq!((problems.len(), &problems[0]["field"]), (1, &json!("/0/traits/email")), "{problems:?}");
     assert!(problems[0]["message"].as_str().unwrap().starts_with("must be a string"), "{problems:?}");
-    for (id, words) in [(seven, "iterate"), (no_json, "not JSON")] {
+    for (id, words) in [(seven, "iterable"), (no_json, "not JSON")] {
         let answer = preview(&durable, id).await.body;
         assert_eq!((&answer["customers"], answer["problems"].as_array().unwrap().len()), (&json!([]), 1), "{answer}");
         let problem = &answer["problems"][0];
