@@ -37,6 +37,9 @@ enum ParkedCommand {
         /// Only those with smaller ids: the next page
         #[arg(long, value_name = "ID")]
         before: Option<i64>,
+        /// Only this user
+        #[arg(long, value_name = "ID")]
+        user_id: Option<String>,
         /// Print each parked user as the relay's JSON object, one on each line
         #[arg(long)]
         json: bool,
@@ -52,10 +55,10 @@ enum ParkedCommand {
 #[derive(Args)]
 struct Whom {
     /// The ids that `list` shows
-    #[arg(value_name = "ID", required_unless_present_any = ["all", "status", "source"], conflicts_with_all = ["all", "status", "source"])]
+    #[arg(value_name = "ID", required_unless_present_any = ["all", "status", "source", "user_id"], conflicts_with_all = ["all", "status", "source", "user_id"])]
     ids: Vec<i64>,
     /// All who are parked now
-    #[arg(long, conflicts_with_all = ["status", "source"])]
+    #[arg(long, conflicts_with_all = ["status", "source", "user_id"])]
     all: bool,
     /// Those whose last answer had this status
     #[arg(long, value_parser = clap::value_parser!(u16).range(100..=999))]
@@ -63,6 +66,9 @@ struct Whom {
     /// Those whose failing call came by this source
     #[arg(long, value_name = "NAME")]
     source: Option<String>,
+    /// This user
+    #[arg(long, value_name = "ID")]
+    user_id: Option<String>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
@@ -71,15 +77,26 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
 async fn execute(relay: &RelayClient, command: &ParkedCommand) -> anyhow::Result<ExitCode> {
     match command {
-        ParkedCommand::List { limit, before, json } => list(relay, *limit, *before, *json).await,
+        ParkedCommand::List { limit, before, user_id, json } => {
+            list(relay, *limit, *before, user_id.as_deref(), *json).await
+        }
         ParkedCommand::Retry(whom) => act(relay, whom, "retry", "retried").await,
         ParkedCommand::GiveUp(whom) => act(relay, whom, "give-up", "gave up").await,
     }
 }
 
-async fn list(relay: &RelayClient, limit: usize, before: Option<i64>, json: bool) -> anyhow::Result<ExitCode> {
-    let before = before.map(|id| format!("&before={id}")).unwrap_or_default();
-    let path = format!("/parked?limit={limit}{before}");
+async fn list(
+    relay: &RelayClient,
+    limit: usize,
+    before: Option<i64>,
+    user_id: Option<&str>,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
+    let mut query = Serializer::new(String::new());
+    query.append_pair("limit", &limit.to_string());
+    query.extend_pairs(before.map(|id| ("before", id.to_string())));
+    query.extend_pairs(user_id.map(|id| ("userId", id)));
+    let path = format!("/parked?{}", query.finish());
     let page: ParkedPage = parse(&relay.request_text(Method::GET, &path).await?)?;
     let more = |next| format!("There are more: segment-relay parked list --limit {limit} --before {next}");
     let more = page.next.map(more);
@@ -106,6 +123,7 @@ async fn act(relay: &RelayClient, whom: &Whom, verb: &str, done: &str) -> anyhow
     let mut query = Serializer::new(String::new());
     query.extend_pairs(whom.status.map(|status| ("status", status.to_string())));
     query.extend_pairs(whom.source.as_ref().map(|source| ("source", source)));
+    query.extend_pairs(whom.user_id.as_ref().map(|id| ("userId", id)));
     let path = format!("/parked/{verb}?{}", query.finish());
     let Count { count } = parse(&relay.request_text(Method::POST, &path).await?)?;
     print(format_args!("{done} {count} {}", if count == 1 { "call" } else { "calls" }))?;

@@ -52,6 +52,7 @@ async fn a_wrong_query_does_nothing() {
         ("GET", "/parked?limit=1001"),
         ("GET", "/parked?before=x"),
         ("GET", "/parked?source=shop"),
+        ("GET", "/parked?userId="),
         ("POST", "/parked/retry?status="),
         ("POST", "/parked/retry?status=7"),
         ("POST", "/parked/retry?source="),
@@ -90,9 +91,11 @@ async fn the_command_line_asks_the_relay_and_wants_to_be_told_whom_it_means() {
     let durable = Durable::start().await;
     for (arguments, line) in [
         (&["list"][..], Some("Nobody is parked.")),
+        (&["list", "--user-id", "c&1"], Some("Nobody is parked.")),
         (&["list", "--json"], None),
         (&["retry", "--all"], Some("retried 0 calls")),
         (&["retry", "--status", "503"], Some("retried 0 calls")),
+        (&["retry", "--user-id", "c&1"], Some("retried 0 calls")),
         (&["give-up", "--all"], Some("gave up 0 calls")),
         (&["give-up", "--status", "403"], Some("gave up 0 calls")),
     ] {
