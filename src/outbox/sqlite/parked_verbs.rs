@@ -91,20 +91,6 @@ impl Transaction<'_> {
     }
 }
 
-/// Reads parked users, newest first.
-macro_rules! parked_users {
-    ($of_user:literal) => {
-        concat!(
-            "SELECT id, user_id, calls, since, attempts, status, ifnull(reason, ''), retry_at,
-                (SELECT call FROM parked_calls WHERE user_id = parked.user_id ORDER BY id LIMIT 1),
-                (SELECT source FROM parked_calls WHERE user_id = parked.user_id ORDER BY id LIMIT 1)
-             FROM parked WHERE id < ?1 AND since IS NOT NULL AND ",
-            $of_user,
-            " ORDER BY id DESC LIMIT ?2"
-        )
-    };
-}
-
 /// Reads parked users, newest first, or one of them.
 pub(super) fn list(
     conn: &Connection,
@@ -112,25 +98,35 @@ pub(super) fn list(
     before: Option<i64>,
     user_id: Option<&str>,
 ) -> Result<Vec<ParkedUser>> {
-    // The index finds a user by the id.
-    let sql = if user_id.is_some() { parked_users!("user_id = ?3") } else { parked_users!("?3 IS NULL") };
-    let asked = (before.unwrap_or(i64::MAX), i64::try_from(limit).unwrap_or(i64::MAX), user_id);
-    conn.prepare_cached(sql)?
-        .query_map(asked, |row| {
-            let json: Vec<u8> = row.get(8)?;
-            let invalid = |error: serde_json::Error| Error::FromSqlConversionFailure(8, Type::Blob, Box::new(error));
-            Ok(ParkedUser {
-                id: row.get(0)?,
-                user_id: row.get(1)?,
-                message_id: serde_json::from_slice::<CallFields>(&json).map_err(invalid)?.message_id,
-                source: row.get(9)?,
-                calls: row.get::<_, i64>(2)?.unsigned_abs(),
-                since: time_text(row.get(3)?),
-                attempts: u32::try_from(row.get::<_, i64>(4)?).unwrap_or(u32::MAX),
-                status: row.get(5)?,
-                reason: row.get(6)?,
-                retry_at: time_text(row.get(7)?),
-            })
-        })?
-        .collect()
+    let last = before.map_or(i64::MAX, |before| before.saturating_sub(1));
+    let (first, last) = match user_id {
+        None => (0, last),
+        Some(user_id) => match parked_row(conn, user_id)? {
+            Some(row) => (row.id, row.id.min(last)),
+            None => return Ok(Vec::new()),
+        },
+    };
+    conn.prepare_cached(
+        "SELECT id, user_id, calls, since, attempts, status, ifnull(reason, ''), retry_at,
+            (SELECT call FROM parked_calls WHERE user_id = parked.user_id ORDER BY id LIMIT 1),
+            (SELECT source FROM parked_calls WHERE user_id = parked.user_id ORDER BY id LIMIT 1)
+         FROM parked WHERE id BETWEEN ?1 AND ?2 AND since IS NOT NULL ORDER BY id DESC LIMIT ?3",
+    )?
+    .query_map((first, last, i64::try_from(limit).unwrap_or(i64::MAX)), |row| {
+        let json: Vec<u8> = row.get(8)?;
+        let invalid = |error: serde_json::Error| Error::FromSqlConversionFailure(8, Type::Blob, Box::new(error));
+        Ok(ParkedUser {
+            id: row.get(0)?,
+            user_id: row.get(1)?,
+            message_id: serde_json::from_slice::<CallFields>(&json).map_err(invalid)?.message_id,
+            source: row.get(9)?,
+            calls: row.get::<_, i64>(2)?.unsigned_abs(),
+            since: time_text(row.get(3)?),
+            attempts: u32::try_from(row.get::<_, i64>(4)?).unwrap_or(u32::MAX),
+            status: row.get(5)?,
+            reason: row.get(6)?,
+            retry_at: time_text(row.get(7)?),
+        })
+    })?
+    .collect()
 }
