@@ -22,7 +22,9 @@ mod router;
 mod sources;
 mod state;
 
-pub use admin::{AdminState, DurationSummary, OutboxReport, ParkedReport, SegmentReport, ShutGate, UnconfiguredSource};
+pub use admin::{
+    AdminState, DurationSummary, OutboxReport, ParkedReport, SegmentReport, ShutGate, TroubleReport, UnconfiguredSource,
+};
 pub(crate) use error::NO_ROUTE;
 pub use router::{Routes, service};
 pub use state::AppState;

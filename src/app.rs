@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::api::{
     self, AdminState, AppState, DurationSummary, OutboxReport, ParkedReport, Routes, SegmentReport, ShutGate,
+    TroubleReport,
 };
 use crate::auth::Auth;
 use crate::config::{OutboxSettings, Problems, Settings};
@@ -91,8 +92,11 @@ impl App {
             state = state.with_readiness(move || outbox.stats().trouble);
         }
         if let Some(token) = &settings.admin_token {
-            state =
-                state.with_admin(admin(token.reveal(), settings, &live, outbox.as_ref(), sources.clone(), &metrics));
+            let admin = admin(token.reveal(), settings, &live, outbox.as_ref(), sources.clone(), &metrics);
+            let stored = outbox.clone();
+            let oldest = stored.map(|outbox| move || age_of_oldest(&outbox.stats()).map(|age| age.as_secs()));
+            supervisor.supervise("history", admin.history().record(metrics.clone(), oldest));
+            state = state.with_admin(admin);
         }
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let limits = Limits { connections, streams, keep_alive: settings.keep_alive, threads };
@@ -256,7 +260,10 @@ fn admin(
             shut_for: live.gate_shut_since().map_or(Duration::ZERO, |since| now.saturating_duration_since(since)),
             opens_in: until.saturating_duration_since(now),
         });
-        let report = SegmentReport::new(endpoint.clone(), live.failed_in_a_row(), shut);
+        let last = live
+            .last_failure()
+            .map(|(code, reason, at)| TroubleReport::new(code, reason, now.saturating_duration_since(at)));
+        let report = SegmentReport::new(endpoint.clone(), live.failed_in_a_row(), shut).with_last_trouble(last);
         SegmentReport { refused_sources: live.refused_sources(), ..report }
     };
     let outbox = move || {

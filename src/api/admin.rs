@@ -6,6 +6,7 @@
 mod backup;
 mod calls;
 mod dead_letters;
+mod history;
 mod letter_query;
 mod paced_replay;
 pub(super) mod page;
@@ -16,6 +17,8 @@ mod replay;
 mod report;
 pub(super) mod state;
 mod status;
+mod status_events;
+mod summary;
 
 use std::sync::Arc;
 
@@ -34,8 +37,9 @@ use crate::server::Connection;
 use record::{Operation, OperationRecord};
 
 /// Every operators' route. Of two that fit a path the first is meant.
-const ROUTES: [&str; 13] = [
+const ROUTES: [&str; 14] = [
     "/status",
+    "/status/events",
     "/calls/{messageId}",
     "/backup",
     "/dead-letters",
@@ -50,7 +54,9 @@ const ROUTES: [&str; 13] = [
     "/parked/{id}/give-up",
 ];
 
-pub use report::{DurationSummary, OutboxReport, ParkedReport, SegmentReport, ShutGate, UnconfiguredSource};
+pub use report::{
+    DurationSummary, OutboxReport, ParkedReport, SegmentReport, ShutGate, TroubleReport, UnconfiguredSource,
+};
 pub use state::AdminState;
 
 /// The routes that only read. The caller sets a time limit.
@@ -58,10 +64,11 @@ pub(super) fn read_routes(state: &Arc<AppState>) -> Router<Arc<AppState>> {
     operators(state, "/status", get(status::get)).merge(operators(state, "/parked", get(parked::list)))
 }
 
-/// The routes that change something, the others of the same paths, and the backup. Each sets its own time limit, or has
+/// The routes that change something, the others of the same paths, the events and the backup. Each sets its own time limit, or has
 /// none: the answer must not hide the outcome of a change that has begun.
 pub(super) fn write_routes(state: &Arc<AppState>) -> Router<Arc<AppState>> {
-    operators(state, "/backup", get(backup::get).head(backup::head))
+    operators(state, "/status/events", get(status_events::get))
+        .merge(operators(state, "/backup", get(backup::get).head(backup::head)))
         .merge(operators(state, "/dead-letters", get(dead_letters::list).delete(dead_letters::discard_all)))
         .merge(operators(state, "/dead-letters/replay", post(dead_letters::replay_all)))
         .merge(operators(state, "/dead-letters/{id}", delete(dead_letters::discard)))

@@ -16,15 +16,42 @@ impl Summary {
     /// Estimates quantiles as Prometheus does: the observations of a bucket are spread evenly over it, and those above the
     /// last finite bound count as equal to it.
     pub fn from_histogram(histogram: &Histogram) -> Self {
+        let counts = HistogramCounts::now(histogram);
+        let count = counts.count;
+        let (Some(p50), Some(p99)) = (counts.quantile(0.5), counts.quantile(0.99)) else { return Self::default() };
+        Self { count, mean: histogram.get_sample_sum() / count as f64, p50, p99 }
+    }
+}
+
+/// The observations of a histogram up to now, by bucket.
+#[derive(Clone, Debug, Default)]
+pub struct HistogramCounts {
+    /// The upper bound of each bucket, and the observations up to it.
+    buckets: Vec<(f64, u64)>,
+    count: u64,
+}
+
+impl HistogramCounts {
+    pub fn now(histogram: &Histogram) -> Self {
         let metric = histogram.metric();
         let data = metric.get_histogram();
-        let buckets: Vec<_> = data.get_bucket().iter().map(|b| (b.upper_bound(), b.cumulative_count())).collect();
-        let count = data.get_sample_count();
-        if count == 0 {
-            return Self::default();
+        let buckets = data.get_bucket().iter().map(|b| (b.upper_bound(), b.cumulative_count())).collect();
+        Self { buckets, count: data.get_sample_count() }
+    }
+
+    /// What was observed since `earlier`, which is of the same histogram.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let counts = self.buckets.iter().zip(&earlier.buckets);
+        Self {
+            buckets: counts.map(|((bound, now), (_, before))| (*bound, now.saturating_sub(*before))).collect(),
+            count: self.count.saturating_sub(earlier.count),
         }
-        let rank = |share: f64| quantile(&buckets, share * count as f64);
-        Self { count, mean: data.get_sample_sum() / count as f64, p50: rank(0.5), p99: rank(0.99) }
+    }
+
+    /// An estimate as in [`Summary::from_histogram`]. `None` without an observation.
+    pub fn quantile(&self, share: f64) -> Option<f64> {
+        (self.count > 0).then(|| quantile(&self.buckets, share * self.count as f64))
     }
 }
 

@@ -16,8 +16,8 @@ use crate::config::{SegmentSettings, WriteKeys};
 use crate::customer::SegmentIdentifyPayload;
 use crate::metrics::Metrics;
 use crate::segment::{
-    Call, ErrorCode, GroupTerms, IdempotencyKey, MessageIds, Origin, Receipt, SegmentClient, SegmentClients,
-    SegmentError, SegmentGroup, SettledCall,
+    Call, ErrorCode, FailureReason, GroupTerms, IdempotencyKey, MessageIds, Origin, Receipt, SegmentClient,
+    SegmentClients, SegmentError, SegmentGroup, SettledCall,
 };
 use crate::supervisor::Supervisor;
 
@@ -122,6 +122,11 @@ impl LiveClients {
     /// Number of requests that failed since the last accepted one. Refusals and failures of parked calls do not count.
     pub fn failed_in_a_row(&self) -> u32 {
         self.dispatch.schedule.lock().trouble.failed_in_a_row()
+    }
+
+    /// The last failed request that says something about Segment: its code, why it failed, and when.
+    pub fn last_failure(&self) -> Option<(ErrorCode, Option<FailureReason>, Instant)> {
+        self.dispatch.schedule.lock().trouble.last_failure().map(|failure| (failure.code, failure.reason, failure.at))
     }
 
     /// Sets the gauges whose values are read only when metrics are collected.

@@ -70,6 +70,7 @@ pub(super) struct Trouble {
     failed_in_a_row: u32,
     evidence_in_a_row: f64,
     last_accepted: Option<Instant>,
+    last_failure: Option<LastFailure>,
     shut: Option<Shut>,
     /// Rate limits without a time since the last acceptance.
     unnamed_limits: u32,
@@ -86,6 +87,14 @@ pub(super) struct Trouble {
     logged_reasons: Vec<Option<FailureReason>>,
     /// Whose calls this is about, for logs. Empty: everybody's.
     sources: Vec<String>,
+}
+
+/// The last failed request that says something about Segment.
+#[derive(Clone, Copy)]
+pub(super) struct LastFailure {
+    pub(super) code: ErrorCode,
+    pub(super) reason: Option<FailureReason>,
+    pub(super) at: Instant,
 }
 
 /// The gate is shut.
@@ -183,6 +192,10 @@ impl Trouble {
         self.failed_in_a_row
     }
 
+    pub(super) fn last_failure(&self) -> Option<LastFailure> {
+        self.last_failure
+    }
+
     /// Whether a request was accepted after `since`, or shortly before it: a request that fails slowly is judged by its start.
     /// Never while the gate is shut.
     pub(super) fn others_are_accepted(&self, since: Instant) -> bool {
@@ -267,6 +280,9 @@ impl Trouble {
     /// A request failed.
     pub(super) fn failed(&mut self, failed: &FailedRequest<'_>, now: Instant) {
         self.failed_in_a_row = self.failed_in_a_row.saturating_add(u32::from(!failed.is_parked));
+        if failed.is_evidence || failed.is_probe {
+            self.note_failure(failed.error, now);
+        }
         if failed.is_evidence && self.last_accepted.is_none_or(|at| at <= failed.started) {
             self.evidence_in_a_row += weight(failed.chance);
         }
@@ -304,6 +320,10 @@ impl Trouble {
         }
     }
 
+    fn note_failure(&mut self, error: &SegmentError, now: Instant) {
+        self.last_failure = Some(LastFailure { code: error.code, reason: error.reason, at: now });
+    }
+
     fn failures_of_an_outage(&self, now: Instant) -> u32 {
         FAILURES_OF_AN_OUTAGE << (2 * self.recent_alarms(now))
     }
@@ -317,6 +337,7 @@ impl Trouble {
     /// Segment asks the relay to wait.
     pub(super) fn rate_limited(&mut self, error: &SegmentError, named: Option<Duration>, is_probe: bool, now: Instant) {
         self.failed_in_a_row = self.failed_in_a_row.saturating_add(1);
+        self.note_failure(error, now);
         let pause = named.map_or_else(
             || {
                 // The others that were in flight say the same.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::metrics::Summary;
-use crate::segment::rfc3339_milliseconds;
+use crate::segment::{ErrorCode, FailureReason, rfc3339_milliseconds};
 use crate::sources::Source;
 
 /// The way to Segment.
@@ -21,6 +21,8 @@ pub struct SegmentReport {
     /// Requests that failed since one was accepted, whatever the reason. Refusals and failures of parked calls do not count.
     pub failed_in_a_row: u32,
     pub gate: GateReport,
+    /// The last failed request that says something about Segment, however long ago. `null` if none failed since the start.
+    pub last_trouble: Option<TroubleReport>,
     /// The sources whose write key Segment refuses while it may accept another one. `POST /customers` is one of them.
     pub refused_sources: Vec<String>,
 }
@@ -35,6 +37,19 @@ pub struct GateReport {
     pub since: Option<String>,
     /// The time of the next attempt, RFC 3339. `null` while it is open.
     pub until: Option<String>,
+}
+
+/// A failed request to Segment.
+#[derive(Clone, Debug, Serialize)]
+pub struct TroubleReport {
+    /// What the failure means, as the `code` of an error.
+    pub code: &'static str,
+    /// The status of the answer, if there was one.
+    pub status: Option<u16>,
+    /// Why it failed, in the relay's own words.
+    pub why: &'static str,
+    /// RFC 3339.
+    pub at: String,
 }
 
 /// A gate that is shut.
@@ -54,7 +69,33 @@ impl SegmentReport {
         let since = shut.and_then(|gate| now.checked_sub(gate.shut_for).ok()).map(rfc3339_milliseconds);
         let until = shut.and_then(|gate| now.checked_add(gate.opens_in).ok()).map(rfc3339_milliseconds);
         let gate = GateReport { shut: shut.is_some(), code: shut.map(|gate| gate.code), since, until };
-        Self { endpoint, sending: shut.is_none(), failed_in_a_row, gate, refused_sources: Vec::new() }
+        Self {
+            endpoint,
+            sending: shut.is_none(),
+            failed_in_a_row,
+            gate,
+            last_trouble: None,
+            refused_sources: Vec::new(),
+        }
+    }
+
+    /// With the last failed request.
+    #[must_use]
+    pub fn with_last_trouble(self, last_trouble: Option<TroubleReport>) -> Self {
+        Self { last_trouble, ..self }
+    }
+}
+
+impl TroubleReport {
+    /// A request that failed so long ago.
+    pub fn new(code: ErrorCode, reason: Option<FailureReason>, ago: Duration) -> Self {
+        let at = Timestamp::now().checked_sub(ago).unwrap_or_default();
+        Self {
+            code: code.as_str(),
+            status: reason.and_then(FailureReason::status),
+            why: reason.map_or("the request failed", FailureReason::sentence),
+            at: rfc3339_milliseconds(at),
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use parking_lot::RwLock;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use super::history::History;
 use super::report::{OutboxReport, SegmentReport};
 use crate::auth::Tokens;
 use crate::outbox::{Backups, Calls, DeadLetters, ParkedUsers};
@@ -14,6 +15,9 @@ use crate::outbox::{Backups, Calls, DeadLetters, ParkedUsers};
 /// Pages that are read or sent at once, each of 32 MiB at most: a few operators and their scripts. A request that replays or
 /// deletes many letters counts as one.
 const MAX_PAGES_IN_PROGRESS: usize = 4;
+
+/// Streams of events that are open at once: a few operators with several windows each.
+const MAX_STREAMS: usize = 16;
 
 /// The composition root makes it and injects it.
 pub struct AdminState {
@@ -28,6 +32,8 @@ pub struct AdminState {
     pub(super) backups: Option<Arc<dyn Backups>>,
     pub(super) segment_report: Box<dyn Fn() -> SegmentReport + Send + Sync>,
     pub(super) outbox_report: Box<dyn Fn() -> Option<OutboxReport> + Send + Sync>,
+    pub(super) history: Arc<History>,
+    pub(super) stream_permits: Arc<Semaphore>,
     pub(super) page_permits: Arc<Semaphore>,
     /// One permit: the paces of two replays would add up.
     pub(super) paced_permit: Arc<Semaphore>,
@@ -46,11 +52,18 @@ impl AdminState {
             backups: None,
             segment_report: Box::new(|| SegmentReport::new(String::new(), 0, None)),
             outbox_report: Box::new(|| None),
+            history: Arc::default(),
+            stream_permits: Arc::new(Semaphore::new(MAX_STREAMS)),
             page_permits: Arc::new(Semaphore::new(MAX_PAGES_IN_PROGRESS)),
             paced_permit: Arc::new(Semaphore::new(1)),
             started_at: Timestamp::now(),
             started: Instant::now(),
         }
+    }
+
+    /// What happened lately. Whoever starts the relay lets it be recorded.
+    pub fn history(&self) -> Arc<History> {
+        self.history.clone()
     }
 
     /// Manages the parked users of this outbox.
