@@ -9,6 +9,8 @@
 
 #[path = "harness/answer.rs"]
 mod answer;
+#[path = "harness/browser.rs"]
+mod browser;
 #[path = "harness/customers.rs"]
 mod customers;
 #[path = "harness/durable.rs"]
@@ -40,6 +42,7 @@ use reqwest::{Body, Client};
 use serde_json::Value;
 
 pub use answer::Answer;
+pub use browser::{Browser, key};
 pub use customers::{ada, customer};
 pub use durable::{Durable, TOKEN};
 pub use h2::{Frame, H2, frame, get, post};

@@ -43,6 +43,7 @@ mod order;
 mod outage;
 mod outcomes;
 mod overwritten_file;
+mod page;
 mod pooled;
 mod prefer;
 mod refusals;

@@ -1,0 +1,3 @@
+//! Pages of the relay in a headless Chromium.
+
+mod policy;
