@@ -15,6 +15,7 @@ mod host;
 mod idempotency;
 mod layers;
 mod openapi;
+mod page;
 mod prefer;
 mod proven_body;
 mod request_id;

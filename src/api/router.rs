@@ -11,7 +11,7 @@ use tower::{Service, ServiceBuilder};
 
 use super::error::{ApiError, NO_ROUTE, method_not_allowed};
 use super::state::AppState;
-use super::{admin, customers, docs, health, layers, openapi, sources};
+use super::{admin, customers, docs, health, layers, openapi, page, sources};
 
 /// The routes of one address. All have `/healthz` and `/readyz`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,12 +52,18 @@ fn router(state: Arc<AppState>, routes: Routes, is_loopback: bool) -> Router {
         .route("/docs/{file}", get(docs::file))
         .route("/metrics", get(health::metrics))
         .method_not_allowed_fallback(method_not_allowed);
+    let page = match state.admin {
+        Some(_) => Router::new().route("/", get(page::page)).route("/page/{file}", get(page::file)),
+        None => Router::new(),
+    };
+    let page = page.method_not_allowed_fallback(method_not_allowed);
     let health = Router::new()
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .method_not_allowed_fallback(method_not_allowed);
     let with_timeout = |routes| layers::with_timeout(routes, state.request_timeout);
-    let operators = with_timeout(documents.merge(admin::read_routes(&state))).merge(admin::write_routes(&state));
+    let operators =
+        with_timeout(documents.merge(page).merge(admin::read_routes(&state))).merge(admin::write_routes(&state));
     let (senders, operators) = match routes {
         Routes::All => (senders, operators),
         Routes::Senders => (senders, Router::new()),

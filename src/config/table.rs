@@ -164,7 +164,7 @@ settings! {
     /// How long a stored call may fail on its own until it becomes a dead letter, at most 365days, or never.
     RELAY_GIVE_UP_AFTER: Option<Duration> = Value("24h"), |text| duration_or_never(text, MAX_GIVE_UP);
 
-    /// The token for /status, /dead-letters, /parked, /backup and their commands.
+    /// The token for the page at /, for /status, /calls, /dead-letters, /parked, /backup and their commands.
     RELAY_ADMIN_TOKEN: Secret = Unset, admin_token;
 
     /// The address and port for operators, metrics and documents alone.

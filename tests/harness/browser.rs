@@ -43,8 +43,9 @@ const PRELUDE: &str = r"
     const seen = element => element.checkVisibility({visibilityProperty: true, opacityProperty: true});
     const all = css => [...document.querySelectorAll(css)].filter(seen);
     const text = element => element.innerText.trim().replace(/\s+/g, ' ');
-    const labelled = name => all('input, select, textarea').find(control =>
-        [...control.labels ?? []].some(label => text(label).startsWith(name)) || control.ariaLabel?.startsWith(name));
+    const names = control => [...[...control.labels ?? []].map(text), control.ariaLabel ?? ''];
+    const labelled = name => all('input, select, textarea').find(control => names(control).includes(name))
+        ?? all('input, select, textarea').find(control => names(control).some(label => label.startsWith(name)));
     const button = (within, name) => all(within).flatMap(element => [...element.querySelectorAll('button')])
         .find(button => seen(button) && (text(button) + ' ').startsWith(name + ' '));
 ";
@@ -215,10 +216,13 @@ impl Browser {
         self.must(Method::POST, "/goog/cdp/execute", json!({"cmd": command, "params": parameters})).await
     }
 
-    /// What the console holds since it was last asked: errors, and what the security policy forbade.
+    /// Errors and warnings on the console since it was last asked, also of what the security policy forbade. What is only a
+    /// hint is left out.
     pub async fn console(&self) -> Vec<String> {
         let lines = self.must(Method::POST, "/se/log", json!({"type": "browser"})).await;
-        lines.as_array().expect("lines").iter().map(|line| line["message"].to_string()).collect()
+        let lines = lines.as_array().expect("lines").iter();
+        let troubles = lines.filter(|line| line["level"] == "SEVERE" || line["level"] == "WARNING");
+        troubles.map(|line| line["message"].to_string()).collect()
     }
 
     /// The requests since they were last asked for, as `Network.requestWillBeSent` has them.

@@ -17,6 +17,7 @@ const CUSTOMERS: &str = "/customers";
 
 /// A path whose parameters have values that exist, or could exist.
 fn filled(path: &str) -> String {
+    let path = path.replace("/page/{file}", "/page/main.js");
     path.replace("{id}", "1").replace("{messageId}", "m-1").replace("{file}", "start.js").replace("{name}", "shop")
 }
 
@@ -273,6 +274,11 @@ async fn every_other_answer_is_as_the_document_says() {
         ("get", "/backup", "/backup", 200),
         ("get", "/status", "/status", 200),
         ("get", "/status/events", "/status/events", 200),
+        ("get", "/", "/", 200),
+        ("get", "/page/{file}", "/page/main.js", 200),
+        ("get", "/page/{file}", "/page/page.css", 200),
+        ("get", "/page/{file}", "/page/icon.svg", 200),
+        ("get", "/page/{file}", "/page/page.rs", 404),
         ("get", "/healthz", "/healthz", 200),
         ("get", "/readyz", "/readyz", 200),
         ("get", "/metrics", "/metrics", 200),

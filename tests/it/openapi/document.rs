@@ -44,6 +44,12 @@ impl Document {
         operations.into_iter().any(|operation| operation["security"] == json!([{"operator": []}]))
     }
 
+    /// Whether a path is there only if RELAY_ADMIN_TOKEN is set.
+    pub fn needs_the_setting(&self, path: &str) -> bool {
+        let operations = self.0["paths"][path].as_object().unwrap().values();
+        operations.into_iter().any(|operation| operation["tags"] == json!(["Operators"]))
+    }
+
     /// Every status and code with which an operation may fail: there is an example for each, as a unit test holds.
     pub fn failures(&self, method: &str, path: &str) -> BTreeSet<(u16, String)> {
         let responses = self.0["paths"][path][method]["responses"].as_object().unwrap();

@@ -1,0 +1,163 @@
+// Dead letters: shown, replayed and discarded, one or all that fit the filters; and what a filter makes of an event now.
+
+import { ask, query } from "./ask.js";
+import { act, confirm } from "./confirm.js";
+import { byId, count, element, foreign, time, tries, visible } from "./dom.js";
+import { Listing, filterBy, inWords } from "./listing.js";
+
+const WHY = { refused: "refused", gave_up: "given up", operator: "given up by an operator", unmapped: "unmapped event" };
+
+let total = 0;
+
+const listing = new Listing({
+  table: "letters-table",
+  more: "more-letters",
+  heading: "letters-heading",
+  path: "dead-letters",
+  member: "deadLetters",
+  filter,
+  cells,
+  title: (items, hasMore) => {
+    if (items.length === 0) return inWords(filter()) ? "No dead letter fits the filters" : "There is no dead letter";
+    return `${count(items.length)} shown${hasMore ? ", there are more" : ""}, the newest first; ${count(total)} in all`;
+  },
+});
+
+export function start() {
+  filterBy("letters-filter", listing);
+  byId("replay-all").addEventListener("click", replayAll);
+  byId("discard-all").addEventListener("click", discardAll);
+}
+
+/** Loads the letters again if their number or what became of calls is another one. */
+let seen = "";
+export function show({ outbox }) {
+  total = outbox?.deadLetters ?? 0;
+  const now = JSON.stringify([total, outbox?.refusedTotal, outbox?.gaveUpTotal]);
+  if (now === seen) return;
+  seen = now;
+  if (outbox) listing.load();
+}
+
+export function clear() {
+  seen = "";
+  listing.clear();
+}
+
+function filter() {
+  const value = name => byId(`letters-${name}`).value.trim();
+  const moment = name => (value(name) ? new Date(value(name)).toISOString() : "");
+  return {
+    why: value("why"),
+    source: value("source"),
+    status: value("status"),
+    userId: byId("letters-user").value,
+    since: moment("since"),
+    until: moment("until"),
+  };
+}
+
+/** A letter in words. */
+const named = letter => (letter.why === "unmapped" ? `the event of ${letter.source}` : `the call of ${visible(letter.userId).slice(0, 100)}`);
+
+function cells(letter) {
+  const isEvent = letter.why === "unmapped";
+  const who = isEvent ? `event of ${letter.source}` : letter.userId;
+  const verb = (name, does, attributes = {}) =>
+    element("button", { type: "button", "aria-label": `${name} ${named(letter)}`, onclick: does, ...attributes }, name);
+  return [
+    element("td", { class: "who" }, foreign(who), letter.messageId ? element("small", {}, foreign(letter.messageId)) : null),
+    element("td", { class: "why" }, WHY[letter.why] ?? letter.why, element("small", {}, letter.source && !isEvent ? foreign(letter.source) : "")),
+    element("td", { class: "reason" }, foreign(letter.reason)),
+    element("td", {}, time(letter.refusedAt), element("small", {}, `stored ${time(letter.storedAt)}, ${tries(letter.attempts)}`)),
+    element("td", {},
+      verb("Replay", () => replay(letter)),
+      verb("Discard", () => discard(letter), { class: "danger" }),
+      isEvent ? verb("Preview", event => preview(letter, event.target), { "aria-expanded": "false" }) : null),
+  ];
+}
+
+async function replay(letter) {
+  const what = letter.why === "unmapped"
+    ? "its source's filter runs on it again, and what it makes is stored and sent."
+    : "it is stored behind what waits of this customer, and sent under the same messageId. Newer values may be overwritten.";
+  const answer = await confirm({ question: `Replay ${named(letter)}: ${what}`, action: "Replay" });
+  if (answer === null) return;
+  const told = ({ replayed }) => (replayed ? `Replayed ${named(letter)}.` : `Replayed nothing: ${named(letter)} is still a dead letter.`);
+  await act("POST", `dead-letters/${letter.id}/replay`, told);
+  listing.load();
+}
+
+async function discard(letter) {
+  const question = `Discard ${named(letter)} for ever: it never reaches Segment, and a repeat of it is a new call.`;
+  const answer = await confirm({ question, action: "Discard", isDanger: true });
+  if (answer === null) return;
+  await act("DELETE", `dead-letters/${letter.id}`, () => `Discarded ${named(letter)}.`);
+  listing.load();
+}
+
+/** How many letters fit, as far as it is known. */
+function number() {
+  if (!inWords(filter())) return total === 1 ? "the one dead letter" : `all ${count(total)} dead letters`;
+  return listing.known === null ? "all dead letters" : `${count(listing.known)} dead letters`;
+}
+
+async function replayAll() {
+  const question = `Replay ${number()}${inWords(shownFilter())}: the oldest first, each behind what waits of its customer. Newer values may be overwritten.`;
+  const pace = await confirm({ question, action: "Replay", hasPace: true });
+  if (pace === null) return;
+  const told = ({ replayed }) => `Replayed ${count(replayed)}${pace ? `, at most ${count(pace)} a second: they go on in the background` : ""}.`;
+  await act("POST", `dead-letters/replay${query({ ...filter(), perSecond: pace })}`, told);
+  listing.load();
+}
+
+async function discardAll() {
+  const question = `Discard ${number()}${inWords(shownFilter())} for ever: they never reach Segment.`;
+  const answer = await confirm({ question, action: "Discard", isDanger: true });
+  if (answer === null) return;
+  const path = `dead-letters${query(filter()) || "?all"}`;
+  await act("DELETE", path, ({ discarded }) => `Discarded ${count(discarded)}.`);
+  listing.load();
+}
+
+const shownFilter = () => ({ ...filter(), userId: visible(filter().userId).slice(0, 100) });
+
+/** Shows an event beside what its source's filter makes of it now, or hides it again. */
+async function preview(letter, button) {
+  const row = button.closest("tr");
+  const old = row.nextElementSibling;
+  if (old?.classList.contains("preview")) old.remove();
+  let made = null;
+  try {
+    made = await ask("GET", `dead-letters/${letter.id}/preview`);
+  } catch (error) {
+    made = { customers: [], problems: [{ message: error.message }] };
+  }
+  const json = value => element("pre", {}, visible(typeof value === "string" ? value : JSON.stringify(value, null, 2)));
+  const problem = ({ field, message }) => element("li", {}, field ? `${visible(field)}: ` : "", foreign(message));
+  const close = () => {
+    shown.remove();
+    button.setAttribute("aria-expanded", "false");
+    button.focus();
+  };
+  const shown = element("tr", { class: "preview" },
+    element("td", { colspan: row.cells.length },
+      element("div", { class: "sides" },
+        element("div", {}, element("h3", {}, "The event"), json(pretty(letter.event ?? letter.eventBase64))),
+        element("div", {}, element("h3", {}, "What the filter makes of it now"),
+          made.customers.length === 0 && made.problems.length === 0 ? element("p", {}, "No customer: it would be taken as done.") : null,
+          ...made.customers.map(json),
+          made.problems.length ? element("ul", {}, ...made.problems.map(problem)) : null)),
+      element("button", { type: "button", onclick: close }, "Close")));
+  row.after(shown);
+  button.setAttribute("aria-expanded", "true");
+}
+
+/** JSON with line breaks; anything else as it is. */
+function pretty(text) {
+  try {
+    return JSON.stringify(JSON.parse(text), null, 2);
+  } catch {
+    return text;
+  }
+}

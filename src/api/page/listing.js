@@ -1,0 +1,147 @@
+// A table that is a page of a list of the relay: loaded, loaded again when it changes, and longer on request.
+
+import { Failure, ask, query } from "./ask.js";
+import { byId, element, say } from "./dom.js";
+import { notice } from "./confirm.js";
+
+const PAGE = 100;
+
+/** Rows at most: a browser shows them at once. Filters lead to the others. */
+const MOST = 1000;
+
+/** Answers for one table at most: where few fit a filter, an answer may have none of them. */
+const MOST_ANSWERS = 20;
+
+/** The list is not loaded again sooner than this after it was. */
+const REST_MS = 1_000;
+
+export class Listing {
+  #next = null;
+  #wanted = PAGE;
+  #isLoading = false;
+  #isStale = false;
+  #items = [];
+
+  /**
+   * `path` is asked for a page whose member `member` has the items. `filter()` gives the parameters, `fits(item)` what the relay
+   * does not filter itself. `cells(item)` makes the cells of a row, the last of which has its buttons; `title(items, hasMore)`
+   * makes the caption. `heading` gets the focus when the last row with the focus goes.
+   */
+  constructor({ table, more, heading, path, member, filter, fits, cells, title }) {
+    Object.assign(this, { path, member, filter, fits: fits ?? (() => true), cells, title });
+    this.table = byId(table);
+    this.more = byId(more);
+    this.heading = byId(heading);
+    this.more.addEventListener("click", () => {
+      this.#wanted = Math.min(this.#wanted + PAGE, MOST);
+      this.load();
+    });
+  }
+
+  /** How many items fit the filters, if all of them are shown. */
+  get known() {
+    return this.#next === null ? this.#items.length : null;
+  }
+
+  /** Shows the first page of what the filters say now. */
+  restart() {
+    this.#wanted = PAGE;
+    return this.load();
+  }
+
+  clear() {
+    this.#items = [];
+    this.#next = null;
+    this.#draw();
+  }
+
+  /** Loads the rows again. */
+  async load() {
+    if (this.#isLoading) {
+      this.#isStale = true;
+      return;
+    }
+    this.#isLoading = true;
+    try {
+      await this.#read();
+      this.#draw();
+    } catch (error) {
+      // The stream of events notices the same, and asks for the token or says that the connection is lost.
+      if (!(error instanceof Failure) || ![0, 401].includes(error.status)) notice(`The list was not read: ${error.message}.`, true);
+    } finally {
+      setTimeout(() => {
+        this.#isLoading = false;
+        if (this.#isStale) {
+          this.#isStale = false;
+          this.load();
+        }
+      }, REST_MS);
+    }
+  }
+
+  async #read() {
+    const filter = this.filter();
+    let [items, before] = [[], null];
+    for (let answers = 0; answers < MOST_ANSWERS && items.length < this.#wanted; answers += 1) {
+      const limit = this.#wanted - items.length;
+      const page = await ask("GET", this.path + query({ ...filter, limit, before }));
+      items.push(...page[this.member].filter(item => this.fits(item)));
+      before = page.next;
+      if (before === null) break;
+    }
+    [this.#items, this.#next] = [items, before];
+  }
+
+  /** Changes the rows that changed, so that the focus and the scroll stay where they are. */
+  #draw() {
+    const body = this.table.tBodies[0];
+    const old = new Map([...body.querySelectorAll("[data-id]")].map(row => [row.dataset.id, row]));
+    const rows = this.#items.map(item => this.#row(item, old.get(String(item.id))));
+    const kept = new Set(rows);
+    const focused = document.activeElement?.closest?.("tr");
+    const isLosing = focused && body.contains(focused) && !kept.has(focused) && !kept.has(focused.previousElementSibling);
+    const place = isLosing ? [...body.children].indexOf(focused) : 0;
+    for (const row of [...body.children]) {
+      const owner = row.dataset.id ? row : row.previousElementSibling;
+      if (!kept.has(owner)) row.remove();
+    }
+    let last = null;
+    for (const row of rows) {
+      const follower = last ? last.nextElementSibling : body.firstElementChild;
+      if (follower !== row) body.insertBefore(row, follower);
+      last = row.nextElementSibling?.dataset.id === undefined && row.nextElementSibling ? row.nextElementSibling : row;
+    }
+    this.more.hidden = this.#next === null || this.#wanted >= MOST;
+    say(this.table.caption, this.title(this.#items, this.#next !== null));
+    if (isLosing) (body.children[Math.min(place, body.children.length - 1)]?.querySelector("button") ?? this.heading).focus();
+  }
+
+  #row(item, row) {
+    const shown = JSON.stringify(item);
+    if (row?.dataset.shown === shown) return row;
+    const labels = [...this.table.tHead.rows[0].cells].map(cell => cell.textContent);
+    const cells = this.cells(item);
+    cells.forEach((cell, index) => (cell.dataset.label = labels[index]));
+    cells.at(-1).removeAttribute("data-label");
+    if (!row) row = element("tr", { "data-id": item.id }, ...cells);
+    // The buttons stay: one of them may have the focus.
+    else cells.slice(0, -1).forEach((cell, index) => row.cells[index].replaceWith(cell));
+    row.dataset.shown = shown;
+    return row;
+  }
+}
+
+/** Loads the listing again when its form is sent, or one of its fields is changed. */
+export function filterBy(form, listing) {
+  byId(form).addEventListener("submit", event => {
+    event.preventDefault();
+    listing.restart();
+  });
+  byId(form).addEventListener("change", () => byId(form).reportValidity() && listing.restart());
+}
+
+/** The filters in words, for a question. */
+export function inWords(filter) {
+  const set = Object.entries(filter).filter(([, value]) => value);
+  return set.length ? ` with ${set.map(([name, value]) => `${name} ${value}`).join(", ")}` : "";
+}

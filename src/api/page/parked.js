@@ -1,0 +1,105 @@
+// Parked customers: tried now and given up, one or all that fit the filters.
+
+import { query } from "./ask.js";
+import { act, confirm } from "./confirm.js";
+import { byId, calls, count, element, foreign, time, tries, visible } from "./dom.js";
+import { Listing, filterBy, inWords } from "./listing.js";
+
+let total = 0;
+
+const listing = new Listing({
+  table: "parked-table",
+  more: "more-parked",
+  heading: "parked-heading",
+  path: "parked",
+  member: "parked",
+  filter: () => ({ userId: filter().userId }),
+  fits: user => {
+    const { status, source } = filter();
+    return (!status || String(user.status) === status) && (!source || user.source === source);
+  },
+  cells,
+  title: (items, hasMore) => {
+    if (items.length === 0) return inWords(filter()) ? "No parked customer fits the filters" : "No customer is parked";
+    return `${count(items.length)} shown${hasMore ? ", there are more" : ""}, the newest first; ${count(total)} in all`;
+  },
+});
+
+export function start() {
+  filterBy("parked-filter", listing);
+  byId("retry-all").addEventListener("click", retryAll);
+  byId("give-up-all").addEventListener("click", giveUpAll);
+}
+
+let seen = "";
+export function show({ outbox }) {
+  total = outbox?.parked.users ?? 0;
+  const now = JSON.stringify(outbox?.parked);
+  if (now === seen) return;
+  seen = now;
+  if (outbox) listing.load();
+}
+
+/** Loads the users again: the time of their next try goes on. */
+export function refresh() {
+  if (total > 0) listing.load();
+}
+
+export function clear() {
+  seen = "";
+  listing.clear();
+}
+
+function filter() {
+  return { status: byId("parked-status").value.trim(), source: byId("parked-source").value.trim(), userId: byId("parked-user").value };
+}
+
+const named = user => visible(user.userId).slice(0, 100);
+
+function cells(user) {
+  const verb = (name, does, attributes = {}) =>
+    element("button", { type: "button", "aria-label": `${name} ${named(user)}`, onclick: does, ...attributes }, name);
+  return [
+    element("td", { class: "who" }, foreign(user.userId), element("small", {}, foreign(user.messageId))),
+    element("td", { class: "reason" }, foreign(user.reason), user.source ? element("small", {}, foreign(user.source)) : null),
+    element("td", { class: "number" }, count(user.calls)),
+    element("td", {}, time(user.since), element("small", {}, tries(user.attempts))),
+    element("td", {}, time(user.retryAt)),
+    element("td", {}, verb("Retry", () => retry(user)), verb("Give up", () => giveUp(user), { class: "danger" })),
+  ];
+}
+
+async function retry(user) {
+  const question = `Retry the first call of ${named(user)} now, of ${calls(user.calls)} that wait.`;
+  if ((await confirm({ question, action: "Retry" })) === null) return;
+  await act("POST", `parked/${user.id}/retry`, () => `${named(user)} is tried now.`);
+  listing.load();
+}
+
+async function giveUp(user) {
+  const rest = user.calls > 1 ? ` The other ${calls(user.calls - 1)} of this customer go on.` : "";
+  const question = `Give up the first call of ${named(user)}: it becomes a dead letter, which you can replay later.${rest}`;
+  if ((await confirm({ question, action: "Give up", isDanger: true })) === null) return;
+  await act("POST", `parked/${user.id}/give-up`, () => `The first call of ${named(user)} is a dead letter now.`);
+  listing.load();
+}
+
+function number() {
+  if (!inWords(filter())) return total === 1 ? "the one parked customer" : `all ${count(total)} parked customers`;
+  const known = listing.known === null ? "all parked customers" : `${count(listing.known)} parked customers`;
+  return `${known}${inWords({ ...filter(), userId: visible(filter().userId).slice(0, 100) })}`;
+}
+
+async function retryAll() {
+  const question = `Retry ${number()}: the first call of each is due now, and goes at the pace of parked calls.`;
+  if ((await confirm({ question, action: "Retry" })) === null) return;
+  await act("POST", `parked/retry${query(filter())}`, ({ retried }) => `${count(retried)} are due now.`);
+  listing.load();
+}
+
+async function giveUpAll() {
+  const question = `Give up the first call of ${number()}: each becomes a dead letter, which you can replay later.`;
+  if ((await confirm({ question, action: "Give up", isDanger: true })) === null) return;
+  await act("POST", `parked/give-up${query(filter())}`, ({ gaveUp }) => `${count(gaveUp)} calls are dead letters now.`);
+  listing.load();
+}
