@@ -7,6 +7,7 @@
 //! One loop waits for the next event and applies it. While the process drains, the loop takes no new calls; it ends when
 //! all calls in requests are settled.
 
+mod forget;
 mod parked_pace;
 mod store_requests;
 
@@ -31,6 +32,8 @@ const MAX_SETTLEMENTS: usize = 2_500;
 /// Pause before the store is asked again after it failed. As often as the store checks whether a full disk has space
 /// again.
 const STORE_RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+pub use forget::Forget;
 
 /// The delivery loop.
 pub struct Delivery {
@@ -187,7 +190,7 @@ impl Delivery {
             let Some(OutCall { user_id, is_parked }) = self.out.remove(id) else { continue };
             match outcome {
                 CallOutcome::Accepted if is_parked => self.parked_pace.accepted(),
-                CallOutcome::Refused(_) if is_parked => self.parked_pace.returned(),
+                CallOutcome::Refused(_) | CallOutcome::TakenBack if is_parked => self.parked_pace.returned(),
                 CallOutcome::Parked(_) | CallOutcome::Behind if is_parked => self.parked_pace.failed(),
                 _ => {}
             }

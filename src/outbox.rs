@@ -11,6 +11,7 @@ mod backup;
 mod calls;
 mod client;
 mod events;
+mod forget;
 mod letters;
 pub mod sqlite;
 mod store;
@@ -21,6 +22,7 @@ pub use backup::{BackupError, Backups, StoreCopy};
 pub use calls::{CallFate, CallReport, Calls, KeptCall};
 pub use client::OutboxClients;
 pub use events::{Events, KeptEvent};
+pub use forget::{DeletedRows, Forgetting, Forgotten, Person, PersonStore};
 pub use letters::{DeadLetter, DeadLetters, LetterEvent, LetterFilter, LetterIds, LetterPage, LetterWalk, LetterWhy};
 pub use store::{
     Append, Appended, CallId, DeliveryOutcome, KeyRecord, Outbox, OutboxError, OutboxStats, ParkedFilter, ParkedUser,

@@ -2,7 +2,7 @@
 //!
 //! One thread owns the writing connection (`writer`). It takes groups of commands (`command`), executes each group in
 //! one `transaction` (`calls`, `group`, `parked`, `parked_verbs`, `dead_letters`, `events`, `shares`, `source_counts`,
-//! `prune`, `expire`), and answers after the sync. Between two groups it gives delivery the calls that are `next`: those
+//! `prune`, `expire`, `forget`), and answers after the sync. Between two groups it gives delivery the calls that are `next`: those
 //! behind the cursor (`reading`), and in `turns` those that are kept apart. `memory` knows which calls are out, and by
 //! `sources` what waits of each source. A second thread copies the write-ahead log back into the file (`checkpoint`).
 //! Operators read over a connection of their own (`read`, `letters`, `call_search`). `file`, `header` and `schema` open the file or
@@ -26,6 +26,7 @@ mod events;
 mod expire;
 mod file;
 mod file_sources;
+mod forget;
 mod group;
 mod header;
 mod letters;

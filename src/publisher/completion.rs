@@ -72,6 +72,14 @@ impl Completion {
         matches!(self, Self::Stored { .. })
     }
 
+    /// The id of a stored call.
+    pub(super) fn stored_id(&self) -> Option<i64> {
+        match self {
+            Self::Stored { id, .. } => Some(*id),
+            Self::Caller { .. } => None,
+        }
+    }
+
     /// Marks the call as in a request. False if its caller has left: then the call must not be sent.
     pub(super) fn mark_in_request(&self) -> bool {
         let Self::Caller { state, .. } = self else { return true };

@@ -1,6 +1,6 @@
 //! The client whose flush returns Segment's own answer to its call.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -90,6 +90,11 @@ impl LiveClients {
     /// The outbox has parked these users: what it gives of them from now on may be sent.
     pub fn confirm_parked(&self, users: &[Arc<str>]) {
         self.dispatch.confirm_parked(users);
+    }
+
+    /// Gives stored calls of this user back to delivery, as far as they are in no request.
+    pub fn take_back(&self, user_id: &str, ids: &HashSet<i64>) {
+        self.dispatch.schedule.lock().queue.take_back(user_id, ids);
     }
 
     /// The generator of message ids.

@@ -7,7 +7,7 @@
 //! memory of all calls is bounded.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -351,6 +351,16 @@ impl Queue {
     pub(super) fn leave_stored(&mut self) {
         self.leaves_stored = true;
         drop(self.extract_if(|_, pending| pending.completion.is_stored()));
+    }
+
+    /// Gives these stored calls of a user back, as far as they wait. Later ones of the user stay in their order.
+    pub(super) fn take_back(&mut self, user_id: &str, ids: &HashSet<i64>) {
+        let is_meant = |of: &UserId, pending: &PendingCall| {
+            **of == *user_id && pending.completion.stored_id().is_some_and(|id| ids.contains(&id))
+        };
+        for pending in self.extract_if(is_meant) {
+            pending.completion.leave(CallOutcome::TakenBack);
+        }
     }
 
     /// Removes and returns the waiting calls for which `predicate` is true.

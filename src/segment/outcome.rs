@@ -48,6 +48,8 @@ pub enum CallOutcome {
     Parked(Trouble),
     /// It was not sent, because an earlier call of its user is parked. The store parks it behind that one.
     Behind,
+    /// It is in no request, and its person is forgotten. The store deletes it.
+    TakenBack,
 }
 
 /// Why a call fails on its own.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use rusqlite::{Result, Row, params};
 use tokio::sync::oneshot;
 
+use super::memory::Wish;
 use super::parked::{LetterCause, Place};
 use super::transaction::{Transaction, row_bytes};
 use crate::outbox::{Append, Appended, CallId, DeliveryOutcome, KeyRecord, OutboxError, StoredCall};
@@ -147,6 +148,7 @@ impl Transaction<'_> {
         for SettledCall { id, outcome } in delivered {
             match outcome {
                 CallOutcome::Accepted => {}
+                _ if self.memory.wish_of(*id) == Some(Wish::Forget) => self.forget_call(*id)?,
                 CallOutcome::Refused(Refusal { status, reason, attempts }) => {
                     self.make_dead_letter(
                         *id,
@@ -154,7 +156,7 @@ impl Transaction<'_> {
                     )?;
                 }
                 CallOutcome::Parked(trouble) => self.park(*id, trouble)?,
-                CallOutcome::Behind => self.put_apart(*id)?,
+                CallOutcome::Behind | CallOutcome::TakenBack => self.put_apart(*id)?,
             }
         }
         self.effects.returned.extend(delivered.iter().map(|settled| settled.id));
@@ -163,7 +165,7 @@ impl Transaction<'_> {
 
     /// Deletes the waiting calls from `first` to `last`, which have this outcome. Starts the windows of their keys if
     /// they are accepted: the key of a refused call is remembered for as long as its dead letter.
-    fn delete_calls(&mut self, first: CallId, last: CallId, outcome: &DeliveryOutcome) -> Result<()> {
+    pub(super) fn delete_calls(&mut self, first: CallId, last: CallId, outcome: &DeliveryOutcome) -> Result<()> {
         // The length and the source are mostly known: those of calls that are out are in memory.
         let memory = &*self.memory;
         let left = |row: &Row<'_>| {

@@ -10,11 +10,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::events::event_bytes;
+use super::forget::ForgetVerb;
 use super::group::{Group, group_bytes};
 use super::parked_verbs::ParkedVerb;
 use super::state::StoreFault;
 use super::transaction::{MAX_TRANSACTION_BYTES, ROW_OVERHEAD, Transaction};
-use crate::outbox::{Append, Appended, BackupError, KeptEvent, OutboxError, StoreCopy, StoredCall};
+use crate::outbox::{
+    Append, Appended, BackupError, CallId, DeletedRows, KeptEvent, OutboxError, StoreCopy, StoredCall,
+};
 use crate::segment::{CallOutcome, MAX_CALL_BYTES, SettledCall};
 
 /// Commands that may wait: as many as requests may be in flight by default (`RELAY_MAX_IN_FLIGHT`), so that callers
@@ -43,6 +46,9 @@ pub(super) enum WriterCommand {
     Replay(Vec<i64>, Reply<u64>),
     Discard(Vec<i64>, Reply<u64>),
     Parked(ParkedVerb, Reply<u64>),
+    Forget(ForgetVerb, Reply<DeletedRows>),
+    /// Which of these calls are out.
+    StillOut(Vec<CallId>, Reply<Vec<CallId>>),
     /// Is answered when there are calls for this room. Is not part of a transaction.
     Next(usize, Reply<Vec<StoredCall>>),
     /// A number of parked calls, and whether they may be early. Is not part of a transaction.
@@ -106,14 +112,15 @@ impl WriterCommand {
                     CallOutcome::Accepted => 0,
                     CallOutcome::Refused(refusal) => refusal.reason.len(),
                     // The row is moved.
-                    CallOutcome::Parked(_) | CallOutcome::Behind => MAX_CALL_BYTES,
+                    CallOutcome::Parked(_) | CallOutcome::Behind | CallOutcome::TakenBack => MAX_CALL_BYTES,
                 };
                 delivered.iter().map(|delivered| ROW_OVERHEAD + values(delivered)).sum()
             }
             // The sizes are unknown until the rows are read. Many together are as much as a transaction takes (`find`).
             Self::Replay(ids, _) => (ids.len() * (ROW_OVERHEAD + MAX_CALL_BYTES)).min(MAX_TRANSACTION_BYTES),
             Self::Discard(ids, _) => ids.len() * ROW_OVERHEAD,
-            Self::Parked(..) => MAX_TRANSACTION_BYTES,
+            Self::Parked(..) | Self::Forget(..) => MAX_TRANSACTION_BYTES,
+            Self::StillOut(..) => 0,
             Self::Next(..) | Self::NextParked(..) | Self::Backup(..) | Self::Tick | Self::Close => 0,
         }
     }
@@ -129,6 +136,16 @@ impl WriterCommand {
             Self::Replay(ids, reply) => reply.result = Ok(transaction.replay(ids)?),
             Self::Discard(ids, reply) => reply.result = Ok(transaction.discard(ids)?),
             Self::Parked(verb, reply) => reply.result = Ok(transaction.act_on_next_users(verb)?),
+            Self::Forget(verb, reply) => {
+                transaction.forget_step(verb)?;
+                if verb.is_finished {
+                    reply.result = Ok(std::mem::take(&mut verb.deleted));
+                }
+            }
+            Self::StillOut(ids, reply) => {
+                ids.retain(|id| transaction.memory.is_out(*id));
+                reply.result = Ok(std::mem::take(ids));
+            }
             Self::Next(..) | Self::NextParked(..) | Self::Backup(..) | Self::Tick | Self::Close => {}
         }
         Ok(())
@@ -146,7 +163,11 @@ impl WriterCommand {
 
     /// Whether it needs another transaction.
     pub(super) fn is_unfinished(&self) -> bool {
-        matches!(self, Self::Parked(verb, _) if !verb.is_finished)
+        match self {
+            Self::Parked(verb, _) => !verb.is_finished,
+            Self::Forget(verb, _) => !verb.is_finished,
+            _ => false,
+        }
     }
 
     /// Sends the caller the result, after the commit only, or why the command was not committed.
@@ -167,6 +188,8 @@ impl WriterCommand {
             Self::Settle(_, reply) => reply.send(error),
             Self::Replay(_, reply) | Self::Discard(_, reply) => reply.send(error),
             Self::Parked(_, reply) => reply.send(error),
+            Self::Forget(_, reply) => reply.send(error),
+            Self::StillOut(_, reply) => reply.send(error),
             Self::Next(_, reply) | Self::NextParked(_, _, reply) => reply.send(error),
             Self::Backup(_, reply) => reply.send(error),
             Self::Tick | Self::Close => {}
@@ -177,10 +200,14 @@ impl WriterCommand {
 /// Keeps the commands that can free space, or need none. The other callers hear of the fault.
 pub(super) fn keep_space_freeing(group: Vec<WriterCommand>, fault: StoreFault) -> Vec<WriterCommand> {
     let (kept, refused) = group.into_iter().partition(|command| match command {
-        WriterCommand::Settle(..) | WriterCommand::Discard(..) | WriterCommand::Tick | WriterCommand::Close => true,
+        WriterCommand::Settle(..)
+        | WriterCommand::Discard(..)
+        | WriterCommand::StillOut(..)
+        | WriterCommand::Tick
+        | WriterCommand::Close => true,
         WriterCommand::Append(..) | WriterCommand::AppendGroup(..) | WriterCommand::Replay(..) => false,
         WriterCommand::Keep(..) | WriterCommand::Replace(..) | WriterCommand::NoteReason(..) => false,
-        WriterCommand::Parked(..) | WriterCommand::Backup(..) => false,
+        WriterCommand::Parked(..) | WriterCommand::Forget(..) | WriterCommand::Backup(..) => false,
         // These are no part of a group.
         WriterCommand::Next(..) | WriterCommand::NextParked(..) => true,
     });

@@ -61,6 +61,8 @@ struct OutCall {
 pub(super) enum Wish {
     Retry,
     GiveUp,
+    /// It is deleted. No other wish replaces this one.
+    Forget,
 }
 
 impl Memory {
@@ -135,7 +137,12 @@ impl Memory {
     pub(super) fn wish(&mut self, id: CallId, wish: Wish) -> bool {
         let is_out = self.is_out(id);
         // A call that is given up is not tried again.
-        if is_out && self.wishes.get(&id) != Some(&Wish::GiveUp) {
+        let is_final = match self.wish_of(id) {
+            Some(Wish::Forget) => true,
+            Some(Wish::GiveUp) => wish == Wish::Retry,
+            _ => false,
+        };
+        if is_out && !is_final {
             self.wishes.insert(id, wish);
         }
         is_out

@@ -123,6 +123,16 @@ impl Writer {
         (self.reading.fresh, self.reading.fresh_bytes) = (None, 0);
     }
 
+    /// Calls of a person were deleted. Those that are behind the cursor now are read from the file.
+    pub(super) fn note_forgotten(&mut self, effects: &Effects) {
+        for &(id, user, bytes) in &effects.left_calls {
+            self.memory.left_calls(id, user, bytes);
+        }
+        if effects.forgotten > 0 {
+            (self.reading.fresh, self.reading.fresh_bytes) = (None, 0);
+        }
+    }
+
     /// Looks at the calls behind the cursor. After an error the calls that were taken come with it.
     fn find(&mut self, bytes: usize) -> std::result::Result<Found, (Vec<StoredCall>, Error)> {
         let mut found = Found { cursor: self.reading.cursor, ..Found::default() };

@@ -75,6 +75,8 @@ impl Transaction<'_> {
             return Ok(true);
         }
         match verb.wish {
+            // `forget` deletes calls, not this.
+            Wish::Forget => {}
             Wish::GiveUp => {
                 let (status, reason) = (row.status.unwrap_or(0), row.reason.unwrap_or_default());
                 self.make_dead_letter(first, &LetterCause { why: "operator", status, reason: &reason, attempts: 0 })?;

@@ -17,6 +17,7 @@ use super::command::{BackupJob, CommandQueue, QUEUE_CAPACITY, Reply, WriterComma
 use super::events;
 use super::expire::Expiry;
 use super::file::{self, DatabaseFile};
+use super::forget::ForgetVerb;
 use super::group::{self, Group};
 use super::letters;
 use super::memory::{Memory, Wish};
@@ -35,8 +36,9 @@ use super::writer::{Writer, now};
 use crate::config::OutboxSettings;
 use crate::metrics::Metrics;
 use crate::outbox::{
-    Append, Appended, BackupError, Backups, DeadLetters, Events, KeptEvent, LetterFilter, LetterIds, LetterPage,
-    Outbox, OutboxError, OutboxStats, ParkedFilter, ParkedUser, ParkedUsers, SourceStats, StoreCopy, StoredCall,
+    Append, Appended, BackupError, Backups, CallId, DeadLetters, DeletedRows, Events, KeptEvent, LetterFilter,
+    LetterIds, LetterPage, Outbox, OutboxError, OutboxStats, ParkedFilter, ParkedUser, ParkedUsers, Person,
+    PersonStore, SourceStats, StoreCopy, StoredCall,
 };
 use crate::segment::SettledCall;
 use crate::supervisor::Supervisor;
@@ -304,6 +306,17 @@ impl ParkedUsers for SqliteOutbox {
 
     async fn give_up_all(&self, filter: ParkedFilter) -> Result<u64, OutboxError> {
         self.act_on_parked(ParkedVerb::all(Wish::GiveUp, filter)).await
+    }
+}
+
+#[async_trait]
+impl PersonStore for SqliteOutbox {
+    async fn delete_person(&self, person: Arc<Person>) -> Result<DeletedRows, OutboxError> {
+        self.request(|reply| WriterCommand::Forget(ForgetVerb::new(person), reply)).await
+    }
+
+    async fn still_out(&self, calls: Vec<CallId>) -> Result<Vec<CallId>, OutboxError> {
+        self.request(|reply| WriterCommand::StillOut(calls, reply)).await
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, OptionalExtension, Params, Result, Row};
 use tokio::sync::oneshot;
 
-use super::memory::Memory;
+use super::memory::{Memory, UserHash};
 pub(super) use super::memory::{ROW_OVERHEAD, row_bytes};
 use super::sources::SourceCount;
 use crate::metrics::Metrics;
@@ -56,6 +56,10 @@ pub(super) struct Effects {
     pub(super) kept_events: u64,
     pub(super) replayed_events: u64,
     pub(super) discarded: u64,
+    /// Calls of a person that were deleted.
+    pub(super) forgotten: u64,
+    /// Ids, users and bytes of those among them that were in `calls` and not out.
+    pub(super) left_calls: Vec<(CallId, UserHash, u64)>,
     /// Dead letters that were too old.
     pub(super) expired: u64,
     /// Duration of the COMMIT statement, nearly all of which is the sync.
@@ -73,7 +77,7 @@ pub(super) struct UsedUpShares {
 impl Effects {
     /// Counts what was committed.
     pub(super) fn count(&self, metrics: &Metrics) {
-        let accepted = self.outcomes.len() as u64 - self.refused - self.given_up;
+        let accepted = self.outcomes.len() as u64 - self.refused - self.given_up - self.forgotten;
         metrics.outbox_sync_seconds.observe(self.sync.as_secs_f64());
         // A replayed call was counted when it was first stored.
         metrics.outbox_stored.inc_by(self.stored - self.replayed);

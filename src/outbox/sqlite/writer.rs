@@ -195,7 +195,7 @@ impl Writer {
                             CallOutcome::Accepted => DeliveryOutcome::Accepted,
                             CallOutcome::Refused(Refusal { reason, .. }) => DeliveryOutcome::Refused(reason.clone()),
                             // It is not tried again.
-                            CallOutcome::Parked(_) | CallOutcome::Behind => continue,
+                            CallOutcome::Parked(_) | CallOutcome::Behind | CallOutcome::TakenBack => continue,
                         };
                         self.stats.waiting = self.stats.waiting.saturating_sub(1);
                         self.watchers.notify(settled.id, &outcome);
@@ -347,6 +347,7 @@ impl Writer {
         self.memory.end_transaction(true);
         effects.returned.iter().for_each(|id| self.memory.returned(*id));
         self.note_sources(&effects.sources);
+        self.note_forgotten(&effects);
         self.reading.stored(effects.new_calls);
         self.publish_stats();
         effects.watchers.into_iter().for_each(|(id, watcher)| self.watchers.add(id, watcher));

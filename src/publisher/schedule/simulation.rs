@@ -350,7 +350,7 @@ impl Simulation {
                     assert!(is_configured || !trouble.is_own, "the call of a source that is not configured counts");
                     self.log.parked.insert(call.id);
                 }
-                CallOutcome::Accepted | CallOutcome::Behind => {}
+                CallOutcome::Accepted | CallOutcome::Behind | CallOutcome::TakenBack => {}
             }
             if self.parked_out.remove(&call.id) {
                 self.parked_pace.ended(&call.outcome, self.now);

@@ -140,7 +140,7 @@ impl Store {
                     self.awake.retain(|awake| *awake != user);
                     parked_users.push(user);
                 }
-                CallOutcome::Behind => self.put_behind(id, user),
+                CallOutcome::Behind | CallOutcome::TakenBack => self.put_behind(id, user),
             }
         }
         parked_users
@@ -212,7 +212,7 @@ impl ParkedPace {
                 self.is_mended = false;
                 self.interval = FIRST_PARKED_INTERVAL.max(self.min_interval);
             }
-            CallOutcome::Refused(_) | CallOutcome::Behind => {}
+            CallOutcome::Refused(_) | CallOutcome::Behind | CallOutcome::TakenBack => {}
         }
     }
 }
