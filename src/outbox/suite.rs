@@ -6,6 +6,7 @@
 pub(super) mod calls;
 pub(super) mod dead_letters;
 pub(super) mod events;
+pub(super) mod forget;
 pub(super) mod groups;
 pub(super) mod keys;
 pub(super) mod many;
@@ -24,6 +25,7 @@ use tokio::time::Instant;
 
 use super::calls::Calls;
 use super::events::Events;
+use super::forget::PersonStore;
 use super::letters::{DeadLetter, DeadLetters, LetterFilter};
 use super::store::{
     Append, Appended, CallId, DeliveryOutcome, KeyRecord, Outbox, OutboxError, ParkedUsers, SourceStats, StoredCall,
@@ -33,7 +35,7 @@ use crate::segment::{Call, CallOutcome, Refusal, SettledCall, Trouble};
 /// Opens a store. Its content survives that the store is closed.
 #[async_trait]
 pub(super) trait StoreFactory: Send + Sync + 'static {
-    type Store: Inspect + Calls + DeadLetters + Events + ParkedUsers + 'static;
+    type Store: Inspect + Calls + DeadLetters + Events + ParkedUsers + PersonStore + 'static;
 
     /// Opens the store, which must be closed. `window` is how long keys are remembered.
     async fn open_with_window(&self, window: Duration) -> Arc<Self::Store>;
@@ -125,6 +127,9 @@ macro_rules! contract {
                 dead_letters_are_found_by_what_they_are
                 a_walk_ends_at_the_newest_letter_of_its_beginning
                 dead_letters_survive_a_reopen;
+            forget:
+                waiting_calls_and_dead_letters_of_a_person_are_deleted
+                a_call_that_is_out_is_deleted_when_it_comes_back;
             groups:
                 the_calls_of_a_group_are_stored_in_their_order
                 each_call_of_a_group_has_its_own_result

@@ -1,5 +1,6 @@
 //! Runs what [`Schedule`] says: a task for each request in flight, and one loop that waits.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -73,6 +74,12 @@ impl Dispatch {
                 None => self.room.notified().await,
             }
         }
+    }
+
+    pub(super) fn take_back(&self, user_id: &str, ids: &HashSet<i64>) {
+        self.schedule.lock().queue.take_back(user_id, ids);
+        // Delivery may wait for the room that these calls took.
+        self.room.notify_one();
     }
 
     pub(super) fn confirm_parked(&self, users: &[UserId]) {

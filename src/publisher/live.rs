@@ -94,7 +94,7 @@ impl LiveClients {
 
     /// Gives stored calls of this user back to delivery, as far as they are in no request.
     pub fn take_back(&self, user_id: &str, ids: &HashSet<i64>) {
-        self.dispatch.schedule.lock().queue.take_back(user_id, ids);
+        self.dispatch.take_back(user_id, ids);
     }
 
     /// The generator of message ids.
