@@ -28,6 +28,7 @@ ENV CARGO_BUILD_TARGET=host-tuple \
 # This layer holds the built dependencies. Docker reuses it until the manifest changes. Cargo needs every file that the manifest
 # names, so each has an empty stand-in here. A new [[test]] or [[bench]] needs a stand-in too. build.rs reads openapi.json.
 COPY Cargo.toml Cargo.lock build.rs ./
+COPY .cargo .cargo
 COPY src/api/openapi.json src/api/openapi.json
 RUN mkdir -p tests/it benches \
     && touch src/lib.rs tests/it/main.rs tests/bdd.rs benches/relay.rs benches/layers.rs \

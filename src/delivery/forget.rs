@@ -49,5 +49,6 @@ async fn forget(store: &dyn PersonStore, clients: &LiveClients, person: Arc<Pers
         tokio::time::sleep(PAUSE).await;
         out = store.still_out(out).await?;
     }
+    store.scrub().await?;
     Ok(forgotten)
 }

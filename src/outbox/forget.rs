@@ -28,6 +28,9 @@ pub trait PersonStore: Send + Sync {
     /// without being accepted.
     async fn delete_person(&self, person: Arc<Person>) -> Result<DeletedRows, OutboxError>;
 
+    /// Clears every byte of the store's files that belongs to no call, key or dead letter. It waits for a backup that is being made.
+    async fn scrub(&self) -> Result<(), OutboxError>;
+
     /// Those of these calls that are still out.
     async fn still_out(&self, calls: Vec<CallId>) -> Result<Vec<CallId>, OutboxError>;
 }

@@ -13,6 +13,7 @@ use super::events::event_bytes;
 use super::forget::ForgetVerb;
 use super::group::{Group, group_bytes};
 use super::parked_verbs::ParkedVerb;
+use super::scrub::{Scrub, ScrubError};
 use super::state::StoreFault;
 use super::transaction::{MAX_TRANSACTION_BYTES, ROW_OVERHEAD, Transaction};
 use crate::outbox::{
@@ -47,6 +48,10 @@ pub(super) enum WriterCommand {
     Discard(Vec<i64>, Reply<u64>),
     Parked(ParkedVerb, Reply<u64>),
     Forget(ForgetVerb, Reply<DeletedRows>),
+    /// Clears what belongs to no row.
+    Scrub(Scrub, Reply<()>),
+    /// Whether the log is empty now, and all of it in the file. Is not part of a transaction.
+    EmptyLog(Reply<bool>),
     /// Which of these calls are out.
     StillOut(Vec<CallId>, Reply<Vec<CallId>>),
     /// Is answered when there are calls for this room. Is not part of a transaction.
@@ -119,9 +124,10 @@ impl WriterCommand {
             // The sizes are unknown until the rows are read. Many together are as much as a transaction takes (`find`).
             Self::Replay(ids, _) => (ids.len() * (ROW_OVERHEAD + MAX_CALL_BYTES)).min(MAX_TRANSACTION_BYTES),
             Self::Discard(ids, _) => ids.len() * ROW_OVERHEAD,
-            Self::Parked(..) | Self::Forget(..) => MAX_TRANSACTION_BYTES,
+            Self::Parked(..) | Self::Forget(..) | Self::Scrub(..) => MAX_TRANSACTION_BYTES,
             Self::StillOut(..) => 0,
-            Self::Next(..) | Self::NextParked(..) | Self::Backup(..) | Self::Tick | Self::Close => 0,
+            Self::Next(..) | Self::NextParked(..) | Self::EmptyLog(..) => 0,
+            Self::Backup(..) | Self::Tick | Self::Close => 0,
         }
     }
 
@@ -142,11 +148,21 @@ impl WriterCommand {
                     reply.result = Ok(std::mem::take(&mut verb.deleted));
                 }
             }
+            Self::Scrub(scrub, reply) => match scrub.step(transaction.conn) {
+                Ok(()) if scrub.is_finished => reply.result = Ok(()),
+                Ok(()) => {}
+                Err(ScrubError::Sqlite(error)) => return Err(error),
+                Err(ScrubError::Unable(reason)) => {
+                    tracing::error!(reason, "the bytes of deleted rows could not be cleared");
+                    scrub.is_finished = true;
+                }
+            },
             Self::StillOut(ids, reply) => {
                 ids.retain(|id| transaction.memory.is_out(*id));
                 reply.result = Ok(std::mem::take(ids));
             }
-            Self::Next(..) | Self::NextParked(..) | Self::Backup(..) | Self::Tick | Self::Close => {}
+            Self::Next(..) | Self::NextParked(..) | Self::EmptyLog(..) => {}
+            Self::Backup(..) | Self::Tick | Self::Close => {}
         }
         Ok(())
     }
@@ -166,6 +182,7 @@ impl WriterCommand {
         match self {
             Self::Parked(verb, _) => !verb.is_finished,
             Self::Forget(verb, _) => !verb.is_finished,
+            Self::Scrub(scrub, _) => !scrub.is_finished,
             _ => false,
         }
     }
@@ -189,6 +206,8 @@ impl WriterCommand {
             Self::Replay(_, reply) | Self::Discard(_, reply) => reply.send(error),
             Self::Parked(_, reply) => reply.send(error),
             Self::Forget(_, reply) => reply.send(error),
+            Self::Scrub(_, reply) => reply.send(error),
+            Self::EmptyLog(reply) => reply.send(error),
             Self::StillOut(_, reply) => reply.send(error),
             Self::Next(_, reply) | Self::NextParked(_, _, reply) => reply.send(error),
             Self::Backup(_, reply) => reply.send(error),
@@ -207,9 +226,10 @@ pub(super) fn keep_space_freeing(group: Vec<WriterCommand>, fault: StoreFault) -
         | WriterCommand::Close => true,
         WriterCommand::Append(..) | WriterCommand::AppendGroup(..) | WriterCommand::Replay(..) => false,
         WriterCommand::Keep(..) | WriterCommand::Replace(..) | WriterCommand::NoteReason(..) => false,
-        WriterCommand::Parked(..) | WriterCommand::Forget(..) | WriterCommand::Backup(..) => false,
+        WriterCommand::Parked(..) | WriterCommand::Forget(..) | WriterCommand::Scrub(..) => false,
+        WriterCommand::Backup(..) => false,
         // These are no part of a group.
-        WriterCommand::Next(..) | WriterCommand::NextParked(..) => true,
+        WriterCommand::Next(..) | WriterCommand::NextParked(..) | WriterCommand::EmptyLog(..) => true,
     });
     refuse(refused, fault);
     kept

@@ -27,6 +27,7 @@ use super::read::ReadConnection;
 use super::reading::Reading;
 use super::reserve::Reserve;
 use super::schema;
+use super::scrub::Scrub;
 use super::sources::Sources;
 use super::state::{StoreState, is_corruption};
 use super::transaction::{read_counters, read_sizes};
@@ -42,6 +43,10 @@ use crate::outbox::{
 };
 use crate::segment::SettledCall;
 use crate::supervisor::Supervisor;
+
+/// Pause before the log is emptied again, and how often that is tried: two minutes. The store's own readers take milliseconds.
+const LOG_ATTEMPT_PAUSE: Duration = Duration::from_millis(100);
+const MAX_LOG_ATTEMPTS: usize = 1200;
 
 /// The outbox in an SQLite file.
 pub struct SqliteOutbox {
@@ -313,6 +318,22 @@ impl ParkedUsers for SqliteOutbox {
 impl PersonStore for SqliteOutbox {
     async fn delete_person(&self, person: Arc<Person>) -> Result<DeletedRows, OutboxError> {
         self.request(|reply| WriterCommand::Forget(ForgetVerb::new(person), reply)).await
+    }
+
+    async fn scrub(&self) -> Result<(), OutboxError> {
+        // A copy that was begun before holds what is cleared now.
+        let _permit = self.backup_permits.acquire().await.map_err(|_closed| OutboxError::Closed)?;
+        self.request(|reply| WriterCommand::Scrub(Scrub::default(), reply)).await?;
+        for _ in 0..MAX_LOG_ATTEMPTS {
+            if self.request(WriterCommand::EmptyLog).await? {
+                return Ok(());
+            }
+            tokio::time::sleep(LOG_ATTEMPT_PAUSE).await;
+        }
+        tracing::error!(
+            "a reader keeps the write-ahead log of the outbox from being emptied; what was deleted may be in it"
+        );
+        Err(OutboxError::Unconfirmed)
     }
 
     async fn still_out(&self, calls: Vec<CallId>) -> Result<Vec<CallId>, OutboxError> {

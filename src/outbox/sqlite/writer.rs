@@ -92,8 +92,9 @@ impl Writer {
         if self.checkpoints.missed_tick() {
             group.push(WriterCommand::Tick);
         }
-        let is_request =
-            |command: &mut WriterCommand| matches!(command, WriterCommand::Next(..) | WriterCommand::NextParked(..));
+        let is_request = |command: &mut WriterCommand| {
+            matches!(command, WriterCommand::Next(..) | WriterCommand::NextParked(..) | WriterCommand::EmptyLog(..))
+        };
         // Delivery is answered after the transaction, so that it gets what this stores.
         let requests: Vec<WriterCommand> = group.extract_if(.., is_request).collect();
         self.look();
@@ -110,6 +111,7 @@ impl Writer {
         for command in requests {
             match command {
                 WriterCommand::Next(room, reply) => self.reading.ask(room, reply),
+                WriterCommand::EmptyLog(reply) => reply.answer(Ok(self.checkpoints.empty(&self.conn, &self.state))),
                 WriterCommand::NextParked(limit, early, reply) => reply.answer(self.next_parked(limit, early)),
                 other => other.finish(Some(StoreFault::Closed)),
             }
