@@ -19,10 +19,10 @@ use crate::api::{
 };
 use crate::auth::Auth;
 use crate::config::{OutboxSettings, Problems, Settings};
-use crate::delivery::Delivery;
+use crate::delivery::{Delivery, Forget};
 use crate::metrics::{Metrics, Summary};
 use crate::outbox::sqlite::SqliteOutbox;
-use crate::outbox::{Backups, Calls, DeadLetters, Outbox, OutboxClients, OutboxStats, ParkedUsers};
+use crate::outbox::{Backups, Calls, DeadLetters, Forgetting, Outbox, OutboxClients, OutboxStats, ParkedUsers};
 use crate::publisher::LiveClients;
 use crate::segment::SegmentClients;
 use crate::server::{self, LimitTooLow, Limits, fd_limit};
@@ -93,6 +93,9 @@ impl App {
         }
         if let Some(token) = &settings.admin_token {
             let admin = admin(token.reveal(), settings, &live, outbox.as_ref(), sources.clone(), &metrics);
+            let forget =
+                |outbox| Arc::new(Forget::new(outbox, live.clone(), supervisor.clone())) as Arc<dyn Forgetting>;
+            let admin = admin.with_forgetting(outbox.clone().map(|outbox| forget(outbox)));
             let stored = outbox.clone();
             let oldest = stored.map(|outbox| move || age_of_oldest(&outbox.stats()).map(|age| age.as_secs()));
             supervisor.supervise("history", admin.history().record(metrics.clone(), oldest));

@@ -1,4 +1,4 @@
-//! The command line: `segment-relay [serve|dev|sandbox|check|healthcheck|sources|dead-letters|parked|call|backup]`.
+//! The command line: `segment-relay [serve|dev|sandbox|check|healthcheck|sources|dead-letters|parked|call|forget|backup]`.
 //!
 //! Exit codes: 0 for success, 1 for a failure, 2 for wrong settings or arguments.
 
@@ -8,6 +8,7 @@ mod call;
 mod check;
 mod dead_letters;
 mod dev;
+mod forget;
 mod healthcheck;
 mod operate;
 mod output;
@@ -58,6 +59,8 @@ enum Command {
     Parked(parked::Arguments),
     /// Tell what became of a call (needs RELAY_ADMIN_TOKEN)
     Call(call::Arguments),
+    /// Delete what the relay holds of a person (needs RELAY_ADMIN_TOKEN)
+    Forget(forget::Arguments),
     /// Write a copy of the running relay's outbox to a file (needs RELAY_ADMIN_TOKEN)
     Backup(backup::Arguments),
     /// Run filters for the relay that started this process
@@ -78,6 +81,7 @@ pub fn main() -> ExitCode {
         Command::DeadLetters(arguments) => dead_letters::run(&arguments),
         Command::Parked(arguments) => parked::run(&arguments),
         Command::Call(arguments) => call::run(&arguments),
+        Command::Forget(arguments) => forget::run(&arguments),
         Command::Backup(arguments) => backup::run(&arguments),
         Command::MapWorker => Ok(worker::run()),
     };

@@ -22,7 +22,7 @@ pub use backup::{BackupError, Backups, StoreCopy};
 pub use calls::{CallFate, CallReport, Calls, KeptCall};
 pub use client::OutboxClients;
 pub use events::{Events, KeptEvent};
-pub use forget::{DeletedRows, Forgetting, Forgotten, Person, PersonStore};
+pub use forget::{DeletedRows, Forgetting, Forgotten, Person, PersonStore, StillOut};
 pub use letters::{DeadLetter, DeadLetters, LetterEvent, LetterFilter, LetterIds, LetterPage, LetterWalk, LetterWhy};
 pub use store::{
     Append, Appended, CallId, DeliveryOutcome, KeyRecord, Outbox, OutboxError, OutboxStats, ParkedFilter, ParkedUser,

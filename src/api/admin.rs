@@ -6,6 +6,7 @@
 mod backup;
 mod calls;
 mod dead_letters;
+mod forget;
 mod history;
 mod letter_query;
 mod paced_replay;
@@ -37,10 +38,11 @@ use crate::server::Connection;
 use record::{Operation, OperationRecord};
 
 /// Every operators' route. Of two that fit a path the first is meant.
-const ROUTES: [&str; 14] = [
+const ROUTES: [&str; 15] = [
     "/status",
     "/status/events",
     "/calls/{messageId}",
+    "/forget",
     "/backup",
     "/dead-letters",
     "/dead-letters/replay",
@@ -69,6 +71,7 @@ pub(super) fn read_routes(state: &Arc<AppState>) -> Router<Arc<AppState>> {
 pub(super) fn write_routes(state: &Arc<AppState>) -> Router<Arc<AppState>> {
     operators(state, "/status/events", get(status_events::get))
         .merge(operators(state, "/backup", get(backup::get).head(backup::head)))
+        .merge(operators(state, "/forget", post(forget::post)))
         .merge(operators(state, "/dead-letters", get(dead_letters::list).delete(dead_letters::discard_all)))
         .merge(operators(state, "/dead-letters/replay", post(dead_letters::replay_all)))
         .merge(operators(state, "/dead-letters/{id}", delete(dead_letters::discard)))

@@ -4,8 +4,9 @@ use std::io;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use reqwest::header::CONTENT_TYPE;
 use reqwest::redirect::Policy;
-use reqwest::{Client, Method, Response, StatusCode};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 
 use super::address::{given_url, http_client, local_url};
@@ -46,12 +47,23 @@ impl RelayClient {
         answer.text().await.with_context(|| self.broke_off())
     }
 
+    /// The body of the successful answer to a POST with this JSON.
+    pub(super) async fn post_json(&self, path: &str, body: &Value) -> anyhow::Result<String> {
+        let request = self.client.post(format!("{}{path}", self.base)).header(CONTENT_TYPE, "application/json");
+        let request = request.body(body.to_string());
+        self.send(request).await?.text().await.with_context(|| self.broke_off())
+    }
+
     /// The head of a successful answer. The error is an `io::Error` of the kind `NotFound` if the relay has the route, and
     /// not what the path names.
     pub(super) async fn request(&self, method: Method, path: &str) -> anyhow::Result<Response> {
-        let Self { base, token, client } = self;
-        let request = client.request(method, format!("{base}{path}")).bearer_auth(token.reveal());
-        let answer = request.send().await.with_context(|| format!("{base} does not answer"))?;
+        self.send(self.client.request(method, format!("{}{path}", self.base))).await
+    }
+
+    async fn send(&self, request: RequestBuilder) -> anyhow::Result<Response> {
+        let base = &self.base;
+        let answer =
+            request.bearer_auth(self.token.reveal()).send().await.with_context(|| format!("{base} does not answer"))?;
         let status = answer.status();
         if status.is_success() {
             return Ok(answer);

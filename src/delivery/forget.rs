@@ -41,13 +41,15 @@ impl Forgetting for Forget {
 }
 
 async fn forget(store: &dyn PersonStore, clients: &LiveClients, person: Arc<Person>) -> Result<Forgotten, OutboxError> {
-    let DeletedRows { forgotten, mut out } = store.delete_person(person.clone()).await?;
+    let DeletedRows { mut forgotten, mut out } = store.delete_person(person.clone()).await?;
     // A call that delivery has not handed over yet, or that failed, is found in a later turn.
     while !out.is_empty() {
         let ids: HashSet<i64> = out.iter().copied().collect();
         clients.take_back(&person.user_id, &ids);
         tokio::time::sleep(PAUSE).await;
-        out = store.still_out(out).await?;
+        let still = store.still_out(out).await?;
+        forgotten.waiting += still.deleted;
+        out = still.out;
     }
     store.scrub().await?;
     Ok(forgotten)

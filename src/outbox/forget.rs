@@ -31,8 +31,8 @@ pub trait PersonStore: Send + Sync {
     /// Clears every byte of the store's files that belongs to no call, key or dead letter. It waits for a backup that is being made.
     async fn scrub(&self) -> Result<(), OutboxError>;
 
-    /// Those of these calls that are still out.
-    async fn still_out(&self, calls: Vec<CallId>) -> Result<Vec<CallId>, OutboxError>;
+    /// What became of calls that were out.
+    async fn still_out(&self, calls: Vec<CallId>) -> Result<StillOut, OutboxError>;
 }
 
 /// Whose calls and events are meant.
@@ -46,7 +46,7 @@ pub struct Person {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Forgotten {
-    /// Calls that waited, those among them that were in a request, too.
+    /// Calls that waited, also those that were in a request and were not accepted.
     pub waiting: u64,
     pub dead_letters: u64,
 }
@@ -57,6 +57,14 @@ pub struct DeletedRows {
     pub forgotten: Forgotten,
     /// Calls that are out.
     pub out: Vec<CallId>,
+}
+
+/// What became of calls that were out.
+#[derive(Debug, Default)]
+pub struct StillOut {
+    pub out: Vec<CallId>,
+    /// How many came back and were deleted. Each is counted once.
+    pub deleted: u64,
 }
 
 impl Person {

@@ -21,6 +21,7 @@ mod dead_letters;
 mod disk;
 mod documented_settings;
 mod examples;
+mod forget;
 mod gate;
 mod half_close;
 mod held_log;

@@ -43,7 +43,8 @@ async fn every_relay_serves_the_same_document() {
         ["/dead-letters", "/dead-letters/replay", "/dead-letters/{id}", "/dead-letters/{id}/replay"]
             .into_iter()
             .chain(["/parked", "/parked/retry", "/parked/give-up", "/parked/{id}/retry", "/parked/{id}/give-up"])
-            .chain(["/backup", "/calls/{messageId}", "/dead-letters/{id}/preview", "/status", "/status/events"])
+            .chain(["/forget", "/backup", "/calls/{messageId}", "/dead-letters/{id}/preview"])
+            .chain(["/status", "/status/events"])
             .collect();
     let document = Document::of(app.relay()).await;
     let described: BTreeSet<_> =

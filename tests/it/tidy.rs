@@ -29,6 +29,8 @@ const MAY_USE: [(&str, &[&str]); 15] = [
             "outbox::Calls",
             "outbox::DeadLetter",
             "outbox::DeadLetters",
+            "outbox::Forgetting",
+            "outbox::Forgotten",
             "outbox::LetterFilter",
             "outbox::LetterIds",
             "outbox::LetterPage",
@@ -38,6 +40,7 @@ const MAY_USE: [(&str, &[&str]); 15] = [
             "outbox::ParkedFilter",
             "outbox::ParkedUser",
             "outbox::ParkedUsers",
+            "outbox::Person",
             "outbox::STORE_RETRY_AFTER",
             "outbox::StoreCopy",
             // The extension that a connection gives to its requests.

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::history::History;
 use super::report::{OutboxReport, SegmentReport};
 use crate::auth::Tokens;
-use crate::outbox::{Backups, Calls, DeadLetters, ParkedUsers};
+use crate::outbox::{Backups, Calls, DeadLetters, Forgetting, ParkedUsers};
 
 /// Pages that are read or sent at once, each of 32 MiB at most: a few operators and their scripts. A request that replays or
 /// deletes many letters counts as one.
@@ -28,6 +28,8 @@ pub struct AdminState {
     pub(super) parked: Option<Arc<dyn ParkedUsers>>,
     /// `None` without an outbox.
     pub(super) calls: Option<Arc<dyn Calls>>,
+    /// `None` without an outbox.
+    pub(super) forgetting: Option<Arc<dyn Forgetting>>,
     /// `None` without an outbox.
     pub(super) backups: Option<Arc<dyn Backups>>,
     pub(super) segment_report: Box<dyn Fn() -> SegmentReport + Send + Sync>,
@@ -49,6 +51,7 @@ impl AdminState {
             dead_letters,
             parked: None,
             calls: None,
+            forgetting: None,
             backups: None,
             segment_report: Box::new(|| SegmentReport::new(String::new(), 0, None)),
             outbox_report: Box::new(|| None),
@@ -76,6 +79,12 @@ impl AdminState {
     #[must_use]
     pub fn with_calls(self, calls: Option<Arc<dyn Calls>>) -> Self {
         Self { calls, ..self }
+    }
+
+    /// Forgets persons of this outbox.
+    #[must_use]
+    pub fn with_forgetting(self, forgetting: Option<Arc<dyn Forgetting>>) -> Self {
+        Self { forgetting, ..self }
     }
 
     /// Makes copies of this outbox.

@@ -148,7 +148,10 @@ impl Transaction<'_> {
         for SettledCall { id, outcome } in delivered {
             match outcome {
                 CallOutcome::Accepted => {}
-                _ if self.memory.wish_of(*id) == Some(Wish::Forget) => self.forget_call(*id)?,
+                _ if self.memory.wish_of(*id) == Some(Wish::Forget) => {
+                    self.forget_call(*id)?;
+                    self.memory.forgotten.insert(*id);
+                }
                 CallOutcome::Refused(Refusal { status, reason, attempts }) => {
                     self.make_dead_letter(
                         *id,

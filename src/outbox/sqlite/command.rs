@@ -17,7 +17,7 @@ use super::scrub::{Scrub, ScrubError};
 use super::state::StoreFault;
 use super::transaction::{MAX_TRANSACTION_BYTES, ROW_OVERHEAD, Transaction};
 use crate::outbox::{
-    Append, Appended, BackupError, CallId, DeletedRows, KeptEvent, OutboxError, StoreCopy, StoredCall,
+    Append, Appended, BackupError, CallId, DeletedRows, KeptEvent, OutboxError, StillOut, StoreCopy, StoredCall,
 };
 use crate::segment::{CallOutcome, MAX_CALL_BYTES, SettledCall};
 
@@ -53,7 +53,7 @@ pub(super) enum WriterCommand {
     /// Whether the log is empty now, and all of it in the file. Is not part of a transaction.
     EmptyLog(Reply<bool>),
     /// Which of these calls are out.
-    StillOut(Vec<CallId>, Reply<Vec<CallId>>),
+    StillOut(Vec<CallId>, Reply<StillOut>),
     /// Is answered when there are calls for this room. Is not part of a transaction.
     Next(usize, Reply<Vec<StoredCall>>),
     /// A number of parked calls, and whether they may be early. Is not part of a transaction.
@@ -158,8 +158,9 @@ impl WriterCommand {
                 }
             },
             Self::StillOut(ids, reply) => {
-                ids.retain(|id| transaction.memory.is_out(*id));
-                reply.result = Ok(std::mem::take(ids));
+                let (out, back): (Vec<_>, Vec<_>) = ids.iter().partition(|id| transaction.memory.is_out(**id));
+                let deleted = back.iter().filter(|id| transaction.memory.forgotten.remove(id)).count() as u64;
+                reply.result = Ok(StillOut { out, deleted });
             }
             Self::Next(..) | Self::NextParked(..) | Self::EmptyLog(..) => {}
             Self::Backup(..) | Self::Tick | Self::Close => {}

@@ -21,6 +21,10 @@ impl Transaction<'_> {
         let mut replayed = 0;
         for id in ids {
             if let Some(row) = self.dead_letter(*id)? {
+                if self.memory.is_forgetting(|person| **row.call.user_id() == *person.user_id) {
+                    self.discard(&[*id])?;
+                    continue;
+                }
                 self.put_back(&row)?;
                 replayed += 1;
             }

@@ -104,6 +104,10 @@ impl Transaction<'_> {
         if self.reason_length(id)?.is_none() {
             return Ok(Ok(None));
         }
+        if self.is_of_forgotten(id, appends)? {
+            self.discard(&[id])?;
+            return Ok(Ok(None));
+        }
         let appended = match self.append_all(appends)? {
             Ok(appended) => appended,
             Err(error) => return Ok(Err(error)),
@@ -111,6 +115,20 @@ impl Transaction<'_> {
         self.delete_with_key(id)?;
         self.effects.replayed_events += 1;
         Ok(Ok(Some(appended)))
+    }
+
+    /// Whether the event of this dead letter, or a call that it makes, is of a person who is being forgotten.
+    fn is_of_forgotten(&self, id: i64, appends: &[Append]) -> Result<bool> {
+        if self.memory.forgetting.is_empty() {
+            return Ok(false);
+        }
+        let event = find(self.conn, id)?;
+        Ok(self.memory.is_forgetting(|person| {
+            appends.iter().any(|append| **append.call.user_id() == *person.user_id)
+                || event.as_ref().is_some_and(|event| {
+                    person.is_in(&event.body) || event.headers.iter().any(|(_, value)| person.is_in(value))
+                })
+        }))
     }
 
     /// Notes why the event of this dead letter makes no customers now.

@@ -1,6 +1,6 @@
 //! Deleting what is stored of a person, in steps: the waiting calls first, then the dead letters.
 //!
-//! A call never moves from `parked_calls` to `calls`, and a dead letter becomes a call only by a replay. So each table is gone
+//! A call never moves from `parked_calls` to `calls`, and a dead letter of a person who is being forgotten is not replayed. So each table is gone
 //! through once, in this order, and nothing that waited when the work began is missed.
 
 use std::sync::Arc;
@@ -26,8 +26,10 @@ pub(super) struct ForgetVerb {
     table: Table,
     /// The lowest id that is left to look at in the table.
     next: i64,
-    /// The greatest ids of calls and of dead letters when it began.
-    last: Option<(CallId, i64)>,
+    /// The greatest id of a call when it began.
+    last_call: Option<CallId>,
+    /// The greatest id of a dead letter when it had gone through the calls, each of which may have become one.
+    last_letter: Option<i64>,
     pub(super) deleted: DeletedRows,
     pub(super) is_finished: bool,
 }
@@ -42,7 +44,15 @@ enum Table {
 impl ForgetVerb {
     pub(super) fn new(person: Arc<Person>) -> Self {
         let deleted = DeletedRows::default();
-        Self { person, table: Table::Calls, next: i64::MIN, last: None, deleted, is_finished: false }
+        Self {
+            person,
+            table: Table::Calls,
+            next: i64::MIN,
+            last_call: None,
+            last_letter: None,
+            deleted,
+            is_finished: false,
+        }
     }
 
     /// Goes on behind this row, or with the next table.
@@ -61,10 +71,12 @@ impl ForgetVerb {
 impl Transaction<'_> {
     /// Looks at the next rows, and deletes those of the person.
     pub(super) fn forget_step(&mut self, verb: &mut ForgetVerb) -> Result<()> {
-        let newest = "SELECT ifnull(max(id), 0) FROM dead_letters";
-        let (last_call, last_letter) = match verb.last {
-            Some(last) => last,
-            None => *verb.last.insert((self.effects.stats.last_id, self.conn.query_row(newest, [], |row| row.get(0))?)),
+        let Some(last_call) = verb.last_call else {
+            verb.last_call = Some(self.effects.stats.last_id);
+            // A replay would move a dead letter out of sight.
+            self.memory.forgetting.retain(|person| person.strong_count() > 0);
+            self.memory.forgetting.push(Arc::downgrade(&verb.person));
+            return Ok(());
         };
         match verb.table {
             Table::Calls => self.forget_calls(
@@ -77,7 +89,14 @@ impl Transaction<'_> {
                 "SELECT id, 1 FROM parked_calls WHERE user_id = ?3 AND id BETWEEN ?1 AND ?2 ORDER BY id LIMIT ?4",
                 last_call,
             ),
-            Table::DeadLetters => self.forget_letters(verb, last_letter),
+            Table::DeadLetters => {
+                let newest = "SELECT ifnull(max(id), 0) FROM dead_letters";
+                let last = match verb.last_letter {
+                    Some(last) => last,
+                    None => *verb.last_letter.insert(self.conn.query_row(newest, [], |row| row.get(0))?),
+                };
+                self.forget_letters(verb, last)
+            }
         }
     }
 
@@ -99,13 +118,13 @@ impl Transaction<'_> {
             }
         }
         verb.go_on(behind);
-        verb.deleted.forgotten.waiting += found.len() as u64;
         for id in found {
             // While the call is in a request, nobody knows whether it is accepted.
             if self.memory.wish(id, Wish::Forget) {
                 verb.deleted.out.push(id);
             } else {
                 self.forget_call(id)?;
+                verb.deleted.forgotten.waiting += 1;
             }
         }
         Ok(())

@@ -6,12 +6,12 @@
 //! The bytes of each user in `calls` are estimated: a fixed table counts them by a keyed hash of the user's id, so that nothing
 //! grows with the users. Two users in one place of the table count as one. What an earlier process stored is not counted.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::sources::Sources;
-use crate::outbox::CallId;
+use crate::outbox::{CallId, Person};
 use crate::segment::Call;
 
 /// Bytes of a row beside its values, approximately: its entries in each table and index.
@@ -41,6 +41,10 @@ pub(super) struct Memory {
     /// What the open transaction added to the table.
     added: Vec<(UserHash, u64)>,
     wishes: HashMap<CallId, Wish>,
+    /// Calls of forgotten persons that were out and are deleted, until somebody asks.
+    pub(super) forgotten: HashSet<CallId>,
+    /// Who is being forgotten. The work holds the other reference.
+    pub(super) forgetting: Vec<Weak<Person>>,
     /// What waits of each source.
     pub(super) sources: Sources,
     /// Whether any source is configured.
@@ -75,6 +79,8 @@ impl Memory {
             counted_after: last_id,
             added: Vec::new(),
             wishes: HashMap::new(),
+            forgotten: HashSet::new(),
+            forgetting: Vec::new(),
             sources,
             has_sources: false,
             give_up_after: give_up_after.map(|after| i64::try_from(after.as_millis()).unwrap_or(i64::MAX)),
@@ -146,6 +152,11 @@ impl Memory {
             self.wishes.insert(id, wish);
         }
         is_out
+    }
+
+    /// Whether this is said of a person who is being forgotten.
+    pub(super) fn is_forgetting(&self, is_meant: impl Fn(&Person) -> bool) -> bool {
+        self.forgetting.iter().filter_map(Weak::upgrade).any(|person| is_meant(&person))
     }
 
     pub(super) fn wish_of(&self, id: CallId) -> Option<Wish> {

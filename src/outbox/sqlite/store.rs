@@ -39,7 +39,7 @@ use crate::metrics::Metrics;
 use crate::outbox::{
     Append, Appended, BackupError, Backups, CallId, DeadLetters, DeletedRows, Events, KeptEvent, LetterFilter,
     LetterIds, LetterPage, Outbox, OutboxError, OutboxStats, ParkedFilter, ParkedUser, ParkedUsers, Person,
-    PersonStore, SourceStats, StoreCopy, StoredCall,
+    PersonStore, SourceStats, StillOut, StoreCopy, StoredCall,
 };
 use crate::segment::SettledCall;
 use crate::supervisor::Supervisor;
@@ -336,7 +336,7 @@ impl PersonStore for SqliteOutbox {
         Err(OutboxError::Unconfirmed)
     }
 
-    async fn still_out(&self, calls: Vec<CallId>) -> Result<Vec<CallId>, OutboxError> {
+    async fn still_out(&self, calls: Vec<CallId>) -> Result<StillOut, OutboxError> {
         self.request(|reply| WriterCommand::StillOut(calls, reply)).await
     }
 }

@@ -56,9 +56,13 @@ pub(crate) async fn a_call_that_is_out_is_deleted_when_it_comes_back(stores: imp
     assert_eq!(deleted.out, [taken[0].id, taken[1].id]);
     append(&*store, plain(call("ada", "m2"))).await.unwrap();
     settle(&*store, vec![refused(taken[0].id, "no")]).await;
-    assert_eq!(store.still_out(deleted.out).await.unwrap(), [taken[1].id]);
+    let still = store.still_out(deleted.out).await.unwrap();
+    assert_eq!((still.out, still.deleted), (vec![taken[1].id], 1));
     settle(&*store, vec![parked(taken[1].id)]).await;
-    assert!(store.still_out(vec![taken[1].id]).await.unwrap().is_empty());
+    let still = store.still_out(vec![taken[1].id]).await.unwrap();
+    assert_eq!((still.out, still.deleted), (vec![], 1));
+    let still = store.still_out(taken.iter().map(|stored| stored.id).collect()).await.unwrap();
+    assert_eq!((still.out.len(), still.deleted), (0, 0), "each is counted once");
     assert!(letters(&*store).await.unwrap().is_empty());
     assert_eq!((waiting(&*store).await.len(), store.stats().parked_users), (1, 0), "the later call is a new one");
     store.close().await;
