@@ -8,6 +8,9 @@ use super::report::{OutboxReport, SegmentReport};
 /// A call that waits for longer is worth a word while Segment is well.
 const LONG_WAIT_SECONDS: u64 = 60;
 
+/// So many failures in a row are worth a word while the gate is open. One or two are usual where a few calls fail.
+const MANY_IN_A_ROW: u32 = 3;
+
 /// Whether somebody has to act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -57,12 +60,23 @@ impl Summary {
                 more => format!(" and {}", counted(more as u64 - 1, "other source", "other sources")),
             };
             (Level::Trouble, format!("Segment refuses the write key of {first}{others}{}.", consequence(*outbox)))
+        } else if segment.failed_in_a_row >= MANY_IN_A_ROW {
+            // The gate stays open for a while after acceptances, because each call may fail for a reason of its own.
+            let waiting = outbox.map(|outbox| consequence(Some(outbox))).unwrap_or_default();
+            (
+                Level::Notice,
+                format!("The last {} requests to Segment failed{waiting}.", thousands(segment.failed_in_a_row.into())),
+            )
         } else if let Some(source) = outbox.and_then(|outbox| outbox.unconfigured_sources.first()) {
             let calls = counted(source.calls, "customer waits", "customers wait");
             (Level::Notice, format!("{calls} because the source {} is not configured any more.", source.name))
         } else if let Some(users) = outbox.map(|outbox| outbox.parked.users).filter(|users| *users > 0) {
-            let parked = counted(users, "customer fails", "customers fail");
-            (Level::Notice, format!("Segment accepts calls, but {parked} on their own and are tried again (parked)."))
+            let parked = counted(
+                users,
+                "customer fails on its own and is tried again",
+                "customers fail on their own and are tried again",
+            );
+            (Level::Notice, format!("Segment accepts calls, but {parked} (parked)."))
         } else if facts.refused_lately > 0 {
             let calls = counted(facts.refused_lately, "call", "calls");
             (Level::Notice, format!("Segment accepts calls, but {calls} failed for good in the last 15 minutes."))
@@ -288,6 +302,17 @@ mod tests {
         for summary in [says_of(&parked), says_of(&unconfigured), says_of(&old), Summary::of(&refused)] {
             assert_eq!(summary.level, Level::Notice, "{summary:?}");
         }
+    }
+
+    #[test]
+    fn while_nothing_is_accepted_it_does_not_say_that_segment_accepts_calls() {
+        let failing = |failed_in_a_row| SegmentReport { failed_in_a_row, ..segment(None) };
+        let parked = OutboxReport { parked: ParkedReport { users: 1, ..ParkedReport::default() }, ..outbox(1) };
+        let text = "The last 4 requests to Segment failed; 1 customer waits, none is lost.";
+        says(&facts(&failing(4), Some(&parked)), Level::Notice, text);
+        says(&facts(&failing(3), None), Level::Notice, "The last 3 requests to Segment failed.");
+        let text = "Segment accepts calls, but 1 customer fails on its own and is tried again (parked).";
+        says(&facts(&failing(2), Some(&parked)), Level::Notice, text);
     }
 
     #[test]

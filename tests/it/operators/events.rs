@@ -3,7 +3,7 @@
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::harness::{Durable, TOKEN, customer};
+use crate::harness::{Durable, TOKEN, client_builder, customer, eventually};
 
 /// A reader of events.
 struct Events {
@@ -18,7 +18,10 @@ impl Events {
     }
 
     async fn of(durable: &Durable) -> Self {
-        let response = Self::open(durable).await;
+        Self::from(Self::open(durable).await)
+    }
+
+    fn from(response: Response) -> Self {
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         assert_eq!(response.headers()["cache-control"], "no-store");
@@ -105,6 +108,42 @@ async fn the_streams_are_bounded_and_end_when_the_relay_stops() {
         while events.next().await.is_some() {}
     }
     assert_eq!(durable.ended().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_reader_who_leaves_makes_room_for_another_one() {
+    let durable = Durable::start().await;
+    let mut open = Vec::new();
+    for _ in 0..16 {
+        open.push(Events::of(&durable).await);
+    }
+    assert_eq!(Events::open(&durable).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+    open.pop();
+    eventually(async || Events::open(&durable).await.status() == StatusCode::OK).await;
+}
+
+#[tokio::test]
+async fn a_stream_ends_when_its_token_is_valid_no_longer() {
+    let mut durable = Durable::prepared(&[]).await;
+    let file = durable.directory().join("token");
+    std::fs::write(&file, TOKEN).unwrap();
+    durable.unset("RELAY_ADMIN_TOKEN");
+    durable.set("RELAY_ADMIN_TOKEN_FILE", &file.display().to_string());
+    durable.start_relay().await;
+    let over_http2 = client_builder().http2_prior_knowledge().build().unwrap();
+    let url = format!("http://{}/status/events", durable.relay().address());
+    let response = over_http2.get(url).bearer_auth(TOKEN).send().await.unwrap();
+    assert_eq!(response.version(), reqwest::Version::HTTP_2);
+    let mut streams = [Events::of(&durable).await, Events::from(response)];
+    for events in &mut streams {
+        events.status(|_| true).await;
+    }
+    std::fs::write(&file, "t0ken-of-the-next-operator").unwrap();
+    durable.relay().process().signal("HUP");
+    for events in &mut streams {
+        while events.next().await.is_some() {}
+    }
+    assert!(durable.get("/healthz").await.status == 200, "the relay goes on");
 }
 
 #[tokio::test]
