@@ -170,7 +170,7 @@ fn print_instructions(Trial { relay, operators, sandbox, token, environment }: &
         if auth.is_none() { String::new() } else { format!(" (with the credentials of RELAY_AUTH={})", auth.name()) };
     // The commands work the same if nobody reads them.
     let _ = print(format_args!(
-        "relay   {relay}\nsandbox {sandbox} (replaces Segment)\noutbox  {outbox}\n\nSend a customer{auth_hint}:\n\n  \
+        "relay   {relay}\nsandbox {sandbox} (replaces Segment)\noutbox  {outbox}\npage    {operators}/ (admin token: {token})\n\nSend a customer{auth_hint}:\n\n  \
          curl -i {relay}/customers -H 'content-type: application/json' \\\n    \
          -d '{{\"userId\":\"c-1042\",\"traits\":{{\"email\":\"ada@example.com\",\"name\":\"Ada Lovelace\"}}}}'\n\n\
          To wait for the answer of Segment, add -H 'prefer: wait=5'\n\n\

@@ -77,8 +77,12 @@ impl Reader {
         self.admin.token.read().verify_bearer(&self.headers).ok()?;
         let samples = self.admin.history.taken();
         if samples != self.samples {
+            let is_next = samples == self.samples + 1;
             self.samples = samples;
-            self.due.extend(self.admin.history.point().map(|point| event("point", &point)));
+            // A slow reader missed some.
+            let history = || event("history", &self.admin.history.report());
+            let point = || self.admin.history.point().map(|point| event("point", &point));
+            self.due.extend(if is_next { point() } else { Some(history()) });
         }
         Some(event("status", &StatusReport::now(&self.state, &self.admin)))
     }

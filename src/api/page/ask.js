@@ -4,7 +4,22 @@ const KEY = "segment-relay-admin-token";
 
 export const token = () => sessionStorage.getItem(KEY);
 export const keepToken = token => sessionStorage.setItem(KEY, token);
+
+/** Whether a text can be a token: a header holds nothing else. */
+export const canBeToken = text => /^[\x21-\x7e]+$/.test(text);
+
 export const forgetToken = () => sessionStorage.removeItem(KEY);
+
+let session = new AbortController();
+
+/** Ends the requests of the session before. */
+export function newSession() {
+  session.abort();
+  session = new AbortController();
+}
+
+/** Whether a request ended because its session did: there is nobody to tell. */
+export const isOver = error => error.name === "AbortError";
 
 /** An answer that is no success. `status` is 0 without an answer. */
 export class Failure extends Error {
@@ -19,9 +34,10 @@ export async function send(method, path, signal) {
   const headers = { authorization: `Bearer ${token() ?? ""}` };
   let answer;
   try {
-    answer = await fetch(path, { method, headers, signal, cache: "no-store", redirect: "error" });
+    const signals = AbortSignal.any([session.signal, ...(signal ? [signal] : [])]);
+    answer = await fetch(path, { method, headers, signal: signals, cache: "no-store", redirect: "error" });
   } catch (error) {
-    if (error.name === "AbortError") throw error;
+    if (isOver(error)) throw error;
     throw new Failure(0, "the relay does not answer");
   }
   if (answer.ok) return answer;

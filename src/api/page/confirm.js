@@ -1,6 +1,6 @@
 // The question before a verb, the verb, and what became of it.
 
-import { ask } from "./ask.js";
+import { ask, isOver } from "./ask.js";
 import { byId, say } from "./dom.js";
 
 /** Asks, and returns `null` if the operator says no; otherwise the pace that was typed, or an empty text. */
@@ -39,6 +39,7 @@ export async function act(method, path, told) {
     notice(told(await ask(method, path)), false);
     return true;
   } catch (error) {
+    if (isOver(error)) return false;
     notice(`That was not done: ${error.message}.`, true);
     return false;
   }

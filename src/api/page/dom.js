@@ -23,16 +23,20 @@ function filled(made, attributes, children) {
   return made;
 }
 
-/** Sets a text, if it is another one: a reader of the screen says again what is set again. */
+/** Sets a text, if it is another one: a screen reader says again what is set again. */
 export function say(target, text) {
   if (target.textContent !== text) target.textContent = text;
 }
 
-const INVISIBLE = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g;
+const INVISIBLE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}\u2800]/gu;
+
+/** What ends a line or a column in a text that has several lines. */
+const LAYOUT = ["\n", "\t"];
 
 /** A text from outside, with a name in place of each character that would be invisible or turn the text around it. */
-export function visible(text) {
+export function visible(text, hasLines = false) {
   const name = character => {
+    if (hasLines && LAYOUT.includes(character)) return character;
     const code = character.codePointAt(0);
     return code < 0x20 ? String.fromCodePoint(0x2400 + code) : `\u27e8U+${code.toString(16).toUpperCase().padStart(4, "0")}\u27e9`;
   };

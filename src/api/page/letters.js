@@ -1,7 +1,7 @@
 // Dead letters: shown, replayed and discarded, one or all that fit the filters; and what a filter makes of an event now.
 
-import { ask, query } from "./ask.js";
-import { act, confirm } from "./confirm.js";
+import { ask, isOver, query } from "./ask.js";
+import { act, confirm, notice } from "./confirm.js";
 import { byId, count, element, foreign, time, tries, visible } from "./dom.js";
 import { Listing, filterBy, inWords } from "./listing.js";
 
@@ -103,6 +103,7 @@ function number() {
 }
 
 async function replayAll() {
+  if (!byId("letters-filter").reportValidity()) return;
   const question = `Replay ${number()}${inWords(shownFilter())}: the oldest first, each behind what waits of its customer. Newer values may be overwritten.`;
   const pace = await confirm({ question, action: "Replay", hasPace: true });
   if (pace === null) return;
@@ -112,28 +113,44 @@ async function replayAll() {
 }
 
 async function discardAll() {
+  if (!byId("letters-filter").reportValidity()) return;
+  // What becomes a dead letter while the question is open is not meant.
+  const newest = await newestId();
+  if (newest === null) return notice("There is no dead letter.", false);
   const question = `Discard ${number()}${inWords(shownFilter())} for ever: they never reach Segment.`;
   const answer = await confirm({ question, action: "Discard", isDanger: true });
   if (answer === null) return;
-  const path = `dead-letters${query(filter()) || "?all"}`;
+  const path = `dead-letters${query({ ...filter(), before: newest + 1 })}`;
   await act("DELETE", path, ({ discarded }) => `Discarded ${count(discarded)}.`);
   listing.load();
 }
 
+/** The greatest id of a dead letter now. */
+async function newestId() {
+  try {
+    const { deadLetters } = await ask("GET", "dead-letters?limit=1");
+    return deadLetters[0]?.id ?? null;
+  } catch (error) {
+    return listing.newest;
+  }
+}
+
 const shownFilter = () => ({ ...filter(), userId: visible(filter().userId).slice(0, 100) });
 
-/** Shows an event beside what its source's filter makes of it now, or hides it again. */
+/** Shows an event beside what its source's filter makes of it now. */
 async function preview(letter, button) {
-  const row = button.closest("tr");
-  const old = row.nextElementSibling;
-  if (old?.classList.contains("preview")) old.remove();
   let made = null;
   try {
     made = await ask("GET", `dead-letters/${letter.id}/preview`);
   } catch (error) {
+    if (isOver(error)) return;
     made = { customers: [], problems: [{ message: error.message }] };
   }
-  const json = value => element("pre", {}, visible(typeof value === "string" ? value : JSON.stringify(value, null, 2)));
+  const row = button.closest("tr");
+  if (!row?.isConnected) return;
+  const old = row.nextElementSibling;
+  if (old?.classList.contains("preview")) old.remove();
+  const json = value => element("pre", {}, visible(typeof value === "string" ? value : JSON.stringify(value, null, 2), true));
   const problem = ({ field, message }) => element("li", {}, field ? `${visible(field)}: ` : "", foreign(message));
   const close = () => {
     shown.remove();

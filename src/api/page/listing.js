@@ -1,6 +1,6 @@
 // A table that is a page of a list of the relay: loaded, loaded again when it changes, and longer on request.
 
-import { Failure, ask, query } from "./ask.js";
+import { Failure, ask, isOver, query } from "./ask.js";
 import { byId, element, say } from "./dom.js";
 import { notice } from "./confirm.js";
 
@@ -22,13 +22,16 @@ export class Listing {
   #isStale = false;
   #items = [];
 
+  /** The filters that the items fit. */
+  #filtered = "";
+
   /**
-   * `path` is asked for a page whose member `member` has the items. `filter()` gives the parameters, `fits(item)` what the relay
-   * does not filter itself. `cells(item)` makes the cells of a row, the last of which has its buttons; `title(items, hasMore)`
+   * `path` is asked for a page whose member `member` has the items. `filter()` gives the parameters, `allFilters()` those and what
+   * the relay does not filter itself, of which `fits(item)` tells. `cells(item)` makes the cells of a row, the last of which has its buttons; `title(items, hasMore)`
    * makes the caption. `heading` gets the focus when the last row with the focus goes.
    */
-  constructor({ table, more, heading, path, member, filter, fits, cells, title }) {
-    Object.assign(this, { path, member, filter, fits: fits ?? (() => true), cells, title });
+  constructor({ table, more, heading, path, member, filter, allFilters, fits, cells, title }) {
+    Object.assign(this, { path, member, filter, allFilters: allFilters ?? filter, fits: fits ?? (() => true), cells, title });
     this.table = byId(table);
     this.more = byId(more);
     this.heading = byId(heading);
@@ -40,7 +43,21 @@ export class Listing {
 
   /** How many items fit the filters, if all of them are shown. */
   get known() {
-    return this.#next === null ? this.#items.length : null;
+    return this.#next === null && this.#filtered === this.#filters() ? this.#items.length : null;
+  }
+
+  /** The greatest id of all that is shown, if anything is. */
+  get newest() {
+    return this.#items[0]?.id ?? null;
+  }
+
+  /** The item as it is now. */
+  item(id) {
+    return this.#items.find(item => item.id === id);
+  }
+
+  #filters() {
+    return JSON.stringify(this.allFilters());
   }
 
   /** Shows the first page of what the filters say now. */
@@ -50,8 +67,8 @@ export class Listing {
   }
 
   clear() {
-    this.#items = [];
-    this.#next = null;
+    this.#isStale = false;
+    [this.#items, this.#next, this.#filtered] = [[], null, ""];
     this.#draw();
   }
 
@@ -66,6 +83,7 @@ export class Listing {
       await this.#read();
       this.#draw();
     } catch (error) {
+      if (isOver(error)) return;
       // The stream of events notices the same, and asks for the token or says that the connection is lost.
       if (!(error instanceof Failure) || ![0, 401].includes(error.status)) notice(`The list was not read: ${error.message}.`, true);
     } finally {
@@ -80,7 +98,7 @@ export class Listing {
   }
 
   async #read() {
-    const filter = this.filter();
+    const [filter, filtered] = [this.filter(), this.#filters()];
     let [items, before] = [[], null];
     for (let answers = 0; answers < MOST_ANSWERS && items.length < this.#wanted; answers += 1) {
       const limit = this.#wanted - items.length;
@@ -89,7 +107,7 @@ export class Listing {
       before = page.next;
       if (before === null) break;
     }
-    [this.#items, this.#next] = [items, before];
+    [this.#items, this.#next, this.#filtered] = [items, before, filtered];
   }
 
   /** Changes the rows that changed, so that the focus and the scroll stay where they are. */

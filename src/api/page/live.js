@@ -40,8 +40,9 @@ async function run(on, ended) {
 async function read(ended, take) {
   const stream = new AbortController();
   const stop = () => stream.abort();
+  const silent = () => stream.abort(new Failure(0, `nothing came for ${SILENCE_MS / 1000} s`));
   ended.addEventListener("abort", stop);
-  let silence = setTimeout(stop, SILENCE_MS);
+  let silence = setTimeout(silent, SILENCE_MS);
   try {
     const answer = await send("GET", "status/events", stream.signal);
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -50,7 +51,7 @@ async function read(ended, take) {
       const { done, value } = await reader.read();
       if (done) return;
       clearTimeout(silence);
-      silence = setTimeout(stop, SILENCE_MS);
+      silence = setTimeout(silent, SILENCE_MS);
       const events = (rest + value).split("\n\n");
       rest = events.pop();
       for (const event of events) {

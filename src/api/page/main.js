@@ -1,6 +1,6 @@
 // The operators' page: the sign-in, and the events that all parts show.
 
-import { Failure, ask, forgetToken, keepToken, token } from "./ask.js";
+import { Failure, ask, canBeToken, forgetToken, isOver, keepToken, newSession, token } from "./ask.js";
 import * as confirm from "./confirm.js";
 import { byId, say } from "./dom.js";
 import * as letters from "./letters.js";
@@ -22,13 +22,17 @@ else signOut("");
 
 async function signIn(event) {
   event.preventDefault();
-  keepToken(byId("token").value);
+  const typed = byId("token").value.trim();
+  if (!canBeToken(typed)) return signOut("This is not the admin token.");
+  newSession();
+  keepToken(typed);
   try {
     await ask("GET", "status");
     byId("token").value = "";
     open();
     byId("summary").focus();
   } catch (error) {
+    if (isOver(error)) return;
     const isWrong = error instanceof Failure && error.status === 401;
     signOut(isWrong ? "This is not the admin token." : `Signing in failed: ${error.message}.`);
   }
@@ -37,6 +41,7 @@ async function signIn(event) {
 /** Forgets the token and all that was shown, and asks for the token. */
 function signOut(why) {
   stop();
+  newSession();
   forgetToken();
   shows("sign-in");
   for (const part of [letters, parked, search]) part.clear();
@@ -51,6 +56,7 @@ function signOut(why) {
 
 /** Shows the relay, and follows its events. */
 function open() {
+  stop();
   shows("relay");
   say(byId("sign-in-error"), "");
   connection("connecting", "Connecting");

@@ -14,6 +14,7 @@ const listing = new Listing({
   path: "parked",
   member: "parked",
   filter: () => ({ userId: filter().userId }),
+  allFilters: filter,
   fits: user => {
     const { status, source } = filter();
     return (!status || String(user.status) === status) && (!source || user.source === source);
@@ -65,7 +66,8 @@ function cells(user) {
     element("td", { class: "number" }, count(user.calls)),
     element("td", {}, time(user.since), element("small", {}, tries(user.attempts))),
     element("td", {}, time(user.retryAt)),
-    element("td", {}, verb("Retry", () => retry(user)), verb("Give up", () => giveUp(user), { class: "danger" })),
+    element("td", {}, verb("Retry", () => retry(listing.item(user.id) ?? user)),
+      verb("Give up", () => giveUp(listing.item(user.id) ?? user), { class: "danger" })),
   ];
 }
 
@@ -91,6 +93,7 @@ function number() {
 }
 
 async function retryAll() {
+  if (!byId("parked-filter").reportValidity()) return;
   const question = `Retry ${number()}: the first call of each is due now, and goes at the pace of parked calls.`;
   if ((await confirm({ question, action: "Retry" })) === null) return;
   await act("POST", `parked/retry${query(filter())}`, ({ retried }) => `${count(retried)} are due now.`);
@@ -98,6 +101,7 @@ async function retryAll() {
 }
 
 async function giveUpAll() {
+  if (!byId("parked-filter").reportValidity()) return;
   const question = `Give up the first call of ${number()}: each becomes a dead letter, which you can replay later.`;
   if ((await confirm({ question, action: "Give up", isDanger: true })) === null) return;
   await act("POST", `parked/give-up${query(filter())}`, ({ gaveUp }) => `${count(gaveUp)} calls are dead letters now.`);

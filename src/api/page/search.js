@@ -1,6 +1,6 @@
 // What is known of a messageId or a userId.
 
-import { Failure, ask, query } from "./ask.js";
+import { Failure, ask, isOver, query } from "./ask.js";
 import { byId, calls, count, element, foreign, time, tries } from "./dom.js";
 
 /** Letters of a customer that are shown. */
@@ -14,16 +14,24 @@ const OUTCOMES = {
   gave_up: "given up: it is a dead letter",
 };
 
+let searches = 0;
+
 export function start() {
   byId("search").addEventListener("submit", async event => {
     event.preventDefault();
-    const result = byId("search-result");
+    const [result, what] = [byId("search-result"), byId("search-for").value];
+    searches += 1;
+    const search = searches;
     result.replaceChildren("Searching…");
+    let shown;
     try {
-      result.replaceChildren(...(await found(byId("search-for").value)));
+      shown = await found(what);
     } catch (error) {
-      result.replaceChildren(`The search failed: ${error.message}.`);
+      if (isOver(error)) return;
+      shown = [`The search failed: ${error.message}.`];
     }
+    // A later search may have ended before.
+    if (search === searches) result.replaceChildren(...shown);
   });
 }
 
@@ -31,7 +39,8 @@ export const clear = () => byId("search-result").replaceChildren();
 
 async function found(what) {
   const [call, parked, letters] = await Promise.all([
-    orNothing(ask("GET", `calls/${encodeURIComponent(what)}`)),
+    // A browser takes these two out of a path.
+    [".", ".."].includes(what) ? null : orNothing(ask("GET", `calls/${encodeURIComponent(what)}`)),
     orNothing(ask("GET", `parked${query({ userId: what })}`)),
     orNothing(ask("GET", `dead-letters${query({ userId: what, limit: LETTERS })}`)),
   ]);
@@ -41,11 +50,11 @@ async function found(what) {
     const text = `Parked since ${time(user.since)}: ${calls(user.calls)}, ${tries(user.attempts)}, ${user.status ?? "no answer"}, next try at ${time(user.retryAt)}. `;
     shown.push(element("h3", {}, "Parked customer"), element("p", {}, text, foreign(user.reason)));
   }
-  const found = letters?.deadLetters ?? [];
-  if (found.length) {
+  const dead = letters?.deadLetters ?? [];
+  if (dead.length) {
     const letter = one => element("li", {}, `${time(one.refusedAt)}, ${one.why}${one.status ? ` (${one.status})` : ""}: `, foreign(one.reason));
     const more = letters.next === null ? "" : ", and more";
-    shown.push(element("h3", {}, `Dead letters of this customer: ${count(found.length)}${more}`), element("ul", {}, ...found.map(letter)));
+    shown.push(element("h3", {}, `Dead letters of this customer: ${count(dead.length)}${more}`), element("ul", {}, ...dead.map(letter)));
   }
   if (shown.length) return shown;
   return [
@@ -59,7 +68,8 @@ async function orNothing(asked) {
   try {
     return await asked;
   } catch (error) {
-    if (error instanceof Failure && [404, 414, 422, 431].includes(error.status)) return null;
+    if (error instanceof Failure && error.status === 404) return null;
+    if (error instanceof Failure && [414, 431].includes(error.status)) throw new Failure(error.status, "it is too long to be looked up");
     throw error;
   }
 }

@@ -8,7 +8,8 @@ use super::{has_rows, refused_with, signed_in};
 
 const REASON: &str = "<script>window.isPwned = 1</script><img src=x onerror=\"window.isPwned = 2\">";
 
-const USERS: [&str; 6] = [
+const USERS: [&str; 7] = [
+    "filler\u{3164}and\u{e0041}tag",
     "<script>window.isPwned = 3</script>",
     "\"><img src=x onerror=window.isPwned=4>",
     "javascript:window.isPwned=5",
@@ -28,13 +29,13 @@ async fn hostile_user_ids_and_reasons_are_shown_as_text_and_run_nothing() {
     eventually(async || durable.dead_letters().await.len() == USERS.len() + 1).await;
     let browser = signed_in(durable.relay()).await;
     has_rows(&browser, "letters-table", USERS.len() + 1).await;
-    for user in [USERS[0], USERS[1], USERS[2], USERS[5], "<script>window.isPwned = 1</script>"] {
+    for user in [USERS[1], USERS[2], USERS[3], USERS[6], "<script>window.isPwned = 1</script>"] {
         browser.reads("#letters-table", user).await;
     }
     // What turns text around, and what is no character, is made visible.
-    let raw = "/[\\u0000-\\u0008\\u000e-\\u001f\\u202a-\\u202e\\u2066-\\u2069]/.test(document.body.textContent)";
+    let raw = "/[\\u0000-\\u0008\\u000e-\\u001f\\u202a-\\u202e\\u2066-\\u2069\\u3164]/.test(document.body.textContent)";
     browser.sees(&format!("!{raw}")).await;
-    for user in [USERS[0], USERS[3]] {
+    for user in [USERS[1], USERS[4]] {
         browser.fill("User ID or messageId", user).await;
         browser.type_keys(key::ENTER).await;
         browser.reads("#search-result", "400").await;

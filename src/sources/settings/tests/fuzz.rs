@@ -67,11 +67,15 @@ const TOKENS: &[&str] = &[
     "\u{0}",
 ];
 
-/// Whether a name in the file holds it. Names are shown.
+/// Whether a name in the file holds it: a key, or what stands in braces in a template. Names are shown.
 fn names_hold_canary(value: &Value) -> bool {
     match value {
         Value::Table(table) => table.iter().any(|(name, value)| name.contains(CANARY) || names_hold_canary(value)),
         Value::Array(values) => values.iter().any(names_hold_canary),
+        Value::String(text) => {
+            let names = text.split('{').skip(1).map(|rest| rest.split('}').next().unwrap_or_default());
+            names.into_iter().any(|name| name.contains(CANARY))
+        }
         _ => false,
     }
 }
