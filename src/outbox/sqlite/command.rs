@@ -265,10 +265,13 @@ impl CommandQueue {
     /// The next group, in the order of arrival; `None` when the queue is closed and empty. Blocks.
     pub(super) fn next_group(&mut self) -> Option<Vec<WriterCommand>> {
         let mut group = std::mem::take(&mut self.requeued);
+        // What is done in many transactions leaves room for others in each.
+        let mut bytes = 0;
         if group.is_empty() {
-            group.push(self.commands.blocking_recv()?);
+            let command = self.commands.blocking_recv()?;
+            bytes = command.cost();
+            group.push(command);
         }
-        let mut bytes = group.iter().map(WriterCommand::cost).sum();
         self.fill(&mut group, &mut bytes);
         let elapsed = self.last_started.map_or(GROUP_INTERVAL, |started| started.elapsed());
         // Callers come in waves: after a large group a small one waits for the rest of its wave.
@@ -288,5 +291,22 @@ impl CommandQueue {
             *bytes += command.cost();
             group.push(command);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::{CommandQueue, Reply, WriterCommand};
+    use crate::outbox::sqlite::scrub::Scrub;
+
+    #[test]
+    fn other_commands_run_between_the_transactions_of_a_long_one() {
+        let (commands, received) = mpsc::channel(8);
+        let mut queue = CommandQueue::new(received);
+        queue.requeued.push(WriterCommand::Scrub(Scrub::default(), Reply::channel().0));
+        commands.try_send(WriterCommand::Discard(vec![1], Reply::channel().0)).unwrap();
+        assert_eq!(queue.next_group().unwrap().len(), 2);
     }
 }
