@@ -7,7 +7,8 @@
 //! `sources` what waits of each source. A second thread copies the write-ahead log back into the file (`checkpoint`).
 //! Operators read over a connection of their own (`read`, `letters`, `call_search`). `file`, `header` and `schema` open the file or
 //! explain why they cannot. `file_sources` reads it for another process. `watch` notices that a file is lost, and `lost`
-//! says what comes then. `backup` copies the file. `store` puts the parts together.
+//! says what comes then. `backup` copies the file. `scrub` clears the bytes
+//! of deleted rows with `page_format` and `changed_pages`. `store` puts the parts together.
 //!
 //! Promise: an answer means that the commit was synced (`synchronous=FULL`, read back at the start). It rests on the
 //! meaning of fsync: the bytes survive a power cut. A failed sync ends the process. The next start copies the whole log
@@ -18,6 +19,7 @@
 mod backup;
 mod call_search;
 mod calls;
+mod changed_pages;
 mod checkpoint;
 mod command;
 mod copy_lost;

@@ -176,9 +176,10 @@ impl CheckpointHandle {
         }
     }
 
-    /// Copies the whole WAL, and cuts it to nothing; false if a reader or the other thread is in the way now.
+    /// Copies the whole WAL, and cuts it to nothing; false if a reader or the other thread is in the way now, or the file is lost.
     pub(super) fn empty(&self, conn: &Connection, state: &StoreState) -> bool {
-        checkpoint_restart(conn, true).inspect_err(|error| checkpoint_failed(error, state)).is_ok()
+        !state.is_unreadable()
+            && checkpoint_restart(conn, true).inspect_err(|error| checkpoint_failed(error, state)).is_ok()
     }
 
     fn restart_if_copied(&mut self, conn: &Connection, state: &StoreState, truncates: bool) -> bool {

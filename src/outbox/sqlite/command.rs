@@ -3,10 +3,12 @@
 //! Group commit: a group of commands is one transaction and one sync. A small group is taken at once. Under load a
 //! group starts a fixed interval after the last one, so that more callers share the cost of a transaction.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::events::event_bytes;
@@ -166,6 +168,18 @@ impl WriterCommand {
             Self::Backup(..) | Self::Tick | Self::Close => {}
         }
         Ok(())
+    }
+
+    /// Is answered after the transaction, so that delivery gets what this stores.
+    pub(super) fn is_request(&self) -> bool {
+        matches!(self, Self::Next(..) | Self::NextParked(..) | Self::EmptyLog(..))
+    }
+
+    /// Call if it is unfinished after a commit, before the log can be written from its start.
+    pub(super) fn committed(&mut self, conn: &Connection, log: &File) {
+        if let Self::Scrub(scrub, _) = self {
+            scrub.committed(conn, log);
+        }
     }
 
     /// Whether it adds what was not in the store.

@@ -38,8 +38,15 @@ pub(super) fn trunk(page: &[u8]) -> Result<(u32, Vec<u32>)> {
     Ok((read_u32(page, 0)?, leaves))
 }
 
-/// The first trunk of the freelist, 0 if no page is free, by the file's header on page 1.
+/// The first trunk of the freelist, 0 if no page is free, by the file's header on page 1 (section 1.3).
+///
+/// # Errors
+/// If bytes are reserved at the end of each page, or some pages are pointer maps: another program made such a file.
 pub(super) fn first_trunk(first_page: &[u8]) -> Result<u32> {
+    let (reserved, largest_root) = (*first_page.get(20).ok_or(Malformed)?, read_u32(first_page, 52)?);
+    if reserved != 0 || largest_root != 0 {
+        return Err(Malformed);
+    }
     read_u32(first_page, 32)
 }
 
@@ -219,4 +226,62 @@ fn read_varint(page: &[u8], at: usize) -> Result<(u64, usize)> {
         }
     }
     Err(Malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Malformed, clear_btree, clear_tail, clear_trunk, first_trunk};
+
+    /// A leaf of a table with two rows, a freeblock of eight bytes, and a fragment of three.
+    fn leaf() -> Vec<u8> {
+        let mut page = vec![b'x'; 512];
+        page[..8].copy_from_slice(&[13, 1, 0xe8, 0, 2, 1, 0xe4, 3]);
+        page[8..12].copy_from_slice(&[1, 0xf3, 1, 0xe4]);
+        // A row of two bytes, which takes four; the freeblock; the fragment; a row of eleven bytes.
+        page[0x1e4..0x1e8].copy_from_slice(&[2, 7, b'a', b'b']);
+        page[0x1e8..0x1ec].copy_from_slice(&[0, 0, 0, 8]);
+        page[0x1f3..0x1f5].copy_from_slice(&[11, 8]);
+        page
+    }
+
+    #[test]
+    fn the_gap_and_freeblocks_and_fragments_of_a_page_are_cleared_and_its_cells_are_not() {
+        let (old, mut page) = (leaf(), leaf());
+        assert_eq!(clear_btree(2, &mut page), Ok(Vec::new()));
+        for (range, is_kept) in [
+            (0..12, true),
+            (12..0x1e4, false),
+            (0x1e4..0x1ec, true),
+            (0x1ec..0x1f0, false),
+            (0x1f0..0x1f3, false),
+            (0x1f3..0x200, true),
+        ] {
+            let expected = if is_kept { old[range.clone()].to_vec() } else { vec![0; range.len()] };
+            assert_eq!(page[range.clone()], expected, "{range:x?}");
+        }
+    }
+
+    #[test]
+    fn a_page_that_is_not_as_the_format_says_is_not_changed() {
+        // The kind, a freeblock and a cell outside of the page, cells beyond its end and over one another, a length beyond it.
+        for (at, byte) in [(0, 7), (1, 0xff), (8, 0xff), (3, 0xff), (10, 1), (11, 0xf3), (0x1f3, 0x7f), (0x1e8, 1)] {
+            let mut page = leaf();
+            page[at] = byte;
+            let before = page.clone();
+            if clear_btree(2, &mut page).is_err() {
+                assert!(page == before, "{at:x}");
+            } else {
+                assert_eq!(at, 10, "{at:x}");
+            }
+        }
+        let mut random = fastrand::Rng::with_seed(1);
+        for _ in 0..20_000 {
+            let mut page = leaf();
+            (0..random.usize(1..6)).for_each(|_| page[random.usize(..512)] = random.u8(..));
+            let before = page.clone();
+            assert!(clear_btree(2, &mut page).is_ok() || page == before);
+            let _ = (clear_trunk(&mut page), clear_tail(&mut page, random.usize(..600)), first_trunk(&page));
+        }
+        assert_eq!(clear_btree(2, &mut []), Err(Malformed));
+    }
 }

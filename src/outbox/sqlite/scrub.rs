@@ -5,15 +5,18 @@
 //!
 //! Pages are read and written through SQLite itself, by its virtual table `sqlite_dbpage`: what is cleared is logged and committed as
 //! any change, and is in the cache of the connection that writes. A scrub goes over the pages in the order of their numbers, in many
-//! short transactions, between which other commands run. A page that was visited holds no old byte afterwards: SQLite moves whole cells
-//! of rows, and no other bytes, from page to page. The tail of a row's last overflow page is cleared when the row's own page is
-//! visited. That page may have been visited before the row came into it: such a tail is looked for in another round. Meanwhile
-//! `secure_delete` keeps pages clean that become free.
+//! short transactions, between which other commands run. Meanwhile `secure_delete` clears pages that become free.
+//!
+//! When SQLite balances a b-tree, it exchanges the numbers of pages, so old bytes between cells come to pages that were visited. A row
+//! with an uncleared end may move to such a page, too. Every page that a transaction changes is in the write-ahead log, so after each
+//! transaction the scrub reads there which pages it has to visit once more ([`LogPosition`]).
 
 use std::collections::{BTreeSet, HashSet};
+use std::fs::File;
 
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
+use super::changed_pages::LogPosition;
 use super::page_format::{
     Malformed, OverflowChain, clear_btree, clear_tail, clear_trunk, first_trunk, is_btree, next_overflow,
     overflow_room, trunk,
@@ -25,25 +28,24 @@ const STEP_PAGES: u32 = if cfg!(test) { 16 } else { 2048 };
 /// Pages that one transaction writes, approximately: 1 MiB, as much as any other.
 const STEP_WRITES: usize = 256;
 
-/// Rounds at most. From the second one on free pages are clean, so nothing is added to what is looked for.
-const MAX_ROUNDS: u32 = 16;
-
-/// Above this the first byte of an overflow page can look like that of a b-tree page: 128 GiB.
+/// From this number on the first byte of an overflow page can look like that of a b-tree page: 128 GiB.
 const MAX_PAGES: u32 = 1 << 25;
 
 /// The page at this byte of the file is SQLite's for its locks, and never used (section 1.4 of the file format).
 const LOCK_BYTE: u64 = 1 << 30;
 
-/// Progress of a scrub. It takes many transactions.
+/// Progress of a scrub. It takes many transactions, each of which begins with a step.
 #[derive(Default)]
 pub(super) struct Scrub {
-    /// The last page that was visited in this round.
+    /// The last page that was visited.
     visited: u32,
-    rounds: u32,
-    /// Last overflow pages that were seen, and whose row was not.
-    unclear: BTreeSet<u32>,
-    /// Last overflow pages whose row was seen before them.
-    cleared: HashSet<u32>,
+    /// The last page when it began. Later ones hold old bytes only if they are in the log.
+    last: Option<u32>,
+    /// Pages that were changed after they were visited.
+    changed: BTreeSet<u32>,
+    log: LogPosition,
+    /// The log could not be read, so it is unknown which pages were changed.
+    has_lost_log: bool,
     pub(super) is_finished: bool,
 }
 
@@ -86,37 +88,43 @@ impl Scrub {
             return Err(ScrubError::Unable("SQLite was built without SQLITE_ENABLE_DBPAGE_VTAB"));
         }
         let pages = Pages { conn, count: conn.pragma_query_value(None, "page_count", |row| row.get(0))? };
-        if pages.count > MAX_PAGES {
-            return Err(ScrubError::Unable("the file has more than 128 GiB"));
+        if pages.count >= MAX_PAGES {
+            return Err(ScrubError::Unable("the file has 128 GiB or more"));
+        }
+        if self.has_lost_log {
+            return Err(ScrubError::Unable("the write-ahead log cannot be read"));
         }
         set_secure_delete(conn, true)?;
-        let last = pages.count.min(self.visited.saturating_add(STEP_PAGES));
-        let free = pages.free(self.visited + 1, last)?;
-        let mut written = 0;
-        while self.visited < last && written < STEP_WRITES {
-            written += pages.clear(self.visited + 1, &free, self)?;
-            self.visited += 1;
+        let last = *self.last.get_or_insert(pages.count);
+        let changed = std::mem::take(&mut self.changed);
+        let next = self.visited + 1..=last.min(self.visited.saturating_add(STEP_PAGES));
+        let free = pages.free(|number| next.contains(&number) || changed.contains(&number))?;
+        // All of these: no more than one transaction changed.
+        for number in changed.into_iter().filter(|number| *number <= pages.count) {
+            pages.clear(number, &free)?;
         }
-        if self.visited >= pages.count { self.end_round(&pages) } else { Ok(()) }
+        let mut written = 0;
+        for number in next {
+            if written >= STEP_WRITES {
+                break;
+            }
+            if number <= pages.count {
+                written += pages.clear(number, &free)?;
+            }
+            self.visited = number;
+        }
+        self.is_finished = self.visited >= last;
+        Ok(())
     }
 
-    fn end_round(&mut self, pages: &Pages<'_>) -> std::result::Result<(), ScrubError> {
-        self.rounds += 1;
-        let free = pages.free(1, pages.count)?;
-        let mut unclear = BTreeSet::new();
-        for number in std::mem::take(&mut self.unclear) {
-            // What became free meanwhile was cleared then.
-            if number <= pages.count && !free.has(number) && pages.is_last_of_row(number)? {
-                unclear.insert(number);
-            }
+    /// Notes which pages must be visited again. Call after each commit, before the log can be written from its start.
+    pub(super) fn committed(&mut self, conn: &Connection, log: &File) {
+        let last = self.last.unwrap_or(0);
+        let is_again = |number: &u32| *number <= self.visited || *number > last;
+        match self.log.changed_pages(conn, log) {
+            Ok(pages) => self.changed.extend(pages.into_iter().filter(is_again)),
+            Err(_) => self.has_lost_log = true,
         }
-        self.is_finished = unclear.is_empty();
-        if !self.is_finished && self.rounds == MAX_ROUNDS {
-            return Err(ScrubError::Unable("rows moved faster than they were found"));
-        }
-        (self.unclear, self.visited) = (unclear, 0);
-        self.cleared.clear();
-        Ok(())
     }
 }
 
@@ -125,12 +133,6 @@ impl Scrub {
 struct Free {
     trunks: HashSet<u32>,
     leaves: HashSet<u32>,
-}
-
-impl Free {
-    fn has(&self, number: u32) -> bool {
-        self.trunks.contains(&number) || self.leaves.contains(&number)
-    }
 }
 
 /// The pages of the file in the open transaction.
@@ -154,15 +156,15 @@ impl Pages<'_> {
         self.conn.prepare_cached("UPDATE sqlite_dbpage SET data = ?2 WHERE pgno = ?1")?.execute(params![number, new])
     }
 
-    /// Which of these pages are free.
-    fn free(&self, first: u32, last: u32) -> std::result::Result<Free, ScrubError> {
+    /// Which of the wanted pages are free.
+    fn free(&self, is_wanted: impl Fn(u32) -> bool) -> std::result::Result<Free, ScrubError> {
         let mut free = Free::default();
         let mut next = first_trunk(&self.read(1)?)?;
         let mut left = self.count;
         while next != 0 {
             let (following, leaves) = trunk(&self.read(next)?)?;
-            free.leaves.extend(leaves.into_iter().filter(|leaf| (first..=last).contains(leaf)));
-            free.trunks.extend((first..=last).contains(&next).then_some(next));
+            free.leaves.extend(leaves.into_iter().filter(|leaf| is_wanted(*leaf)));
+            free.trunks.extend(is_wanted(next).then_some(next));
             // A list that leads back to itself has no end.
             left = left.checked_sub(1).ok_or(Malformed)?;
             next = following;
@@ -170,14 +172,8 @@ impl Pages<'_> {
         Ok(free)
     }
 
-    /// Whether a page that is not free is an overflow page, and the last one of a row.
-    fn is_last_of_row(&self, number: u32) -> std::result::Result<bool, ScrubError> {
-        let page = self.read(number)?;
-        Ok(!is_btree(number, &page) && next_overflow(&page)? == 0)
-    }
-
     /// Clears a page. Returns the number of pages that were written.
-    fn clear(&self, number: u32, free: &Free, scrub: &mut Scrub) -> std::result::Result<usize, ScrubError> {
+    fn clear(&self, number: u32, free: &Free) -> std::result::Result<usize, ScrubError> {
         let old = self.read(number)?;
         if u64::from(number - 1) * old.len() as u64 == LOCK_BYTE {
             return Ok(0);
@@ -189,19 +185,20 @@ impl Pages<'_> {
             clear_trunk(&mut new)?;
         } else if is_btree(number, &old) {
             for chain in clear_btree(number, &mut new)? {
-                written += self.clear_end_of_row(chain, scrub)?;
+                written += self.clear_end_of_row(chain)?;
             }
-        } else if next_overflow(&old)? == 0 && !scrub.cleared.remove(&number) && scrub.rounds == 0 {
-            scrub.unclear.insert(number);
         }
         Ok(written + self.write(number, &old, &new)?)
     }
 
     /// Clears what is behind the end of a row.
-    fn clear_end_of_row(&self, chain: OverflowChain, scrub: &mut Scrub) -> std::result::Result<usize, ScrubError> {
+    fn clear_end_of_row(&self, chain: OverflowChain) -> std::result::Result<usize, ScrubError> {
         let OverflowChain { first_page: mut number, mut bytes } = chain;
-        loop {
+        for _ in 0..self.count {
             let old = self.read(number)?;
+            if is_btree(number, &old) {
+                return Err(Malformed.into());
+            }
             let (next, room) = (next_overflow(&old)?, overflow_room(old.len()));
             if bytes > room {
                 (number, bytes) = (next, bytes - room);
@@ -212,12 +209,16 @@ impl Pages<'_> {
             }
             let mut new = old.clone();
             clear_tail(&mut new, bytes)?;
-            if !scrub.unclear.remove(&number) && number > scrub.visited {
-                scrub.cleared.insert(number);
-            }
             return Ok(self.write(number, &old, &new)?);
         }
+        // A row that has more pages than the file.
+        Err(Malformed.into())
     }
+}
+
+/// Ends what a scrub sets for its time.
+pub(super) fn end(conn: &Connection) -> Result<()> {
+    set_secure_delete(conn, false)
 }
 
 fn set_secure_delete(conn: &Connection, is_on: bool) -> Result<()> {

@@ -172,6 +172,11 @@ impl FileWatch {
         is_whole
     }
 
+    /// The log, for reading.
+    pub(super) fn log(&self) -> &File {
+        &self.files[1].open
+    }
+
     /// Length of the log at the last look.
     pub(super) fn wal_bytes(&self) -> u64 {
         self.wal_bytes

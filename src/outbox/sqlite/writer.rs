@@ -92,11 +92,8 @@ impl Writer {
         if self.checkpoints.missed_tick() {
             group.push(WriterCommand::Tick);
         }
-        let is_request = |command: &mut WriterCommand| {
-            matches!(command, WriterCommand::Next(..) | WriterCommand::NextParked(..) | WriterCommand::EmptyLog(..))
-        };
         // Delivery is answered after the transaction, so that it gets what this stores.
-        let requests: Vec<WriterCommand> = group.extract_if(.., is_request).collect();
+        let requests: Vec<WriterCommand> = group.extract_if(.., |command| command.is_request()).collect();
         self.look();
         if group.iter().any(|command| matches!(command, WriterCommand::Tick)) {
             self.tick();
@@ -354,7 +351,7 @@ impl Writer {
         self.publish_stats();
         effects.watchers.into_iter().for_each(|(id, watcher)| self.watchers.add(id, watcher));
         effects.outcomes.iter().for_each(|(id, outcome)| self.watchers.notify(*id, outcome));
-        for command in group {
+        for mut command in group {
             if self.lost.is_some() && command.stores() {
                 // It is in the lost file, and may be delivered.
                 command.finish(Some(StoreFault::Fatal));
@@ -363,6 +360,7 @@ impl Writer {
             } else if self.queue.commands.is_closed() {
                 command.finish(Some(StoreFault::Closed));
             } else {
+                command.committed(&self.conn, self.watch.log());
                 self.queue.requeued.push(command);
             }
         }
@@ -385,6 +383,8 @@ impl Writer {
                 self.queue.commands.close();
             }
         }
+        // Its error comes again in the next transaction.
+        let _ = super::scrub::end(&self.conn);
         self.fault = Some(fault);
         self.memory.end_transaction(false);
         self.pruners.recheck();
