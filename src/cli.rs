@@ -1,4 +1,5 @@
-//! The command line: `segment-relay [serve|dev|sandbox|check|healthcheck|sources|dead-letters|parked|call|forget|backup]`.
+//! The command line:
+//! `segment-relay [serve|dev|sandbox|check|healthcheck|sources|dead-letters|parked|call|forget|import|backup]`.
 //!
 //! Exit codes: 0 for success, 1 for a failure, 2 for wrong settings or arguments.
 
@@ -10,6 +11,7 @@ mod dead_letters;
 mod dev;
 mod forget;
 mod healthcheck;
+mod import;
 mod operate;
 mod output;
 mod parked;
@@ -61,6 +63,8 @@ enum Command {
     Call(call::Arguments),
     /// Delete what the relay holds of a person (needs RELAY_ADMIN_TOKEN)
     Forget(forget::Arguments),
+    /// Send the customers of files, one a line, to Segment or into a running relay; an interrupted import goes on
+    Import(import::Arguments),
     /// Write a copy of the running relay's outbox to a file (needs RELAY_ADMIN_TOKEN)
     Backup(backup::Arguments),
     /// Run filters for the relay that started this process
@@ -82,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Parked(arguments) => parked::run(&arguments),
         Command::Call(arguments) => call::run(&arguments),
         Command::Forget(arguments) => forget::run(&arguments),
+        Command::Import(arguments) => import::run(&arguments),
         Command::Backup(arguments) => backup::run(&arguments),
         Command::MapWorker => Ok(worker::run()),
     };

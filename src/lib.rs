@@ -46,6 +46,8 @@ pub mod outbox;
 
 pub mod delivery;
 
+pub mod import;
+
 // Used by all of the above.
 pub mod config;
 pub mod metrics;

@@ -12,7 +12,7 @@ use modules::{Arrow, arrows};
 const LEAVES: [&str; 4] = ["config", "metrics", "supervisor", "telemetry"];
 
 /// A module, and what of the other modules it may use besides the leaves: a whole module, or one item of it.
-const MAY_USE: [(&str, &[&str]); 15] = [
+const MAY_USE: [(&str, &[&str]); 16] = [
     (
         "api",
         &[
@@ -50,6 +50,7 @@ const MAY_USE: [(&str, &[&str]); 15] = [
     ("auth", &[]),
     ("customer", &[]),
     ("delivery", &["outbox", "publisher", "segment"]),
+    ("import", &["customer", "publisher", "segment"]),
     ("integration", &["customer", "publisher", "segment"]),
     ("outbox", &["customer", "segment"]),
     ("publisher", &["customer", "segment"]),
