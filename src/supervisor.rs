@@ -34,8 +34,10 @@ pub const MIN_IDLE_AT_STOP: Duration = Duration::from_secs(5);
 /// How long cancelled work has to write its last answers: a local write takes milliseconds.
 const CANCEL_GRACE: Duration = Duration::from_millis(500);
 
-/// The exit code after a second signal: 128 + SIGTERM, as a shell reports it.
-const EXIT_SECOND_SIGNAL: i32 = 143;
+/// The exit code after a second signal, as a shell reports it: 128 + SIGINT, or 128 + SIGTERM for any other.
+fn exit_code_of(signal: &str) -> i32 {
+    if signal == "SIGINT" { 130 } else { 143 }
+}
 
 /// The signals that stop the process: SIGTERM, SIGINT, and SIGQUIT, which some container runtimes send instead. SIGHUP, with
 /// which a terminal ends, stops it too, unless the process has [another use](Self::take_hangup) for it.
@@ -298,7 +300,7 @@ impl Supervisor {
             outcome = self.shut_down(delay, grace) => outcome,
             signal = signals.recv() => {
                 tracing::warn!(signal, "a second signal ends the process at once");
-                std::process::exit(EXIT_SECOND_SIGNAL)
+                std::process::exit(exit_code_of(signal))
             }
         }
     }

@@ -7,14 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use axum::http::HeaderName;
 use clap::Args;
 use reqwest::redirect::Policy;
 
 use super::address::{given_url, http_client};
 use super::output::print;
 use super::runtime::runtime_with_signals;
-use crate::config::{self, AuthScheme, Secret, Settings, SignatureEncoding, WriteKeys};
+use crate::config::{self, Settings, WriteKeys};
 use crate::import::{Counts, Job, JobSettings, Progress, RelayTarget, Sender, send_straight};
 use crate::metrics::Metrics;
 use crate::publisher::LiveClients;
@@ -22,8 +21,6 @@ use crate::supervisor::{ShutdownOutcome, Signals, Supervisor};
 
 /// As a shell reports the end by Ctrl-C.
 const EXIT_INTERRUPTED: u8 = 130;
-
-const SECRET: &str = "RELAY_IMPORT_SECRET";
 
 /// How long a stop waits for the requests in flight: longer than one attempt.
 const GRACE: Duration = Duration::from_secs(30);
@@ -71,10 +68,10 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         let url = format!("{}/customers", given_url(url)?.trim_end_matches('/'));
         let client = http_client(&url).redirect(Policy::none()).timeout(ANSWER_TIMEOUT).build();
         let client = client.context("cannot set up HTTP")?;
-        (Target::Relay(RelayTarget { client, url: url.clone(), sender: sender()? }), url)
+        let sender = config::import_secret_from_environment()?.map(|(scheme, secret)| Sender { scheme, secret });
+        (Target::Relay(RelayTarget { client, url: url.clone(), sender }), url)
     } else {
-        // The secret is of this command alone.
-        let settings = config::from_variables(config::variables().filter(|(name, _)| name != SECRET))?;
+        let settings = config::from_environment()?;
         let name = settings.segment.endpoint.to_string();
         (Target::Segment(Box::new(settings)), name)
     };
@@ -176,28 +173,4 @@ async fn one(
     // The exit code says the same to whoever does not read it.
     let _ = print(summary);
     sent.map(|()| refused + gave_up + refused_before == 0)
-}
-
-/// How this process proves to the relay who it is. `None`: it does not.
-fn sender() -> anyhow::Result<Option<Sender>> {
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let Some(secret) = variable(SECRET) else { return Ok(None) };
-    let scheme = match variable("RELAY_AUTH").as_deref() {
-        Some("standard-webhooks") => AuthScheme::StandardWebhooks,
-        Some("hmac") => {
-            let header = variable("RELAY_AUTH_HMAC_HEADER").unwrap_or_else(|| "X-Signature-256".to_owned());
-            let header =
-                HeaderName::from_bytes(header.as_bytes()).context("RELAY_AUTH_HMAC_HEADER is no header's name")?;
-            let encoding = match variable("RELAY_AUTH_HMAC_ENCODING").as_deref() {
-                Some("base64") => SignatureEncoding::Base64,
-                _ => SignatureEncoding::Hex,
-            };
-            AuthScheme::Hmac { header, encoding }
-        }
-        Some("basic") => AuthScheme::Basic,
-        Some("bearer") => AuthScheme::Bearer,
-        _ if secret.starts_with("whsec_") => AuthScheme::StandardWebhooks,
-        _ => AuthScheme::Bearer,
-    };
-    Ok(Some(Sender { scheme, secret: Secret::new(&secret) }))
 }

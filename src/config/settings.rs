@@ -158,6 +158,29 @@ pub fn admin_token_from_environment() -> Result<Secret, Problems> {
     environment.finish(token)
 }
 
+/// How the command `import` proves to a relay who it is. `None`: it does not.
+///
+/// # Errors
+/// If `RELAY_IMPORT_SECRET`, or a setting of the scheme, is wrong.
+pub fn import_secret_from_environment() -> Result<Option<(AuthScheme, Secret)>, Problems> {
+    let mut environment = Environment::new(variables());
+    let secret = environment.read(&table::RELAY_IMPORT_SECRET);
+    let scheme = scheme(&mut environment);
+    let sender = scheme.map(|scheme| {
+        let secret = secret?;
+        let scheme = match scheme {
+            AuthScheme::None if secret.reveal().starts_with("whsec_") => AuthScheme::StandardWebhooks,
+            AuthScheme::None => AuthScheme::Bearer,
+            scheme => scheme,
+        };
+        if let Err(problem) = AuthSettings::new(scheme.clone()).accept(secret.reveal()) {
+            environment.add_problem(&table::RELAY_IMPORT_SECRET, problem);
+        }
+        Some((scheme, secret))
+    });
+    environment.finish(sender)
+}
+
 /// Evaluates all fields, so that all problems are noted, and then makes the struct if each has a value. A field's value may
 /// use the fields before it.
 macro_rules! all_fields {
@@ -256,7 +279,7 @@ fn admin_listen(environment: &mut Environment, listen: Option<SocketAddr>) -> Op
 }
 
 /// A setting that would have no effect is a problem: whoever set it believes that senders are checked.
-fn auth(environment: &mut Environment) -> Option<AuthSettings> {
+fn scheme(environment: &mut Environment) -> Option<AuthScheme> {
     let mut scheme = environment.read(&table::RELAY_AUTH)?;
     if let AuthScheme::Hmac { header, encoding } = &mut scheme {
         let settings =
@@ -269,7 +292,11 @@ fn auth(environment: &mut Environment) -> Option<AuthSettings> {
         environment.refuse(&table::RELAY_AUTH_HMAC_HEADER, problem);
         environment.refuse(&table::RELAY_AUTH_HMAC_ENCODING, problem);
     }
-    let mut auth = AuthSettings::new(scheme);
+    Some(scheme)
+}
+
+fn auth(environment: &mut Environment) -> Option<AuthSettings> {
+    let mut auth = AuthSettings::new(scheme(environment)?);
     if auth.is_none() {
         environment.refuse(&table::RELAY_AUTH_SECRETS, "not used while RELAY_AUTH is none");
         return Some(auth);

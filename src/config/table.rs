@@ -146,6 +146,9 @@ settings! {
     RELAY_AUTH_HMAC_ENCODING: SignatureEncoding = Value("hex"),
         |text| either(text, [("hex", SignatureEncoding::Hex), ("base64", SignatureEncoding::Base64)]);
 
+    /// The secret that the command import --url shows to a relay.
+    RELAY_IMPORT_SECRET: Secret = Unset, |text| Ok(Secret::new(text));
+
     /// The file of sources: products whose own webhooks are taken.
     RELAY_SOURCES: PathBuf = Unset, path;
 

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::counts::Counts;
 use super::journal::Journal;
 use super::lines::{self, Chunk, Line, MAX_LINE};
 use super::progress::Progress;
@@ -49,19 +50,6 @@ pub struct JobSettings {
     pub is_dry_run: bool,
 }
 
-/// Lines with a customer, by what became of them.
-#[derive(Clone, Copy, Default, Debug)]
-pub struct Counts {
-    pub accepted: u64,
-    pub stored: u64,
-    pub refused: u64,
-    pub gave_up: u64,
-    /// Lines that the journal says are settled.
-    pub done_before: u64,
-    /// Lines that an earlier run of the same job refused or gave up.
-    pub refused_before: u64,
-}
-
 pub(super) enum End {
     Accepted,
     Stored,
@@ -76,6 +64,8 @@ pub struct Job {
     has_ended: bool,
     /// What message ids are made of, beside the line's number.
     id: String,
+    /// The time of lines that have none.
+    began_at: Timestamp,
     journal: Option<Journal>,
     refused: Option<RefusedFile>,
     recorded_at: Instant,
@@ -130,6 +120,10 @@ impl Job {
             // Standard input without a name: nobody can tell whether it is the same again.
             (None, None) => Uuid::new_v4().to_string(),
         };
+        let began_at = match &journal {
+            Some(journal) => journal.header.began_at()?,
+            None => Timestamp::now(),
+        };
         let after = counts.done_before;
         let cannot_read = || format!("cannot read {}", path.display());
         let chunks = if is_stdin {
@@ -143,6 +137,7 @@ impl Job {
             has_ended: false,
             // Two files under one name have different ids, too.
             id: format!("{job}\0{sha256}"),
+            began_at,
             journal,
             refused,
             recorded_at: Instant::now(),
@@ -251,7 +246,7 @@ impl Job {
                 &made
             }
         };
-        Call::new(&payload, message_id, Timestamp::now()).map_err(|error| Reasons::of(error.message, None))
+        Call::new(&payload, message_id, self.began_at).map_err(|error| Reasons::of(error.message, None))
     }
 
     /// The id of a line that has none: of job and number, never of the content alone, because the same line may stand twice.

@@ -1,7 +1,7 @@
 //! The journal of an import: a file beside the imported one that says up to which line all are settled.
 //!
-//! The first line names the version, the file's SHA-256, the job and the target. Each further one is a number of lines. Each is
-//! synced. A last line that is torn is ignored. The file is locked while it is open.
+//! The first line names the version, the file's SHA-256, the job, the target and when the job began. Each further one is a number of
+//! lines. Each is synced. A last line that is torn is ignored. The file is locked while it is open.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -9,6 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 const VERSION: u32 = 1;
@@ -17,11 +18,20 @@ const VERSION: u32 = 1;
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Header {
     version: u32,
     sha256: String,
     pub(super) job: String,
     target: String,
+    /// The time of lines without a `timestamp`, so that a line that is sent again has the same bytes. In milliseconds.
+    began_at: i64,
+}
+
+impl Header {
+    pub(super) fn began_at(&self) -> anyhow::Result<Timestamp> {
+        Timestamp::from_millisecond(self.began_at).context("the journal's beganAt is no time")
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -62,6 +72,7 @@ impl Journal {
             sha256: sha256.to_owned(),
             job: job.unwrap_or(sha256).to_owned(),
             target: target.to_owned(),
+            began_at: Timestamp::now().as_millisecond(),
         };
         let mut journal =
             Self { path: path.to_owned(), file, header: wanted, done: 0, is_finished: false, is_new: true };

@@ -109,7 +109,7 @@ impl RelayTarget {
                 Next::Pause(reason, asked) => {
                     job.progress.show(&counts, Some(&format!("waiting: {reason}")));
                     tokio::select! {
-                        () = sleep(asked.unwrap_or(pause).min(MAX_PAUSE)) => {}
+                        () = sleep(asked.unwrap_or(pause)) => {}
                         () = supervisor.draining() => {}
                     }
                     pause = (pause * 2).min(MAX_PAUSE);

@@ -16,10 +16,10 @@ fn setting(name: &str) -> &'static Declaration {
     SETTINGS.iter().find(|setting| setting.name == name).unwrap_or_else(|| panic!("{name} is not a setting"))
 }
 
-/// Settings that compose does not pass on: it sets RELAY_LISTEN, which overrides PORT, and a file of the machine is not in the
-/// container.
+/// Settings that compose does not pass on: it sets RELAY_LISTEN, which overrides PORT, a file of the machine is not in the
+/// container, and the relay that serves has no use for the secret of an import.
 fn is_of_the_machine(name: &str) -> bool {
-    name == "PORT" || name.starts_with("SSL_CERT_")
+    ["PORT", "RELAY_IMPORT_SECRET"].contains(&name) || name.starts_with("SSL_CERT_")
 }
 
 fn is_name(text: &str) -> bool {

@@ -28,6 +28,7 @@ mod held_log;
 mod hostile;
 mod hosts;
 mod idempotency;
+mod import;
 mod isolation;
 mod ledger;
 mod lifecycle;
