@@ -176,7 +176,9 @@ impl Straight<'_> {
             due.extend(held.lines.first());
         }
         due.into_iter().try_for_each(|line| self.deliver(line, true))?;
-        let trouble = self.clients.gate_shut_until().map(|(_, code)| format!("waiting: {}", code.as_str()));
+        let waiting = self.clients.gate_shut_until().map(|(_, code)| format!("waiting: {}", code.as_str()));
+        let held = (!self.held.is_empty()).then(|| format!("{} users fail and are tried again", self.held.len()));
+        let trouble = waiting.or(held);
         let counts = self.job.counts;
         self.job.progress.show(&counts, trouble.as_deref());
         Ok(())
