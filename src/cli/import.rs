@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use clap::Args;
 use reqwest::redirect::Policy;
 
@@ -21,6 +21,9 @@ use crate::supervisor::{ShutdownOutcome, Signals, Supervisor};
 
 /// As a shell reports the end by Ctrl-C.
 const EXIT_INTERRUPTED: u8 = 130;
+
+/// As clap reports wrong arguments.
+const EXIT_ARGUMENTS: u8 = 2;
 
 /// How long a stop waits for the requests in flight: longer than one attempt.
 const GRACE: Duration = Duration::from_secs(30);
@@ -58,10 +61,10 @@ enum Target {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let is_one = arguments.files.len() == 1;
-    ensure!(
-        is_one || arguments.journal.is_none() && arguments.refused.is_none(),
-        "--journal and --refused are of one FILE"
-    );
+    if !is_one && (arguments.journal.is_some() || arguments.refused.is_some()) {
+        eprintln!("segment-relay: --journal and --refused are of one FILE");
+        return Ok(ExitCode::from(EXIT_ARGUMENTS));
+    }
     let (target, name) = if arguments.dry_run {
         (Target::Nothing, String::new())
     } else if let Some(url) = &arguments.url {

@@ -3,13 +3,14 @@
 //! A request holds one line of a user at most, so that a line whose turn has not come is never behind a failed one of its user.
 
 use std::collections::HashSet;
+use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::bail;
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Client, StatusCode};
 use serde::Deserialize;
-use tokio::time::sleep;
+use tokio::time::{interval, sleep};
 
 use super::job::{End, Job};
 use super::refused::Reasons;
@@ -23,6 +24,9 @@ const MAX_BATCH: usize = 1024 * 1024;
 /// The pause after a failure that names none; it doubles up to the longest.
 const MIN_PAUSE: Duration = Duration::from_millis(500);
 const MAX_PAUSE: Duration = Duration::from_secs(30);
+
+/// How often the progress is shown during a pause.
+const TICK: Duration = Duration::from_millis(250);
 
 /// The codes of customers that will not be taken, although their status is one of the relay's or Segment's trouble.
 const FINAL_CODES: [&str; 2] = ["segment_rejected", "gave_up"];
@@ -107,10 +111,15 @@ impl RelayTarget {
                     job.progress.show(&counts, None);
                 }
                 Next::Pause(reason, asked) => {
-                    job.progress.show(&counts, Some(&format!("waiting: {reason}")));
-                    tokio::select! {
-                        () = sleep(asked.unwrap_or(pause)) => {}
-                        () = supervisor.draining() => {}
+                    let reason = format!("waiting: {reason}");
+                    let mut wait = pin!(sleep(asked.unwrap_or(pause)));
+                    let mut ticks = interval(TICK);
+                    loop {
+                        tokio::select! {
+                            () = &mut wait => break,
+                            () = supervisor.draining() => break,
+                            _ = ticks.tick() => job.progress.show(&counts, Some(&reason)),
+                        }
                     }
                     pause = (pause * 2).min(MAX_PAUSE);
                 }

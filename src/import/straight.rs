@@ -177,7 +177,8 @@ impl Straight<'_> {
         }
         due.into_iter().try_for_each(|line| self.deliver(line, true))?;
         let waiting = self.clients.gate_shut_until().map(|(_, code)| format!("waiting: {}", code.as_str()));
-        let held = (!self.held.is_empty()).then(|| format!("{} users fail and are tried again", self.held.len()));
+        let held =
+            (!self.held.is_empty()).then(|| format!("users who fail alone and are tried again: {}", self.held.len()));
         let trouble = waiting.or(held);
         let counts = self.job.counts;
         self.job.progress.show(&counts, trouble.as_deref());

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{Durable, Process, Segment, at_last};
+use crate::harness::{Durable, Fault, Process, ScriptedSegment, Seen, Segment, at_last};
 
 /// With [`PADDING`] at least ten requests, so that one request at a time leaves time to stop in the middle.
 const MANY: usize = 5_000;
@@ -137,6 +137,40 @@ async fn a_finished_import_and_a_changed_file_send_nothing_and_another_job_start
     assert_eq!(received.len(), 21);
     let ids: HashSet<_> = received.iter().map(|call| text(call, "messageId")).collect();
     assert_eq!(ids.len(), 21, "each line of each job has its own id");
+}
+
+#[tokio::test]
+async fn several_files_are_sent_one_after_another_and_each_has_its_own_journal() {
+    let import = Import::new().await;
+    let (first, second) = (import.file("1.ndjson", lines(0..10)), import.file("2.ndjson", lines(10..20)));
+    let more = [second.to_str().unwrap()];
+    assert_eq!(import.run(&first, &[more[0], "--journal", "j"]).await.code, Some(2));
+    assert_eq!(import.run(&first, &more).await.code, Some(0));
+    assert_whole(&import.segment.received_lines().await, 20);
+    assert!(["1.ndjson.import", "2.ndjson.import"].iter().all(|name| import.directory.path().join(name).exists()));
+}
+
+#[tokio::test]
+async fn the_lines_of_a_user_who_fails_alone_arrive_later_and_in_order() {
+    let segment = ScriptedSegment::start();
+    segment.fail(r#""u-1""#, Fault::Status(503));
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("c.ndjson");
+    let line = |n| format!("{}\n", json!({"userId": format!("u-{}", n % 10), "traits": {"n": n}}));
+    fs::write(&file, (0..50).map(line).collect::<String>()).unwrap();
+    let url = segment.url();
+    let settings = [("SEGMENT_WRITE_KEY", "wk"), ("SEGMENT_ENDPOINT", &url)];
+    let process = Process::start(&["import", file.to_str().unwrap()], &settings);
+    // The publisher gives the line back after two such requests. The further ones are the import's.
+    let is_alone = |request: &&Seen| request.calls == 1 && request.users.contains("u-1");
+    at_last(async || segment.requests().iter().filter(is_alone).count() >= 4).await;
+    assert_eq!(segment.arrivals().len(), 45, "the others do not wait");
+    segment.heal();
+    let ended = ended(process).await;
+    assert_eq!(ended.code, Some(0), "{} {}", ended.out, ended.err);
+    let arrivals = segment.arrivals();
+    let numbers: Vec<_> = arrivals.iter().filter(|call| call.user == "u-1").map(|call| call.number).collect();
+    assert_eq!(numbers, [1, 11, 21, 31, 41]);
 }
 
 #[tokio::test]
