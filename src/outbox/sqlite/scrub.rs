@@ -22,8 +22,8 @@ use super::page_format::{
     overflow_room, trunk,
 };
 
-/// Pages that one transaction looks at: 8 MiB, which are read in some milliseconds.
-const STEP_PAGES: u32 = if cfg!(test) { 16 } else { 2048 };
+/// Pages that one transaction looks at: 2 MiB, in some milliseconds. Callers wait for it.
+const STEP_PAGES: u32 = if cfg!(test) { 16 } else { 512 };
 
 /// Pages that one transaction writes, approximately: 1 MiB, as much as any other.
 const STEP_WRITES: usize = 256;
