@@ -3,11 +3,9 @@
 import { ask, isOver, query } from "./ask.js";
 import { act, confirm, notice } from "./confirm.js";
 import { byId, count, element, foreign, time, tries, visible } from "./dom.js";
-import { Listing, filterBy, inWords } from "./listing.js";
+import { Listing, filterBy } from "./listing.js";
 
 const WHY = { refused: "refused", gave_up: "given up", operator: "given up by an operator", unmapped: "unmapped event" };
-
-let total = 0;
 
 const listing = new Listing({
   table: "letters-table",
@@ -17,10 +15,9 @@ const listing = new Listing({
   member: "deadLetters",
   filter,
   cells,
-  title: (items, hasMore) => {
-    if (items.length === 0) return inWords(filter()) ? "No dead letter fits the filters" : "There is no dead letter";
-    return `${count(items.length)} shown${hasMore ? ", there are more" : ""}, the newest first; ${count(total)} in all`;
-  },
+  one: "dead letter",
+  many: "dead letters",
+  none: "There is no dead letter",
 });
 
 export function start() {
@@ -30,19 +27,11 @@ export function start() {
 }
 
 /** Loads the letters again if their number or what became of calls is another one. */
-let seen = "";
 export function show({ outbox }) {
-  total = outbox?.deadLetters ?? 0;
-  const now = JSON.stringify([total, outbox?.refusedTotal, outbox?.gaveUpTotal]);
-  if (now === seen) return;
-  seen = now;
-  if (outbox) listing.load();
+  listing.show(outbox?.deadLetters ?? 0, outbox && [outbox.deadLetters, outbox.refusedTotal, outbox.gaveUpTotal]);
 }
 
-export function clear() {
-  seen = "";
-  listing.clear();
-}
+export const clear = () => listing.clear();
 
 function filter() {
   const value = name => byId(`letters-${name}`).value.trim();
@@ -96,15 +85,9 @@ async function discard(letter) {
   listing.load();
 }
 
-/** How many letters fit, as far as it is known. */
-function number() {
-  if (!inWords(filter())) return total === 1 ? "the one dead letter" : `all ${count(total)} dead letters`;
-  return listing.known === null ? "all dead letters" : `${count(listing.known)} dead letters`;
-}
-
 async function replayAll() {
   if (!byId("letters-filter").reportValidity()) return;
-  const question = `Replay ${number()}${inWords(shownFilter())}: the oldest first, each behind what waits of its customer. Newer values may be overwritten.`;
+  const question = `Replay ${listing.meant}: the oldest first, each behind what waits of its customer. Newer values may be overwritten.`;
   const pace = await confirm({ question, action: "Replay", hasPace: true });
   if (pace === null) return;
   const told = ({ replayed }) => `Replayed ${count(replayed)}${pace ? `, at most ${count(pace)} a second: they go on in the background` : ""}.`;
@@ -117,7 +100,7 @@ async function discardAll() {
   // What becomes a dead letter while the question is open is not meant.
   const newest = await newestId();
   if (newest === null) return notice("There is no dead letter.", false);
-  const question = `Discard ${number()}${inWords(shownFilter())} for ever: they never reach Segment.`;
+  const question = `Discard ${listing.meant} for ever: they never reach Segment.`;
   const answer = await confirm({ question, action: "Discard", isDanger: true });
   if (answer === null) return;
   const path = `dead-letters${query({ ...filter(), before: newest + 1 })}`;
@@ -134,8 +117,6 @@ async function newestId() {
     return listing.newest;
   }
 }
-
-const shownFilter = () => ({ ...filter(), userId: visible(filter().userId).slice(0, 100) });
 
 /** Shows an event beside what its source's filter makes of it now. */
 async function preview(letter, button) {

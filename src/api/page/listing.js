@@ -1,7 +1,7 @@
 // A table that is a page of a list of the relay: loaded, loaded again when it changes, and longer on request.
 
 import { Failure, ask, isOver, query } from "./ask.js";
-import { byId, element, say } from "./dom.js";
+import { byId, count, element, say, visible } from "./dom.js";
 import { notice } from "./confirm.js";
 
 const PAGE = 100;
@@ -25,13 +25,19 @@ export class Listing {
   /** The filters that the items fit. */
   #filtered = "";
 
+  /** How many items the relay has, whatever the filters say. */
+  #total = 0;
+
+  /** What `show` was told last. */
+  #seen = "";
+
   /**
    * `path` is asked for a page whose member `member` has the items. `filter()` gives the parameters, `allFilters()` those and what
-   * the relay does not filter itself, of which `fits(item)` tells. `cells(item)` makes the cells of a row, the last of which has its buttons; `title(items, hasMore)`
-   * makes the caption. `heading` gets the focus when the last row with the focus goes.
+   * the relay does not filter itself, of which `fits(item)` tells. `cells(item)` makes the cells of a row, the last of which has its buttons. `one` and `many` name
+   * the items, `none` says that there is none. `heading` gets the focus when the last row with the focus goes.
    */
-  constructor({ table, more, heading, path, member, filter, allFilters, fits, cells, title }) {
-    Object.assign(this, { path, member, filter, allFilters: allFilters ?? filter, fits: fits ?? (() => true), cells, title });
+  constructor({ table, more, heading, path, member, filter, allFilters, fits, cells, one, many, none }) {
+    Object.assign(this, { path, member, filter, allFilters: allFilters ?? filter, fits: fits ?? (() => true), cells, one, many, none });
     this.table = byId(table);
     this.more = byId(more);
     this.heading = byId(heading);
@@ -66,8 +72,37 @@ export class Listing {
     return this.load();
   }
 
+  /** Loads the rows again if `what`, the numbers of the status that concern them, is not what it was. `null`: there is no outbox. */
+  show(total, what) {
+    this.#total = total;
+    const now = JSON.stringify(what);
+    if (now === this.#seen) return;
+    this.#seen = now;
+    if (what) this.load();
+  }
+
+  /** Loads the rows again, if there are any: what is shown of them goes on. */
+  refresh() {
+    if (this.#total > 0) this.load();
+  }
+
+  /** Which items fit the filters, in words, with their number as far as it is known. */
+  get meant() {
+    const filters = this.allFilters();
+    const words = inWords(filters.userId ? { ...filters, userId: visible(filters.userId).slice(0, 100) } : filters);
+    if (words) return `${this.known === null ? "all" : count(this.known)} ${this.many}${words}`;
+    return this.#total === 1 ? `the one ${this.one}` : `all ${count(this.#total)} ${this.many}`;
+  }
+
+  #title() {
+    const shown = this.#items.length;
+    if (shown === 0) return inWords(this.allFilters()) ? `No ${this.one} fits the filters` : this.none;
+    return `${count(shown)} shown${this.#next === null ? "" : ", there are more"}, the newest first; ${count(this.#total)} in all`;
+  }
+
   clear() {
     this.#isStale = false;
+    this.#seen = "";
     [this.#items, this.#next, this.#filtered] = [[], null, ""];
     this.#draw();
   }
@@ -130,7 +165,7 @@ export class Listing {
       last = row.nextElementSibling?.dataset.id === undefined && row.nextElementSibling ? row.nextElementSibling : row;
     }
     this.more.hidden = this.#next === null || this.#wanted >= MOST;
-    say(this.table.caption, this.title(this.#items, this.#next !== null));
+    say(this.table.caption, this.#title());
     if (isLosing) (body.children[Math.min(place, body.children.length - 1)]?.querySelector("button") ?? this.heading).focus();
   }
 
@@ -159,7 +194,7 @@ export function filterBy(form, listing) {
 }
 
 /** The filters in words, for a question. */
-export function inWords(filter) {
+function inWords(filter) {
   const set = Object.entries(filter).filter(([, value]) => value);
   return set.length ? ` with ${set.map(([name, value]) => `${name} ${value}`).join(", ")}` : "";
 }

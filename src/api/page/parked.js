@@ -3,9 +3,7 @@
 import { query } from "./ask.js";
 import { act, confirm } from "./confirm.js";
 import { byId, calls, count, element, foreign, time, tries, visible } from "./dom.js";
-import { Listing, filterBy, inWords } from "./listing.js";
-
-let total = 0;
+import { Listing, filterBy } from "./listing.js";
 
 const listing = new Listing({
   table: "parked-table",
@@ -20,10 +18,9 @@ const listing = new Listing({
     return (!status || String(user.status) === status) && (!source || user.source === source);
   },
   cells,
-  title: (items, hasMore) => {
-    if (items.length === 0) return inWords(filter()) ? "No parked customer fits the filters" : "No customer is parked";
-    return `${count(items.length)} shown${hasMore ? ", there are more" : ""}, the newest first; ${count(total)} in all`;
-  },
+  one: "parked customer",
+  many: "parked customers",
+  none: "No customer is parked",
 });
 
 export function start() {
@@ -32,24 +29,14 @@ export function start() {
   byId("give-up-all").addEventListener("click", giveUpAll);
 }
 
-let seen = "";
 export function show({ outbox }) {
-  total = outbox?.parked.users ?? 0;
-  const now = JSON.stringify(outbox?.parked);
-  if (now === seen) return;
-  seen = now;
-  if (outbox) listing.load();
+  listing.show(outbox?.parked.users ?? 0, outbox && outbox.parked);
 }
 
 /** Loads the users again: the time of their next try goes on. */
-export function refresh() {
-  if (total > 0) listing.load();
-}
+export const refresh = () => listing.refresh();
 
-export function clear() {
-  seen = "";
-  listing.clear();
-}
+export const clear = () => listing.clear();
 
 function filter() {
   return { status: byId("parked-status").value.trim(), source: byId("parked-source").value.trim(), userId: byId("parked-user").value };
@@ -86,15 +73,9 @@ async function giveUp(user) {
   listing.load();
 }
 
-function number() {
-  if (!inWords(filter())) return total === 1 ? "the one parked customer" : `all ${count(total)} parked customers`;
-  const known = listing.known === null ? "all parked customers" : `${count(listing.known)} parked customers`;
-  return `${known}${inWords({ ...filter(), userId: visible(filter().userId).slice(0, 100) })}`;
-}
-
 async function retryAll() {
   if (!byId("parked-filter").reportValidity()) return;
-  const question = `Retry ${number()}: the first call of each is due now, and goes at the pace of parked calls.`;
+  const question = `Retry ${listing.meant}: the first call of each is due now, and goes at the pace of parked calls.`;
   if ((await confirm({ question, action: "Retry" })) === null) return;
   await act("POST", `parked/retry${query(filter())}`, ({ retried }) => `${count(retried)} are due now.`);
   listing.load();
@@ -102,7 +83,7 @@ async function retryAll() {
 
 async function giveUpAll() {
   if (!byId("parked-filter").reportValidity()) return;
-  const question = `Give up the first call of ${number()}: each becomes a dead letter, which you can replay later.`;
+  const question = `Give up the first call of ${listing.meant}: each becomes a dead letter, which you can replay later.`;
   if ((await confirm({ question, action: "Give up", isDanger: true })) === null) return;
   await act("POST", `parked/give-up${query(filter())}`, ({ gaveUp }) => `${count(gaveUp)} calls are dead letters now.`);
   listing.load();
