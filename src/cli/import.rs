@@ -10,6 +10,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use reqwest::redirect::Policy;
 
+use super::EXIT_USAGE;
 use super::address::{given_url, http_client};
 use super::output::print;
 use super::runtime::runtime_with_signals;
@@ -21,9 +22,6 @@ use crate::supervisor::{ShutdownOutcome, Signals, Supervisor};
 
 /// As a shell reports the end by Ctrl-C.
 const EXIT_INTERRUPTED: u8 = 130;
-
-/// As clap reports wrong arguments.
-const EXIT_ARGUMENTS: u8 = 2;
 
 /// How long a stop waits for the requests in flight: longer than one attempt.
 const GRACE: Duration = Duration::from_secs(30);
@@ -63,7 +61,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let is_one = arguments.files.len() == 1;
     if !is_one && (arguments.journal.is_some() || arguments.refused.is_some()) {
         eprintln!("segment-relay: --journal and --refused are of one FILE");
-        return Ok(ExitCode::from(EXIT_ARGUMENTS));
+        return Ok(ExitCode::from(EXIT_USAGE));
     }
     let (target, name) = if arguments.dry_run {
         (Target::Nothing, String::new())

@@ -298,7 +298,8 @@ impl Job {
         if let Some(refused) = &mut self.refused {
             refused.sync()?;
         }
-        if let Some(journal) = &mut self.journal {
+        let is_news = |journal: &&mut Journal| (journal.done, journal.is_finished) != (done, is_finished);
+        if let Some(journal) = self.journal.as_mut().filter(is_news) {
             journal.record(done, is_finished)?;
         }
         self.recorded_at = Instant::now();

@@ -56,11 +56,6 @@ impl Progress {
             None => eprintln!("{}: {line}", self.name),
         }
     }
-
-    /// Since the import began.
-    pub fn elapsed(&self) -> Duration {
-        self.begun_at.elapsed()
-    }
 }
 
 impl Drop for Progress {

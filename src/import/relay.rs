@@ -16,6 +16,7 @@ use super::job::{End, Job};
 use super::refused::Reasons;
 use super::sender::Sender;
 use crate::customer::{BrokenRule, MAX_CUSTOMERS};
+use crate::segment::{Call, ErrorCode, MAX_CALL_BYTES};
 use crate::supervisor::Supervisor;
 
 /// The largest body of a request: the limit of `POST /customers` for several customers.
@@ -27,9 +28,6 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// How often the progress is shown during a pause.
 const TICK: Duration = Duration::from_millis(250);
-
-/// The codes of customers that will not be taken, although their status is one of the relay's or Segment's trouble.
-const FINAL_CODES: [&str; 2] = ["segment_rejected", "gave_up"];
 
 /// A running relay.
 pub struct RelayTarget {
@@ -191,8 +189,9 @@ fn end_of(Outcome { status, failure }: &Outcome) -> Option<End> {
     match status {
         200 => Some(End::Accepted),
         202 => Some(End::Stored),
-        _ if failure.code == FINAL_CODES[1] => Some(End::GaveUp(reasons())),
-        _ if failure.code == FINAL_CODES[0] => Some(End::Refused(reasons())),
+        // These will not be taken, whatever the status is.
+        _ if failure.code == ErrorCode::GaveUp.as_str() => Some(End::GaveUp(reasons())),
+        _ if failure.code == ErrorCode::Rejected.as_str() => Some(End::Refused(reasons())),
         408 | 429 | 500.. => None,
         _ => Some(End::Refused(reasons())),
     }
@@ -203,7 +202,7 @@ fn batch(job: &mut Job) -> anyhow::Result<Vec<u64>> {
     let mut lines = Vec::new();
     let mut users = HashSet::new();
     let mut bytes = 0;
-    let mut add = |line: u64, call: &crate::segment::Call| {
+    let mut add = |line: u64, call: &Call| {
         let is_free = !users.contains(call.user_id());
         // The user's later lines wait, whether this one is sent now or not.
         users.insert(call.user_id().clone());
@@ -212,7 +211,7 @@ fn batch(job: &mut Job) -> anyhow::Result<Vec<u64>> {
             bytes += size;
             lines.push(line);
         }
-        lines.len() < MAX_CUSTOMERS && bytes + crate::segment::MAX_CALL_BYTES < MAX_BATCH
+        lines.len() < MAX_CUSTOMERS && bytes + MAX_CALL_BYTES < MAX_BATCH
     };
     let mut has_room = true;
     for (line, call) in job.open_lines() {
