@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use percent_encoding::percent_decode;
 use serde::Serialize;
 
 use super::store::{CallId, OutboxError};
@@ -139,18 +140,8 @@ fn character(escape: u8) -> u8 {
 
 /// The text of a form or a URL, decoded.
 fn percent_decoded(text: &[u8]) -> Vec<u8> {
-    let (mut decoded, mut rest) = (Vec::with_capacity(text.len()), text);
-    while let Some((first, behind)) = rest.split_first() {
-        let encoded = (*first == b'%').then(|| behind.get(..2).and_then(hex)).flatten();
-        if let Some(byte) = encoded.and_then(|byte| u8::try_from(byte).ok()) {
-            decoded.push(byte);
-            rest = &behind[2..];
-        } else {
-            decoded.push(if *first == b'+' { b' ' } else { *first });
-            rest = behind;
-        }
-    }
-    decoded
+    let spaced: Vec<u8> = text.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
+    percent_decode(&spaced).collect()
 }
 
 fn hex(digits: &[u8]) -> Option<u16> {
