@@ -279,6 +279,8 @@ impl CommandQueue {
     /// The next group, in the order of arrival; `None` when the queue is closed and empty. Blocks.
     pub(super) fn next_group(&mut self) -> Option<Vec<WriterCommand>> {
         let mut group = std::mem::take(&mut self.requeued);
+        // A scrub does not see what is changed before it in its own transaction.
+        group.sort_by_key(|command| !matches!(command, WriterCommand::Scrub(..)));
         // What is done in many transactions leaves room for others in each.
         let mut bytes = 0;
         if group.is_empty() {
@@ -313,6 +315,9 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::{CommandQueue, Reply, WriterCommand};
+    use crate::outbox::ParkedFilter;
+    use crate::outbox::sqlite::memory::Wish;
+    use crate::outbox::sqlite::parked_verbs::ParkedVerb;
     use crate::outbox::sqlite::scrub::Scrub;
 
     #[test]
@@ -322,5 +327,14 @@ mod tests {
         queue.requeued.push(WriterCommand::Scrub(Scrub::default(), Reply::channel().0));
         commands.try_send(WriterCommand::Discard(vec![1], Reply::channel().0)).unwrap();
         assert_eq!(queue.next_group().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_scrub_is_the_first_of_what_is_put_back() {
+        let mut queue = CommandQueue::new(mpsc::channel(1).1);
+        let verb = ParkedVerb::all(Wish::Retry, ParkedFilter::default());
+        queue.requeued.push(WriterCommand::Parked(verb, Reply::channel().0));
+        queue.requeued.push(WriterCommand::Scrub(Scrub::default(), Reply::channel().0));
+        assert!(matches!(queue.next_group().unwrap()[..], [WriterCommand::Scrub(..), WriterCommand::Parked(..)]));
     }
 }
