@@ -290,7 +290,9 @@ impl Simulation {
         };
         let random = self.random.f64();
         let latency = self.plan.latency.mul_f64(0.5 + self.random.f64());
-        let (pause, class) = segment::answer(users.iter().map(kind), now, &self.plan, key, latency, random);
+        let is_refused = self.plan.is_refused(key, now);
+        let kinds = users.iter().map(kind);
+        let (pause, class) = segment::answer(kinds, now, &self.plan.phases, is_refused, latency, random);
         self.note_start();
         let (users, is_probe) = (distinct.into_iter().collect(), request.is_probe || request.is_key_probe);
         self.log.sent.push(Sent { at: now, users, is_probe, key: key.to_owned() });

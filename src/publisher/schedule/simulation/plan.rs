@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::segment::{Kind, Phase};
 use super::sources::Source;
+use crate::config::{Secret, WriteKeys};
 use crate::segment::ErrorCode;
 
 #[derive(Clone, Debug)]
@@ -31,6 +32,37 @@ pub(super) struct Plan {
     pub(super) restarts: Vec<Duration>,
     /// Whether callers wait, for so long. Otherwise calls are stored.
     pub(super) patience: Option<Duration>,
+}
+
+impl Plan {
+    pub(super) fn write_keys(&self, now: Duration) -> WriteKeys {
+        let configured = self.sources.iter().filter(|source| source.configured_at <= now);
+        configured.fold(WriteKeys::new(Secret::new("wk")), |keys, source| match &source.name {
+            Some(name) => keys.with_source((&**name).into(), Some(Secret::new(&source.key))),
+            None => keys,
+        })
+    }
+
+    /// By which source a call of this user comes.
+    pub(super) fn source_of(&self, user: usize, random: &mut fastrand::Rng) -> usize {
+        if !self.is_mixed {
+            return user % self.sources.len();
+        }
+        let mut at = random.usize(0..self.sources.iter().map(|source| source.share).sum());
+        let is_it = |source: &Source| match at.checked_sub(source.share) {
+            Some(rest) => {
+                at = rest;
+                false
+            }
+            None => true,
+        };
+        self.sources.iter().position(is_it).unwrap()
+    }
+
+    /// Whether Segment refuses this key.
+    pub(super) fn is_refused(&self, key: &str, now: Duration) -> bool {
+        self.sources.iter().any(|source| source.key == key && source.is_refused(now))
+    }
 }
 
 /// A call, and what became of it.

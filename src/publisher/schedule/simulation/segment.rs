@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::plan::Plan;
 use crate::publisher::retry::ResponseClass;
 use crate::segment::{ErrorCode, FailureReason, SegmentError};
 
@@ -58,20 +57,20 @@ pub(super) struct Phase {
 /// The relay's timeout of a request.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The answer to a request that starts at `now` under this write key with calls of users of these kinds, and how long it takes.
+/// The answer to a request that starts at `now` with calls of users of these kinds, and how long it takes.
 pub(super) fn answer(
     kinds: impl Iterator<Item = Kind>,
     now: Duration,
-    plan: &Plan,
-    key: &str,
+    phases: &[Phase],
+    is_key_refused: bool,
     latency: Duration,
     random: f64,
 ) -> (Duration, ResponseClass) {
-    let phase = plan.phases.iter().find(|phase| (phase.from..phase.until).contains(&now));
+    let phase = phases.iter().find(|phase| (phase.from..phase.until).contains(&now));
     if let Some((pause, class)) = phase.and_then(|phase| in_weather(phase, now, random)) {
         return (latency + pause, class);
     }
-    if plan.is_refused(key, now) {
+    if is_key_refused {
         return (latency, status(401, None));
     }
     for kind in kinds {

@@ -2,9 +2,6 @@
 
 use std::time::Duration;
 
-use super::plan::Plan;
-use crate::config::{Secret, WriteKeys};
-
 #[derive(Clone, Debug)]
 pub(super) struct Source {
     /// `None`: `POST /customers`.
@@ -34,36 +31,5 @@ impl Source {
     /// Whether its calls must wait at some time.
     pub(super) fn is_in_trouble(&self) -> bool {
         self.refused.is_some() || !self.configured_at.is_zero()
-    }
-}
-
-impl Plan {
-    pub(super) fn write_keys(&self, now: Duration) -> WriteKeys {
-        let configured = self.sources.iter().filter(|source| source.configured_at <= now);
-        configured.fold(WriteKeys::new(Secret::new("wk")), |keys, source| match &source.name {
-            Some(name) => keys.with_source((&**name).into(), Some(Secret::new(&source.key))),
-            None => keys,
-        })
-    }
-
-    /// By which source a call of this user comes.
-    pub(super) fn source_of(&self, user: usize, random: &mut fastrand::Rng) -> usize {
-        if !self.is_mixed {
-            return user % self.sources.len();
-        }
-        let mut at = random.usize(0..self.sources.iter().map(|source| source.share).sum());
-        let is_it = |source: &Source| match at.checked_sub(source.share) {
-            Some(rest) => {
-                at = rest;
-                false
-            }
-            None => true,
-        };
-        self.sources.iter().position(is_it).unwrap()
-    }
-
-    /// Whether Segment refuses this key.
-    pub(super) fn is_refused(&self, key: &str, now: Duration) -> bool {
-        self.sources.iter().any(|source| source.key == key && source.is_refused(now))
     }
 }
