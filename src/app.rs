@@ -263,11 +263,11 @@ fn admin(
             shut_for: live.gate_shut_since().map_or(Duration::ZERO, |since| now.saturating_duration_since(since)),
             opens_in: until.saturating_duration_since(now),
         });
-        let last = live
+        let last_trouble = live
             .last_failure()
             .map(|(code, reason, at)| TroubleReport::new(code, reason, now.saturating_duration_since(at)));
-        let report = SegmentReport::new(endpoint.clone(), live.failed_in_a_row(), shut).with_last_trouble(last);
-        SegmentReport { refused_sources: live.refused_sources(), ..report }
+        let report = SegmentReport::new(endpoint.clone(), live.failed_in_a_row(), shut);
+        SegmentReport { last_trouble, refused_sources: live.refused_sources(), ..report }
     };
     let outbox = move || {
         let report =

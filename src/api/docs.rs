@@ -10,14 +10,14 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, R
 use axum::http::{HeaderMap, HeaderName};
 use axum::response::IntoResponse;
 
-use super::document::Document;
-use super::error::{ApiError, NO_ROUTE};
+use super::document::{self, Document};
+use super::error::ApiError;
 use super::layers::TrailingSlash;
 
 const PAGE: &str = include_str!("docs/page.html");
 
 /// The files that the page links.
-const FILES: [(&str, Document); 5] = [
+static FILES: [(&str, Document); 5] = [
     (
         "swagger-ui.css",
         Document {
@@ -83,7 +83,5 @@ pub(super) async fn file(
     name: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
 ) -> Result<impl IntoResponse, ApiError> {
-    let found = name.ok().and_then(|Path(name)| FILES.iter().find(|(known, _)| *known == name));
-    let (_, document) = found.ok_or_else(|| ApiError::not_found(NO_ROUTE))?;
-    Ok((HEADERS, document.response(&headers)))
+    Ok((HEADERS, document::named(&FILES, name)?.response(&headers)))
 }

@@ -3,9 +3,13 @@
 //! No request costs a compression. A layer that compresses would hold an encoder for each unread answer: that took 27 MiB for
 //! each connection of an HTTP/2 peer that reads nothing.
 
+use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
 use axum::http::HeaderMap;
 use axum::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, VARY};
 use axum::response::{IntoResponse, Response};
+
+use super::error::{ApiError, NO_ROUTE};
 
 /// A document.
 pub(super) struct Document {
@@ -13,6 +17,21 @@ pub(super) struct Document {
     pub(super) bytes: &'static [u8],
     /// The same, compressed, where that is worth it.
     pub(super) gzip: Option<&'static [u8]>,
+}
+
+/// Documents by the last part of their paths.
+pub(super) type Documents = [(&'static str, Document)];
+
+/// The document that a path names.
+///
+/// # Errors
+/// If there is none of this name.
+pub(super) fn named(
+    documents: &'static Documents,
+    name: Result<Path<String>, PathRejection>,
+) -> Result<&'static Document, ApiError> {
+    let found = name.ok().and_then(|Path(name)| documents.iter().find(|(known, _)| *known == name));
+    found.map(|(_, document)| document).ok_or_else(|| ApiError::not_found(NO_ROUTE))
 }
 
 impl Document {

@@ -10,11 +10,11 @@ use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY}
 use axum::http::{HeaderMap, HeaderName};
 use axum::response::IntoResponse;
 
-use super::document::Document;
-use super::error::{ApiError, NO_ROUTE};
+use super::document::{self, Document};
+use super::error::ApiError;
 
 /// The files of the page: scripts are modules, which import each other by these names.
-const FILES: [(&str, Document); 13] = [
+static FILES: [(&str, Document); 13] = [
     ("page.css", text("text/css; charset=utf-8", include_bytes!("page/page.css"))),
     ("icon.svg", text("image/svg+xml", include_bytes!("page/icon.svg"))),
     ("main.js", script(include_bytes!("page/main.js"))),
@@ -58,7 +58,5 @@ pub(super) async fn file(
     name: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
 ) -> Result<impl IntoResponse, ApiError> {
-    let found = name.ok().and_then(|Path(name)| FILES.iter().find(|(known, _)| *known == name));
-    let (_, document) = found.ok_or_else(|| ApiError::not_found(NO_ROUTE))?;
-    Ok((HEADERS, document.response(&headers)))
+    Ok((HEADERS, document::named(&FILES, name)?.response(&headers)))
 }

@@ -45,6 +45,16 @@ impl Durable {
         Self { segment: Some(segment), ..Self::sending_to(&endpoint, settings) }
     }
 
+    /// Prepares a relay whose admin token comes from a file, without starting it. Returns the file, too.
+    pub async fn with_token_file() -> (Self, PathBuf) {
+        let mut durable = Self::prepared(&[]).await;
+        let file = durable.directory().join("token");
+        std::fs::write(&file, TOKEN).expect("a file");
+        durable.unset("RELAY_ADMIN_TOKEN");
+        durable.set("RELAY_ADMIN_TOKEN_FILE", &file.display().to_string());
+        (durable, file)
+    }
+
     /// Prepares a relay that sends to this endpoint and has no sandbox, without starting it.
     pub fn sending_to(endpoint: &str, settings: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");

@@ -29,9 +29,7 @@ pub(super) async fn get(
         )
     };
     let Path(message_id) = message_id.map_err(|_| unknown())?;
-    let permit = admin.page_permits.try_acquire();
-    let _permit =
-        permit.map_err(|_| ApiError::overloaded("too many requests about calls are in progress; try again"))?;
+    let _permit = admin.page_permit("too many requests about calls are in progress; try again")?;
     let in_time = timeout(state.request_timeout, calls.find(&message_id)).await.map_err(|_| {
         ApiError::overloaded(
             "the outbox holds so many calls that the look at all of them did not end in time; try again",

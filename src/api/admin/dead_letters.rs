@@ -171,7 +171,6 @@ where
     F: Future<Output = Result<u64, ApiError>>,
 {
     let dead_letters = dead_letters(admin)?;
-    let unknown = || ApiError::not_found("there is no dead letter with this id");
     let Path(id) = id.map_err(|_| unknown())?;
     let action = timeout(state.request_timeout, action(dead_letters.clone(), id));
     let count = action.await.unwrap_or(Err(OutboxError::Unconfirmed.into()))?;
@@ -191,13 +190,16 @@ async fn to_the_end<T: Send + 'static>(
     receiver.await.map_err(|_| OutboxError::Unreadable)?
 }
 
-/// The right to go through the letters.
-fn permit(admin: &AdminState) -> Result<OwnedSemaphorePermit, ApiError> {
-    let permit = admin.page_permits.clone().try_acquire_owned();
-    permit.map_err(|_| ApiError::overloaded("too many requests about dead letters are in progress; try again"))
+pub(super) fn unknown() -> ApiError {
+    ApiError::not_found("there is no dead letter with this id")
 }
 
-fn dead_letters(admin: &AdminState) -> Result<&Arc<dyn DeadLetters>, ApiError> {
+/// The right to go through the letters.
+pub(super) fn permit(admin: &AdminState) -> Result<OwnedSemaphorePermit, ApiError> {
+    admin.page_permit("too many requests about dead letters are in progress; try again")
+}
+
+pub(super) fn dead_letters(admin: &AdminState) -> Result<&Arc<dyn DeadLetters>, ApiError> {
     let no_outbox = "no outbox is configured (RELAY_OUTBOX_URL), so there are no dead letters";
     admin.dead_letters.as_ref().ok_or_else(|| ApiError::not_found(no_outbox))
 }

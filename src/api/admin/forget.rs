@@ -45,9 +45,7 @@ pub(super) async fn post(
     let body = body::read(&parts.headers, body, deadline, BodyLimit::Bytes(MAX_BODY), &state.body_room).await?;
     let person = parse(&body.bytes)?;
     drop(body);
-    let permit = admin.page_permits.try_acquire();
-    let _permit =
-        permit.map_err(|_| ApiError::overloaded("too many requests of operators are in progress; try again"))?;
+    let _permit = admin.page_permit("too many requests of operators are in progress; try again")?;
     Ok(Json(forgetting.forget(person).await?))
 }
 

@@ -15,24 +15,26 @@ use crate::metrics::{HistogramCounts, Metrics};
 use crate::segment::rfc3339_milliseconds;
 
 /// Time from one sample to the next: short enough to show an outage as it begins.
-pub(super) const STEP: Duration = Duration::from_secs(5);
+const STEP: Duration = Duration::from_secs(5);
 
 /// Samples that are kept: 15 minutes.
 const SAMPLES: usize = 180;
 
 /// What happened from one sample to the next.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Sample {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Sample {
     /// Calls a second. `None` without an outbox.
-    pub(super) stored: Option<f64>,
-    pub(super) delivered: f64,
+    stored: Option<f64>,
+    delivered: f64,
     /// Refused by Segment, or given up.
-    pub(super) refused: f64,
+    refused: f64,
     /// The age of the oldest call at the end, in seconds. `None` if none waits.
-    pub(super) oldest_seconds: Option<u64>,
+    oldest_seconds: Option<u64>,
     /// Of the requests to Segment that ended in this time, in milliseconds. `None` if none did.
-    pub(super) segment_p99_ms: Option<f64>,
+    segment_p99_ms: Option<f64>,
     /// The number of refused calls.
+    #[serde(skip)]
     refused_calls: u64,
 }
 
@@ -66,14 +68,10 @@ pub(super) struct HistoryReport {
 
 /// The event `point`: one more sample.
 #[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
 pub(super) struct PointReport {
     at: Option<String>,
-    stored: Option<f64>,
-    delivered: f64,
-    refused: f64,
-    oldest_seconds: Option<u64>,
-    segment_p99_ms: Option<f64>,
+    #[serde(flatten)]
+    sample: Sample,
 }
 
 /// What happens now, in `/status`: the last sample.
@@ -179,15 +177,7 @@ impl History {
     /// The last sample. `None` before the first one.
     pub(super) fn point(&self) -> Option<PointReport> {
         let ring = self.ring.lock();
-        let Sample { stored, delivered, refused, oldest_seconds, segment_p99_ms, .. } = *ring.samples.back()?;
-        Some(PointReport {
-            at: ring.at.map(rfc3339_milliseconds),
-            stored,
-            delivered,
-            refused,
-            oldest_seconds,
-            segment_p99_ms,
-        })
+        Some(PointReport { at: ring.at.map(rfc3339_milliseconds), sample: *ring.samples.back()? })
     }
 }
 
@@ -252,6 +242,6 @@ mod tests {
         let delivered = history.report().delivered;
         assert_eq!((delivered.len(), delivered[0]), (SAMPLES, Some(3.0)));
         assert_eq!((history.taken(), history.refused_lately()), (SAMPLES as u64 + 3, SAMPLES as u64));
-        assert_eq!(history.point().map(|point| point.delivered), Some(SAMPLES as f64 + 2.0));
+        assert_eq!(history.point().map(|point| point.sample.delivered), Some(SAMPLES as f64 + 2.0));
     }
 }

@@ -41,7 +41,7 @@ impl LetterQuery {
         if query.all.is_some() || query.per_second.is_some() {
             return Err(invalid_query());
         }
-        let range = PageQuery { limit: query.limit, before: query.before }.range().map_err(|_| invalid_query())?;
+        let range = PageQuery { limit: query.limit, before: query.before }.range().ok_or_else(invalid_query)?;
         Ok((range.limit, query.filter()?))
     }
 

@@ -43,20 +43,11 @@ pub(super) struct PageRange {
 
 impl PageQuery {
     /// The page, if both numbers are within their bounds.
-    pub(super) fn range(self) -> Result<PageRange, ApiError> {
+    pub(super) fn range(self) -> Option<PageRange> {
         let limit = self.limit.unwrap_or(DEFAULT_LIMIT);
         let is_valid = (1..=MAX_LIMIT).contains(&limit) && self.before.is_none_or(|id| id > 0);
-        is_valid.then_some(PageRange { limit, before: self.before }).ok_or_else(invalid_query)
+        is_valid.then_some(PageRange { limit, before: self.before })
     }
-}
-
-/// The answer to a query that breaks the rule. It repeats nothing of the query.
-pub(super) fn invalid_query() -> ApiError {
-    let message = format!(
-        "limit must be a whole number from 1 to {MAX_LIMIT}, and before must be an id; each may be there once, and there are \
-         no parameters but these"
-    );
-    ApiError::new(ApiErrorCode::Call(ErrorCode::InvalidPayload), message)
 }
 
 /// A request without parameters: what is asked of one id has none, and a filter that did nothing would mislead.
@@ -112,14 +103,14 @@ pub(super) fn rows<R: Serialize + Send + 'static>(
 
 #[cfg(test)]
 mod tests {
-    use super::{ApiError, PageRange, invalid_query};
+    use super::PageRange;
     use axum::extract::Query;
     use axum::http::Uri;
 
     /// What the handler makes of a query.
-    fn range(query: &str) -> Result<PageRange, ApiError> {
+    fn range(query: &str) -> Result<PageRange, ()> {
         let uri: Uri = format!("/?{query}").parse().unwrap();
-        Query::<super::PageQuery>::try_from_uri(&uri).map_err(|_| invalid_query())?.0.range()
+        Query::<super::PageQuery>::try_from_uri(&uri).map_err(|_| ())?.0.range().ok_or(())
     }
 
     #[test]

@@ -78,12 +78,11 @@ pub(super) async fn list(
 ) -> Result<([(HeaderName, &'static str); 1], Body), ApiError> {
     let parked = parked(&admin)?.clone();
     let ListQuery { limit, before, user_id } = query.map_err(|_| invalid_list())?.0;
-    let PageRange { limit, before } = PageQuery { limit, before }.range().map_err(|_| invalid_list())?;
+    let PageRange { limit, before } = PageQuery { limit, before }.range().ok_or_else(invalid_list)?;
     if user_id.as_deref() == Some("") {
         return Err(invalid_list());
     }
-    let permit = admin.page_permits.clone().try_acquire_owned();
-    let permit = permit.map_err(|_| ApiError::overloaded("too many pages are being read; try again"))?;
+    let permit = admin.page_permit("too many pages are being read; try again")?;
     // The read may outlast the request. It keeps its permit until it ends, so that abandoned reads do not pile up.
     let (sender, receiver) = oneshot::channel();
     state.supervisor.spawn("parked", async move {

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::time::timeout;
 
+use super::dead_letters::{dead_letters, permit, unknown};
 use super::page::NoQuery;
 use crate::api::error::ApiError;
 use crate::api::state::{Admin, AppState};
@@ -39,12 +40,9 @@ pub(super) async fn get(
     _: NoQuery,
     id: Result<Path<i64>, PathRejection>,
 ) -> Result<Json<PreviewAnswer>, ApiError> {
-    let no_outbox = "no outbox is configured (RELAY_OUTBOX_URL), so there are no dead letters";
-    let letters = admin.dead_letters.as_ref().ok_or_else(|| ApiError::not_found(no_outbox))?;
+    let letters = dead_letters(&admin)?;
     let Path(id) = id.map_err(|_| unknown())?;
-    let permit = admin.page_permits.try_acquire();
-    let _permit =
-        permit.map_err(|_| ApiError::overloaded("too many requests about dead letters are in progress; try again"))?;
+    let _permit = permit(&admin)?;
     let preview = async {
         match &state.sources {
             Some(sources) => sources.preview(id).await,
@@ -94,8 +92,4 @@ async fn no_event(letters: &dyn DeadLetters, id: i64) -> Result<ApiError, Outbox
     let is_call = letters.find(id, 1, only).await?.ids.contains(&id);
     let message = "this dead letter is a call and not an event: no filter makes anything of it";
     Ok(if is_call { ApiError::not_found(message) } else { unknown() })
-}
-
-fn unknown() -> ApiError {
-    ApiError::not_found("there is no dead letter with this id")
 }

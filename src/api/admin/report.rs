@@ -78,12 +78,6 @@ impl SegmentReport {
             refused_sources: Vec::new(),
         }
     }
-
-    /// With the last failed request.
-    #[must_use]
-    pub fn with_last_trouble(self, last_trouble: Option<TroubleReport>) -> Self {
-        Self { last_trouble, ..self }
-    }
 }
 
 impl TroubleReport {

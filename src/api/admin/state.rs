@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use parking_lot::RwLock;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::history::History;
 use super::report::{OutboxReport, SegmentReport};
+use crate::api::error::ApiError;
 use crate::auth::Tokens;
 use crate::outbox::{Backups, Calls, DeadLetters, Forgetting, ParkedUsers};
 
@@ -36,7 +37,7 @@ pub struct AdminState {
     pub(super) outbox_report: Box<dyn Fn() -> Option<OutboxReport> + Send + Sync>,
     pub(super) history: Arc<History>,
     pub(super) stream_permits: Arc<Semaphore>,
-    pub(super) page_permits: Arc<Semaphore>,
+    page_permits: Arc<Semaphore>,
     /// One permit: the paces of two replays would add up.
     pub(super) paced_permit: Arc<Semaphore>,
     pub(super) started_at: Timestamp,
@@ -62,6 +63,11 @@ impl AdminState {
             started_at: Timestamp::now(),
             started: Instant::now(),
         }
+    }
+
+    /// The right to one of the pages in progress. `refused` says why there is none.
+    pub(super) fn page_permit(&self, refused: &'static str) -> Result<OwnedSemaphorePermit, ApiError> {
+        self.page_permits.clone().try_acquire_owned().map_err(|_| ApiError::overloaded(refused))
     }
 
     /// What happened lately. Whoever starts the relay lets it be recorded.

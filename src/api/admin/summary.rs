@@ -199,7 +199,7 @@ mod tests {
             opens_in: Duration::from_secs(1),
         });
         let last = trouble.map(|(code, reason, _)| TroubleReport::new(code, Some(reason), Duration::ZERO));
-        SegmentReport::new("https://api.segment.io".to_owned(), 0, shut).with_last_trouble(last)
+        SegmentReport { last_trouble: last, ..SegmentReport::new("https://api.segment.io".to_owned(), 0, shut) }
     }
 
     fn outbox(waiting: u64) -> OutboxReport {

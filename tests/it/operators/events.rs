@@ -124,11 +124,7 @@ async fn a_reader_who_leaves_makes_room_for_another_one() {
 
 #[tokio::test]
 async fn a_stream_ends_when_its_token_is_valid_no_longer() {
-    let mut durable = Durable::prepared(&[]).await;
-    let file = durable.directory().join("token");
-    std::fs::write(&file, TOKEN).unwrap();
-    durable.unset("RELAY_ADMIN_TOKEN");
-    durable.set("RELAY_ADMIN_TOKEN_FILE", &file.display().to_string());
+    let (mut durable, file) = Durable::with_token_file().await;
     durable.start_relay().await;
     let over_http2 = client_builder().http2_prior_knowledge().build().unwrap();
     let url = format!("http://{}/status/events", durable.relay().address());

@@ -43,11 +43,7 @@ async fn a_wrong_token_is_refused_and_the_right_one_stays_in_the_tab_until_the_o
 
 #[tokio::test]
 async fn a_token_that_is_no_longer_valid_is_asked_for_again() {
-    let mut durable = Durable::prepared(&[]).await;
-    let file = durable.directory().join("token");
-    std::fs::write(&file, TOKEN).unwrap();
-    durable.unset("RELAY_ADMIN_TOKEN");
-    durable.set("RELAY_ADMIN_TOKEN_FILE", &file.display().to_string());
+    let (mut durable, file) = Durable::with_token_file().await;
     durable.start_relay().await;
     let browser = signed_in(durable.relay()).await;
     std::fs::write(&file, "t0ken-of-the-next-operator").unwrap();
