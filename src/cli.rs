@@ -27,9 +27,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::Problems;
 use crate::sources::mapping::worker;
-
-/// The exit code of wrong settings. clap has the same for wrong arguments.
-const EXIT_USAGE: u8 = 2;
+use output::EXIT_USAGE;
 
 /// Receives customers from webhooks, sends them to Segment, and answers with the real outcome.
 ///

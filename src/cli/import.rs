@@ -10,9 +10,8 @@ use anyhow::{Context, bail};
 use clap::Args;
 use reqwest::redirect::Policy;
 
-use super::EXIT_USAGE;
 use super::address::{given_url, http_client};
-use super::output::print;
+use super::output::{EXIT_USAGE, print};
 use super::runtime::runtime_with_signals;
 use crate::config::{self, Settings, WriteKeys};
 use crate::import::{Counts, Job, JobSettings, Progress, RelayTarget, Sender, send_straight};
