@@ -21,6 +21,7 @@ mod proven_body;
 mod request_id;
 mod router;
 mod sources;
+mod spans;
 mod state;
 
 pub use admin::{

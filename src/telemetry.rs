@@ -1,4 +1,5 @@
-//! Logs: JSON lines, or text on a terminal. A thread of its own writes them, so that a slow reader never stops the service.
+//! Logs and traces. Logs are JSON lines, or text on a terminal. A thread of its own writes them, so that a slow reader never stops
+//! the service.
 //!
 //! The code that logs a line must keep traits, user ids, secrets and Segment's messages out of it, and whatever else a caller
 //! makes as long as it likes. A panic is logged with its place but without its message, which might hold any of these.
@@ -6,6 +7,7 @@
 //! dependencies may do so too.
 
 mod limit;
+mod traces;
 
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -21,16 +23,21 @@ use tracing_subscriber::{EnvFilter, fmt, registry};
 
 use crate::config::{LogFormat, LogSettings};
 use limit::{LimitFilter, LineLimit, MAX_LINES};
+use traces::Traces;
 
 pub use limit::EVERY_LINE;
+pub use traces::{DeliverySpan, RequestSpan, TARGET, TraceContext, are_on, continue_from};
 
 /// The maximum number of lines that wait to be written: at most some MiB, and a flood's lines of several minutes. Further lines
 /// are dropped.
 const MAX_UNWRITTEN: usize = 8_192;
 
-/// The log as long as it is written. Dropping it writes the waiting lines and ends the thread.
+/// The log as long as it is written, and the traces as long as they are exported. Dropping it exports and writes what waits, and
+/// ends the threads.
 pub struct Logs {
     lines: Arc<LogLines>,
+    /// Before the log, which gets the exporter's lines.
+    _traces: Option<Traces>,
     _writer: WorkerGuard,
 }
 
@@ -42,13 +49,13 @@ pub struct LogLines {
     taken: AtomicUsize,
 }
 
-/// Starts logging to standard output.
+/// Starts logging to standard output, and exporting traces if `has_traces`. It is called outside of the runtime.
 ///
 /// A filter that asks for lines below `info` gets every line. Otherwise each kind of line has a limit.
 ///
 /// # Errors
-/// If the filter is wrong or logging was started before.
-pub fn start(settings: &LogSettings) -> anyhow::Result<Logs> {
+/// If the filter is wrong, traces cannot be exported, or logging was started before.
+pub fn start(settings: &LogSettings, has_traces: bool) -> anyhow::Result<Logs> {
     let (writer, guard) =
         NonBlockingBuilder::default().buffered_lines_limit(MAX_UNWRITTEN).lossy(true).finish(std::io::stdout());
     let dropped = writer.error_counter();
@@ -57,7 +64,8 @@ pub fn start(settings: &LogSettings) -> anyhow::Result<Logs> {
     let filter = EnvFilter::try_new(&settings.filter)?;
     let asks_for_all = filter.max_level_hint().is_none_or(|level| level > LevelFilter::INFO);
     let limit = Arc::new(LineLimit::new(if asks_for_all { u32::MAX } else { MAX_LINES }));
-    let ours = filter_fn(|line| line.target().starts_with(env!("CARGO_CRATE_NAME")) || *line.level() <= Level::INFO)
+    let is_ours = |target: &str| target.starts_with(env!("CARGO_CRATE_NAME"));
+    let ours = filter_fn(move |line| line.is_event() && (is_ours(line.target()) || *line.level() <= Level::INFO))
         // Without the hint every line of every dependency would be checked, even if the filter excludes its level.
         .with_max_level_hint(LevelFilter::TRACE);
     // The filter let the lines pass that were left out, so it must not hide their number.
@@ -65,16 +73,19 @@ pub fn start(settings: &LogSettings) -> anyhow::Result<Logs> {
         .with_max_level_hint(LevelFilter::INFO);
     let filter = filter.and(ours).or(numbers).and(LimitFilter(limit.clone()));
     let lines = fmt::layer().with_writer(writer).with_ansi(terminal);
-    let started = match format {
-        LogFormat::Json => registry().with(lines.json().flatten_event(true).with_filter(filter)).try_init(),
-        LogFormat::Text => registry().with(lines.with_filter(filter)).try_init(),
+    let lines = match format {
+        LogFormat::Json => lines.json().flatten_event(true).with_filter(filter).boxed(),
+        LogFormat::Text => lines.with_filter(filter).boxed(),
     };
+    let (spans, traces) = if has_traces { Some(traces::layer()?) } else { None }.unzip();
+    let started = registry().with(lines).with(spans).try_init();
     started.map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))?;
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(place, "panicked");
     }));
-    Ok(Logs { lines: Arc::new(LogLines { limit, dropped, taken: AtomicUsize::new(0) }), _writer: guard })
+    let lines = Arc::new(LogLines { limit, dropped, taken: AtomicUsize::new(0) });
+    Ok(Logs { lines, _traces: traces, _writer: guard })
 }
 
 impl Logs {

@@ -33,6 +33,8 @@ mod segment;
 mod shim;
 #[path = "harness/sign.rs"]
 pub mod sign;
+#[path = "harness/spans.rs"]
+mod spans;
 #[path = "harness/trace.rs"]
 mod trace;
 #[path = "harness/wait.rs"]
@@ -53,6 +55,7 @@ pub use relay::{Relay, WRITE_KEY};
 pub use scripted::{Arrival, Fault, ScriptedSegment, Seen};
 pub use segment::Segment;
 pub use shim::Shim;
+pub use spans::{Span, SpanReceiver};
 pub use trace::{Record, Trace, mark};
 pub use wait::{LONG_PATIENCE, PATIENCE, at_last, eventually};
 

@@ -87,7 +87,7 @@ struct Stored {
 }
 
 fn store_all(options: &Options, sandbox: &Server, store: &Store) -> anyhow::Result<Stored> {
-    let relay = Server::relay(&options.relay, sandbox, Some(&store.url()))?;
+    let relay = Server::relay(&options.relay, sandbox, Some(&store.url()), None)?;
     relay.wait_until_ready()?;
     let callers = BACKLOG.callers;
     let load = Load { server: relay.address, callers, success: Scene::Backlog.success() };
@@ -120,7 +120,7 @@ struct Delivered {
 
 fn deliver_all(options: &Options, sandbox: &Server, store: &Store, calls: u64) -> anyhow::Result<Delivered> {
     let began = Instant::now();
-    let relay = Server::relay(&options.relay, sandbox, Some(&store.url()))?;
+    let relay = Server::relay(&options.relay, sandbox, Some(&store.url()), None)?;
     relay.wait_until_ready()?;
     let ready = began.elapsed();
     sleep(SETTLED);

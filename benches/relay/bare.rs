@@ -1,6 +1,6 @@
 //! The handler that the relay is compared with: axum on a plain runtime, which reads a body and answers a fixed JSON.
 //!
-//! What it does not do is what the relay is measured for: it looks at nothing and asks nobody.
+//! For a relay that is traced it is the receiver as well. What it does not do is what the relay is measured for: it looks at nothing and asks nobody.
 
 use axum::Router;
 use axum::body::Bytes;
@@ -21,7 +21,7 @@ pub fn serve() -> anyhow::Result<()> {
     runtime.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         println!("bare listening on http://{}", listener.local_addr()?);
-        let router = Router::new().route("/customers", post(answer));
+        let router = Router::new().route("/customers", post(answer)).route("/v1/traces", post(receive));
         let mut connections = JoinSet::new();
         loop {
             let (stream, _peer) = listener.accept().await?;
@@ -34,6 +34,11 @@ pub fn serve() -> anyhow::Result<()> {
 async fn answer(body: Bytes) -> ([(axum::http::HeaderName, &'static str); 1], &'static str) {
     std::hint::black_box(body);
     ([(CONTENT_TYPE, "application/json")], ANSWER)
+}
+
+/// What a receiver of traces does at least. An empty answer means that it took all spans.
+async fn receive(body: Bytes) {
+    std::hint::black_box(body);
 }
 
 /// What `axum::serve` does with a connection; the relay's axum is built without it.

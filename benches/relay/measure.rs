@@ -10,7 +10,7 @@ use super::load::{Load, Tally, closed};
 use super::open_load::open;
 use super::options::Options;
 use super::plan::{Measurement, Scene};
-use super::server::{Server, own_cpu};
+use super::server::{Server, Traces, own_cpu};
 use super::store::Store;
 
 /// How far away Segment is, where it is not next door.
@@ -72,8 +72,10 @@ pub fn measure(options: &Options, measurement: Measurement, rate: f64) -> anyhow
     if matches!(scene, Scene::Away | Scene::Half) {
         sandbox.set_faults(AWAY)?;
     }
-    let store = (scene == Scene::Outbox).then(|| Store::new(&options.disk)).transpose()?;
-    let relay = Server::relay(&options.relay, &sandbox, store.as_ref().map(Store::url).as_deref())?;
+    let store = scene.has_outbox().then(|| Store::new(&options.disk)).transpose()?;
+    let receiver = scene.traced().map(|share| Ok::<_, anyhow::Error>((Server::bare()?, share))).transpose()?;
+    let traces = receiver.as_ref().map(|(server, share)| Traces { receiver: server.address, share });
+    let relay = Server::relay(&options.relay, &sandbox, store.as_ref().map(Store::url).as_deref(), traces)?;
     relay.wait_until_ready()?;
     let look = || Cpu { server: relay.cpu(), load: own_cpu(), sandbox: sandbox.cpu() };
     let written = relay.written();

@@ -17,6 +17,12 @@ pub enum Scene {
     Relay,
     /// The relay with an outbox, Segment answering at once
     Outbox,
+    /// The relay, a trace of each request, Segment answering at once
+    Traced,
+    /// The relay, a trace of one request in a hundred, Segment answering at once
+    Sampled,
+    /// The relay with an outbox, a trace of each request, Segment answering at once
+    TracedOutbox,
     /// The relay, Segment 50 ms away
     Away,
     /// The same at half of that throughput, requests coming at a fixed rate
@@ -31,8 +37,22 @@ impl Scene {
     /// The status of a success.
     pub fn success(self) -> u16 {
         match self {
-            Self::Outbox | Self::Backlog => 202,
-            Self::Bare | Self::Relay | Self::Away | Self::Half | Self::Several => 200,
+            Self::Outbox | Self::TracedOutbox | Self::Backlog => 202,
+            Self::Bare | Self::Relay | Self::Traced | Self::Sampled | Self::Away | Self::Half | Self::Several => 200,
+        }
+    }
+
+    /// Whether the rounds measure it with an outbox.
+    pub fn has_outbox(self) -> bool {
+        matches!(self, Self::Outbox | Self::TracedOutbox)
+    }
+
+    /// The share of the requests that have a trace, if there are any.
+    pub fn traced(self) -> Option<&'static str> {
+        match self {
+            Self::Traced | Self::TracedOutbox => Some("1"),
+            Self::Sampled => Some("0.01"),
+            _ => None,
         }
     }
 }
@@ -57,10 +77,13 @@ pub const SEVERAL: Measurement = Measurement { scene: Scene::Several, callers: 1
 pub const BACKLOG: Measurement = Measurement { scene: Scene::Backlog, callers: 512 };
 
 /// A round.
-const PLAN: [Measurement; 11] = [
+const PLAN: [Measurement; 14] = [
     Measurement { scene: Scene::Bare, callers: 512 },
     Measurement { scene: Scene::Relay, callers: 512 },
     Measurement { scene: Scene::Outbox, callers: 512 },
+    Measurement { scene: Scene::Traced, callers: 512 },
+    Measurement { scene: Scene::Sampled, callers: 512 },
+    Measurement { scene: Scene::TracedOutbox, callers: 512 },
     Measurement { scene: Scene::Bare, callers: 2_000 },
     Measurement { scene: Scene::Relay, callers: 2_000 },
     Measurement { scene: Scene::Outbox, callers: 2_000 },
@@ -77,6 +100,9 @@ impl fmt::Display for Measurement {
             Scene::Bare => "bare handler",
             Scene::Relay => "relay, Segment at once",
             Scene::Outbox => "relay with outbox, Segment at once",
+            Scene::Traced => "relay, every request traced",
+            Scene::Sampled => "relay, one request in 100 traced",
+            Scene::TracedOutbox => "relay with outbox, every request traced",
             Scene::Away => "relay, Segment 50 ms away",
             Scene::Half => "the same at half load",
             Scene::Several => "a thousand customers a request",
@@ -122,7 +148,7 @@ fn progress(round: usize, measurement: Measurement, numbers: &Numbers) {
     if scene != Scene::Bare {
         print!("; checked: {succeeded} answers {success}, as many calls accepted");
     }
-    if scene == Scene::Outbox {
+    if scene.has_outbox() {
         print!(", the last {waiting:.0} within {drain:.2} s after the load");
     }
     println!();

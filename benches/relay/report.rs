@@ -35,6 +35,9 @@ pub fn report(options: &Options, rounds: &Rounds) {
             ratio(rounds, Measurement { scene, callers }, name, target);
         }
     }
+    for scene in [Scene::Traced, Scene::Sampled, Scene::TracedOutbox] {
+        traced(rounds, scene);
+    }
     drains(rounds);
     half_load(rounds);
     checked(rounds);
@@ -82,7 +85,7 @@ fn of_relay(measurement: Measurement, cell: String) -> String {
 }
 
 fn of_outbox(measurement: Measurement, cell: String) -> String {
-    if measurement.scene == Scene::Outbox { cell } else { String::new() }
+    if measurement.scene.has_outbox() { cell } else { String::new() }
 }
 
 /// The medians of the rounds' own ratios: both sides of one were measured within seconds of each other.
@@ -109,11 +112,25 @@ fn ratio(rounds: &Rounds, measurement: Measurement, name: &str, target: f64) {
     }
 }
 
+/// What traces cost: the medians of the rounds' own ratios to the same relay without them.
+fn traced(rounds: &Rounds, scene: Scene) {
+    let of = |scene| rounds.iter().find(|(m, _)| *m == Measurement { scene, callers: 512 });
+    let without = of(if scene.has_outbox() { Scene::Outbox } else { Scene::Relay });
+    let (Some((measurement, traced)), Some((_, without))) = (of(scene), without) else { return };
+    let middle_of =
+        |of: fn(&Numbers, &Numbers) -> f64| middle(traced.iter().zip(without).map(|(t, w)| of(t, w)).collect());
+    println!(
+        "- {measurement}/without at 512 callers: {:.2} of the requests/s, {:.2} times the CPU",
+        middle_of(|traced, without| traced.requests_per_second / without.requests_per_second),
+        middle_of(|traced, without| traced.cpu / without.cpu)
+    );
+}
+
 /// What delivery had still to do when the load ended.
 fn drains(rounds: &Rounds) {
-    for (measurement, numbers) in rounds.iter().filter(|(m, _)| m.scene == Scene::Outbox) {
+    for (measurement, numbers) in rounds.iter().filter(|(m, _)| m.scene.has_outbox()) {
         println!(
-            "- outbox at {} callers: {} calls waited when the load ended, delivered {:.2} s later",
+            "- {measurement}, {} callers: {} calls waited when the load ended, delivered {:.2} s later",
             thousands(measurement.callers as f64),
             thousands(median(numbers, |n| n.waiting)),
             median(numbers, |n| n.drain)

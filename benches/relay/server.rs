@@ -29,6 +29,14 @@ pub struct Server {
     child: Child,
 }
 
+/// Where spans go.
+#[derive(Clone, Copy)]
+pub struct Traces {
+    pub receiver: SocketAddr,
+    /// The share of the requests that have a trace.
+    pub share: &'static str,
+}
+
 /// What the sandbox counted.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -66,7 +74,7 @@ impl Server {
     }
 
     /// The relay, with its defaults but for what stands here; with an outbox if that has a URL.
-    pub fn relay(binary: &Path, sandbox: &Self, outbox: Option<&str>) -> anyhow::Result<Self> {
+    pub fn relay(binary: &Path, sandbox: &Self, outbox: Option<&str>, traces: Option<Traces>) -> anyhow::Result<Self> {
         let endpoint = format!("http://{}", sandbox.address);
         let mut environment = vec![
             ("SEGMENT_WRITE_KEY", "bench"),
@@ -75,6 +83,12 @@ impl Server {
             ("RELAY_MAX_IN_FLIGHT", MAX_IN_FLIGHT),
         ];
         environment.extend(outbox.map(|url| ("RELAY_OUTBOX_URL", url)));
+        let receiver = traces.map(|traces| format!("http://{}", traces.receiver)).unwrap_or_default();
+        environment.extend([
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &*receiver),
+            ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
+            ("OTEL_TRACES_SAMPLER_ARG", traces.map_or("1", |traces| traces.share)),
+        ]);
         Self::start(binary, &["serve"], &environment)
     }
 

@@ -39,7 +39,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     for (name, has_outbox) in [("relay, Segment at once", false), ("relay with outbox, Segment at once", true)] {
         let store = has_outbox.then(|| Store::new(&options.disk)).transpose()?;
         let sandbox = Server::sandbox(&options.relay)?;
-        let relay = Server::relay(&options.relay, &sandbox, store.as_ref().map(Store::url).as_deref())?;
+        let relay = Server::relay(&options.relay, &sandbox, store.as_ref().map(Store::url).as_deref(), None)?;
         relay.wait_until_ready()?;
         let success = if has_outbox { 202 } else { 200 };
         let (requests, alone) = options.several();

@@ -11,7 +11,7 @@ use tower::{Service, ServiceBuilder};
 
 use super::error::{ApiError, NO_ROUTE, method_not_allowed};
 use super::state::AppState;
-use super::{admin, customers, docs, health, layers, openapi, page, sources};
+use super::{admin, customers, docs, health, layers, openapi, page, sources, spans};
 
 /// The routes of one address. All have `/healthz` and `/readyz`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,8 @@ fn router(state: Arc<AppState>, routes: Routes, is_loopback: bool) -> Router {
         .route(customers::PATH, post(customers::post))
         .method_not_allowed_fallback(method_not_allowed)
         .layer(ServiceBuilder::new().map_response(count).layer(catch_panic.clone()));
-    let senders = customers.merge(Router::new().route("/sources/{name}", any(sources::any)).layer(catch_panic.clone()));
+    let senders = customers.merge(Router::new().route(sources::PATH, any(sources::any)).layer(catch_panic.clone()));
+    let senders = spans::with_spans(senders);
     let documents = Router::new()
         .route("/openapi.json", get(openapi::document))
         .route("/docs", get(docs::page))

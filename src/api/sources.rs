@@ -17,6 +17,7 @@ use axum::extract::{Path, Request, State};
 use axum::http::{HeaderValue, Method};
 use axum::response::{IntoResponse, Response};
 use tokio::time::{Instant, timeout_at};
+use tracing::Instrument;
 
 use super::error::{ApiError, ApiErrorCode, FailureRecord, method_not_allowed};
 use super::proven_body::TOO_MANY_REQUESTS;
@@ -28,9 +29,12 @@ use crate::sources::event::{EventError, Unmapped, check_customers, event_headers
 use crate::sources::mapping::Event;
 use crate::sources::settings::OnError;
 use crate::sources::{Source, Sources};
+use crate::telemetry::TARGET;
 use answer::Taken;
 use proven_event::{Arrived, ProvenEvent};
 use shares::Share;
+
+pub(super) const PATH: &str = "/sources/{name}";
 
 const NO_SOURCE: &str = "there is no source of this name";
 
@@ -130,7 +134,9 @@ async fn hand_over(
     key: Option<&IdempotencyKey>,
     deadline: Instant,
 ) -> Result<Result<Taken, Unmapped>, ApiError> {
-    let made = timeout_at(deadline, sources.make_customers(source, event.clone())).await;
+    let name = &*source.settings.name;
+    let span = tracing::info_span!(target: TARGET, "map", segment_relay.source = name);
+    let made = timeout_at(deadline, sources.make_customers(source, event.clone())).instrument(span).await;
     let texts = match made.map_err(|_| ApiError::overloaded(NO_TIME))? {
         Ok(texts) if texts.is_empty() => return Ok(Ok(Taken::None)),
         Ok(texts) => texts,

@@ -89,6 +89,11 @@ pub(super) fn whole_number<T: FromStr>(text: &str, bounds: RangeInclusive<u64>) 
     number.ok_or_else(|| format!("must be a whole number from {} to {}", bounds.start(), bounds.end()))
 }
 
+/// Spans go over HTTP as Protocol Buffers, and in no other form.
+pub(super) fn trace_protocol(text: &str) -> Result<(), String> {
+    if text.trim() == "http/protobuf" { Ok(()) } else { Err("must be http/protobuf".to_owned()) }
+}
+
 /// The value of one of two names.
 pub(super) fn either<T>(text: &str, [first, second]: [(&str, T); 2]) -> Result<T, String> {
     match text {

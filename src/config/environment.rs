@@ -3,7 +3,7 @@
 use std::fmt::{self, Display};
 use std::path::Path;
 
-use super::table::{self, COMMON, DefaultValue, SETTINGS, Setting, UNSUPPORTED};
+use super::table::{self, COMMON, DefaultValue, SETTINGS, Setting};
 use super::{file, kubernetes};
 
 /// How similar a setting must be to an unknown name to be suggested, from 0 to 1. Two wrong letters in a name of eight
@@ -64,8 +64,6 @@ impl Environment {
                 continue;
             } else if *name != name.to_uppercase() {
                 self.problems.add(name, "no such setting; settings are in capital letters");
-            } else if UNSUPPORTED.contains(&name.as_str()) {
-                self.problems.add(name, "this version does not have that yet");
             } else if SETTINGS.iter().all(|setting| setting.name != name) && file::setting_of(name).is_none() {
                 let known = file::known_variables();
                 let scored = known.map(|known| (strsim::normalized_damerau_levenshtein(name, &known), known));
@@ -153,5 +151,5 @@ fn is_ours(name: &str, value: &str) -> bool {
     let is_port = name == "PORT";
     let name = &*name.to_ascii_uppercase();
     let has_prefix = name.starts_with("RELAY_") || name.starts_with("SEGMENT_");
-    has_prefix && !kubernetes::makes(name, value) || is_port || is_common || UNSUPPORTED.contains(&name)
+    has_prefix && !kubernetes::makes(name, value) || is_port || is_common
 }

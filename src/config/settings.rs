@@ -33,6 +33,8 @@ pub struct Settings {
     pub shutdown_delay: Duration,
     pub shutdown_grace: Duration,
     pub logs: LogSettings,
+    /// Spans are exported. The exporter reads OpenTelemetry's standard variables itself.
+    pub has_traces: bool,
 }
 
 /// The settings of the connection to Segment.
@@ -205,6 +207,7 @@ fn read(environment: &mut Environment) -> Option<Settings> {
         shutdown_delay: environment.read(&table::RELAY_SHUTDOWN_DELAY),
         shutdown_grace: environment.read(&table::RELAY_SHUTDOWN_GRACE),
         logs: logs(environment),
+        has_traces: has_traces(environment),
     })
 }
 
@@ -250,6 +253,16 @@ fn logs(environment: &mut Environment) -> Option<LogSettings> {
         filter: environment.read(&table::RELAY_LOG),
         format: Some(environment.read(&table::RELAY_LOG_FORMAT)),
     })
+}
+
+/// OpenTelemetry's other variables count only if there is somebody to export to.
+fn has_traces(environment: &mut Environment) -> Option<bool> {
+    if !environment.is_set(&table::OTEL_EXPORTER_OTLP_ENDPOINT) {
+        return Some(false);
+    }
+    environment.read(&table::OTEL_EXPORTER_OTLP_ENDPOINT)?;
+    environment.read(&table::OTEL_EXPORTER_OTLP_PROTOCOL)?;
+    environment.read(&table::OTEL_SDK_DISABLED).map(|is_disabled| !is_disabled)
 }
 
 fn listen(environment: &mut Environment) -> Option<SocketAddr> {

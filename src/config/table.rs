@@ -14,7 +14,7 @@ use super::auth::{self, AuthScheme, SignatureEncoding};
 use super::certificates::{certificate_directories, certificate_file};
 use super::checks::{
     MAX_DURATION, MAX_GIVE_UP, MAX_RETENTION, MAX_WINDOW, admin_token, duration, duration_or_never, either, keep_alive,
-    log_filter, outbox_size, path, positive_duration, socket_address, sqlite_path, whole_number,
+    log_filter, outbox_size, path, positive_duration, socket_address, sqlite_path, trace_protocol, whole_number,
 };
 use super::endpoint::endpoint;
 use super::proxy::{Proxy, exceptions, proxy_url};
@@ -51,12 +51,18 @@ pub(super) struct Setting<T: 'static> {
     pub(super) check: fn(&str) -> Result<T, String>,
 }
 
-/// Settings whose feature this version does not have. The relay refuses to start with them rather than ignore them.
-pub(super) const UNSUPPORTED: [&str; 1] = ["OTEL_EXPORTER_OTLP_ENDPOINT"];
-
 /// Settings that many programs read. Their names are no mistakes, however similar to them others are.
-pub(super) const COMMON: [&str; 6] =
-    ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"];
+pub(super) const COMMON: [&str; 9] = [
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_PROTOCOL",
+    "OTEL_SDK_DISABLED",
+];
 
 /// Declares settings: the meaning, then `NAME: type = default, check;`. Makes a constant of each, and `SETTINGS`.
 macro_rules! settings {
@@ -184,4 +190,13 @@ settings! {
 
     /// The format of the log, json or text.
     RELAY_LOG_FORMAT: LogFormat = Unset, |text| either(text, [("json", LogFormat::Json), ("text", LogFormat::Text)]);
+
+    /// The base URL of the receiver of traces, in OpenTelemetry's protocol over HTTP.
+    OTEL_EXPORTER_OTLP_ENDPOINT: Url = Unset, endpoint;
+
+    /// The form of traces, http/protobuf alone.
+    OTEL_EXPORTER_OTLP_PROTOCOL: () = Value("http/protobuf"), trace_protocol;
+
+    /// Whether no traces are made, in spite of a receiver.
+    OTEL_SDK_DISABLED: bool = Value("false"), |text| either(text.trim(), [("true", true), ("false", false)]);
 }

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
+use tracing::{Instrument, Span};
 
 use super::store::{Append, Appended, DeliveryOutcome, KeyRecord, Outbox, OutboxError, STORE_RETRY_AFTER};
 use crate::customer::{JsonObject, SegmentIdentifyPayload};
@@ -18,6 +19,7 @@ use crate::segment::{
     SegmentClient, SegmentClients, SegmentError, SegmentGroup,
 };
 use crate::supervisor::Supervisor;
+use crate::telemetry::{TARGET, TraceContext};
 
 /// The start of the message to the caller of a call that was given up. The last failure follows, in the relay's own words.
 const GAVE_UP: &str =
@@ -114,7 +116,9 @@ impl SegmentGroup for OutboxGroup {
     async fn flush(&mut self) -> Vec<Result<Receipt, SegmentError>> {
         let (message_ids, group): (Vec<String>, Vec<Append>) = self.queued.drain(..).unzip();
         let GroupTerms { deadline, is_all_or_nothing, .. } = self.terms;
-        let results = match self.context.outbox.append_group(group, is_all_or_nothing, deadline).await {
+        let span = store_span(group.len());
+        let storing = self.context.outbox.append_group(group, is_all_or_nothing, deadline).instrument(span);
+        let results = match storing.await {
             Ok(results) => results,
             Err(error) => return message_ids.iter().map(|_| Err(to_segment_error(error))).collect(),
         };
@@ -129,13 +133,19 @@ impl SegmentGroup for OutboxGroup {
     }
 }
 
+/// The span of a commit that so many calls of a request wait for.
+fn store_span(calls: usize) -> Span {
+    tracing::info_span!(target: TARGET, "store", segment_relay.calls = calls)
+}
+
 fn wait_until(wait: Option<Duration>, deadline: Instant) -> Option<Instant> {
     wait.map(|wait| Instant::now().checked_add(wait).map_or(deadline, |until| until.min(deadline)))
 }
 
 impl OutboxClient {
     async fn store(&self, message_id: String, append: Append) -> Result<Receipt, SegmentError> {
-        let appended = self.context.outbox.append(append, self.deadline).await.map_err(to_segment_error)?;
+        let storing = self.context.outbox.append(append, self.deadline).instrument(store_span(1));
+        let appended = storing.await.map_err(to_segment_error)?;
         self.context.outcome(message_id, appended, self.wait_until).await
     }
 }
@@ -163,7 +173,7 @@ impl Append {
         let (message_id, has_key) = message_ids.id_for(payload, key, origin);
         let body = || if source.is_some() { event_fingerprint(payload) } else { fingerprint(payload) };
         let key = has_key.then(|| KeyRecord { key: digest(&[message_id.as_bytes()]), body: body() });
-        let call = Call::new(payload, &message_id, received_at)?.of_source(source);
+        let call = Call::new(payload, &message_id, received_at)?.of_source(source).in_trace(TraceContext::current());
         Ok((message_id, Self { call, key, watch: false }))
     }
 }

@@ -52,6 +52,7 @@ mod state;
 mod store;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod transaction;
 mod turns;
 mod watch;

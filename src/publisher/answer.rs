@@ -102,6 +102,7 @@ impl Schedule {
         users.iter().take(1).for_each(|user_id| self.queue.note_accepted(user_id));
         for mut pending in request.batch.into_calls() {
             pending.completion.settle(&Ok(()));
+            pending.span.end("accepted");
             self.queue.forget(&pending);
         }
         for user_id in users {
@@ -132,6 +133,7 @@ impl Schedule {
         for mut pending in request.batch.into_calls() {
             let refusal = Refusal { status, reason: error.message.clone(), attempts: pending.attempts };
             pending.completion.settle(&Err(refusal));
+            pending.span.end("refused");
             self.queue.forget(&pending);
             self.queue.release(pending.call.user_id(), Standing::Sound);
         }
@@ -295,7 +297,8 @@ impl Schedule {
 
     /// Gives a user's stored calls back to the store, the first one as parked.
     pub(super) fn park(&mut self, user_id: &UserId, trouble: &Trouble) {
-        for (index, pending) in self.queue.park(user_id).into_iter().enumerate() {
+        for (index, mut pending) in self.queue.park(user_id).into_iter().enumerate() {
+            pending.span.end("parked");
             let outcome = if index == 0 {
                 CallOutcome::Parked(Trouble { attempts: pending.attempts, ..trouble.clone() })
             } else {

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::completion::Completion;
 use crate::segment::{Call, rfc3339_milliseconds, write_json_string};
+use crate::telemetry::DeliverySpan;
 
 /// Segment's limit for one request, in calls. Segment answers 200 to a larger request, and silently drops calls.
 pub(super) const MAX_CALLS: usize = 2_500;
@@ -35,12 +36,24 @@ pub(super) struct PendingCall {
     pub(super) has_failed_alone: bool,
     /// It was parked: it comes back after one attempt.
     pub(super) is_parked: bool,
+    /// From here to the outcome.
+    pub(super) span: DeliverySpan,
 }
 
 impl PendingCall {
     /// A call that was never sent.
     pub(super) fn new(call: Call, completion: Completion) -> Self {
-        Self { call, completion, attempts: 0, retries: 0, has_failed: false, has_failed_alone: false, is_parked: false }
+        let span = DeliverySpan::start(call.trace());
+        Self {
+            call,
+            completion,
+            attempts: 0,
+            retries: 0,
+            has_failed: false,
+            has_failed_alone: false,
+            is_parked: false,
+            span,
+        }
     }
 
     /// A call that failed on its own before.
@@ -65,15 +78,14 @@ impl Batch {
         self.calls.len() >= MAX_CALLS / 2 || self.bytes >= MAX_BATCH_BYTES / 2
     }
 
-    /// # Errors
-    /// Gives the call back if it does not fit.
-    pub(super) fn try_push(&mut self, pending: PendingCall) -> Result<(), PendingCall> {
+    /// False if the call does not fit: it is dropped.
+    pub(super) fn push(&mut self, pending: PendingCall) -> bool {
         if !self.fits(&pending.call) {
-            return Err(pending);
+            return false;
         }
         self.bytes += pending.call.json().len() + 1;
         self.calls.push(pending);
-        Ok(())
+        true
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -160,7 +172,7 @@ mod tests {
             let mut batch = Batch::default();
             let mut pushed = 0;
             for size in sizes {
-                pushed += usize::from(batch.try_push(pending_call("u", "m", size)).is_ok());
+                pushed += usize::from(batch.push(pending_call("u", "m", size)));
             }
             let body = batch.request_body("a\"key", Timestamp::UNIX_EPOCH);
             prop_assert!(body.len() <= MAX_BATCH_BYTES);
@@ -174,7 +186,7 @@ mod tests {
     #[test]
     fn a_batch_holds_at_most_segments_limit_of_calls() {
         let mut batch = Batch::default();
-        while batch.try_push(pending_call("u", "m", 0)).is_ok() {}
+        while batch.push(pending_call("u", "m", 0)) {}
         assert_eq!(batch.len(), MAX_CALLS);
     }
 }

@@ -15,6 +15,7 @@ use crate::config::{SegmentSettings, WriteKeys};
 use crate::metrics::Metrics;
 use crate::segment::SegmentError;
 use crate::supervisor::Supervisor;
+use crate::telemetry::RequestSpan;
 
 /// What the loop, the requests in flight and the clients share.
 pub(super) struct Dispatch {
@@ -136,12 +137,15 @@ async fn send_request(dispatch: &Dispatch, mut request: Request) {
         let calls = request.batch.len();
         tracing::debug!(calls, class = ?request.class, is_probe = request.is_probe, "request started");
         metrics.batch_calls.observe(calls as f64);
+        let spans = request.batch.iter().map(|pending| &pending.span);
+        let span = RequestSpan::start(dispatch.transport.host(), request.batch.retries(), calls, spans);
         let timer = metrics.attempt_seconds.start_timer();
         let sent = dispatch.transport.send_batch(&request.batch, &request.write_key, request.batch.retries());
         let (result, is_stale) = dispatch.transport.connections.watch(sent).await;
         let seconds = timer.stop_and_record();
         let class = dispatch.transport.classify(&result);
         metrics.attempted(class.as_str());
+        span.end(class.as_str(), result.status());
         tracing::debug!(calls, result = class.as_str(), seconds, "request ended");
         if !is_stale || is_second_try {
             break class;

@@ -20,6 +20,7 @@ use crate::segment::{
     SegmentClients, SegmentError, SegmentGroup, SettledCall,
 };
 use crate::supervisor::Supervisor;
+use crate::telemetry::TraceContext;
 
 /// Makes clients that send directly to Segment, over shared slots.
 pub struct LiveClients {
@@ -178,7 +179,7 @@ impl SegmentClients for LiveClients {
 impl SegmentClient for LiveClient {
     fn identify(&mut self, payload: &SegmentIdentifyPayload<'_>) -> Result<(), SegmentError> {
         let (message_id, _has_key) = self.message_ids.id_for(payload, self.key.as_ref(), Origin::default());
-        let call = Call::new(payload, &message_id, Timestamp::now())?;
+        let call = Call::new(payload, &message_id, Timestamp::now())?.in_trace(TraceContext::current());
         let (completion, handle) = completion(self.deadline);
         self.dispatch.enqueue(PendingCall::new(call, completion))?;
         self.unflushed.push_back((Receipt::accepted(message_id), handle));
@@ -210,7 +211,8 @@ impl SegmentGroup for LiveGroup {
         let GroupTerms { deadline, key, source, .. } = &self.terms;
         let origin = Origin { source: source.as_deref(), place: Some(place) };
         let (message_id, _has_key) = self.message_ids.id_for(payload, key.as_ref(), origin);
-        let call = Call::new(payload, &message_id, Timestamp::now())?.of_source(source.clone());
+        let call = Call::new(payload, &message_id, Timestamp::now())?;
+        let call = call.of_source(source.clone()).in_trace(TraceContext::current());
         let (completion, handle) = completion(*deadline);
         self.dispatch.enqueue(PendingCall::new(call, completion))?;
         self.unflushed.push((Receipt::accepted(message_id), handle));

@@ -113,15 +113,14 @@ impl Taken {
 impl Queue {
     /// A stored call is dropped after [`leave_stored`](Self::leave_stored). One whose user is parked goes back to the store.
     ///
-    /// # Errors
-    /// Gives the call back if there is no room.
-    pub(super) fn push(&mut self, pending: PendingCall) -> Result<(), PendingCall> {
+    /// False if there is no room: the call is dropped.
+    pub(super) fn push(&mut self, pending: PendingCall) -> bool {
         let is_stored = pending.completion.is_stored();
         if self.leaves_stored && is_stored {
-            return Ok(());
+            return true;
         }
         if !self.memory.add(&pending) {
-            return Err(pending);
+            return false;
         }
         self.has_callers |= !is_stored;
         let key = self.key_of_calls.of(&pending.call);
@@ -129,7 +128,7 @@ impl Queue {
             Entry::Occupied(user) if matches!(user.get().standing, Standing::Parked) => {
                 pending.completion.leave(CallOutcome::Behind);
                 self.memory.remove(&pending);
-                return Ok(());
+                return true;
             }
             Entry::Occupied(user) => user.into_mut().waiting.push_back(pending),
             Entry::Vacant(user) => {
@@ -142,7 +141,7 @@ impl Queue {
             }
         }
         self.waiting += 1;
-        Ok(())
+        true
     }
 
     pub(super) fn len(&self) -> usize {
@@ -240,13 +239,14 @@ impl Queue {
                 *calls -= 1;
             }
             if !pending.completion.mark_in_request() {
+                pending.span.end("withdrawn");
                 self.memory.remove(&pending);
                 taken.withdrawn += 1;
                 continue;
             }
             pending.attempts = pending.attempts.saturating_add(1);
             // It fits: it was looked at.
-            if taken.batch.try_push(pending).is_ok() {
+            if taken.batch.push(pending) {
                 user.in_request += 1;
                 left -= 1;
             }

@@ -42,6 +42,16 @@ pub(super) enum SendResult {
     NoResponse(Failure),
 }
 
+impl SendResult {
+    /// The status of the answer, if there is one.
+    pub(super) fn status(&self) -> Option<u16> {
+        match self {
+            Self::Response { status, .. } => Some(*status),
+            Self::NotSent(_) | Self::NoResponse(_) => None,
+        }
+    }
+}
+
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ResponseClass {
     Accepted,

@@ -104,10 +104,10 @@ impl Schedule {
         if let Some(error) = self.error_at_once(&pending) {
             return Err(error);
         }
-        self.queue.push(pending).map_err(|_pending| {
-            SegmentError::new(ErrorCode::Overloaded, "too many calls wait for Segment; this one was not sent")
-                .retry_after(MIN_RETRY_AFTER)
-        })?;
+        if !self.queue.push(pending) {
+            let message = "too many calls wait for Segment; this one was not sent";
+            return Err(SegmentError::new(ErrorCode::Overloaded, message).retry_after(MIN_RETRY_AFTER));
+        }
         Ok(std::mem::take(&mut self.is_idle))
     }
 
@@ -282,6 +282,7 @@ impl Schedule {
         }
         for mut pending in calls {
             let is_unknown = pending.completion.give_up(error);
+            pending.span.end(if is_unknown { "unknown" } else { "failed" });
             if is_unknown { &self.metrics.calls_unknown } else { &self.metrics.calls_failed }.inc();
         }
     }

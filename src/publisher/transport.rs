@@ -84,6 +84,11 @@ impl Transport {
         read_response(response, deadline).await
     }
 
+    /// The host of Segment.
+    pub(super) fn host(&self) -> &str {
+        self.url.host_str().unwrap_or_default()
+    }
+
     /// What a result means for the batch.
     pub(super) fn classify(&self, result: &SendResult) -> ResponseClass {
         retry::classify(result, &self.secrets.read(), SystemTime::now())

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::error::{ErrorCode, SegmentError};
 use crate::customer::{JsonObject, SegmentIdentifyPayload};
+use crate::telemetry::TraceContext;
 
 /// Segment's limit for one call, in bytes of uncompressed JSON.
 pub const MAX_CALL_BYTES: usize = 32_768;
@@ -28,6 +29,7 @@ const LIBRARY: &str = concat!(r#""library":{"name":"segment-relay","version":""#
 pub struct Call {
     user_id: Arc<str>,
     source: Option<Arc<str>>,
+    trace: Option<Arc<TraceContext>>,
     json: Bytes,
 }
 
@@ -52,18 +54,29 @@ impl Call {
                 ),
             ));
         }
-        Ok(Self { user_id: Arc::from(&*payload.user_id), source: None, json: json.into() })
+        Ok(Self { user_id: Arc::from(&*payload.user_id), source: None, trace: None, json: json.into() })
     }
 
     /// A call that is serialised already, such as one from the outbox.
     pub fn from_wire(user_id: Arc<str>, source: Option<Arc<str>>, json: Bytes) -> Self {
-        Self { user_id, source, json }
+        Self { user_id, source, trace: None, json }
     }
 
     /// The same call, which came by this source.
     #[must_use]
     pub fn of_source(self, source: Option<Arc<str>>) -> Self {
         Self { source, ..self }
+    }
+
+    /// The same call, which came in this trace.
+    #[must_use]
+    pub fn in_trace(self, trace: Option<Arc<TraceContext>>) -> Self {
+        Self { trace, ..self }
+    }
+
+    /// Where the spans of the call belong. `None`: it came in no trace.
+    pub fn trace(&self) -> Option<&TraceContext> {
+        self.trace.as_deref()
     }
 
     /// The name of the source by which the call came. `None`: `POST /customers`. It says which write key the call is sent with.

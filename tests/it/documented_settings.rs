@@ -24,7 +24,7 @@ fn is_of_the_machine(name: &str) -> bool {
 
 fn is_name(text: &str) -> bool {
     let is_common = is_of_the_machine(text) || text.ends_with("_PROXY");
-    let has_prefix = text.starts_with("RELAY_") || text.starts_with("SEGMENT_") || is_common;
+    let has_prefix = ["RELAY_", "SEGMENT_", "OTEL_"].iter().any(|prefix| text.starts_with(prefix)) || is_common;
     has_prefix && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
 }
 

@@ -59,6 +59,7 @@ mod shares;
 mod signals;
 mod soak;
 mod sources;
+mod spans;
 mod statuses;
 mod stopping;
 mod storing;

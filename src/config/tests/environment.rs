@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::read::{KEY, problem, settings};
 use crate::config::LogFormat;
-use crate::config::table::UNSUPPORTED;
 
 #[test]
 fn only_the_write_key_is_required_and_every_other_setting_has_its_default() {
@@ -174,10 +173,14 @@ fn operators_have_an_address_of_their_own_in_any_notation() {
 }
 
 #[test]
-fn a_setting_of_an_unsupported_feature_is_refused() {
-    for name in UNSUPPORTED {
-        assert!(problem(name, "x").contains("does not have that yet"));
-    }
+fn the_protocol_of_traces_counts_only_with_a_receiver() {
+    let grpc = ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
+    assert!(!settings(&[KEY, grpc]).unwrap().has_traces);
+    let receiver = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318");
+    let problems = settings(&[KEY, receiver, grpc]).unwrap_err();
+    assert!(problems.len() == 1 && problems[0].starts_with("OTEL_EXPORTER_OTLP_PROTOCOL: "), "{problems:?}");
+    assert!(settings(&[KEY, receiver]).unwrap().has_traces);
+    assert!(!settings(&[KEY, receiver, ("OTEL_SDK_DISABLED", "true")]).unwrap().has_traces);
 }
 
 #[test]
@@ -185,6 +188,7 @@ fn wrong_values_are_refused() {
     for (name, value) in [
         ("SEGMENT_ENDPOINT", "api.segment.io"),
         ("SEGMENT_ENDPOINT", "ftp://api.segment.io"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318"),
         ("SEGMENT_ENDPOINT", "https://api.segment.io/?a=b"),
         ("SEGMENT_TIMEOUT", "0s"),
         ("SEGMENT_TIMEOUT", "25h"),

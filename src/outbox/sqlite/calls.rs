@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::memory::Wish;
 use super::parked::{LetterCause, Place};
+use super::trace::trace_column;
 use super::transaction::{Transaction, row_bytes};
 use crate::outbox::{Append, Appended, CallId, DeliveryOutcome, KeyRecord, OutboxError, StoredCall};
 use crate::segment::{Call, CallOutcome, Refusal, SettledCall};
@@ -67,8 +68,8 @@ impl Transaction<'_> {
             Place::Apart(row) => self.insert_apart(call, key, stored_at, row)?,
             Place::Calls => {
                 self.execute(
-                    "INSERT INTO calls (id, user_id, stored_at, key, call, source) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                    params![id, call.user_id(), stored_at, key, &call.json()[..], call.source()],
+                    "INSERT INTO calls (id, user_id, stored_at, key, call, source, trace) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                    params![id, call.user_id(), stored_at, key, &call.json()[..], call.source(), trace_column(call)],
                 )?;
                 self.memory.enter_calls(self.memory.hash(call.user_id()), bytes);
                 self.effects.new_calls.push(StoredCall { id, call: call.clone(), is_parked: false });

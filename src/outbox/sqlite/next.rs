@@ -15,6 +15,7 @@ use super::memory::{Memory, UserHash, many_bytes};
 use super::parked::{Run, parked_row};
 use super::reading::Found;
 use super::state::{StoreFault, is_corruption, without_values};
+use super::trace::trace_of;
 use super::transaction::{Effects, Transaction};
 use super::writer::{Writer, now};
 use crate::outbox::{CallId, OutboxError, OutboxStats, StoredCall};
@@ -169,7 +170,7 @@ impl Writer {
         let sql = "SELECT id, user_id, length(call) FROM calls WHERE id > ?1 ORDER BY id LIMIT ?2";
         let mut ids = self.conn.prepare_cached(sql)?;
         // A statement of its own, so that the overflow pages of moved calls are not read.
-        let mut fetch = self.conn.prepare_cached("SELECT call, source FROM calls WHERE id = ?1")?;
+        let mut fetch = self.conn.prepare_cached("SELECT call, source, trace FROM calls WHERE id = ?1")?;
         let mut rows = ids.query((self.reading.cursor, STEP_ROWS))?;
         let mut count = 0;
         while !found.is_enough(bytes) {
@@ -184,8 +185,10 @@ impl Writer {
                 found.add_moved(id, user_id, user, length);
             } else {
                 let sources = &self.memory.sources;
-                let call =
-                    |row: &Row<'_>| Ok(call_from_row(user_id.to_owned(), sources.name(row.get_ref(1)?)?, row.get(0)?));
+                let call = |row: &Row<'_>| {
+                    let call = call_from_row(user_id.to_owned(), sources.name(row.get_ref(1)?)?, row.get(0)?);
+                    Ok(call.in_trace(trace_of(row.get_ref(2)?)))
+                };
                 let call = fetch.query_row([id], call)?;
                 self.memory.take(id, user, &call, true);
                 found.add(StoredCall { id, call, is_parked: false });

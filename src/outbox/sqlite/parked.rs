@@ -7,6 +7,7 @@
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
 use super::memory::{Wish, many_bytes};
+use super::trace::trace_column;
 use super::transaction::{Transaction, row_bytes};
 use crate::outbox::CallId;
 use crate::segment::{Call, Trouble};
@@ -190,8 +191,8 @@ impl Transaction<'_> {
         let id = self.effects.stats.last_id + 1;
         let bytes = row_bytes(call.json().len() as u64).cast_signed();
         self.execute(
-            "INSERT INTO parked_calls (id, user_id, stored_at, key, call, source) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            params![id, call.user_id(), stored_at, key, &call.json()[..], call.source()],
+            "INSERT INTO parked_calls (id, user_id, stored_at, key, call, source, trace) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            params![id, call.user_id(), stored_at, key, &call.json()[..], call.source(), trace_column(call)],
         )?;
         self.replace_parked(call.user_id(), row, |row| (row.calls, row.bytes) = (row.calls + 1, row.bytes + bytes))
     }

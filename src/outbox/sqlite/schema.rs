@@ -11,11 +11,12 @@ use rusqlite::{Connection, Row};
 const APPLICATION_ID: i64 = 0x5367_526c;
 
 /// The migrations from an empty file to the newest version: the first leads to version 1.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("schema.sql"),
     include_str!("schema_2.sql"),
     include_str!("schema_3.sql"),
     include_str!("schema_4.sql"),
+    include_str!("schema_5.sql"),
 ];
 
 /// Refuses a file that is not this program's, or of an unknown version. Writes nothing.

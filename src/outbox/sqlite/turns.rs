@@ -5,6 +5,7 @@ use rusqlite::{OptionalExtension, Result, Row};
 
 use super::calls::call_from_row;
 use super::parked::MAX_PAUSE;
+use super::trace::trace_of;
 use super::writer::{Writer, now};
 use crate::outbox::{CallId, OutboxError, StoredCall};
 
@@ -17,7 +18,7 @@ impl Writer {
         let sql = "SELECT user_id, after_id, retry_at FROM parked WHERE since IS NULL AND retry_at > ?1
                    ORDER BY retry_at LIMIT ?2";
         let mut users = self.conn.prepare_cached(sql)?;
-        let sql = "SELECT id, call, source FROM parked_calls WHERE user_id = ?1 AND id <= ?2 ORDER BY id";
+        let sql = "SELECT id, call, source, trace FROM parked_calls WHERE user_id = ?1 AND id <= ?2 ORDER BY id";
         let mut waiting = self.conn.prepare_cached(sql)?;
         let mut rows = users.query((self.reading.turn, STEP_USERS as i64))?;
         let (mut count, mut taken) = (0, 0);
@@ -45,6 +46,7 @@ impl Writer {
             {
                 let source = self.memory.sources.name(row.get_ref(2)?)?;
                 let (id, call) = (row.get(0)?, call_from_row(user_id.to_owned(), source, row.get(1)?));
+                let call = call.in_trace(trace_of(row.get_ref(3)?));
                 taken += call.json().len();
                 self.memory.take(id, user, &call, false);
                 calls.push(StoredCall { id, call, is_parked: false });
@@ -80,7 +82,7 @@ impl Writer {
     fn read_parked(&mut self, limit: usize, from: i64, to: i64, calls: &mut Vec<StoredCall>) -> Result<()> {
         let sql = "SELECT user_id FROM parked WHERE since IS NOT NULL AND retry_at BETWEEN ?1 AND ?2 ORDER BY retry_at LIMIT ?3";
         let mut users = self.conn.prepare_cached(sql)?;
-        let sql = "SELECT id, call, source FROM parked_calls WHERE user_id = ?1 ORDER BY id LIMIT 1";
+        let sql = "SELECT id, call, source, trace FROM parked_calls WHERE user_id = ?1 ORDER BY id LIMIT 1";
         let mut first = self.conn.prepare_cached(sql)?;
         // Some of them are out.
         let mut rows = users.query((from, to, i64::try_from(limit.saturating_add(STEP_USERS)).unwrap_or(i64::MAX)))?;
@@ -93,7 +95,8 @@ impl Writer {
                 let sources = &self.memory.sources;
                 let call = |row: &Row<'_>| {
                     let source = sources.name(row.get_ref(2)?)?;
-                    Ok((row.get(0)?, call_from_row(user_id.to_owned(), source, row.get(1)?)))
+                    let call = call_from_row(user_id.to_owned(), source, row.get(1)?);
+                    Ok((row.get(0)?, call.in_trace(trace_of(row.get_ref(3)?))))
                 };
                 let Some((id, call)) = first.query_row([user_id], call).optional()? else { continue };
                 self.memory.take(id, user, &call, false);

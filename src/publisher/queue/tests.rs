@@ -39,7 +39,7 @@ fn settle(queue: &mut Queue, next: Taken) {
 fn all_waiting_calls_leave_in_one_batch() {
     let mut queue = Queue::default();
     for (user, id) in [("a", "1"), ("b", "2"), ("a", "3")] {
-        queue.push(pending_call(user, id, 0)).unwrap();
+        assert!(queue.push(pending_call(user, id, 0)));
     }
     let mut together = ids(&queue.take_first(KEY, ALL));
     together.sort();
@@ -50,13 +50,13 @@ fn all_waiting_calls_leave_in_one_batch() {
 #[test]
 fn a_user_in_a_request_waits_and_is_first_when_the_request_is_settled() {
     let mut queue = Queue::default();
-    queue.push(pending_call("a", "1", 0)).unwrap();
+    assert!(queue.push(pending_call("a", "1", 0)));
     let first = queue.take_first(KEY, ALL);
-    queue.push(pending_call("a", "2", 0)).unwrap();
+    assert!(queue.push(pending_call("a", "2", 0)));
     assert!(!has_first(&queue));
-    queue.push(pending_call("b", "3", 0)).unwrap();
+    assert!(queue.push(pending_call("b", "3", 0)));
     assert_eq!(ids(&queue.take_first(KEY, ALL)), ["3"]);
-    queue.push(pending_call("c", "4", 0)).unwrap();
+    assert!(queue.push(pending_call("c", "4", 0)));
     settle(&mut queue, first);
     assert_eq!(ids(&queue.take_first(KEY, ALL)), ["2", "4"]);
 }
@@ -65,8 +65,8 @@ fn a_user_in_a_request_waits_and_is_first_when_the_request_is_settled() {
 fn a_call_whose_caller_left_is_not_sent_but_the_users_next_call_is() {
     let mut queue = Queue::default();
     let (left, handle) = pending_call_with_handle("a", "1", 0);
-    queue.push(left).unwrap();
-    queue.push(pending_call("a", "2", 0)).unwrap();
+    assert!(queue.push(left));
+    assert!(queue.push(pending_call("a", "2", 0)));
     drop(handle);
     let next = queue.take_first(KEY, ALL);
     assert_eq!((ids(&next), next.withdrawn), (vec!["2".to_owned()], 1));
@@ -76,7 +76,7 @@ fn a_call_whose_caller_left_is_not_sent_but_the_users_next_call_is() {
 fn a_user_whose_callers_all_left_is_removed() {
     let mut queue = Queue::default();
     let (left, handle) = pending_call_with_handle("a", "1", 0);
-    queue.push(left).unwrap();
+    assert!(queue.push(left));
     drop(handle);
     assert!(queue.take_first(KEY, ALL).batch.is_empty());
     assert!(queue.users.is_empty() && queue.memory.all == 0 && !has_first(&queue));
@@ -85,13 +85,13 @@ fn a_user_whose_callers_all_left_is_removed() {
 #[test]
 fn a_user_with_thousands_of_calls_leaves_room_for_other_users() {
     let mut queue = Queue::default();
-    queue.push(pending_call("hot", "0", 0)).unwrap();
+    assert!(queue.push(pending_call("hot", "0", 0)));
     let first = queue.take_first(KEY, ALL);
     for id in 0..5_000 {
-        queue.push(pending_call("hot", &id.to_string(), 0)).unwrap();
+        assert!(queue.push(pending_call("hot", &id.to_string(), 0)));
     }
     settle(&mut queue, first);
-    queue.push(pending_call("other", "s", 0)).unwrap();
+    assert!(queue.push(pending_call("other", "s", 0)));
     let next = ids(&queue.take_first(KEY, ALL));
     assert!(next.contains(&"s".to_owned()) && next.len() > 1_000, "{}", next.len());
 }
@@ -100,7 +100,7 @@ fn a_user_with_thousands_of_calls_leaves_room_for_other_users() {
 fn the_memory_bound_includes_calls_in_requests() {
     let mut queue = Queue::default();
     let mut calls = 0;
-    while queue.push(pending_call(&format!("u-{calls}"), "1", 32_000)).is_ok() {
+    while queue.push(pending_call(&format!("u-{calls}"), "1", 32_000)) {
         calls += 1;
         if calls % 2 == 0 {
             // The batch stays in a request: it is not settled.
@@ -114,7 +114,7 @@ fn the_memory_bound_includes_calls_in_requests() {
 fn extracted_calls_are_removed_and_the_others_are_sent() {
     let mut queue = Queue::default();
     for (user, id) in [("a", "1"), ("b", "2"), ("c", "3")] {
-        queue.push(pending_call(user, id, 0)).unwrap();
+        assert!(queue.push(pending_call(user, id, 0)));
     }
     assert_eq!(queue.extract_if(|_, pending| &**pending.call.user_id() != "b").len(), 2);
     let rest = queue.take_first(KEY, ALL);
@@ -126,22 +126,22 @@ fn extracted_calls_are_removed_and_the_others_are_sent() {
 #[test]
 fn a_stored_call_that_comes_while_draining_does_not_leave_before_an_earlier_one_that_was_left() {
     let mut queue = Queue::default();
-    queue.push(stored_call("a", "1")).unwrap();
+    assert!(queue.push(stored_call("a", "1")));
     queue.leave_stored();
-    queue.push(stored_call("a", "2")).unwrap();
-    queue.push(pending_call("b", "3", 0)).unwrap();
+    assert!(queue.push(stored_call("a", "2")));
+    assert!(queue.push(pending_call("b", "3", 0)));
     assert_eq!(ids(&queue.take_first(KEY, ALL)), ["3"]);
 }
 
 #[test]
 fn a_stored_call_whose_request_fails_while_the_process_drains_is_sent_no_more() {
     let mut queue = Queue::default();
-    queue.push(stored_call("a", "1")).unwrap();
+    assert!(queue.push(stored_call("a", "1")));
     let sent = queue.take_first(KEY, ALL);
-    queue.push(stored_call("a", "2")).unwrap();
+    assert!(queue.push(stored_call("a", "2")));
     assert!(!has_first(&queue));
     queue.leave_stored();
-    queue.push(stored_call("a", "3")).unwrap();
+    assert!(queue.push(stored_call("a", "3")));
     queue.give_back(sent.batch.into_calls());
     assert!(!has_first(&queue) && queue.len() == 0 && queue.memory.all == 0);
 }
@@ -186,13 +186,13 @@ proptest! {
         for step in steps.into_iter().chain(drain) {
             match step {
                 QueueStep::Push { user, size } => {
-                    queue.push(pending_call(&format!("u-{user}"), &pushed.to_string(), size)).unwrap();
+                    assert!(queue.push(pending_call(&format!("u-{user}"), &pushed.to_string(), size)));
                     pushed += 1;
                 }
                 QueueStep::PushStored { user } => {
                     let call = stored_call(&format!("u-{user}"), &pushed.to_string());
                     stored.entry(call.call.user_id().clone()).or_default().push_back(pushed);
-                    queue.push(call).unwrap();
+                    assert!(queue.push(call));
                     pushed += 1;
                 }
                 QueueStep::LeaveStored => {
