@@ -127,9 +127,11 @@ impl App {
     ) -> anyhow::Result<ShutdownOutcome> {
         let address = listener.local_addr().context("no local address")?;
         let state = Arc::new(self.state);
-        let serve = |listener, address: SocketAddr, routes, limits| {
+        let serve = |listener, address: SocketAddr, routes, limits: Limits| {
             let service = api::service(state.clone(), routes, address.ip().to_canonical().is_loopback());
-            let server = server::serve(listener, service, limits, self.supervisor.clone());
+            let name = if routes == Routes::Operators { "operators" } else { "senders" };
+            let metrics = state.metrics().of_listener(name, limits.connections);
+            let server = server::serve(listener, service, limits, metrics, self.supervisor.clone());
             self.supervisor.supervise_until_drained("server", server);
         };
         let routes = if operators.is_some() { Routes::Senders } else { Routes::All };
@@ -235,8 +237,14 @@ fn update_metrics(
     move || {
         live.update_gauges(&metrics);
         sources.update_gauges();
-        let oldest = outbox.as_ref().and_then(|outbox| age_of_oldest(&outbox.stats()));
-        metrics.outbox_oldest_seconds.set(oldest.map_or(0, |age| age.as_secs().cast_signed()));
+        if let Some(stats) = outbox.as_ref().map(|outbox| outbox.stats()) {
+            let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+            metrics.outbox_oldest_seconds.set(age_of_oldest(&stats).map_or(0, |age| gauge(age.as_secs())));
+            metrics.outbox_max_bytes.set(gauge(stats.max_bytes));
+            metrics.outbox_unwritable.set(stats.trouble.is_some().into());
+            metrics.parked_bytes.set(gauge(stats.parked_bytes));
+            metrics.dead_letter_bytes.set(gauge(stats.dead_letter_bytes));
+        }
         metrics.log_lines_over_limit.inc_by(log.take_left_out());
         metrics.log_lines_in_backlog.inc_by(log.take_dropped());
     }

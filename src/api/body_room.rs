@@ -55,6 +55,16 @@ impl BodyRoom {
         Arc::new(Self { limit, taken: AtomicUsize::new(0), whole })
     }
 
+    /// How many bytes it has.
+    pub(super) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// How many bytes are taken.
+    pub(super) fn taken(&self) -> usize {
+        self.taken.load(Relaxed)
+    }
+
     /// Takes more bytes for a body that has `size` of them then. False, and nothing is taken, if there is no room.
     fn take(&self, more: usize, size: usize) -> bool {
         let parts = (size.saturating_sub(1) / SMALL).checked_ilog(4).map_or(0, |fours| fours as usize + 1);

@@ -44,8 +44,7 @@ pub(super) async fn metrics(
     State(state): State<Arc<AppState>>,
     request_id: RequestId,
 ) -> Result<impl IntoResponse, ApiError> {
-    (state.update_gauges)();
-    state.metrics.requests_in_flight.set(state.requests_in_flight().try_into().unwrap_or(i64::MAX));
+    state.update_metrics();
     state.metrics.encode().map(|text| ([(CONTENT_TYPE, TEXT_FORMAT)], text)).map_err(|error| {
         tracing::error!(request_id = request_id.as_str(), %error, "the metrics cannot be written");
         ApiError::internal()

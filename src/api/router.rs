@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::{Request, Response};
-use axum::routing::{any, get, post};
+use axum::routing::{Route, any, get, post};
 use axum::{BoxError, Router};
-use tower::{Service, ServiceBuilder};
+use tower::{Layer, Service, layer::layer_fn};
 
 use super::error::{ApiError, NO_ROUTE, method_not_allowed};
 use super::state::AppState;
@@ -40,11 +40,12 @@ fn router(state: Arc<AppState>, routes: Routes, is_loopback: bool) -> Router {
     // A layer covers the fallbacks that are set before it. The count is outside, so that it includes panics.
     let catch_panic = layers::catch_panic(state.metrics.clone());
     let metrics = state.metrics.clone();
-    let count = move |response| customers::count(&metrics, response);
+    let caught = catch_panic.clone();
+    let counted = layer_fn(move |route: Route| layers::count_customers(caught.layer(route), metrics.clone()));
     let customers = Router::new()
         .route(customers::PATH, post(customers::post))
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(ServiceBuilder::new().map_response(count).layer(catch_panic.clone()));
+        .layer(counted);
     let senders = customers.merge(Router::new().route(sources::PATH, any(sources::any)).layer(catch_panic.clone()));
     let senders = spans::with_spans(senders);
     let documents = Router::new()

@@ -58,6 +58,7 @@ pub(super) async fn any(
         let error = if is_known { ApiError::not_found(NO_SOURCE) } else { not_allowed(ALL_METHODS).await };
         return error.into_response();
     };
+    let begun = Instant::now();
     let handshake =
         source.settings.challenge.as_ref().filter(|challenge| matches!(challenge, Challenge::Header { .. }));
     let taken = match (request.method(), handshake) {
@@ -68,7 +69,7 @@ pub(super) async fn any(
         (&(Method::GET | Method::HEAD), Some(challenge)) => handshake::of_header(challenge, request.headers()),
         (_, handshake) => Err(not_allowed(if handshake.is_some() { ALL_METHODS } else { "POST" }).await),
     };
-    respond(&source, taken)
+    respond(&source, taken, begun)
 }
 
 async fn not_allowed(methods: &'static str) -> ApiError {
@@ -76,14 +77,17 @@ async fn not_allowed(methods: &'static str) -> ApiError {
 }
 
 /// Counts the outcome, and marks a failure for the log.
-fn respond(source: &Source, taken: Result<Taken, ApiError>) -> Response {
+fn respond(source: &Source, taken: Result<Taken, ApiError>, begun: Instant) -> Response {
     let outcome = match &taken {
         Ok(taken) => taken.outcome(),
         Err(error) if error.code == ApiErrorCode::Unauthorized => Some(SourceOutcome::Unauthorized),
         Err(error) if error.code.status().is_server_error() => Some(SourceOutcome::Failed),
         Err(_) => Some(SourceOutcome::Refused),
     };
-    outcome.into_iter().for_each(|outcome| source.metrics.count(outcome));
+    if let Some(outcome) = outcome {
+        source.metrics.count(outcome);
+        source.metrics.request_seconds.observe(begun.elapsed().as_secs_f64());
+    }
     let mut response = taken.map_or_else(ApiError::into_response, |taken| taken.into_response(source.settings.answer));
     if let Some(failure) = response.extensions_mut().get_mut::<FailureRecord>() {
         (failure.is_logged, failure.source) = (true, Some(source.settings.name.clone()));

@@ -81,6 +81,11 @@ impl AppState {
         }
     }
 
+    /// What the relay counts.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     /// Accepts customers only from senders whom `auth` accepts.
     #[must_use]
     pub fn with_auth(self, auth: Auth) -> Self {
@@ -140,6 +145,23 @@ impl AppState {
             // Who finds no place to wait is answered when the call is stored.
             Err(_) => (None, None, None),
         }
+    }
+
+    /// Updates the metrics that are not counted along the way.
+    pub(super) fn update_metrics(&self) {
+        (self.update_gauges)();
+        let gauge = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
+        let metrics = &self.metrics;
+        metrics.requests_in_flight.set(gauge(self.requests_in_flight()));
+        metrics.requests_in_flight_max.set(gauge(self.max_in_flight));
+        let most_waiters = self.max_in_flight / 2;
+        metrics.requests_waiting.set(gauge(most_waiters - self.waiters.available_permits()));
+        metrics.requests_waiting_max.set(gauge(most_waiters));
+        let (customers, sources) = (&self.body_room, self.source_shares.room());
+        metrics.body_room_customers.set(gauge(customers.taken()));
+        metrics.body_room_max_customers.set(gauge(customers.limit()));
+        metrics.body_room_sources.set(gauge(sources.taken()));
+        metrics.body_room_max_sources.set(gauge(sources.limit()));
     }
 
     /// The number of places in flight that are taken.

@@ -90,6 +90,8 @@ impl SourceParts {
             let (calls, bytes) = own.map_or((0, 0), |own| (own.calls, own.bytes));
             source.metrics.waiting_calls.set(calls.cast_signed());
             source.metrics.waiting_bytes.set(bytes.cast_signed());
+            let queue = self.mapper.waiting(&source.settings.name);
+            source.metrics.filter_queue.set(queue.try_into().unwrap_or(i64::MAX));
         }
     }
 }

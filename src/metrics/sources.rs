@@ -28,7 +28,11 @@ pub enum SourceOutcome {
 pub struct SourceMetrics {
     /// In the order of [`SourceOutcome::ALL`].
     events: [IntCounter; 6],
+    /// From the head of a request to its answer.
+    pub request_seconds: Histogram,
     pub filter_seconds: Histogram,
+    /// Events that wait for the filter.
+    pub filter_queue: IntGauge,
     pub waiting_calls: IntGauge,
     pub waiting_bytes: IntGauge,
 }
@@ -53,7 +57,9 @@ impl Metrics {
     pub fn of_source(&self, name: &str) -> SourceMetrics {
         SourceMetrics {
             events: SourceOutcome::ALL.map(|outcome| self.source_events.with_label_values(&[name, outcome.as_str()])),
+            request_seconds: self.source_request_seconds.with_label_values(&[name]),
             filter_seconds: self.source_filter_seconds.with_label_values(&[name]),
+            filter_queue: self.source_filter_queue.with_label_values(&[name]),
             waiting_calls: self.source_calls.with_label_values(&[name]),
             waiting_bytes: self.source_bytes.with_label_values(&[name]),
         }
@@ -65,7 +71,9 @@ impl Metrics {
         for outcome in SourceOutcome::ALL {
             let _ = self.source_events.remove_label_values(&[name, outcome.as_str()]);
         }
+        let _ = self.source_request_seconds.remove_label_values(&[name]);
         let _ = self.source_filter_seconds.remove_label_values(&[name]);
+        let _ = self.source_filter_queue.remove_label_values(&[name]);
         let _ = self.source_calls.remove_label_values(&[name]);
         let _ = self.source_bytes.remove_label_values(&[name]);
     }
@@ -104,7 +112,8 @@ mod tests {
             shop.count(outcome);
             assert_eq!(metrics.of_source("shop").outcomes()[outcome.as_str()], 1, "the same series");
         }
-        for family in ["filter_duration_seconds_count", "waiting_calls", "waiting_bytes"] {
+        let gauges = ["filter_queue_events", "waiting_calls", "waiting_bytes"];
+        for family in ["request_duration_seconds_count", "filter_duration_seconds_count"].into_iter().chain(gauges) {
             assert!(text.contains(&format!("segment_relay_source_{family}{{source=\"shop\"}} 0")), "{family}\n{text}");
         }
         assert_eq!(metrics.of_source("other").outcomes().values().sum::<u64>(), 0);

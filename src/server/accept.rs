@@ -20,6 +20,7 @@ use tower::Service;
 use super::connection::{ServerState, serve_connection};
 use super::limits::{Limits, MAX_BACKLOG};
 use super::places::LOOK_INTERVAL;
+use crate::metrics::ListenerMetrics;
 use crate::supervisor::Supervisor;
 
 /// Pause after a connection could not be accepted, which happens when no file descriptors are left. An immediate retry
@@ -35,12 +36,17 @@ const PROBE_AFTER: Duration = Duration::from_secs(60);
 const PROBE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Serves `service` on `listener` until the process takes no new connections. Open ones finish their requests.
-pub async fn serve<S, B>(listener: TcpListener, service: S, limits: Limits, supervisor: Supervisor)
-where
+pub async fn serve<S, B>(
+    listener: TcpListener,
+    service: S,
+    limits: Limits,
+    metrics: ListenerMetrics,
+    supervisor: Supervisor,
+) where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Clone + Send + 'static,
     B: HttpBody<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Default + Send + 'static,
 {
-    let shared = Arc::new(ServerState::new(supervisor.clone(), limits));
+    let shared = Arc::new(ServerState::new(supervisor.clone(), limits, metrics));
     let runtimes = match start_runtimes(&supervisor, limits.threads) {
         Ok(runtimes) => runtimes,
         Err(error) => {

@@ -33,6 +33,7 @@ use super::idle::{ENDING, IdlePolicy, IdleTracker, MAKING_ROOM, Verdict};
 use super::limits::Limits;
 use super::places::{Notice, Place, Places};
 use super::stream::{CountedStream, LINGER, SHORT_LINGER, Transport, close};
+use crate::metrics::ListenerMetrics;
 use crate::supervisor::Supervisor;
 
 /// The largest head of a request, in bytes. Common proxies allow 8 to 16 KiB; twice that is generous. In HTTP/1 it also
@@ -96,11 +97,11 @@ pub(super) struct ServerState {
 }
 
 impl ServerState {
-    pub(super) fn new(supervisor: Supervisor, limits: Limits) -> Self {
+    pub(super) fn new(supervisor: Supervisor, limits: Limits, metrics: ListenerMetrics) -> Self {
         Self {
             supervisor,
             keep_alive: limits.keep_alive,
-            places: Places::new(limits.connections),
+            places: Places::new(limits.connections, metrics),
             streams: Semaphore::new(limits.streams.min(Semaphore::MAX_PERMITS)),
             heads: HeadBounds::new(),
         }
@@ -219,7 +220,12 @@ where
                         ticks = self::ticks(policy.tick);
                         connection.as_mut().graceful_shutdown();
                     }
-                    verdict => return verdict,
+                    verdict => {
+                        if verdict == Verdict::Stuck && !is_told {
+                            shared.places.metrics.slow.inc();
+                        }
+                        return verdict;
+                    }
                 }
             }
             () = next_stage.cancelled(), if stage != Stage::Cancelled => {

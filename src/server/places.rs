@@ -23,6 +23,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
 use super::activity::{ActivityCounts, Turn};
+use crate::metrics::ListenerMetrics;
 
 /// The most places that are kept free: a burst of newcomers. Where there are fewer than 4,000 places, it is a quarter of them.
 const MAX_RESERVE: usize = 1_000;
@@ -49,6 +50,7 @@ pub(super) struct Places {
     /// The number of connections accepted so far.
     clock: AtomicU64,
     occupants: Mutex<Occupants>,
+    pub(super) metrics: ListenerMetrics,
 }
 
 struct Occupants {
@@ -83,7 +85,7 @@ pub(super) struct Place {
 }
 
 impl Places {
-    pub(super) fn new(limit: usize) -> Arc<Self> {
+    pub(super) fn new(limit: usize, metrics: ListenerMetrics) -> Arc<Self> {
         let limit = limit.min(Semaphore::MAX_PERMITS);
         Arc::new(Self {
             limit,
@@ -91,6 +93,7 @@ impl Places {
             are_short: AtomicBool::new(false),
             clock: AtomicU64::new(0),
             occupants: Mutex::new(Occupants { staying: HashMap::new(), next_look: Instant::now() }),
+            metrics,
         })
     }
 
@@ -121,7 +124,9 @@ impl Places {
                 }
                 for occupant in chosen.into_iter().filter_map(|arrival| staying.remove(&arrival)) {
                     // One that has just ended makes room anyway.
-                    let _ = occupant.notice.send(());
+                    if occupant.notice.send(()).is_ok() {
+                        self.metrics.told_to_go.inc();
+                    }
                 }
             }
         } else if self.free.available_permits() > 2 * reserve {
@@ -141,6 +146,8 @@ impl Places {
         let (accepted_at, network) = (Instant::now(), network(peer.ip()));
         let occupant = Occupant { network, accepted_at, activity: activity.clone(), notice: sender };
         self.occupants.lock().staying.insert(arrival, occupant);
+        self.metrics.accepted.inc();
+        self.metrics.open.inc();
         let (places, is_leaving) = (self.clone(), AtomicBool::new(false));
         Some((Place { peer, activity, places, arrival, accepted_at, is_leaving, _permit: permit }, notice))
     }
@@ -175,6 +182,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.places.occupants.lock().staying.remove(&self.arrival);
+        self.places.metrics.open.dec();
     }
 }
 

@@ -20,6 +20,7 @@ use super::connection::{ServerState, serve_connection};
 use super::places::{Notice, Place};
 use super::stream::Transport;
 use super::{Connection, Limits};
+use crate::metrics::Metrics;
 use crate::supervisor::Supervisor;
 
 /// The address of every peer.
@@ -76,7 +77,8 @@ impl Peer {
     /// A connection with a buffer of `room` bytes. The service answers, or never does.
     fn with(room: usize, answers: bool) -> Self {
         let supervisor = Supervisor::new();
-        let shared = Arc::new(ServerState::new(supervisor.clone(), LIMITS));
+        let metrics = Metrics::new().unwrap().of_listener("senders", LIMITS.connections);
+        let shared = Arc::new(ServerState::new(supervisor.clone(), LIMITS, metrics));
         let service = service_fn(move |request: Request<Incoming>| async move {
             if !answers {
                 std::future::pending::<()>().await;
@@ -151,6 +153,7 @@ async fn a_head_that_does_not_end_closes_the_connection_after_10_to_15_seconds()
     let mut peer = Peer::new();
     peer.send(b"POST /customers HTTP/1.1\r\nx-slow: ").await;
     assert!((10..=15).contains(&peer.closed_after(b"x").await));
+    assert_eq!(peer.shared.places.metrics.slow.get(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -168,6 +171,7 @@ async fn an_idle_connection_is_closed_after_75_to_80_seconds() {
     let mut used = Peer::new();
     used.post().await;
     assert!((75..=80).contains(&used.closed_after(b"").await));
+    assert_eq!(used.shared.places.metrics.slow.get(), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -30,6 +30,11 @@ impl Shares {
         Self { by_name: RwLock::default(), places_of_each, room: BodyRoom::half() }
     }
 
+    /// The room for the bodies of all sources.
+    pub(in crate::api) fn room(&self) -> &BodyRoom {
+        &self.room
+    }
+
     /// The share of a source that is configured. It is the same for as long as the process lives, whatever becomes of the source:
     /// requests that began before may hold parts of it.
     pub(super) fn of(&self, name: &Arc<str>) -> Arc<Share> {

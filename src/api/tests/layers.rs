@@ -45,7 +45,10 @@ async fn a_panic_of_a_handler_is_a_500_that_is_counted_and_the_next_request_is_s
     let answer = relay.send(request).await;
     assert_eq!((answer.status.as_u16(), answer.code().as_str()), (500, "internal_error"));
     assert_eq!((answer.header("x-request-id"), answer.header("cache-control")), (Some("r-7"), Some("no-store")));
-    assert!(relay.get("/metrics").await.text.contains("segment_relay_panics_total 1"));
+    let metrics = relay.get("/metrics").await.text;
+    for line in ["panics_total 1", "request_duration_seconds_count{result=\"failed\"} 1", "requests_in_flight_max 1"] {
+        assert!(metrics.contains(&format!("segment_relay_{line}\n")), "{line}\n{metrics}");
+    }
     assert_eq!(relay.counted("internal_error").await, Some(1));
     relay.segment_is(Mood::Accepts);
     assert_eq!(relay.post(ADA).await.status, 200, "the place in flight is free again");

@@ -4,10 +4,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::{Candidate, LOOK_INTERVAL, MIN_STAY, Notice, Place, Places, choose, network};
+use crate::metrics::Metrics;
 use crate::server::activity::Turn;
 
 const CROWD: &str = "192.0.2.1";
 const OTHER: &str = "192.0.2.2";
+
+fn places_of(limit: usize) -> Arc<Places> {
+    Places::new(limit, Metrics::new().unwrap().of_listener("senders", limit))
+}
 
 fn candidate(arrival: u64, peer: &str, turn: Turn, last_used: u64) -> Candidate {
     Candidate { arrival, network: network(peer.parse().unwrap()), is_known: false, turn, is_new: false, last_used }
@@ -108,7 +113,7 @@ fn told(guests: &mut [(Place, Notice)]) -> Vec<bool> {
 
 #[tokio::test(start_paused = true)]
 async fn a_quarter_of_the_places_is_kept_free_and_several_make_room_at_once() {
-    let places = Places::new(16);
+    let places = places_of(16);
     let mut guests = Vec::new();
     for _ in 0..12 {
         guests.push(enter(&places).await);
@@ -119,6 +124,8 @@ async fn a_quarter_of_the_places_is_kept_free_and_several_make_room_at_once() {
     assert!(places.are_short());
     let oldest: Vec<_> = (0..13).map(|n| n < 2).collect();
     assert_eq!(told(&mut guests), oldest);
+    let metrics = &places.metrics;
+    assert_eq!((metrics.open.get(), metrics.accepted.get(), metrics.told_to_go.get()), (13, 13, 2));
     // There is room again for so many newcomers.
     guests.push(enter(&places).await);
     assert!(!told(&mut guests).contains(&true));
@@ -128,7 +135,7 @@ async fn a_quarter_of_the_places_is_kept_free_and_several_make_room_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_new_connection_stays_for_half_a_second_and_then_makes_room_unless_it_was_answered_before() {
-    let places = Places::new(4);
+    let places = places_of(4);
     let mut guests = Vec::new();
     for _ in 0..4 {
         guests.push(enter(&places).await);
@@ -146,12 +153,13 @@ async fn a_new_connection_stays_for_half_a_second_and_then_makes_room_unless_it_
 
 #[tokio::test(start_paused = true)]
 async fn places_are_short_until_half_of_them_are_free() {
-    let places = Places::new(16);
+    let places = places_of(16);
     let mut guests = Vec::new();
     for _ in 0..13 {
         guests.push(enter(&places).await);
     }
     guests.truncate(9);
+    assert_eq!((places.metrics.open.get(), places.metrics.accepted.get()), (9, 13));
     places.make_room();
     assert!(places.are_short());
     guests.truncate(7);
@@ -161,7 +169,7 @@ async fn places_are_short_until_half_of_them_are_free() {
 
 #[tokio::test(start_paused = true)]
 async fn a_newcomer_waits_while_no_place_is_free() {
-    let places = Places::new(1);
+    let places = places_of(1);
     let first = enter(&places).await;
     let second = enter(&places);
     tokio::pin!(second);

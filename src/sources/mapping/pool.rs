@@ -127,6 +127,11 @@ impl Mapper {
         problems
     }
 
+    /// How many events of this source wait for a worker.
+    pub fn waiting(&self, source: &str) -> usize {
+        self.shared.queue.lock().waiting(source)
+    }
+
     /// What a filter makes of an event: JSON texts, at most 1,000. They may be no JSON (`NaN`), and no customers.
     ///
     /// A caller who leaves before the event has begun takes it back.

@@ -37,6 +37,11 @@ impl<J> Queue<J> {
         Self { lines: HashMap::new(), turns: VecDeque::new(), costly: HashMap::new(), share }
     }
 
+    /// How many events of this source wait.
+    pub(super) fn waiting(&self, source: &str) -> usize {
+        self.lines.get(source).map_or(0, |line| line.waiting.len())
+    }
+
     /// Adds an event. `false`: too many of its source wait.
     pub(super) fn push(&mut self, source: &str, job: J) -> bool {
         let source = self.lines.get_key_value(source).map_or_else(|| source.into(), |(name, _)| name.clone());
@@ -190,6 +195,7 @@ mod tests {
         assert!((0..MAX_WAITING).all(|_| queue.push("a", 1)));
         assert!(!queue.push("a", 2));
         assert!(queue.push("b", 3));
+        assert_eq!((queue.waiting("a"), queue.waiting("b"), queue.waiting("c")), (MAX_WAITING, 1, 0));
         assert_eq!(next(&mut queue).unwrap().1, 1);
         assert!(queue.push("a", 2));
     }
