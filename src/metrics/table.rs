@@ -4,7 +4,7 @@
 
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
-use super::{Counters, histogram, opts, registered};
+use super::declare::{Counters, histogram, opts, registered};
 
 /// Seconds, from a disk that syncs to its own memory to one that hangs.
 const COMMIT_SECONDS: [f64; 12] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5];
