@@ -48,7 +48,7 @@ enum Command {
     /// Run only the sandbox that replaces Segment's API, with faults on demand
     Sandbox(sandbox::Arguments),
     /// Check the settings, the sources and their examples, and whether Segment can be reached
-    Check,
+    Check(check::Arguments),
     /// Exit with 0 if the local service is healthy (for containers without curl)
     Healthcheck(healthcheck::Arguments),
     /// List the sources and the presets, or try what a source's filter makes of an event
@@ -77,7 +77,7 @@ pub fn main() -> ExitCode {
         Command::Serve => serve::run(),
         Command::Dev(arguments) => dev::run(&arguments),
         Command::Sandbox(arguments) => sandbox::run(&arguments),
-        Command::Check => check::run(),
+        Command::Check(arguments) => check::run(&arguments),
         Command::Healthcheck(arguments) => healthcheck::run(&arguments),
         Command::Sources(arguments) => sources::run(&arguments),
         Command::DeadLetters(arguments) => dead_letters::run(&arguments),

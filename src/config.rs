@@ -30,8 +30,9 @@ pub use file::FILE_SETTINGS;
 pub use proxy::Proxy;
 pub use sender_secret::{check_bearer_token, check_secret, check_user_and_password, secret_warnings};
 pub use settings::{
-    LogSettings, OutboxSettings, SegmentSettings, Settings, admin_token_from_environment, from_environment,
-    from_variables, import_secret_from_environment, local_address_from_environment, secrets_from_files, variables,
+    LogSettings, OutboxSettings, SegmentSettings, Settings, admin_token_from_environment, as_far_as_right,
+    from_environment, from_variables, import_secret_from_environment, local_address_from_environment,
+    secrets_from_files, variables,
 };
 pub use table::{Declaration, DefaultValue, SETTINGS};
 pub use value::{LogFormat, Secret};

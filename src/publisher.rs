@@ -8,10 +8,11 @@
 //! user; `lines` by write key and their `turns`, `pauses`, `memory`), `keys` (the write keys), `trouble` (whose trouble a failure
 //! is; the gate) and `pace`; -> `transport` (HTTPS; `tunnel` asks a proxy that refuses, `failure` finds the reason of a failed
 //! request) over `connections` (the pool). `completion` tells callers the outcome. All that `schedule` uses is pure, and so are
-//! `retry` and `secret_forms`.
+//! `retry` and `secret_forms`. `way` asks Segment once, for the command `check`, and `certificate` reads what certificate it has.
 
 mod answer;
 mod batch;
+mod certificate;
 mod completion;
 mod connections;
 mod dispatch;
@@ -32,6 +33,8 @@ mod transport;
 mod trouble;
 mod tunnel;
 mod turns;
+mod way;
 
+pub use certificate::Certificate;
 pub use live::LiveClients;
-pub use transport::check_connectivity;
+pub use way::{Answer, NoAnswer, Stage, Tls, ask, lookup};

@@ -25,6 +25,18 @@ impl Problems {
         self.0.push(line);
     }
 
+    /// Adds the lines of others.
+    pub(crate) fn extend(&mut self, others: Self) {
+        self.0.extend(others.0);
+    }
+
+    /// Whether a line names a variable that begins like this.
+    pub fn name_any(&self, prefixes: &[&str]) -> bool {
+        let is_end = |c: char| !c.is_ascii_alphanumeric() && c != '_';
+        let mut words = self.0.iter().flat_map(|line| line.split(is_end));
+        words.any(|word| prefixes.iter().any(|prefix| word.starts_with(prefix)))
+    }
+
     /// The lines, each of which starts with the name of a variable, or a place in a file.
     pub fn lines(&self) -> &[String] {
         &self.0
@@ -43,6 +55,8 @@ impl std::error::Error for Problems {}
 pub(super) struct Environment {
     variables: Vec<(String, String)>,
     problems: Problems,
+    /// Whether the default stands in for a value that is wrong.
+    is_lenient: bool,
 }
 
 impl Environment {
@@ -54,7 +68,17 @@ impl Environment {
             variables.filter(|(name, value)| is_ours(name, value) && counts(name, value)).collect();
         // The order of an environment varies. The order of the problems does not.
         variables.sort();
-        Self { variables, problems: Problems::default() }
+        Self { variables, problems: Problems::default(), is_lenient: false }
+    }
+
+    /// The same, for who wants the settings as far as they are right.
+    pub(super) fn lenient(variables: impl Iterator<Item = (String, String)>) -> Self {
+        Self { is_lenient: true, ..Self::new(variables) }
+    }
+
+    /// What stands in for a value that is required, for who wants the settings as far as they are right.
+    pub(super) fn stand_in<T>(&self, value: T) -> Option<T> {
+        self.is_lenient.then_some(value)
     }
 
     /// Notes the names that are no setting.
@@ -96,7 +120,11 @@ impl Environment {
             ([], DefaultValue::Unset) => return None,
             _ => Err("set more than once".to_owned()),
         };
-        result.map_err(|problem| self.add_problem(setting, problem)).ok()
+        let value = result.map_err(|problem| self.add_problem(setting, problem)).ok();
+        match setting.declaration.default {
+            DefaultValue::Value(text) if self.is_lenient && value.is_none() => (setting.check)(text).ok(),
+            _ => value,
+        }
     }
 
     /// The value of a setting whose name may be in small letters too. These win.

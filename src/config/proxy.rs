@@ -32,8 +32,13 @@ impl Proxy {
         self.authorization.as_ref()
     }
 
+    /// Host and port.
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
     /// Whether the connection to the proxy is encrypted.
-    pub(super) fn is_https(&self) -> bool {
+    pub fn is_https(&self) -> bool {
         self.scheme == "https"
     }
 }

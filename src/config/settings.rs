@@ -112,6 +112,12 @@ pub fn from_variables(variables: impl Iterator<Item = (String, String)>) -> Resu
     environment.finish(settings)
 }
 
+/// The settings of this process's environment as far as they are right. The default stands in for what is wrong, and an empty
+/// write key for one that is missing. [`from_environment`] has the problems.
+pub fn as_far_as_right() -> Option<Settings> {
+    read(&mut Environment::lenient(variables()))
+}
+
 /// Reads the settings of `variables` again, for the secrets that come from files, and returns them with the names of
 /// these. The places of the outbox and of the certificates are not read: they may be missing now.
 ///
@@ -213,7 +219,7 @@ fn read(environment: &mut Environment) -> Option<Settings> {
 
 fn segment(environment: &mut Environment) -> Option<SegmentSettings> {
     let segment = all_fields!(SegmentSettings {
-        write_key: environment.read(&table::SEGMENT_WRITE_KEY),
+        write_key: environment.read(&table::SEGMENT_WRITE_KEY).or_else(|| environment.stand_in(Secret::new(""))),
         endpoint: environment.read(&table::SEGMENT_ENDPOINT),
         proxy: proxy(environment, endpoint.as_ref()),
         timeout: environment.read(&table::SEGMENT_TIMEOUT),

@@ -15,8 +15,12 @@ const TRIAL_KEY: &str = "dev";
 impl Settings {
     /// One line for each setting that is probably a mistake. None shows a secret.
     pub fn warnings(&self) -> Vec<String> {
+        [self.other_warnings(), self.auth.warnings()].concat()
+    }
+
+    /// Those that are not about senders.
+    pub fn other_warnings(&self) -> Vec<String> {
         let mut warnings = self.segment.warnings();
-        warnings.extend(self.auth.warnings());
         if self.admin_token.as_ref().is_some_and(|token| is_quoted(token.reveal().as_bytes())) {
             warnings.push(format!("RELAY_ADMIN_TOKEN {IN_QUOTES}"));
         }
@@ -44,7 +48,8 @@ impl SegmentSettings {
 }
 
 impl AuthSettings {
-    fn warnings(&self) -> Vec<String> {
+    /// One line for each thing about senders' secrets that is probably a mistake.
+    pub fn warnings(&self) -> Vec<String> {
         if self.is_none() {
             return vec!["RELAY_AUTH is none: whoever can reach this port can send customers".to_owned()];
         }

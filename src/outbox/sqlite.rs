@@ -6,7 +6,7 @@
 //! behind the cursor (`reading`), and in `turns` those that are kept apart. `memory` knows which calls are out, and by
 //! `sources` what waits of each source. A second thread copies the write-ahead log back into the file (`checkpoint`).
 //! Operators read over a connection of their own (`read`, `letters`, `call_search`). `file`, `header` and `schema` open the file or
-//! explain why they cannot. `file_sources` reads it for another process. `watch` notices that a file is lost, and `lost`
+//! explain why they cannot. `inspect` reads it, and looks at its disk, for another process. `watch` notices that a file is lost, and `lost`
 //! says what comes then. `backup` copies the file. `scrub` clears the bytes
 //! of deleted rows with `page_format` and `changed_pages`. `store` puts the parts together.
 //!
@@ -27,10 +27,10 @@ mod dead_letters;
 mod events;
 mod expire;
 mod file;
-mod file_sources;
 mod forget;
 mod group;
 mod header;
+mod inspect;
 mod letters;
 mod lost;
 mod memory;
@@ -61,6 +61,7 @@ mod writer;
 
 pub use file::check_file;
 pub(crate) use file::{beside, sync_directory_of};
-pub use file_sources::{StoredOfSource, sources_in_file};
 pub(crate) use header::file_length;
+pub use inspect::{Disk, DiskKind, FileContent, StoredOfSource, inspect_disk, inspect_file};
+pub use schema::NEWEST_VERSION;
 pub use store::SqliteOutbox;

@@ -12,7 +12,7 @@ use data_encoding::BASE64;
 use jiff::Timestamp;
 use parking_lot::RwLock;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
-use reqwest::{Client, Proxy, Response, redirect};
+use reqwest::{Client, ClientBuilder, Proxy, Response, redirect};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
@@ -23,7 +23,7 @@ use super::retry::{self, ResponseClass, SendResult};
 use super::secret_forms::SecretForms;
 use super::tunnel::TunnelRefusal;
 use crate::config::{self, Secret, SegmentSettings, WriteKeys};
-use crate::segment::{ErrorCode, FailureReason, SegmentError};
+use crate::segment::FailureReason;
 
 /// Time after which an idle connection is closed: less than the minute after which load balancers commonly close it.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -40,9 +40,9 @@ const GZIP_LEVEL: flate2::Compression = flate2::Compression::fast();
 
 pub(super) struct Transport {
     settings: SegmentSettings,
-    url: Url,
+    pub(super) url: Url,
     pub(super) connections: Connections,
-    tunnel_refusal: TunnelRefusal,
+    pub(super) tunnel_refusal: TunnelRefusal,
     /// The secrets that requests hold, earlier write keys among them. Answers are searched for them.
     secrets: RwLock<SecretForms>,
 }
@@ -51,8 +51,20 @@ impl Transport {
     /// # Errors
     /// If TLS cannot be set up.
     pub(super) fn new(settings: SegmentSettings, write_keys: &WriteKeys) -> anyhow::Result<Self> {
+        Self::with_client(settings, write_keys, |builder| builder)
+    }
+
+    /// The same, with a client of which `change` says more.
+    ///
+    /// # Errors
+    /// If TLS cannot be set up.
+    pub(super) fn with_client(
+        settings: SegmentSettings,
+        write_keys: &WriteKeys,
+        change: fn(ClientBuilder) -> ClientBuilder,
+    ) -> anyhow::Result<Self> {
         let for_clients = settings.clone();
-        let connections = Connections::new(move || build_client(&for_clients)).context(
+        let connections = Connections::new(move || change(client(&for_clients)?).build()).context(
             "cannot set up HTTPS; certificate authorities are in a package such as ca-certificates, or in SSL_CERT_FILE",
         )?;
         let mut url = settings.endpoint.clone();
@@ -72,16 +84,28 @@ impl Transport {
 
     /// Sends a batch once, with this write key in the body and in a header. `retry_count` is 0 for the first attempt.
     pub(super) async fn send_batch(&self, batch: &Batch, write_key: &Secret, retry_count: u32) -> SendResult {
-        let body = batch.request_body(write_key.reveal(), Timestamp::now());
         let deadline = Instant::now() + self.settings.timeout;
-        let response = match timeout_at(deadline, self.post(body, write_key, retry_count)).await {
-            Ok(Ok(response)) => response,
-            Ok(Err(error)) if error.is_connect() => return self.not_sent(error.into(), deadline).await,
-            Ok(Err(error)) => return SendResult::NoResponse(error.into()),
-            Err(_elapsed) => return SendResult::NoResponse(Failure::new(FailureReason::Timeout)),
-        };
-        self.tunnel_refusal.forget_credentials();
-        read_response(response, deadline).await
+        match self.head_of_answer(self.post(batch, write_key, retry_count), deadline).await {
+            Ok(response) => read_response(response, deadline).await,
+            Err(result) => result,
+        }
+    }
+
+    /// Waits for the head of the answer to a request.
+    pub(super) async fn head_of_answer(
+        &self,
+        request: impl Future<Output = reqwest::Result<Response>>,
+        deadline: Instant,
+    ) -> Result<Response, SendResult> {
+        match timeout_at(deadline, request).await {
+            Ok(Ok(response)) => {
+                self.tunnel_refusal.forget_credentials();
+                Ok(response)
+            }
+            Ok(Err(error)) if error.is_connect() => Err(self.not_sent(error.into(), deadline).await),
+            Ok(Err(error)) => Err(SendResult::NoResponse(error.into())),
+            Err(_elapsed) => Err(SendResult::NoResponse(Failure::new(FailureReason::Timeout))),
+        }
     }
 
     /// The host of Segment.
@@ -103,7 +127,9 @@ impl Transport {
         SendResult::NotSent(failure)
     }
 
-    async fn post(&self, body: Vec<u8>, write_key: &Secret, retry_count: u32) -> reqwest::Result<Response> {
+    /// Posts a batch, and returns the head of the answer.
+    pub(super) async fn post(&self, batch: &Batch, write_key: &Secret, retry_count: u32) -> reqwest::Result<Response> {
+        let body = batch.request_body(write_key.reveal(), Timestamp::now());
         let request = self.connections.client().post(self.url.clone()).basic_auth(write_key.reveal(), Some(""));
         let mut request = request.header(CONTENT_TYPE, "application/json");
         if retry_count > 0 {
@@ -117,27 +143,6 @@ impl Transport {
     }
 }
 
-/// Checks whether Segment can be reached: sends an empty batch once. `Ok` describes the answer. Any answer that shows that
-/// Segment's API is there counts, also a refusal of the empty batch.
-///
-/// # Errors
-/// The outer error if HTTPS cannot be set up. The inner error if Segment cannot be reached, or refuses the credentials.
-pub async fn check_connectivity(settings: &SegmentSettings) -> anyhow::Result<Result<String, SegmentError>> {
-    let transport = Transport::new(settings.clone(), &WriteKeys::new(settings.write_key.clone()))?;
-    let result = transport.send_batch(&Batch::default(), &settings.write_key, 0).await;
-    let class = transport.classify(&result);
-    Ok(match (class, result) {
-        (ResponseClass::Retryable { error, .. }, SendResult::NotSent(failure) | SendResult::NoResponse(failure)) => {
-            Err(SegmentError { message: format!("{error} ({})", failure.detail), ..error })
-        }
-        (ResponseClass::Retryable { error, .. } | ResponseClass::ConfigurationError(error), _) => Err(error),
-        (_, SendResult::Response { status, .. }) => Ok(format!("it answered {status}")),
-        (_, SendResult::NotSent(failure) | SendResult::NoResponse(failure)) => {
-            Err(SegmentError::new(ErrorCode::Unavailable, failure.detail))
-        }
-    })
-}
-
 /// The secrets that a request holds beside the write key: the proxy's password with its user and without.
 fn secrets(settings: &SegmentSettings) -> SecretForms {
     let authorization = settings.proxy.as_ref().and_then(config::Proxy::authorization);
@@ -148,7 +153,7 @@ fn secrets(settings: &SegmentSettings) -> SecretForms {
     SecretForms::new([&*credentials, password])
 }
 
-fn build_client(settings: &SegmentSettings) -> reqwest::Result<Client> {
+fn client(settings: &SegmentSettings) -> reqwest::Result<ClientBuilder> {
     // This fails if a provider is installed already, which is fine.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let builder = connections::watched(Client::builder());
@@ -159,7 +164,7 @@ fn build_client(settings: &SegmentSettings) -> reqwest::Result<Client> {
     };
     // Without TLS on the way no certificate authorities are read.
     let builder = if settings.uses_tls() { builder } else { builder.tls_certs_only([]) };
-    builder
+    let builder = builder
         .user_agent(concat!("segment-relay/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
         .retry(reqwest::retry::never())
@@ -167,8 +172,8 @@ fn build_client(settings: &SegmentSettings) -> reqwest::Result<Client> {
         .http1_only()
         .connect_timeout(settings.timeout.mul_f64(CONNECT_TIMEOUT_SHARE))
         .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-        .pool_max_idle_per_host(settings.max_concurrency.get())
-        .build()
+        .pool_max_idle_per_host(settings.max_concurrency.get());
+    Ok(builder)
 }
 
 fn reqwest_proxy(proxy: &config::Proxy) -> reqwest::Result<Proxy> {
@@ -181,7 +186,7 @@ fn reqwest_proxy(proxy: &config::Proxy) -> reqwest::Result<Proxy> {
 
 /// Reads the answer and the beginning of its body. If the body breaks off, the status of a failure still counts. A 2xx does
 /// not, because the rest of its body might have reported a failure.
-async fn read_response(mut response: Response, deadline: Instant) -> SendResult {
+pub(super) async fn read_response(mut response: Response, deadline: Instant) -> SendResult {
     let headers = response.headers().get_all(RETRY_AFTER).iter();
     let retry_after = headers.filter_map(|value| value.to_str().ok()).map(str::to_owned).collect();
     let status = response.status();

@@ -18,7 +18,7 @@ pub(crate) const FDS_PER_CORE: usize = 4;
 const FDS_PER_SLOT: usize = 2;
 
 /// Fewer connections than this cause a warning: a busy load balancer alone keeps hundreds.
-const FEW_CONNECTIONS: usize = 1_000;
+pub const FEW_CONNECTIONS: usize = 1_000;
 
 /// With fewer connections than this the relay does not start. A few proxies and probes need that many.
 const MIN_CONNECTIONS: usize = 64;

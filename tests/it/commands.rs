@@ -1,11 +1,8 @@
 //! The command line: wrong settings, and the commands other than `serve`.
 
-use std::fs;
-use std::os::unix::fs::symlink;
+use serde_json::Value;
 
-use serde_json::{Value, json};
-
-use crate::harness::{App, Durable, Process, Relay, Segment, WRITE_KEY, ada, client, eventually};
+use crate::harness::{App, Process, Relay, WRITE_KEY, ada, client, eventually};
 
 async fn run(arguments: &[&str], settings: &[(&str, &str)]) -> (Option<i32>, Vec<String>, Vec<String>) {
     let mut process = Process::start(arguments, settings);
@@ -90,80 +87,6 @@ async fn healthcheck_reports_whether_the_local_service_is_healthy() {
     let (code, _, stderr) = run(&["healthcheck"], &[("RELAY_LISTEN", &closed_port())]).await;
     assert_eq!((code, stderr.len()), (Some(1), 1), "{stderr:?}");
     assert_eq!(run(&["healthcheck", "--url", &app.relay().url("/nothing")], &[]).await.0, Some(1));
-}
-
-#[tokio::test]
-async fn check_reports_whether_segment_can_be_reached_and_sends_it_nothing() {
-    let segment = Segment::start().await;
-    let key = ("SEGMENT_WRITE_KEY", WRITE_KEY);
-    let (code, stdout, stderr) = run(&["check"], &[key, ("SEGMENT_ENDPOINT", segment.url())]).await;
-    assert_eq!(code, Some(0), "{stdout:?} {stderr:?}");
-    assert!(stdout.iter().chain(&stderr).all(|line| !line.contains(WRITE_KEY)));
-    assert!(segment.received().await.is_empty());
-    let closed = format!("http://{}", closed_port());
-    assert_eq!(run(&["check"], &[key, ("SEGMENT_ENDPOINT", &closed)]).await.0, Some(1));
-    segment.fail(json!({"status": 401})).await;
-    assert_eq!(run(&["check"], &[key, ("SEGMENT_ENDPOINT", segment.url())]).await.0, Some(1));
-    assert_eq!(run(&["check"], &[]).await.0, Some(2));
-}
-
-#[tokio::test]
-async fn check_says_whether_the_outbox_can_be_used_and_makes_nothing() {
-    let segment = Segment::start().await;
-    let check = async |path: &str| {
-        let (endpoint, outbox) = (("SEGMENT_ENDPOINT", segment.url()), format!("sqlite://{path}"));
-        let settings = [("SEGMENT_WRITE_KEY", WRITE_KEY), endpoint, ("RELAY_OUTBOX_URL", &*outbox)];
-        let (code, stdout, stderr) = run(&["check"], &settings).await;
-        let line = stdout.iter().find_map(|line| line.strip_prefix("outbox:   ")).map(str::to_owned);
-        (code, line.unwrap_or_else(|| panic!("{stdout:?} {stderr:?}")))
-    };
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name).display().to_string();
-    let names = || fs::read_dir(folder.path()).unwrap().count();
-    for missing in [path("o.db"), path("a/b/o.db")] {
-        assert_eq!(check(&missing).await, (Some(0), format!("{missing} can be made")));
-    }
-    assert_eq!(names(), 0);
-    fs::write(path("text"), "no database at all").unwrap();
-    fs::write(path("empty"), "").unwrap();
-    assert_eq!(check(&path("empty")).await, (Some(0), format!("{} can be used", path("empty"))));
-    fs::hard_link(path("empty"), path("second")).unwrap();
-    symlink(path("nothing"), path("link")).unwrap();
-    fs::create_dir(path("folder")).unwrap();
-    for (wrong, reason) in [
-        ("/proc/nope/o.db".to_owned(), "cannot make a file in /proc"),
-        (path("text/o.db"), "cannot open the file"),
-        (path("text"), "not an SQLite database"),
-        (path("folder"), "not a file"),
-        (path("second"), "hard link"),
-        (path("link"), "link to a file that does not exist"),
-    ] {
-        let (code, line) = check(&wrong).await;
-        assert!(code == Some(1) && line.starts_with(&format!("{wrong}: ")) && line.contains(reason), "{line}");
-    }
-    assert_eq!(names(), 5);
-}
-
-#[tokio::test]
-async fn check_does_not_disturb_a_relay_that_uses_the_outbox() {
-    let durable = Durable::start().await;
-    let outbox = format!("sqlite://{}", durable.file().display());
-    let settings = [("SEGMENT_WRITE_KEY", WRITE_KEY), ("SEGMENT_ENDPOINT", durable.segment().url())];
-    for _ in 0..5 {
-        let (code, stdout, _) = run(&["check"], &[&settings[..], &[("RELAY_OUTBOX_URL", &outbox)]].concat()).await;
-        assert_eq!(code, Some(0), "{stdout:?}");
-        assert!(durable.post(&ada()).await.is_stored());
-    }
-    assert_eq!(durable.get("/readyz").await.status, 200);
-}
-
-#[tokio::test]
-async fn check_ends_with_its_exit_code_if_nobody_can_read_its_output() {
-    let segment = Segment::start().await;
-    let settings = [("SEGMENT_WRITE_KEY", WRITE_KEY), ("SEGMENT_ENDPOINT", segment.url())];
-    let mut check = Process::limited("exec >/dev/full", &["check"], &settings);
-    assert_eq!(check.exit_code().await, Some(0), "{:?}", check.stderr());
-    assert!(check.stderr().is_empty(), "{:?}", check.stderr());
 }
 
 #[tokio::test]

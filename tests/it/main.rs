@@ -10,6 +10,7 @@ mod backlog;
 mod backup;
 mod bodies;
 mod callers;
+mod check;
 mod closing;
 mod commands;
 mod connections;

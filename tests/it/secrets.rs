@@ -341,7 +341,12 @@ async fn the_password_of_a_proxy_and_what_goes_through_it_are_not_told() {
     eventually(async || durable.segment().received().await.len() == 1).await;
     let mut process = Process::start(
         &["check"],
-        &[("SEGMENT_WRITE_KEY", WRITE_KEY), ("SEGMENT_ENDPOINT", "http://segment.invalid"), ("HTTP_PROXY", &proxy)],
+        &[
+            ("SEGMENT_WRITE_KEY", WRITE_KEY),
+            ("RELAY_LISTEN", "127.0.0.1:0"),
+            ("SEGMENT_ENDPOINT", "http://segment.invalid"),
+            ("HTTP_PROXY", &proxy),
+        ],
     );
     assert_eq!(process.exit_code().await, Some(0));
     let relay = durable.relay_mut().process_mut();
@@ -373,7 +378,7 @@ async fn settings_with_mistakes_are_named_and_not_shown() {
     ];
     for settings in wrong {
         for command in ["serve", "check"] {
-            let own = [("SEGMENT_WRITE_KEY", secret)];
+            let own = [("SEGMENT_WRITE_KEY", secret), ("SEGMENT_ENDPOINT", "http://127.0.0.1:9")];
             let mut process = Process::start(&[command], &[&own[..], settings].concat());
             assert_eq!(process.exit_code().await, Some(2), "{settings:?}");
             let printed = [process.stdout(), process.stderr()].concat().join("\n");

@@ -44,7 +44,7 @@ const READER_CACHE_PAGES: i64 = 512;
 const WAL_PAGES: i32 = 4096;
 
 /// Bytes to which a log that grew longer is cut when it is restarted: four times its usual length.
-const WAL_BYTES_KEPT: i64 = 64 * 1024 * 1024;
+pub(super) const WAL_BYTES_KEPT: i64 = 64 * 1024 * 1024;
 
 /// Bytes that [`write_again`] writes at once: few system calls, and little memory.
 const COPY_BYTES: usize = 1024 * 1024;
@@ -204,26 +204,33 @@ fn open_existing(path: &Path) -> anyhow::Result<Option<File>> {
 /// If the file or one beside it is refused, or if no file can be made in the directory.
 pub fn check_file(path: &Path) -> anyhow::Result<bool> {
     let file = open_existing(path)?;
-    let directory = match &file {
+    match &file {
         Some(file) => {
             check_access(path, &file.metadata()?)?;
             let real = path.canonicalize()?;
             check_wal_files(&real)?;
             check_log(file, &beside(&real, WAL_SUFFIXES[0]))?;
             check_beside(&reserve_path(&real))?;
-            real.parent().map(Path::to_owned)
         }
-        None => {
-            ensure!(path.symlink_metadata().is_err(), "it is a link to a file that does not exist");
-            // The directories that are missing are made in this one.
-            path.ancestors().skip(1).find(|parent| parent.symlink_metadata().is_ok()).map(Path::to_owned)
-        }
-    };
-    let directory = directory.as_deref().unwrap_or(Path::new("/"));
+        None => ensure!(path.symlink_metadata().is_err(), "it is a link to a file that does not exist"),
+    }
+    let directory = directory_of(&path.canonicalize().unwrap_or_else(|_| path.to_owned()));
     let probe = directory.join(format!(".segment-relay-check-{}", std::process::id()));
-    let made = private().create_new(true).open(&probe).and_then(|_| fs::remove_file(&probe));
-    made.with_context(|| format!("cannot make a file in {}", directory.display()))?;
+    let make = || {
+        let made = private().create_new(true).open(&probe)?;
+        // A sync that fails would end the relay.
+        let synced = made.sync_all();
+        fs::remove_file(&probe)?;
+        synced
+    };
+    make().with_context(|| format!("cannot make a file in {}", directory.display()))?;
     Ok(file.is_some())
+}
+
+/// The directory of this path, or the one in which the missing ones are made.
+pub(super) fn directory_of(path: &Path) -> PathBuf {
+    let existing = path.ancestors().skip(1).find(|parent| parent.symlink_metadata().is_ok());
+    existing.unwrap_or(Path::new("/")).to_owned()
 }
 
 /// Writes the file's content once more, in its place, and syncs it. SQLite's locks on it stay: it has none on a log.

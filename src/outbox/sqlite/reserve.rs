@@ -19,7 +19,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 use super::file::{check_beside, free_disk_bytes, reserve_path};
 
 /// Bytes of the reserve: twice the log, which is all that can be in progress.
-const MAX_RESERVE_BYTES: u64 = 32 * 1024 * 1024;
+pub(super) const MAX_RESERVE_BYTES: u64 = 32 * 1024 * 1024;
 
 /// On a small disk the reserve is one part in this many of the free space: three quarters stay for calls.
 const FREE_SPACE_DIVISOR: u64 = 4;

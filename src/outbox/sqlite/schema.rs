@@ -19,8 +19,11 @@ const MIGRATIONS: [&str; 5] = [
     include_str!("schema_5.sql"),
 ];
 
-/// Refuses a file that is not this program's, or of an unknown version. Writes nothing.
-pub(super) fn check(conn: &Connection) -> anyhow::Result<()> {
+/// The version of the tables that this program makes.
+pub const NEWEST_VERSION: usize = MIGRATIONS.len();
+
+/// Refuses a file that is not this program's, or of an unknown version. Writes nothing. Returns the version, 0 for an empty file.
+pub(super) fn check(conn: &Connection) -> anyhow::Result<usize> {
     let application = pragma(conn, "application_id")?;
     let version = usize::try_from(pragma(conn, "user_version")?).unwrap_or(usize::MAX);
     let is_empty = !conn.prepare("SELECT 1 FROM sqlite_schema")?.exists([])?;
@@ -34,7 +37,7 @@ pub(super) fn check(conn: &Connection) -> anyhow::Result<()> {
          one, or name another file",
         MIGRATIONS.len()
     );
-    Ok(())
+    Ok(version)
 }
 
 /// Migrates the file to the newest version, and checks that the tables are as expected.

@@ -175,7 +175,13 @@ async fn check_reports_what_serve_would_and_dev_does_not_start_with_it_either() 
         let secret = secret(scheme, "a");
         let mut check = Process::start(
             &["check"],
-            &[("SEGMENT_WRITE_KEY", WRITE_KEY), endpoint, (AUTH, scheme), (SECRETS, &secret)],
+            &[
+                ("SEGMENT_WRITE_KEY", WRITE_KEY),
+                ("RELAY_LISTEN", "127.0.0.1:0"),
+                endpoint,
+                (AUTH, scheme),
+                (SECRETS, &secret),
+            ],
         );
         assert_eq!(check.exit_code().await, Some(0), "{scheme}: {:?} {:?}", check.stdout(), check.stderr());
         assert!(check.stdout().iter().chain(&check.stderr()).all(|line| !line.contains(&secret)));

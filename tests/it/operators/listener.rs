@@ -68,7 +68,9 @@ async fn the_operators_address_must_be_another_one() {
         ["127.0.0.1:7070", "[::]:7070"],
         ["127.0.0.1:7070", "here"],
     ] {
-        let settings = [("SEGMENT_WRITE_KEY", WRITE_KEY), ("RELAY_LISTEN", listen), ("RELAY_ADMIN_LISTEN", operators)];
+        let nowhere = ("SEGMENT_ENDPOINT", "http://127.0.0.1:9");
+        let settings =
+            [("SEGMENT_WRITE_KEY", WRITE_KEY), nowhere, ("RELAY_LISTEN", listen), ("RELAY_ADMIN_LISTEN", operators)];
         for command in ["serve", "check"] {
             let mut process = Process::start(&[command], &settings);
             assert_eq!(process.exit_code().await, Some(2), "{listen} {operators}");

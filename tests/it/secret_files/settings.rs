@@ -10,6 +10,9 @@ use crate::harness::{Process, Relay, Segment, TOKEN, WRITE_KEY, ada, eventually}
 const NAMES: [&str; 4] =
     ["SEGMENT_WRITE_KEY_FILE", "RELAY_AUTH_SECRETS_FILE", "RELAY_ADMIN_TOKEN_FILE", "RELAY_OUTBOX_URL_FILE"];
 
+/// Nothing listens there.
+const NOWHERE: (&str, &str) = ("SEGMENT_ENDPOINT", "http://127.0.0.1:9");
+
 async fn run(arguments: &[&str], settings: &[(&str, &str)]) -> (Option<i32>, Vec<String>, Vec<String>) {
     let mut process = Process::start(arguments, settings);
     let code = process.exit_code().await;
@@ -54,7 +57,7 @@ async fn each_secret_may_come_from_a_file_whose_last_newline_does_not_count() {
     let (code, stdout, stderr) = run(&["dead-letters", "list"], &operator).await;
     assert_eq!(code, Some(0), "{stdout:?} {stderr:?}");
     assert_eq!(run(&["healthcheck"], &[&settings[..], &[("RELAY_LISTEN", &address)]].concat()).await.0, Some(0));
-    let (code, _, stderr) = run(&["check"], &settings).await;
+    let (code, _, stderr) = run(&["check"], &[&settings[..], &[("RELAY_LISTEN", "127.0.0.1:0")]].concat()).await;
     assert_eq!(code, Some(0), "{stderr:?}");
 }
 
@@ -98,7 +101,7 @@ async fn a_secret_with_a_value_and_a_file_stops_the_start_and_a_misspelt_name_ge
         let (plain, path) = (name.trim_end_matches("_FILE"), files.write(name, right(&files, name)));
         let value = right(&files, name);
         let mut settings =
-            vec![("SEGMENT_WRITE_KEY", WRITE_KEY), (plain, &*value), (name, &path), ("RELAY_AUTH", "bearer")];
+            vec![("SEGMENT_WRITE_KEY", WRITE_KEY), (plain, &*value), (name, &path), ("RELAY_AUTH", "bearer"), NOWHERE];
         settings.push(("RELAY_AUTH_SECRETS", "bearer-token-of-a-sender"));
         let (code, _, stderr) = run(&["check"], &settings).await;
         assert_eq!(code, Some(2), "{stderr:?}");
@@ -111,12 +114,12 @@ async fn a_secret_with_a_value_and_a_file_stops_the_start_and_a_misspelt_name_ge
         ("RELAY_ADMIN_TOKENS_FILE", "RELAY_ADMIN_TOKEN_FILE"),
         ("RELAY_AUTH_SECRET_FILE", "RELAY_AUTH_SECRETS_FILE"),
     ] {
-        let (code, _, stderr) = run(&["check"], &[key, (misspelt, "/nowhere")]).await;
+        let (code, _, stderr) = run(&["check"], &[key, NOWHERE, (misspelt, "/nowhere")]).await;
         assert_eq!(code, Some(2));
         assert!(stderr[0].ends_with(&format!("is it {meant}?")), "{stderr:?}");
     }
     // The other settings come from no file.
-    let (code, _, stderr) = run(&["check"], &[key, ("SEGMENT_ENDPOINT_FILE", "/nowhere")]).await;
+    let (code, _, stderr) = run(&["check"], &[key, NOWHERE, ("SEGMENT_ENDPOINT_FILE", "/nowhere")]).await;
     assert_eq!(code, Some(2));
     assert!(stderr[0].starts_with("SEGMENT_ENDPOINT_FILE: no such setting"), "{stderr:?}");
 }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::products::shipped;
@@ -126,14 +126,18 @@ async fn check_runs_every_example_and_shows_what_differs() {
     let settings = [
         ("SEGMENT_WRITE_KEY", WRITE_KEY),
         ("SEGMENT_ENDPOINT", segment.url()),
+        ("RELAY_LISTEN", "127.0.0.1:0"),
         ("RELAY_SOURCES", path.to_str().unwrap()),
         ("SHOP_SECRET", "a-s3cret-of-the-shop"),
     ];
-    let Ended { code, stdout, stderr } = run(&["check"], &settings).await;
+    let Ended { code, stdout, stderr } = run(&["check", "--json"], &settings).await;
     assert_eq!(code, Some(1), "{stderr:?}");
-    let printed = stdout.join("\n");
+    let report: Value = serde_json::from_str(&stdout.concat()).expect("JSON");
+    let rows = report["checks"].as_array().expect("rows");
+    let printed =
+        rows.iter().find(|row| row["name"] == "examples").and_then(|row| row["found"].as_str()).expect("a text");
     let shown = "shop, example 1: customer 0 differs\n  expected  {\"traits\":{\"email\":\"eve@mail.example\"},\"userId\":\"c-1\"}\n  got       {\"traits\":{\"email\":\"ada@mail.example\"},\"userId\":\"c-1\"}";
-    assert!(printed.contains(shown), "{printed}");
+    assert_eq!(printed, shown);
 
     fs::write(&path, FILE).expect("a file");
     let Ended { code, stdout, stderr } = run(&["check"], &settings).await;
@@ -153,6 +157,7 @@ async fn every_shipped_example_comes_out_as_the_file_says() {
         ("SEGMENT_WRITE_KEY", WRITE_KEY),
         ("SEGMENT_ENDPOINT", segment.url()),
         ("RELAY_OUTBOX_URL", &outbox),
+        ("RELAY_LISTEN", "127.0.0.1:0"),
         ("RELAY_SOURCES", path.to_str().unwrap()),
     ];
     // It has the form of a password, a token and a key.

@@ -167,10 +167,11 @@ async fn an_event_of_a_source_that_is_gone_stays_and_its_calls_wait() {
         ("SEGMENT_ENDPOINT", durable.segment().url()),
         ("RELAY_OUTBOX_URL", &*outbox),
         ("RELAY_SOURCES", &*file.path()),
+        ("RELAY_LISTEN", "127.0.0.1:0"),
     ];
     let mut check = Process::start(&["check"], &settings);
     assert_eq!(check.exit_code().await, Some(0), "{:?}", check.stderr());
-    let named = "warning:  the source shop is not configured; its waiting calls: 1, dead letters: 1";
+    let named = "outbox-sources  warning  the source shop is not configured; its waiting calls: 1, dead letters: 1";
     assert!(check.stdout().iter().any(|line| line == named), "{:?}", check.stdout());
     // A stranger's call passes, and the one of the source goes when it is configured again.
     durable.post(&customer("c-4")).await;
