@@ -55,6 +55,7 @@ mod refusals;
 mod refused_keys;
 mod relaying;
 mod schema;
+mod sdk_page;
 mod secret_files;
 mod secrets;
 mod several;

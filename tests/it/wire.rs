@@ -132,7 +132,7 @@ fn version(value: &Value) -> Value {
 }
 
 /// Where the SDK and `identify.mjs` are; installed once for each version.
-fn installed_sdk() -> &'static Path {
+pub fn installed_sdk() -> &'static Path {
     static INSTALLED: OnceLock<PathBuf> = OnceLock::new();
     INSTALLED.get_or_init(|| {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk");
