@@ -1,5 +1,6 @@
 //! The composition root: the only file that names concrete types and puts them together.
 
+mod notify;
 mod sources;
 
 use std::net::SocketAddr;
@@ -21,6 +22,7 @@ use crate::auth::Auth;
 use crate::config::{OutboxSettings, Problems, Settings};
 use crate::delivery::{Delivery, Forget};
 use crate::metrics::{Metrics, Summary};
+use crate::notify::Notifier;
 use crate::outbox::sqlite::SqliteOutbox;
 use crate::outbox::{Backups, Calls, DeadLetters, Forgetting, Outbox, OutboxClients, OutboxStats, ParkedUsers};
 use crate::publisher::LiveClients;
@@ -44,6 +46,7 @@ pub struct App {
     state: AppState,
     sources: SourceParts,
     outbox: Option<Arc<SqliteOutbox>>,
+    notifier: Option<Notifier>,
     supervisor: Supervisor,
     limits: Limits,
 }
@@ -78,6 +81,8 @@ impl App {
             None => live.clone(),
         };
         let sources = SourceParts::new(table, mapper, &live, outbox.as_ref(), metrics.clone());
+        let tell = |told| notify::start(told, &live, outbox.as_ref(), sources.clone(), &metrics, supervisor);
+        let notifier = settings.notify.as_ref().map(tell).transpose()?;
         let mut state = AppState::new(
             clients,
             metrics.clone(),
@@ -103,7 +108,7 @@ impl App {
         }
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let limits = Limits { connections, streams, keep_alive: settings.keep_alive, threads };
-        Ok(Self { state, sources, outbox, supervisor: supervisor.clone(), limits })
+        Ok(Self { state, sources, outbox, notifier, supervisor: supervisor.clone(), limits })
     }
 
     /// Puts one more layer around the routes of each listener. It is told whether the listener's address is a loopback one.
@@ -142,7 +147,7 @@ impl App {
         }
         serve(listener, address, routes, self.limits);
         if let Some((hangups, read)) = hangups {
-            let secrets = read_again(hangups, read, state.clone(), self.sources.clone());
+            let secrets = read_again(hangups, read, state.clone(), self.sources.clone(), self.notifier);
             self.supervisor.supervise("secrets", secrets);
         }
         let auth = settings.auth.name();
@@ -176,7 +181,13 @@ fn warn_about(settings: &Settings) {
 
 /// Reads the secrets that come from files and the file of sources again at each signal: takes all of them, or none if anything
 /// is wrong.
-async fn read_again(mut hangups: Signal, read: ReadAgain, state: Arc<AppState>, sources: SourceParts) {
+async fn read_again(
+    mut hangups: Signal,
+    read: ReadAgain,
+    state: Arc<AppState>,
+    sources: SourceParts,
+    notifier: Option<Notifier>,
+) {
     while hangups.recv().await.is_some() {
         match read_all(read.clone(), &sources).await {
             Ok((names, settings, _)) if names.is_empty() && settings.sources.is_none() => {
@@ -185,6 +196,9 @@ async fn read_again(mut hangups: Signal, read: ReadAgain, state: Arc<AppState>, 
             Ok((names, settings, table)) => {
                 sources.replace(&table, &settings.segment.write_key);
                 state.replace_secrets(&settings.auth, settings.admin_token.as_ref());
+                if let (Some(notifier), Some(notify)) = (&notifier, &settings.notify) {
+                    notifier.replace_secrets(&notify.secrets);
+                }
                 let count = settings.sources.is_some().then(|| table.names().count());
                 tracing::info!(names = names.join(", "), sources = count, "the secrets were read again");
                 warn_about(&settings);

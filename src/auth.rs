@@ -6,7 +6,8 @@
 //! request is refused.
 //!
 //! `scheme` says how a sender proves who it is, `presets` does so for products by name, and `verifier` compiles it together
-//! with the secrets: a `signature` reads its header by `format` and the time by `clock`, and compares by `digest`.
+//! with the secrets: a `signature` reads its header by `format` and the time by `clock`, and compares by `digest`. `signer` makes
+//! the signatures of what the relay sends.
 
 mod clock;
 mod digest;
@@ -15,6 +16,7 @@ mod headers;
 mod presets;
 mod scheme;
 mod signature;
+mod signer;
 mod template;
 mod tokens;
 mod unauthorized;
@@ -31,6 +33,7 @@ use verifier::Check;
 
 pub use presets::{Preset, preset, presets};
 pub use scheme::{Algorithm, Challenge, Encoding, Scheme, SecretForm, SignatureScheme, TimeUnit, TimestampScheme};
+pub use signer::WebhookSigner;
 pub use verifier::Verifier;
 
 pub(crate) use tokens::Tokens;

@@ -48,8 +48,11 @@ pub mod delivery;
 
 pub mod import;
 
+pub mod notify;
+
 // Used by all of the above.
 pub mod config;
+pub mod http_client;
 pub mod metrics;
 pub mod supervisor;
 pub mod telemetry;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::api::UnconfiguredSource;
 use crate::config::{Problems, Secret};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, SourceOutcome};
 use crate::outbox::Events;
 use crate::outbox::sqlite::SqliteOutbox;
 use crate::publisher::LiveClients;
@@ -80,6 +80,11 @@ impl SourceParts {
             Some(UnconfiguredSource { name: name.to_string(), calls: stats.calls, bytes: stats.bytes })
         });
         of_unknown.collect()
+    }
+
+    /// How many events of the sources that are configured were kept as dead letters.
+    pub(super) fn unmapped_events(&self) -> u64 {
+        self.sources.all().iter().map(|source| source.metrics.number_of(SourceOutcome::Unmapped)).sum()
     }
 
     /// Updates the metrics of what waits.

@@ -68,7 +68,7 @@ impl Keys {
     }
 }
 
-fn keyed<M: KeyInit>(secrets: &[Vec<u8>]) -> Vec<M> {
+pub(super) fn keyed<M: KeyInit>(secrets: &[Vec<u8>]) -> Vec<M> {
     // HMAC accepts keys of any length, so there is no error.
     secrets.iter().filter_map(|secret| M::new_from_slice(secret).ok()).collect()
 }

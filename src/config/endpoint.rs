@@ -1,4 +1,4 @@
-//! The check of `SEGMENT_ENDPOINT`, and of the names of hosts.
+//! The checks of `SEGMENT_ENDPOINT` and `RELAY_NOTIFY_URL`, and of the names of hosts.
 
 use url::{Host, Url};
 
@@ -11,6 +11,23 @@ const MAX_LABEL: usize = 63;
 
 /// A base URL. No message repeats it, because it may hold a password by mistake.
 pub(super) fn endpoint(text: &str) -> Result<Url, String> {
+    let mut url = web_url(text, ['?', '#'].as_slice(), "must be a base URL, without ? or #")?;
+    let path = url.path().to_owned();
+    let mut base = path.trim_end_matches('/');
+    while let Some(rest) = API_PATHS.iter().find_map(|end| base.strip_suffix(end)) {
+        base = rest.trim_end_matches('/');
+    }
+    url.set_path(base);
+    Ok(url)
+}
+
+/// The URL of a receiver. No message repeats it, because its path or query may be a secret.
+pub(super) fn notify_url(text: &str) -> Result<Url, String> {
+    web_url(text, ['#'].as_slice(), "must not hold #, which is never sent")
+}
+
+/// A URL of http or https that holds none of these characters. No message repeats it.
+fn web_url(text: &str, refused: &[char], problem: &str) -> Result<Url, String> {
     let text = text.trim();
     let scheme = text.split_once("://").map_or("", |(scheme, _)| scheme);
     // The parser takes fewer or more slashes than two as well, and leaves out tabs and newlines.
@@ -18,31 +35,25 @@ pub(super) fn endpoint(text: &str) -> Result<Url, String> {
         return Err("must begin with https:// or http://".to_owned());
     }
     let rest = text.get(scheme.len() + "://".len()..).unwrap_or_default();
-    if rest.contains("://") {
+    if rest.split('?').next().is_some_and(|before| before.contains("://")) {
         return Err("must be one URL".to_owned());
     } else if rest.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '\\' | '"' | '\'')) {
         return Err("must not hold white space, quotes or backslashes".to_owned());
-    } else if rest.contains(['?', '#']) {
-        return Err("must be a base URL, without ? or #".to_owned());
+    } else if rest.contains(refused) {
+        return Err(problem.to_owned());
     }
-    let authority = rest.split('/').next().unwrap_or_default();
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
     if authority.contains('@') {
         return Err("must not hold a user name or password".to_owned());
     } else if authority.is_empty() {
         return Err("has no host".to_owned());
     }
-    let mut url = Url::parse(text).map_err(|error| format!("not a URL ({error})"))?;
+    let url = Url::parse(text).map_err(|error| format!("not a URL ({error})"))?;
     if !url.host().as_ref().is_some_and(is_host) {
         return Err("its host is no valid name or address".to_owned());
     } else if url.port() == Some(0) {
         return Err("nothing listens on port 0".to_owned());
     }
-    let path = url.path().to_owned();
-    let mut base = path.trim_end_matches('/');
-    while let Some(rest) = API_PATHS.iter().find_map(|end| base.strip_suffix(end)) {
-        base = rest.trim_end_matches('/');
-    }
-    url.set_path(base);
     Ok(url)
 }
 

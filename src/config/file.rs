@@ -12,8 +12,8 @@ use super::table::{SETTINGS, Setting};
 const SUFFIX: &str = "_FILE";
 
 /// The settings that may come from a file: those that hold secrets, or may hold them.
-pub const FILE_SETTINGS: [&str; 4] =
-    ["SEGMENT_WRITE_KEY", "RELAY_AUTH_SECRETS", "RELAY_ADMIN_TOKEN", "RELAY_OUTBOX_URL"];
+pub const FILE_SETTINGS: [&str; 5] =
+    ["SEGMENT_WRITE_KEY", "RELAY_AUTH_SECRETS", "RELAY_ADMIN_TOKEN", "RELAY_NOTIFY_SECRETS", "RELAY_OUTBOX_URL"];
 
 /// The most bytes of a file: 16 secrets take a tenth of it.
 pub(crate) const MAX_BYTES: u64 = 64 * 1024;

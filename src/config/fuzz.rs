@@ -7,10 +7,11 @@ use crate::fuzz::hold;
 const CANARY: &str = "canary";
 
 /// The settings that are secrets.
-const SECRETS: [&str; 3] = ["RELAY_ADMIN_TOKEN", "RELAY_AUTH_SECRETS", "SEGMENT_WRITE_KEY"];
+const SECRETS: [&str; 4] = ["RELAY_ADMIN_TOKEN", "RELAY_AUTH_SECRETS", "RELAY_NOTIFY_SECRETS", "SEGMENT_WRITE_KEY"];
 
 /// The settings that are no secrets, but into which somebody may put one.
-const MAY_HOLD_SECRET: [&str; 4] = ["HTTPS_PROXY", "RELAY_OUTBOX_URL", "SEGMENT_ENDPOINT", "http_proxy"];
+const MAY_HOLD_SECRET: [&str; 5] =
+    ["HTTPS_PROXY", "RELAY_NOTIFY_URL", "RELAY_OUTBOX_URL", "SEGMENT_ENDPOINT", "http_proxy"];
 
 const TOKENS: &[&str] = &[
     "\n",
@@ -27,6 +28,8 @@ const TOKENS: &[&str] = &[
     "RELAY_ADMIN_LISTEN=",
     "RELAY_AUTH=",
     "RELAY_AUTH_SECRETS=canary",
+    "RELAY_NOTIFY_URL=https://host/canary",
+    "RELAY_NOTIFY_SECRETS=whsec_canary",
     "RELAY_LOG=",
     "HTTPS_PROXY=",
     "http_proxy=",

@@ -1,4 +1,5 @@
-//! The proxy on the way to Segment: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, read as curl reads them.
+//! The proxy on the way to Segment and to who is notified: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, read as curl
+//! reads them.
 //!
 //! The HTTP client reads no variable itself: it would ignore a value that it does not understand, and go without the proxy.
 
@@ -38,9 +39,31 @@ impl Proxy {
     }
 
     /// Whether the connection to the proxy is encrypted.
-    pub fn is_https(&self) -> bool {
+    fn is_https(&self) -> bool {
         self.scheme == "https"
     }
+}
+
+/// The proxies of the environment.
+pub(super) struct Proxies {
+    pub(super) https: Option<Proxy>,
+    pub(super) http: Option<Proxy>,
+    pub(super) all: Option<Proxy>,
+    /// The entries of `NO_PROXY`.
+    pub(super) exceptions: Vec<String>,
+}
+
+impl Proxies {
+    /// The proxy for this URL.
+    pub(super) fn of(&self, url: &Url) -> Option<Proxy> {
+        let proxy = if url.scheme() == "https" { &self.https } else { &self.http };
+        proxy.as_ref().or(self.all.as_ref()).filter(|_| !is_excepted(url, &self.exceptions)).cloned()
+    }
+}
+
+/// Whether anything on the way to this URL is encrypted, so that certificate authorities are needed.
+pub fn uses_tls(url: &Url, proxy: Option<&Proxy>) -> bool {
+    url.scheme() == "https" || proxy.is_some_and(Proxy::is_https)
 }
 
 impl fmt::Display for Proxy {
@@ -135,7 +158,7 @@ pub(super) fn exceptions(list: &str) -> Result<Vec<String>, String> {
 
 /// Whether an entry names the endpoint's host: `*` alone, the host's name or a domain above it, its address, or a network in CIDR
 /// notation. Ports are not looked at, so an entry with one names nothing.
-pub(super) fn is_excepted(endpoint: &Url, entries: &[String]) -> bool {
+fn is_excepted(endpoint: &Url, entries: &[String]) -> bool {
     let Some(host) = endpoint.host() else {
         return false;
     };

@@ -1,5 +1,6 @@
 //! All settings of the service, and how they are read and put together.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
@@ -9,7 +10,8 @@ use url::Url;
 
 use super::auth::{AuthScheme, AuthSettings, WEBHOOK_TOLERANCE};
 use super::environment::{Environment, Problems};
-use super::proxy::{Proxy, is_excepted};
+use super::proxy::{Proxies, Proxy, uses_tls};
+use super::table::Setting;
 use super::value::{LogFormat, Secret};
 use super::{file, table};
 
@@ -30,6 +32,8 @@ pub struct Settings {
     pub admin_token: Option<Secret>,
     /// Where operators, metrics and documents are served. `None`: at `listen`.
     pub admin_listen: Option<SocketAddr>,
+    /// `None`: nobody is told what wakes somebody.
+    pub notify: Option<NotifySettings>,
     pub shutdown_delay: Duration,
     pub shutdown_grace: Duration,
     pub logs: LogSettings,
@@ -56,10 +60,21 @@ pub struct SegmentSettings {
     pub gzip: bool,
 }
 
-impl SegmentSettings {
-    /// Whether anything on the way is encrypted, so that certificate authorities are needed.
-    pub fn uses_tls(&self) -> bool {
-        self.endpoint.scheme() == "https" || self.proxy.as_ref().is_some_and(Proxy::is_https)
+/// Whom to tell what wakes somebody.
+#[derive(Clone)]
+pub struct NotifySettings {
+    /// Its path and query may be a secret.
+    pub url: Url,
+    /// The proxy on the way there.
+    pub proxy: Option<Proxy>,
+    /// The secrets of Standard Webhooks that sign.
+    pub secrets: AuthSettings,
+}
+
+impl fmt::Debug for NotifySettings {
+    /// Without what may be a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NotifySettings({})", self.url.origin().ascii_serialization())
     }
 }
 
@@ -199,8 +214,16 @@ macro_rules! all_fields {
 }
 
 fn read(environment: &mut Environment) -> Option<Settings> {
+    let proxies = proxies(environment);
+    let (segment, notify) = (segment(environment, &proxies), notify(environment, &proxies));
+    let of_segment = segment.as_ref().is_some_and(|segment| uses_tls(&segment.endpoint, segment.proxy.as_ref()));
+    let of_notify = notify.as_ref().is_some_and(|notify| uses_tls(&notify.url, notify.proxy.as_ref()));
+    if of_segment || of_notify {
+        environment.read(&table::SSL_CERT_FILE);
+        environment.read(&table::SSL_CERT_DIR);
+    }
     all_fields!(Settings {
-        segment: segment(environment),
+        segment: segment,
         listen: listen(environment),
         auth: auth(environment),
         request_timeout: environment.read(&table::RELAY_REQUEST_TIMEOUT),
@@ -210,6 +233,7 @@ fn read(environment: &mut Environment) -> Option<Settings> {
         outbox: Some(outbox(environment, auth.as_ref())),
         admin_token: Some(admin_token(environment, auth.as_ref())),
         admin_listen: Some(admin_listen(environment, listen)),
+        notify: Some(notify),
         shutdown_delay: environment.read(&table::RELAY_SHUTDOWN_DELAY),
         shutdown_grace: environment.read(&table::RELAY_SHUTDOWN_GRACE),
         logs: logs(environment),
@@ -217,32 +241,39 @@ fn read(environment: &mut Environment) -> Option<Settings> {
     })
 }
 
-fn segment(environment: &mut Environment) -> Option<SegmentSettings> {
-    let segment = all_fields!(SegmentSettings {
+fn segment(environment: &mut Environment, proxies: &Proxies) -> Option<SegmentSettings> {
+    all_fields!(SegmentSettings {
         write_key: environment.read(&table::SEGMENT_WRITE_KEY).or_else(|| environment.stand_in(Secret::new(""))),
         endpoint: environment.read(&table::SEGMENT_ENDPOINT),
-        proxy: proxy(environment, endpoint.as_ref()),
+        proxy: endpoint.as_ref().map(|endpoint| proxies.of(endpoint)),
         timeout: environment.read(&table::SEGMENT_TIMEOUT),
         max_requests_per_second: environment.read(&table::SEGMENT_MAX_REQUESTS_PER_SECOND),
         max_concurrency: environment.read(&table::SEGMENT_MAX_CONCURRENCY),
         gzip: environment.read(&table::SEGMENT_GZIP),
-    })?;
-    if segment.uses_tls() {
-        environment.read(&table::SSL_CERT_FILE);
-        environment.read(&table::SSL_CERT_DIR);
-    }
-    Some(segment)
+    })
 }
 
-/// The proxy for this endpoint. An invalid URL is a problem even if another variable takes precedence.
-fn proxy(environment: &mut Environment, endpoint: Option<&Url>) -> Option<Option<Proxy>> {
-    let https = environment.read_any_case(&table::HTTPS_PROXY);
-    let http = environment.read_any_case(&table::HTTP_PROXY);
-    let all = environment.read_any_case(&table::ALL_PROXY);
-    let exceptions = environment.read_any_case(&table::NO_PROXY).unwrap_or_default();
-    let endpoint = endpoint?;
-    let proxy = if endpoint.scheme() == "https" { https } else { http }.or(all);
-    Some(proxy.filter(|_| !is_excepted(endpoint, &exceptions)))
+/// An invalid URL is a problem even if another variable takes precedence.
+fn proxies(environment: &mut Environment) -> Proxies {
+    Proxies {
+        https: environment.read_any_case(&table::HTTPS_PROXY),
+        http: environment.read_any_case(&table::HTTP_PROXY),
+        all: environment.read_any_case(&table::ALL_PROXY),
+        exceptions: environment.read_any_case(&table::NO_PROXY).unwrap_or_default(),
+    }
+}
+
+/// One of the two settings alone would have no effect, or nobody could trust what is sent.
+fn notify(environment: &mut Environment, proxies: &Proxies) -> Option<NotifySettings> {
+    match (environment.is_set(&table::RELAY_NOTIFY_URL), environment.is_set(&table::RELAY_NOTIFY_SECRETS)) {
+        (true, false) => environment.add_problem(&table::RELAY_NOTIFY_SECRETS, "required with RELAY_NOTIFY_URL"),
+        (false, true) => environment.add_problem(&table::RELAY_NOTIFY_URL, "required with RELAY_NOTIFY_SECRETS"),
+        _ => {}
+    }
+    let url = environment.read(&table::RELAY_NOTIFY_URL);
+    let mut secrets = AuthSettings::new(AuthScheme::StandardWebhooks);
+    accept_secrets(environment, &table::RELAY_NOTIFY_SECRETS, &mut secrets);
+    url.map(|url| NotifySettings { proxy: proxies.of(&url), url, secrets })
 }
 
 /// Whoever may send customers may not read those that Segment refused.
@@ -323,15 +354,20 @@ fn auth(environment: &mut Environment) -> Option<AuthSettings> {
     if !environment.is_set(&table::RELAY_AUTH_SECRETS) {
         environment.add_problem(&table::RELAY_AUTH_SECRETS, format_args!("required with RELAY_AUTH={}", auth.name()));
     }
-    let secrets = environment.read(&table::RELAY_AUTH_SECRETS).unwrap_or_default();
+    accept_secrets(environment, &table::RELAY_AUTH_SECRETS, &mut auth);
+    Some(auth)
+}
+
+/// Adds the secrets of this setting.
+fn accept_secrets(environment: &mut Environment, setting: &Setting<Vec<String>>, auth: &mut AuthSettings) {
+    let secrets = environment.read(setting).unwrap_or_default();
     for (number, secret) in (1..).zip(&secrets) {
         let result = if secret.is_empty() { Err("is empty") } else { auth.accept(secret) };
         if let Err(problem) = result {
             let problem = format_args!("secret {number} of {} {problem}", secrets.len());
-            environment.add_problem(&table::RELAY_AUTH_SECRETS, problem);
+            environment.add_problem(setting, problem);
         }
     }
-    Some(auth)
 }
 
 /// Without `RELAY_OUTBOX_URL` there is no outbox. The other settings are checked all the same.

@@ -16,7 +16,7 @@ use super::checks::{
     MAX_DURATION, MAX_GIVE_UP, MAX_RETENTION, MAX_WINDOW, admin_token, duration, duration_or_never, either, keep_alive,
     log_filter, outbox_size, path, positive_duration, socket_address, sqlite_path, trace_protocol, whole_number,
 };
-use super::endpoint::endpoint;
+use super::endpoint::{endpoint, notify_url};
 use super::proxy::{Proxy, exceptions, proxy_url};
 use super::value::{LogFormat, Secret};
 use super::write_key::write_key;
@@ -178,6 +178,12 @@ settings! {
 
     /// The address and port for operators, metrics and documents alone.
     RELAY_ADMIN_LISTEN: SocketAddr = Unset, socket_address;
+
+    /// The URL to which the relay posts what wakes somebody.
+    RELAY_NOTIFY_URL: Url = Unset, notify_url;
+
+    /// The secrets that sign what is posted to RELAY_NOTIFY_URL, separated by commas.
+    RELAY_NOTIFY_SECRETS: Vec<String> = Unset, auth::split_secrets;
 
     /// How long requests are still served after SIGTERM, while /readyz fails.
     RELAY_SHUTDOWN_DELAY: Duration = Value("1s"), |text| duration(text, MAX_DURATION);

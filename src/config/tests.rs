@@ -4,6 +4,7 @@ mod admin_token;
 mod auth;
 mod durations;
 mod environment;
+mod notify;
 mod outbox;
 mod proxy;
 mod read;

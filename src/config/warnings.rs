@@ -21,6 +21,14 @@ impl Settings {
     /// Those that are not about senders.
     pub fn other_warnings(&self) -> Vec<String> {
         let mut warnings = self.segment.warnings();
+        if let Some(notify) = &self.notify {
+            warnings.extend(notify.secrets.warnings_about("RELAY_NOTIFY_SECRETS"));
+            if notify.secrets.secrets.iter().any(|secret| self.auth.secrets.contains(secret)) {
+                let warning =
+                    "RELAY_NOTIFY_SECRETS holds a secret of RELAY_AUTH_SECRETS: who is notified can send customers";
+                warnings.push(warning.to_owned());
+            }
+        }
         if self.admin_token.as_ref().is_some_and(|token| is_quoted(token.reveal().as_bytes())) {
             warnings.push(format!("RELAY_ADMIN_TOKEN {IN_QUOTES}"));
         }
@@ -53,9 +61,14 @@ impl AuthSettings {
         if self.is_none() {
             return vec!["RELAY_AUTH is none: whoever can reach this port can send customers".to_owned()];
         }
+        self.warnings_about("RELAY_AUTH_SECRETS")
+    }
+
+    /// About the secrets of this setting.
+    fn warnings_about(&self, setting: &str) -> Vec<String> {
         let mut warnings = Vec::new();
         for (number, secret) in (1..).zip(&self.secrets) {
-            let what = format!("secret {number} of {} in RELAY_AUTH_SECRETS", self.secrets.len());
+            let what = format!("secret {number} of {} in {setting}", self.secrets.len());
             let text = String::from_utf8_lossy(secret);
             let told =
                 secret_warnings(&text, &self.written(secret), self.secret_part(secret).len(), self.least_length());

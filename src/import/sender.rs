@@ -3,11 +3,11 @@
 use anyhow::Context;
 use data_encoding::{BASE64, HEXLOWER};
 use hmac::{Hmac, KeyInit, Mac};
-use jiff::Timestamp;
 use reqwest::RequestBuilder;
 use sha2::Sha256;
 use uuid::Uuid;
 
+use crate::auth::WebhookSigner;
 use crate::config::{AuthScheme, Secret, SignatureEncoding, decode_base64};
 
 /// What a sender of `POST /customers` shows.
@@ -25,7 +25,7 @@ impl Sender {
             AuthScheme::Bearer => request.bearer_auth(secret),
             AuthScheme::Basic => request.header("authorization", format!("Basic {}", BASE64.encode(secret.as_bytes()))),
             AuthScheme::Hmac { header, encoding } => {
-                let mac = hmac(secret.as_bytes(), &[body])?;
+                let mac = hmac(secret.as_bytes(), body)?;
                 let text = match encoding {
                     SignatureEncoding::Hex => HEXLOWER.encode(&mac),
                     SignatureEncoding::Base64 => BASE64.encode(&mac),
@@ -36,21 +36,15 @@ impl Sender {
                 let key = secret.strip_prefix("whsec_").and_then(|text| decode_base64(text.as_bytes()));
                 let key = key.context("RELAY_IMPORT_SECRET must be whsec_ and then the key in base64")?;
                 // The relay's key for a request. The ids of customers are in the lines.
-                let id = format!("import-{}", Uuid::new_v4());
-                let time = Timestamp::now().as_second().to_string();
-                let mac = hmac(&key, &[id.as_bytes(), b".", time.as_bytes(), b".", body])?;
-                let signature = format!("v1,{}", BASE64.encode(&mac));
-                request
-                    .header("webhook-id", id)
-                    .header("webhook-timestamp", time)
-                    .header("webhook-signature", signature)
+                let headers = WebhookSigner::new(&[key]).headers(&format!("import-{}", Uuid::new_v4()), body);
+                headers.into_iter().fold(request, |request, (name, value)| request.header(name, value))
             }
         })
     }
 }
 
-fn hmac(key: &[u8], parts: &[&[u8]]) -> anyhow::Result<Vec<u8>> {
+fn hmac(key: &[u8], body: &[u8]) -> anyhow::Result<Vec<u8>> {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).context("cannot use RELAY_IMPORT_SECRET")?;
-    parts.iter().for_each(|part| mac.update(part));
+    mac.update(body);
     Ok(mac.finalize().into_bytes().to_vec())
 }

@@ -85,6 +85,11 @@ impl SourceMetrics {
         self.events[outcome as usize].inc();
     }
 
+    /// The number of events with this outcome.
+    pub fn number_of(&self, outcome: SourceOutcome) -> u64 {
+        self.events[outcome as usize].get()
+    }
+
     /// The number of events by outcome.
     pub fn outcomes(&self) -> BTreeMap<&'static str, u64> {
         SourceOutcome::ALL

@@ -60,6 +60,11 @@ metrics! {
             nobody read the output in time." =>
             log_lines_over_limit: IntCounter(&[("reason", "limit")]),
             log_lines_in_backlog: IntCounter(&[("reason", "backlog")]);
+        "segment_relay_notifications_total": "Notifications (`RELAY_NOTIFY_URL`). `sent`: it was taken. `failed`: no attempt was. \
+            `suppressed`: one of its kind was sent in the ten minutes before." =>
+            notifications_sent: IntCounter(&[("result", "sent")]),
+            notifications_failed: IntCounter(&[("result", "failed")]),
+            notifications_suppressed: IntCounter(&[("result", "suppressed")]);
         "segment_relay_panics_total": "Panics of request handlers. Each was answered 500 `internal_error`." => panics: IntCounter(&[]);
     }
     "Connections" {

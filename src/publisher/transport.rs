@@ -12,7 +12,7 @@ use data_encoding::BASE64;
 use jiff::Timestamp;
 use parking_lot::RwLock;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
-use reqwest::{Client, ClientBuilder, Proxy, Response, redirect};
+use reqwest::{ClientBuilder, Response};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
@@ -23,6 +23,7 @@ use super::retry::{self, ResponseClass, SendResult};
 use super::secret_forms::SecretForms;
 use super::tunnel::TunnelRefusal;
 use crate::config::{self, Secret, SegmentSettings, WriteKeys};
+use crate::http_client::client_builder;
 use crate::segment::FailureReason;
 
 /// Time after which an idle connection is closed: less than the minute after which load balancers commonly close it.
@@ -154,34 +155,13 @@ fn secrets(settings: &SegmentSettings) -> SecretForms {
 }
 
 fn client(settings: &SegmentSettings) -> reqwest::Result<ClientBuilder> {
-    // This fails if a provider is installed already, which is fine.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let builder = connections::watched(Client::builder());
-    // Nothing goes past the proxy of the settings, and the client looks for no other.
-    let builder = match &settings.proxy {
-        Some(proxy) => builder.proxy(reqwest_proxy(proxy)?),
-        None => builder.no_proxy(),
-    };
-    // Without TLS on the way no certificate authorities are read.
-    let builder = if settings.uses_tls() { builder } else { builder.tls_certs_only([]) };
-    let builder = builder
-        .user_agent(concat!("segment-relay/", env!("CARGO_PKG_VERSION")))
-        .redirect(redirect::Policy::none())
-        .retry(reqwest::retry::never())
+    let builder = connections::watched(client_builder(&settings.endpoint, settings.proxy.as_ref())?)
         // One connection per slot: a reset affects one batch, and no batch waits for another one's bytes.
         .http1_only()
         .connect_timeout(settings.timeout.mul_f64(CONNECT_TIMEOUT_SHARE))
         .pool_idle_timeout(POOL_IDLE_TIMEOUT)
         .pool_max_idle_per_host(settings.max_concurrency.get());
     Ok(builder)
-}
-
-fn reqwest_proxy(proxy: &config::Proxy) -> reqwest::Result<Proxy> {
-    let built = Proxy::all(proxy.to_string())?;
-    Ok(match proxy.authorization() {
-        Some(credentials) => built.custom_http_auth(credentials.clone()),
-        None => built,
-    })
 }
 
 /// Reads the answer and the beginning of its body. If the body breaks off, the status of a failure still counts. A 2xx does

@@ -40,6 +40,7 @@ mod logs;
 mod lost_file;
 mod mapping;
 mod metrics;
+mod notify;
 mod openapi;
 mod operators;
 mod oracle;

@@ -3,6 +3,7 @@
 
 mod certificates;
 mod endpoint;
+mod notify;
 mod proxies;
 mod sender_secrets;
 mod witness;
