@@ -24,6 +24,7 @@ mod documented_settings;
 mod examples;
 mod forget;
 mod gate;
+mod guide;
 mod half_close;
 mod held_log;
 mod hostile;
