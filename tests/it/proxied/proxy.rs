@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::Value;
@@ -29,10 +30,21 @@ pub struct Proxy {
     directory: TempDir,
 }
 
-/// A port that nobody listens on now.
+/// Ports below those that Linux gives to connections: nobody takes one of them while a relay is restarted.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+/// A port that nobody listens on now, and that no other call in this process gets.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    listener.local_addr().expect("an address").port()
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    // Other processes of tests begin elsewhere.
+    let begin = 97 * std::process::id() as usize;
+    loop {
+        let offset = (begin + NEXT.fetch_add(1, Ordering::Relaxed)) % PORTS.len();
+        let port = PORTS.start + u16::try_from(offset).expect("less than the length");
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Replaces what is there exactly once.
