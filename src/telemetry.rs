@@ -26,7 +26,7 @@ use limit::{LimitFilter, LineLimit, MAX_LINES};
 use traces::Traces;
 
 pub use limit::EVERY_LINE;
-pub use traces::{DeliverySpan, RequestSpan, TARGET, TraceContext, are_on, continue_from};
+pub use traces::{DeliverySpan, RequestSpan, TARGET, TraceContext, are_on, continue_from, export_one_span};
 
 /// The maximum number of lines that wait to be written: at most some MiB, and a flood's lines of several minutes. Further lines
 /// are dropped.

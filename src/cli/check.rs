@@ -1,8 +1,9 @@
-//! `segment-relay check`: checks the settings, the sources and their examples, what the machine gives the relay, the outbox, and the
-//! way to Segment. Each check has a row, always in the same order, and all problems are told at once.
+//! `segment-relay check`: checks the settings, the sources and their examples, what the machine gives the relay, the outbox, the way
+//! to Segment, and who is told. Each check has a row, always in the same order, and all problems are told at once.
 
 mod machine;
 mod outbox;
+mod receivers;
 mod row;
 mod settings;
 mod sources;
@@ -65,6 +66,7 @@ async fn check() -> anyhow::Result<(Vec<Row>, Problems)> {
     rows.extend(of_sources);
     rows.extend(outbox::rows(settings.outbox.as_ref(), table.as_ref(), &problems));
     rows.extend(way::rows(&settings.segment, &problems).await?);
+    rows.extend(receivers::rows(&settings, &problems).await);
     problems.extend(of_file);
     problems.extend(of_filters);
     Ok((rows, problems))

@@ -13,13 +13,15 @@ use std::time::Duration;
 use anyhow::Context as _;
 use axum::http::HeaderMap;
 use opentelemetry::propagation::TextMapPropagator;
-use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState, TracerProvider};
+use opentelemetry::trace::{
+    SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState, Tracer as _, TracerProvider,
+};
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_http::HeaderExtractor;
 use opentelemetry_otlp::{SpanExporter, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
-use opentelemetry_sdk::trace::SdkTracerProvider;
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, TracerProviderBuilder};
 use tracing::level_filters::LevelFilter;
 use tracing::{Span, Subscriber, field};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
@@ -69,14 +71,7 @@ pub(super) fn layer<S>() -> anyhow::Result<(impl Layer<S>, Traces)>
 where
     S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
 {
-    // This fails if a provider is installed already, which is fine.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = reqwest::blocking::Client::builder();
-    let client = client.redirect(reqwest::redirect::Policy::none()).timeout(EXPORT_TIMEOUT).build()?;
-    let exporter = SpanExporter::builder().with_http().with_http_client(client).build();
-    let exporter = exporter.context("cannot export traces")?;
-    let provider = SdkTracerProvider::builder().with_max_links_per_span(MAX_LINKS).with_resource(resource());
-    let provider = provider.with_batch_exporter(exporter).build();
+    let provider = provider()?.build();
     let spans = filter_fn(|meta| meta.is_span() && meta.target() == TARGET).with_max_level_hint(LevelFilter::INFO);
     let layer = tracing_opentelemetry::layer()
         .with_tracer(provider.tracer(SERVICE))
@@ -87,6 +82,31 @@ where
         .with_target(false);
     ARE_ON.store(true, Ordering::Relaxed);
     Ok((layer.with_filter(spans), Traces(provider)))
+}
+
+/// Makes and exports spans. It is called, and dropped, outside of the runtime.
+fn provider() -> anyhow::Result<TracerProviderBuilder> {
+    // This fails if a provider is installed already, which is fine.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = reqwest::blocking::Client::builder();
+    let client = client.redirect(reqwest::redirect::Policy::none()).timeout(EXPORT_TIMEOUT).build()?;
+    let exporter = SpanExporter::builder().with_http().with_http_client(client).build();
+    let exporter = exporter.context("cannot export traces")?;
+    let provider = SdkTracerProvider::builder().with_max_links_per_span(MAX_LINKS).with_resource(resource());
+    Ok(provider.with_batch_exporter(exporter))
+}
+
+/// Exports one span named `check`, whatever the sampler says, and waits for the receiver's answer.
+///
+/// # Errors
+/// A standard variable is wrong, or the receiver did not take the span.
+pub fn export_one_span() -> anyhow::Result<()> {
+    let provider = provider()?.with_sampler(Sampler::AlwaysOn).build();
+    // Dropping a span ends it.
+    drop(provider.tracer(SERVICE).start("check"));
+    let exported = provider.force_flush();
+    drop(Traces(provider));
+    exported.context("the receiver did not take a span")
 }
 
 /// What the standard variables say of this process, and its own name and version where they say nothing.

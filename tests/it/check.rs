@@ -1,6 +1,7 @@
 //! `segment-relay check`: the rows of the table and of the JSON, and the exit code.
 
 mod outbox;
+mod receivers;
 mod tls;
 mod way;
 
@@ -28,7 +29,7 @@ const NAMES: [&str; 17] = [
     "tls",
     "certificate",
 ];
-const LAST: [&str; 2] = ["http", "clock"];
+const LAST: [&str; 4] = ["http", "clock", "notifications", "traces"];
 
 /// What `check --json` said.
 #[derive(Debug)]
