@@ -107,8 +107,8 @@ pub async fn ask(settings: &SegmentSettings, has_key: bool) -> anyhow::Result<Re
     let response = match head {
         Ok(response) => response,
         Err(SendResult::NotSent(failure)) => {
-            let stage = stage_of(settings, &transport, failure.reason).await;
-            return Ok(Err(NoAnswer { stage, reason: failure.reason, detail: failure.detail }));
+            let (stage, reason) = stage_of(settings, &transport, failure.reason).await;
+            return Ok(Err(NoAnswer { stage, reason, detail: failure.detail }));
         }
         Err(result) => return Ok(Err(no_answer(result))),
     };
@@ -143,25 +143,32 @@ fn no_answer(result: SendResult) -> NoAnswer {
 }
 
 /// The step at which a connection failed. The client does not tell all of them apart, so the earlier steps are tried again.
-async fn stage_of(settings: &SegmentSettings, transport: &Transport, reason: FailureReason) -> Stage {
+async fn stage_of(settings: &SegmentSettings, transport: &Transport, reason: FailureReason) -> (Stage, FailureReason) {
     match reason {
-        FailureReason::Dns | FailureReason::ConnectionRefused | FailureReason::Unreachable => return Stage::Tcp,
-        FailureReason::Proxy(_) => return Stage::Proxy,
+        FailureReason::Dns | FailureReason::ConnectionRefused | FailureReason::Unreachable => {
+            return (Stage::Tcp, reason);
+        }
+        FailureReason::Proxy(Some(_)) => return (Stage::Proxy, reason),
         _ => {}
     }
-    let is_connected = timeout(settings.timeout, TcpStream::connect(first_hop(settings))).await;
-    if !matches!(is_connected, Ok(Ok(_))) {
-        return Stage::Tcp;
-    }
-    let is_encrypted = settings.endpoint.scheme() == "https";
-    if settings.proxy.is_some() {
-        let (client, deadline) = (transport.connections.client(), Instant::now() + settings.timeout);
-        let status = transport.tunnel_refusal.status(&client, &transport.url, deadline).await;
-        if !is_encrypted || !status.is_some_and(|status| (200..300).contains(&status)) {
-            return Stage::Proxy;
+    match timeout(settings.timeout, TcpStream::connect(first_hop(settings))).await {
+        Ok(Ok(_connected)) => {}
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            return (Stage::Tcp, FailureReason::ConnectionRefused);
         }
+        _ => return (Stage::Tcp, reason),
     }
-    if is_encrypted { Stage::Tls } else { Stage::Tcp }
+    let stage = match (settings.endpoint.scheme(), &settings.proxy) {
+        ("https", None) => Stage::Tls,
+        ("https", Some(_)) => {
+            let (client, deadline) = (transport.connections.client(), Instant::now() + settings.timeout);
+            let status = transport.tunnel_refusal.status(&client, &transport.url, deadline).await;
+            if status.is_some_and(|status| (200..300).contains(&status)) { Stage::Tls } else { Stage::Proxy }
+        }
+        (_, None) => Stage::Tcp,
+        (_, Some(_)) => Stage::Proxy,
+    };
+    (stage, reason)
 }
 
 fn tls(info: &TlsInfo) -> Tls {

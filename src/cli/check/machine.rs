@@ -24,7 +24,7 @@ pub(super) async fn rows(settings: &Settings, problems: &Problems) -> Vec<Row> {
     };
     let own = match settings.admin_listen {
         _ if problems.name_any(&["RELAY_ADMIN_LISTEN"]) => Row::skipped(operators, "RELAY_ADMIN_LISTEN is wrong"),
-        None => Row::skipped(operators, "RELAY_ADMIN_LISTEN is not set: operators are served at the address above"),
+        None => Row::skipped(operators, "RELAY_ADMIN_LISTEN is not set: operators are served at RELAY_LISTEN"),
         Some(own) => address(operators, own).await,
     };
     vec![open_files(settings), senders, own]

@@ -45,8 +45,7 @@ fn file(settings: &OutboxSettings, table: Option<&SourceTable>) -> Vec<Row> {
             return rows.into_iter().chain([Row::skipped(SOURCES, why)]).collect();
         }
         Err(error) => {
-            let advice =
-                "Mend what it says, as the relay's user: its directory must be writable and its file the relay's own.";
+            let advice = "The relay's user must be able to write to the directory, and own the file.";
             let why = "the file cannot be used";
             let failed = Row::failed(FILE, format!("{path}: {error:#}")).advise(advice);
             return vec![failed, Row::skipped(VERSION, why), Row::skipped(SOURCES, why)];

@@ -29,9 +29,11 @@ pub(super) fn render(rows: &[Row], width: Option<u16>) -> String {
         table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width.max(MIN_WIDTH));
     }
     table.set_header(["CHECK", "RESULT", "FOUND"]);
-    for row in rows {
+    for (number, row) in rows.iter().enumerate() {
         let found = row.found().lines().map(escape);
-        let advice = row.advice().map(|advice| format!("{ADVICE}{}", escape(advice)));
+        // Rows with the same advice follow each other; it is behind the last one.
+        let is_repeated = rows.get(number + 1).is_some_and(|next| next.advice() == row.advice());
+        let advice = row.advice().filter(|_| !is_repeated).map(|advice| format!("{ADVICE}{}", escape(advice)));
         let lines: Vec<String> = found.chain(advice).collect();
         table.add_row([row.name(), row.verdict().as_str(), &lines.join("\n")]);
     }
@@ -73,9 +75,10 @@ mod tests {
     use super::{json, render};
     use crate::cli::check::row::Row;
 
-    fn rows() -> [Row; 3] {
+    fn rows() -> [Row; 4] {
         [
             Row::ok("settings", "all are right"),
+            Row::failed("dns", "no answer").advise("Is the name right?"),
             Row::failed("dns", "no address for a\u{1b}[2J.example: nobody knows this name")
                 .advise("Is the name right?"),
             Row::warning("clock", "first\n  second"),
@@ -87,12 +90,13 @@ mod tests {
         let expected = "\
 CHECK     RESULT   FOUND
 settings  ok       all are right
+dns       failed   no answer
 dns       failed   no address for a\\u{1b}[2J.example: nobody knows this name
                    -> Is the name right?
 clock     warning  first
                      second
 
-1 failed, 1 warning.";
+2 failed, 1 warning.";
         assert_eq!(render(&rows(), None), expected);
     }
 
@@ -105,7 +109,7 @@ clock     warning  first
     #[test]
     fn the_json_is_one_line_that_controls_no_terminal() {
         let json = json(&rows(), false).unwrap();
-        let expected = r#"{"ok":false,"checks":[{"name":"settings","result":"ok","found":"all are right","advice":null},{"name":"dns","result":"failed","found":"no address for a\u001b[2J.example: nobody knows this name","advice":"Is the name right?"},{"name":"clock","result":"warning","found":"first\n  second","advice":null}]}"#;
+        let expected = r#"{"ok":false,"checks":[{"name":"settings","result":"ok","found":"all are right","advice":null},{"name":"dns","result":"failed","found":"no answer","advice":"Is the name right?"},{"name":"dns","result":"failed","found":"no address for a\u001b[2J.example: nobody knows this name","advice":"Is the name right?"},{"name":"clock","result":"warning","found":"first\n  second","advice":null}]}"#;
         assert_eq!(json, expected);
     }
 }

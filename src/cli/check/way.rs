@@ -243,7 +243,25 @@ mod tests {
 
     use jiff::SignedDuration;
 
-    use super::skew;
+    use super::{SHORT_VALIDITY, certificate_row, skew};
+    use crate::cli::check::row::Verdict;
+    use crate::publisher::Certificate;
+
+    #[test]
+    fn a_certificate_that_ends_within_14_days_is_a_warning() {
+        let hour = Duration::from_secs(3600);
+        for (left, verdict, days) in [
+            (SHORT_VALIDITY + hour, Verdict::Ok, "(14 days)"),
+            (SHORT_VALIDITY - hour, Verdict::Warning, "(13 days)"),
+            (Duration::ZERO, Verdict::Warning, "(0 days)"),
+        ] {
+            let names = vec!["segment.example".to_owned(), "*.segment.example".to_owned()];
+            let row = certificate_row(Some(&Certificate { names, valid_until: SystemTime::now() + left }));
+            assert_eq!(row.verdict(), verdict);
+            let found = row.found();
+            assert!(found.starts_with("for segment.example, *.segment.example, valid until ") && found.ends_with(days));
+        }
+    }
 
     #[test]
     fn the_round_trip_and_the_whole_second_of_a_date_are_no_difference_of_clocks() {

@@ -118,3 +118,15 @@ async fn a_disk_that_is_too_small_for_the_limit_is_a_warning() {
         assert_eq!((report.code, report.result("outbox-space")), (Some(0), result), "{report:#?}");
     }
 }
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_disk_in_memory_is_a_warning() {
+    let (segment, folder) = (Segment::start().await, tempfile::tempdir_in("/dev/shm").unwrap());
+    let outbox = format!("sqlite://{}", folder.path().join("o.db").display());
+    let settings =
+        [("SEGMENT_ENDPOINT", segment.url()), ("RELAY_OUTBOX_URL", &outbox), ("RELAY_OUTBOX_MAX_SIZE", "1MiB")];
+    let report = Report::of(&settings).await;
+    let (result, found) = report.row("outbox-disk");
+    assert!(report.code == Some(0) && result == "warning" && found.starts_with("tmpfs"), "{report:#?}");
+}
