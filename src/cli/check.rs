@@ -65,7 +65,7 @@ async fn check() -> anyhow::Result<(Vec<Row>, Problems)> {
     let (of_sources, of_filters) = sources::rows(&settings, table.as_ref(), &of_file, &problems).await?;
     rows.extend(of_sources);
     rows.extend(outbox::rows(settings.outbox.as_ref(), table.as_ref(), &problems));
-    rows.extend(way::rows(&settings.segment, &problems).await?);
+    rows.extend(way::rows(&settings.segment, &problems).await);
     rows.extend(receivers::rows(&settings, &problems).await);
     problems.extend(of_file);
     problems.extend(of_filters);

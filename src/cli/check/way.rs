@@ -38,10 +38,10 @@ const SHORT_VALIDITY: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 /// A difference of clocks that is not warned about.
 const SMALL_SKEW: Duration = Duration::from_secs(5);
 
-pub(super) async fn rows(settings: &SegmentSettings, problems: &Problems) -> anyhow::Result<Vec<Row>> {
+pub(super) async fn rows(settings: &SegmentSettings, problems: &Problems) -> Vec<Row> {
     if problems.name_any(&SETTINGS) {
         let why = "a setting of the way is wrong";
-        return Ok(ALL.map(|name| Row::skipped(name, why)).into());
+        return ALL.map(|name| Row::skipped(name, why)).into();
     }
     let begun = Instant::now();
     let (host, found) = publisher::lookup(settings).await;
@@ -52,16 +52,20 @@ pub(super) async fn rows(settings: &SegmentSettings, problems: &Problems) -> any
             let failed = Row::failed(DNS, format!("{host}: {error}"))
                 .advise("Is the name right, and does this machine (or container) reach its name servers?");
             let rest = ALL[1..].iter().map(|name| Row::skipped(name, "dns failed"));
-            return Ok([failed].into_iter().chain(rest).collect());
+            return [failed].into_iter().chain(rest).collect();
         }
     };
     let mut rows = vec![dns];
     let has_key = !problems.name_any(&["SEGMENT_WRITE_KEY"]);
-    match publisher::ask(settings, has_key).await? {
-        Ok(answer) => rows.extend(answered(settings, &host, &answer)),
-        Err(failure) => rows.extend(failed(settings, &host, &failure)),
+    match publisher::ask(settings, has_key).await {
+        Ok(Ok(answer)) => rows.extend(answered(settings, &host, &answer)),
+        Ok(Err(failure)) => rows.extend(failed(settings, &host, &failure)),
+        Err(error) => rows.extend(ALL[1..].iter().map(|name| match *name {
+            TLS => Row::failed(TLS, format!("{error:#}")).advise("Install ca-certificates, or set SSL_CERT_FILE."),
+            name => Row::skipped(name, "tls failed"),
+        })),
     }
-    Ok(rows)
+    rows
 }
 
 fn resolved(host: &str, addresses: &[SocketAddr], took: Duration) -> String {
@@ -77,7 +81,11 @@ fn resolved(host: &str, addresses: &[SocketAddr], took: Duration) -> String {
 fn answered(settings: &SegmentSettings, host: &str, answer: &Answer) -> Vec<Row> {
     let (tls, certificate) = match &answer.tls {
         Some(tls) => (Row::ok(TLS, tls.version), certificate_row(tls.certificate.as_ref())),
-        None => (passed(TLS, settings, host), Row::skipped(CERTIFICATE, "there is none without TLS")),
+        None if settings.endpoint.scheme() == "http" => {
+            (passed(TLS, settings, host), Row::skipped(CERTIFICATE, "there is none without TLS"))
+        }
+        // The client does not tell it of a tunnel.
+        None => (passed(TLS, settings, host), Row::skipped(CERTIFICATE, "it is not shown through a proxy")),
     };
     let (endpoint, status) = (&settings.endpoint, answer.status);
     let http = match &answer.meaning {

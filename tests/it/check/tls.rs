@@ -1,6 +1,6 @@
 //! A server of TLS with a certificate of an authority of these tests.
 
-use std::io::{Read, Write};
+use std::io::{Read, Write, copy};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 
@@ -56,4 +56,33 @@ fn answer(stream: TcpStream, certificate: &str) {
         stream.conn.send_close_notify();
         let _ = stream.flush();
     }
+}
+
+/// The port of a proxy whose tunnels lead to another port of this machine.
+pub(super) fn tunnel(port: u16) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let own = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || pass_on(stream, port));
+        }
+    });
+    own
+}
+
+fn pass_on(mut stream: TcpStream, port: u16) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        if stream.read(&mut byte).unwrap_or(0) == 0 {
+            return;
+        }
+        head.push(byte[0]);
+    }
+    stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+    let mut server = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let (mut from, mut to) = (stream.try_clone().unwrap(), server.try_clone().unwrap());
+    std::thread::spawn(move || copy(&mut from, &mut to));
+    let _ = copy(&mut server, &mut stream);
+    let _ = stream.shutdown(std::net::Shutdown::Both);
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 
-use super::tls::{AUTHORITY, CERTIFICATE, OLD, server};
+use super::tls::{AUTHORITY, CERTIFICATE, OLD, server, tunnel};
 use super::{Report, table};
 use crate::harness::{Peer, Reply, Segment, answer};
 
@@ -69,6 +69,19 @@ async fn the_version_of_tls_and_the_certificate_are_told() {
     let (result, found) = report.row("certificate");
     let told = "for localhost, *.segment.invalid, 127.0.0.1, valid until 2119-12-31 (";
     assert!(result == "ok" && found.starts_with(told), "{found}");
+}
+
+#[tokio::test]
+async fn a_tunnel_through_a_proxy_is_told_without_the_certificate() {
+    let server = server(CERTIFICATE);
+    let (endpoint, proxy) = (format!("https://localhost:{server}"), tunnel(server));
+    let proxy = format!("http://relay:s3cret@127.0.0.1:{proxy}");
+    let settings = [&TRUST[..], &[("SEGMENT_ENDPOINT", &endpoint), ("HTTPS_PROXY", &proxy)]].concat();
+    let report = Report::of(&settings).await;
+    assert_eq!(report.code, Some(0), "{report:#?}");
+    assert_eq!(report.results(WAY), ["ok", "ok", "ok", "ok", "skipped", "ok", "skipped"]);
+    assert_eq!(report.row("certificate").1, "it is not shown through a proxy");
+    assert!(report.row("proxy").1.contains("tunnel") && !format!("{report:?}").contains("s3cret"), "{report:#?}");
 }
 
 #[tokio::test]
