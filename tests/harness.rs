@@ -21,6 +21,8 @@ mod h2;
 mod peer;
 #[path = "harness/process.rs"]
 mod process;
+#[path = "harness/prometheus.rs"]
+mod prometheus;
 #[path = "harness/raw.rs"]
 mod raw;
 #[path = "harness/relay.rs"]
@@ -50,6 +52,7 @@ pub use durable::{Durable, TOKEN};
 pub use h2::{Frame, H2, frame, get, post};
 pub use peer::{Peer, Reply, answer};
 pub use process::Process;
+pub use prometheus::{Prometheus, promtool};
 pub use raw::{Raw, head};
 pub use relay::{Relay, WRITE_KEY};
 pub use scripted::{Arrival, Fault, ScriptedSegment, Seen};

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use segment_relay::config::{Declaration, DefaultValue, FILE_SETTINGS, SETTINGS};
 
-/// Variables of docker-compose.yml that are not settings of the relay: the ports on the machine.
-const COMPOSE_PORTS: [&str; 2] = ["RELAY_PORT", "SANDBOX_PORT"];
+/// Variables of docker-compose.yml that are not settings of the relay: the ports on the machine, and Grafana's password.
+const COMPOSE_PORTS: [&str; 5] = ["RELAY_PORT", "SANDBOX_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT", "GRAFANA_PASSWORD"];
 
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()

@@ -52,6 +52,7 @@ mod overwritten_file;
 mod page;
 mod pooled;
 mod prefer;
+mod prometheus;
 mod proxied;
 mod refusals;
 mod refused_keys;
