@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::{Answer, Durable, Prometheus, customer, eventually};
+use crate::harness::{Answer, Durable, Prometheus, at_last, customer};
 
 fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
@@ -78,7 +78,7 @@ impl Watched {
 
     /// Waits until this expression gives a series.
     async fn has(&self, expression: &str) {
-        eventually(async || {
+        at_last(async || {
             let answer = self.prometheus.try_ask("query", &[("query", expression)]).await;
             answer.is_ok_and(|data| !list(&data["result"]).is_empty())
         })
