@@ -66,7 +66,8 @@ impl Notifier {
                 () = sender.run() => {}
             }
         });
-        tracing::info!(receiver = settings.url.origin().ascii_serialization(), "notifications are sent");
+        let proxy = settings.proxy.as_ref().map(tracing::field::display);
+        tracing::info!(receiver = settings.url.origin().ascii_serialization(), proxy, "notifications are sent");
         Ok(Self { signer })
     }
 

@@ -13,6 +13,8 @@ use super::notice::{Kind, Notice, rfc3339};
 
 /// For how long the gate is shut, less the time in which it is open between, until this is an outage; and the reverse. It is two of
 /// the longest pauses between two probes: an outage has failed more than once then, and one that is over has let calls through.
+/// Users are parked for so long, too, while the gate is open: the calls that meet the beginning of an outage look like their own
+/// users' trouble, and are delivered soon after its end.
 const HOLD: Duration = Duration::from_secs(10);
 
 /// What one look counts at most, so that a process that was suspended finds no outage.
@@ -64,6 +66,9 @@ pub(super) struct Watch {
     outage_state: State,
     parked_state: State,
     half_full_state: State,
+    /// How long users have been parked while the gate was open, up to [`HOLD`].
+    parked_for: Duration,
+    looked_at: Option<Instant>,
     dead_letters: Counts,
     restarts: Counts,
     pauses: Pauses,
@@ -91,8 +96,10 @@ impl Watch {
     }
 
     pub(super) fn look(&mut self, figures: &Figures, now: Instant, time: Timestamp) -> Told {
+        let step = self.looked_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at).min(MAX_STEP));
+        self.looked_at = Some(now);
         let mut notices = Vec::new();
-        notices.extend(self.outage(figures, now, time));
+        notices.extend(self.outage(figures, step, now, time));
         let pauses = &mut self.pauses;
         if let Some(totals) = self.dead_letters.due(figures.dead_letters, Kind::FirstDeadLetter, pauses, now) {
             let [refused, gave_up, unmapped] = totals;
@@ -101,7 +108,13 @@ impl Watch {
         }
         if let Some(outbox) = &figures.outbox {
             let OutboxFigures { waiting, dead_letters, bytes, max_bytes, .. } = *outbox;
-            if self.parked_state.due(outbox.parked_users > 0, Kind::UserParked, None, pauses, now) {
+            self.parked_for = match figures.gate {
+                _ if outbox.parked_users == 0 => Duration::ZERO,
+                None => (self.parked_for + step).min(HOLD),
+                Some(_) => self.parked_for,
+            };
+            let is_parked = outbox.parked_users > 0 && (self.parked_for == HOLD || self.parked_state.is_so);
+            if self.parked_state.due(is_parked, Kind::UserParked, None, pauses, now) {
                 notices.push(Notice::UserParked { users: outbox.parked_users, calls: outbox.parked_calls });
             }
             let is_half_full = outbox.is_half_full(self.half_full_state.is_so);
@@ -116,8 +129,8 @@ impl Watch {
         Told { notices, held_back: std::mem::take(&mut self.pauses.held_back) }
     }
 
-    fn outage(&mut self, figures: &Figures, now: Instant, time: Timestamp) -> Option<Notice> {
-        let is_on = self.outage.look(figures.gate.as_ref(), now, time);
+    fn outage(&mut self, figures: &Figures, step: Duration, now: Instant, time: Timestamp) -> Option<Notice> {
+        let is_on = self.outage.look(figures.gate.as_ref(), step, time);
         let (begun, over) = (Kind::OutageBegun, Some(Kind::OutageOver));
         if !self.outage_state.due(is_on, begun, over, &mut self.pauses, now) {
             return None;
@@ -150,7 +163,6 @@ struct Outage {
     is_on: bool,
     /// How long the gate was shut, less how long it was open, from zero to [`HOLD`].
     shut_for: Duration,
-    looked_at: Option<Instant>,
     since: Timestamp,
     /// When the gate opened last.
     until: Timestamp,
@@ -161,9 +173,7 @@ struct Outage {
 }
 
 impl Outage {
-    fn look(&mut self, gate: Option<&ShutGate>, now: Instant, time: Timestamp) -> bool {
-        let step = self.looked_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at).min(MAX_STEP));
-        self.looked_at = Some(now);
+    fn look(&mut self, gate: Option<&ShutGate>, step: Duration, time: Timestamp) -> bool {
         match gate {
             // In a rate limit nothing shows whether an outage is over.
             Some(gate) if gate.is_rate_limit => {}

@@ -172,21 +172,37 @@ fn the_state_at_the_start_wakes_nobody() {
     assert_eq!(clock.pass(7200, &figures), (vec![], 0));
     // When it is over and comes again, it is told.
     assert_eq!(clock.told(1, &outbox(0, 0)), []);
-    assert_eq!(clock.told(1, &outbox(1, 60)), [Kind::UserParked, Kind::OutboxHalfFull]);
+    assert_eq!(clock.told(HOLD_SECONDS, &outbox(1, 60)), [Kind::OutboxHalfFull, Kind::UserParked]);
 }
 
 #[test]
 fn the_first_parked_user_is_told_and_a_second_one_is_not() {
     let mut clock = Clock::new(&outbox(0, 0));
+    clock.look(&outbox(0, 0));
+    assert_eq!(clock.told(HOLD_SECONDS - 1, &outbox(1, 0)), []);
     assert_eq!(clock.look(&outbox(2, 0)).notices, [Notice::UserParked { users: 2, calls: 4 }]);
     assert_eq!(clock.pass(7200, &outbox(5, 0)), (vec![], 0));
     assert_eq!(clock.told(1, &outbox(0, 0)), []);
-    assert_eq!(clock.told(1, &outbox(1, 0)), [Kind::UserParked]);
+    assert_eq!(clock.told(HOLD_SECONDS, &outbox(1, 0)), [Kind::UserParked]);
     // Within the pause it waits, and is told if it is still so.
     clock.told(1, &outbox(0, 0));
-    assert_eq!(clock.pass(5, &outbox(1, 0)), (vec![], 1));
+    assert_eq!(clock.pass(20, &outbox(1, 0)), (vec![], 1));
     clock.told(1, &outbox(0, 0));
     assert_eq!(clock.pass(600, &outbox(1, 0)).0.len(), 1);
+}
+
+#[test]
+fn users_who_are_parked_because_an_outage_begins_are_not_told() {
+    let mut clock = Clock::new(&outbox(0, 0));
+    clock.look(&outbox(0, 0));
+    assert_eq!(clock.told(3, &outbox(1, 0)), []);
+    let shut = Figures { outbox: outbox(2, 0).outbox, ..shut() };
+    assert_eq!(clock.told(3600, &shut), [Kind::OutageBegun]);
+    assert_eq!(clock.told(5, &outbox(2, 0)), []);
+    assert_eq!(clock.told(3600, &outbox(0, 0)), [Kind::OutageOver]);
+    // Who stays parked after it is told.
+    assert_eq!(clock.told(3600, &shut), [Kind::OutageBegun]);
+    assert_eq!(clock.told(3600, &outbox(2, 0)), [Kind::OutageOver, Kind::UserParked]);
 }
 
 #[test]

@@ -120,3 +120,24 @@ async fn a_worker_that_was_replaced_and_the_event_that_it_failed_on_are_told() {
     assert_eq!(letters["data"], json!({"refused": 0, "gaveUp": 0, "unmapped": 1, "kept": 1}));
     receiver.got().iter().for_each(|notification| notification.check(&HIDDEN));
 }
+
+#[tokio::test]
+async fn an_outbox_that_is_half_full_is_told() {
+    let receiver = Receiver::start();
+    let settings = [
+        ("RELAY_NOTIFY_URL", &*receiver.url()),
+        ("RELAY_NOTIFY_SECRETS", &secret()),
+        ("RELAY_OUTBOX_MAX_SIZE", "1MiB"),
+    ];
+    let durable = Durable::with(&settings).await;
+    durable.segment().fail(json!({"status": 503})).await;
+    for number in 0..20 {
+        let heavy = json!({"userId": format!("u-s3cret-{number}"), "traits": {"history": "x".repeat(31_000)}});
+        durable.post(&heavy).await;
+    }
+    at_last(async || !receiver.of_kind("outbox.half_full").is_empty()).await;
+    let data = receiver.of_kind("outbox.half_full").remove(0)["data"].take();
+    assert_eq!((&data["maxBytes"], &data["deadLetters"]), (&json!(1 << 20), &json!(0)));
+    assert!(data["bytes"].as_u64() > Some(1 << 19) && data["waiting"].as_u64() >= Some(16), "{data}");
+    receiver.got().iter().for_each(|notification| notification.check(&HIDDEN));
+}
