@@ -206,3 +206,11 @@ async fn check_ends_with_its_exit_code_if_nobody_can_read_its_output() {
     assert_eq!(check.exit_code().await, Some(0), "{:?}", check.stderr());
     assert!(check.stderr().is_empty(), "{:?}", check.stderr());
 }
+
+#[test]
+fn every_row_is_documented() {
+    let document = include_str!("../../docs/check.md");
+    for name in NAMES {
+        assert!(document.contains(&format!("\n| `{name}` | ")), "{name} is not in the table of docs/check.md");
+    }
+}
