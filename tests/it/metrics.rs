@@ -1,6 +1,7 @@
 //! What `/metrics` counts when Segment does not accept a call, and how full what is bounded is.
 
 use serde_json::json;
+use tokio::task::JoinSet;
 
 use crate::harness::{App, Durable, ada, eventually, head};
 
@@ -51,7 +52,8 @@ async fn places_of_waiting_callers_room_for_bodies_and_connections_are_seen_whil
     let is = async |series: &str, value: f64| durable.relay().metric(&format!("segment_relay_{series}")).await == value;
     durable.segment().fail(json!({"hang": true})).await;
     let waiting = durable.relay().post_request(&ada()).header("prefer", "wait=100");
-    let caller = tokio::spawn(waiting.send());
+    let mut caller = JoinSet::new();
+    caller.spawn(waiting.send());
     let mut slow = durable.relay().connect().await;
     slow.send(head("content-length: 9000\r\n") + &"x".repeat(5000)).await;
     eventually(async || is("requests_waiting", 1.0).await && is("requests_in_flight", 1.0).await).await;
@@ -63,7 +65,8 @@ async fn places_of_waiting_callers_room_for_bodies_and_connections_are_seen_whil
     assert!(durable.relay().metric(r#"segment_relay_connections{listener="senders"}"#).await >= 3.0);
     drop(slow);
     durable.segment().heal().await;
-    caller.abort();
+    // The caller leaves.
+    drop(caller);
     eventually(async || is(room, 0.0).await && is("requests_waiting", 0.0).await).await;
 }
 
