@@ -47,7 +47,7 @@ enum Command {
     Dev(dev::Arguments),
     /// Run only the sandbox that replaces Segment's API, with faults on demand
     Sandbox(sandbox::Arguments),
-    /// Check the settings, the sources and their examples, and whether Segment can be reached
+    /// Check the settings, the sources and their examples, the outbox, and the way to Segment
     Check(check::Arguments),
     /// Exit with 0 if the local service is healthy (for containers without curl)
     Healthcheck(healthcheck::Arguments),

@@ -127,8 +127,8 @@ pub fn from_variables(variables: impl Iterator<Item = (String, String)>) -> Resu
     environment.finish(settings)
 }
 
-/// The settings of this process's environment as far as they are right. The default stands in for what is wrong, and an empty
-/// write key for one that is missing. [`from_environment`] has the problems.
+/// The settings of this process's environment as far as they are right. The default stands in for what is wrong, and an empty text
+/// for a write key that is wrong or missing and for the path of an outbox that is wrong. [`from_environment`] has the problems.
 pub fn as_far_as_right() -> Option<Settings> {
     read(&mut Environment::lenient(variables()))
 }
@@ -372,8 +372,10 @@ fn accept_secrets(environment: &mut Environment, setting: &Setting<Vec<String>>,
 
 /// Without `RELAY_OUTBOX_URL` there is no outbox. The other settings are checked all the same.
 fn outbox(environment: &mut Environment, auth: Option<&AuthSettings>) -> Option<OutboxSettings> {
+    let is_asked_for = environment.is_set(&table::RELAY_OUTBOX_URL);
+    let stand_in = environment.stand_in(PathBuf::new()).filter(|_| is_asked_for);
     let outbox = all_fields!(OutboxSettings {
-        path: environment.read(&table::RELAY_OUTBOX_URL),
+        path: environment.read(&table::RELAY_OUTBOX_URL).or(stand_in),
         max_bytes: environment.read(&table::RELAY_OUTBOX_MAX_SIZE),
         dead_letter_retention: environment.read(&table::RELAY_DEAD_LETTER_RETENTION),
         window: environment.read(&table::RELAY_IDEMPOTENCY_WINDOW),

@@ -199,6 +199,24 @@ async fn a_filter_or_a_file_of_sources_that_is_wrong_is_a_row_and_has_the_exit_c
 }
 
 #[tokio::test]
+async fn an_outbox_whose_address_is_wrong_is_not_taken_for_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("sources.toml");
+    let source =
+        "[shop]\nverify = \"bearer\"\nsecrets = [\"env:SHOP_SECRET\"]\nkey = [\"body:/id\"]\non_error = \"keep\"\n";
+    std::fs::write(&path, source).unwrap();
+    let settings = [("RELAY_SOURCES", path.to_str().unwrap()), ("SHOP_SECRET", "a-secret-of-a-shop-of-ours")];
+    let report = Report::of(&[&settings[..], &[("RELAY_OUTBOX_URL", "sqlite:outbox.db")]].concat()).await;
+    assert_eq!(
+        (report.code, report.row("sources").0, report.result("outbox")),
+        (Some(2), "ok", "skipped"),
+        "{report:#?}"
+    );
+    let report = Report::of(&settings).await;
+    assert_eq!((report.code, report.result("sources")), (Some(2), "failed"), "{report:#?}");
+}
+
+#[tokio::test]
 async fn check_ends_with_its_exit_code_if_nobody_can_read_its_output() {
     let segment = Segment::start().await;
     let settings = with_own(&[("SEGMENT_ENDPOINT", segment.url())]);
