@@ -90,6 +90,8 @@ fn answered(settings: &SegmentSettings, host: &str, answer: &Answer) -> Vec<Row>
     let (endpoint, status) = (&settings.endpoint, answer.status);
     let http = match &answer.meaning {
         None => Row::skipped(HTTP, "SEGMENT_WRITE_KEY is wrong, so nothing was posted"),
+        Some(Ok(())) if status == 429 => Row::warning(HTTP, format!("{endpoint} answered 429: it asks for a pause"))
+            .advise("Others may use the workspace's share, too: lower SEGMENT_MAX_REQUESTS_PER_SECOND."),
         Some(Ok(())) => Row::ok(
             HTTP,
             format!(
@@ -102,7 +104,7 @@ fn answered(settings: &SegmentSettings, host: &str, answer: &Answer) -> Vec<Row>
             let advice = match status {
                 401 | 403 => "Segment, or a proxy on the way, refuses the credentials: look at SEGMENT_WRITE_KEY.",
                 407 => "The proxy wants a user and a password, in the URL of HTTPS_PROXY or HTTP_PROXY.",
-                429 | 500.. => "Try again later: Segment, or a gateway before it, is in trouble.",
+                500.. => "Try again later: Segment, or a gateway before it, is in trouble.",
                 _ => {
                     "Is SEGMENT_ENDPOINT Segment's? https://api.segment.io, or https://events.eu1.segmentapis.com for the EU."
                 }

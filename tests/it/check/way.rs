@@ -119,6 +119,9 @@ async fn an_answer_that_is_no_acceptance_fails_with_its_status() {
         segment.fail(json!({"status": status})).await;
         named(&Report::of(&[("SEGMENT_ENDPOINT", segment.url())]).await, "http", &status.to_string());
     }
+    segment.fail(json!({"status": 429})).await;
+    let report = Report::of(&[("SEGMENT_ENDPOINT", segment.url())]).await;
+    assert_eq!((report.code, report.result("http")), (Some(0), "warning"), "{report:#?}");
     let page = Peer::start(|_| answer("200 OK", &["content-type: text/html"], "<html>sign in</html>"));
     named(&Report::of(&[("SEGMENT_ENDPOINT", &page.url())]).await, "http", "not Segment's");
 }
