@@ -48,7 +48,7 @@ const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Whether spans are made.
 static ARE_ON: AtomicBool = AtomicBool::new(false);
 
-/// Whether spans are made: [`layer`] was called in this process.
+/// Whether spans are made.
 pub fn are_on() -> bool {
     ARE_ON.load(Ordering::Relaxed)
 }
