@@ -6,6 +6,7 @@
 
 use std::any::Any;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -14,6 +15,8 @@ use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderName, HeaderValue, Request, Response};
 use axum::response::IntoResponse;
 use axum::routing::post;
+use segment_relay::metrics::Metrics;
+use tower::layer::layer_fn;
 use tower::timeout::TimeoutLayer;
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceBuilder, ServiceExt};
@@ -88,8 +91,8 @@ fn variants() -> Vec<(&'static str, Variant)> {
         .layer(no_store())
         .layer(nosniff())
         .map_response(body)
+        .layer(layer_fn(timed))
         .layer(CatchPanicLayer::custom(panicked))
-        .map_response(pass)
         .service(router());
     vec![
         ("handler alone", boxed(bare)),
@@ -106,7 +109,7 @@ fn variants() -> Vec<(&'static str, Variant)> {
             let layers = ServiceBuilder::new().map_response(body).layer(CatchPanicLayer::custom(panicked));
             boxed(layers.service(router()))
         }),
-        ("+ map_response", boxed(ServiceBuilder::new().map_response(pass).service(router()))),
+        ("+ count and time of outcomes", boxed(timed(router()))),
         ("+ all of these", boxed(all)),
         ("+ Timeout (other routes only)", {
             let timed = ServiceBuilder::new().layer(TimeoutLayer::new(Duration::from_secs(10))).service(router());
@@ -121,8 +124,25 @@ fn variants() -> Vec<(&'static str, Variant)> {
     ]
 }
 
-fn pass<B>(response: Response<B>) -> Response<B> {
-    response
+/// Counts each answer and how long it took, as the application does.
+fn timed<S, B>(
+    service: S,
+) -> impl Service<Request<Body>, Response = Response<B>, Error = Infallible, Future: Send> + Clone + Send + Sync + 'static
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible, Future: Send> + Clone + Send + Sync + 'static,
+    B: 'static,
+{
+    let metrics = Arc::new(Metrics::new().unwrap_or_else(|error| panic!("no metrics: {error}")));
+    service.map_future(move |answer| {
+        let metrics = metrics.clone();
+        async move {
+            let begun = Instant::now();
+            let answer = answer.await?;
+            metrics.answered(answer.status().as_u16(), begun.elapsed());
+            metrics.requests_accepted.inc();
+            Ok(answer)
+        }
+    })
 }
 
 fn boxed<S>(service: S) -> Variant
