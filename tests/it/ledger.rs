@@ -150,10 +150,16 @@ fn check_order(arrived: &[(Post, String)]) {
 #[track_caller]
 pub fn check_users(users: HashMap<&str, Vec<u64>>) {
     for (user, mut numbers) in users {
-        assert!(first_arrivals(&numbers).is_sorted(), "{user}: {numbers:?}");
+        check_first_arrivals(user, &numbers);
         numbers.reverse();
         assert!(first_arrivals(&numbers).iter().rev().is_sorted(), "{user}, from the end: {numbers:?}");
     }
+}
+
+/// Only that what arrived for the first time is in order.
+#[track_caller]
+pub fn check_first_arrivals(user: &str, numbers: &[u64]) {
+    assert!(first_arrivals(numbers).is_sorted(), "{user}: {numbers:?}");
 }
 
 fn first_arrivals(numbers: &[u64]) -> Vec<u64> {
