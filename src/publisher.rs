@@ -37,4 +37,5 @@ mod way;
 
 pub use certificate::Certificate;
 pub use live::LiveClients;
+pub use trouble::FAILURES_OF_AN_OUTAGE;
 pub use way::{Answer, NoAnswer, Stage, Tls, ask, lookup};

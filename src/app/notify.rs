@@ -1,6 +1,7 @@
 //! The figures of which notifications are made, and who is told of them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::sources::SourceParts;
 use crate::config::NotifySettings;
@@ -8,7 +9,7 @@ use crate::metrics::Metrics;
 use crate::notify::{Figures, Notifier, OutboxFigures, ShutGate};
 use crate::outbox::Outbox;
 use crate::outbox::sqlite::SqliteOutbox;
-use crate::publisher::LiveClients;
+use crate::publisher::{FAILURES_OF_AN_OUTAGE, LiveClients};
 use crate::segment::{ErrorCode, FailureReason};
 use crate::supervisor::Supervisor;
 
@@ -26,7 +27,7 @@ pub(super) fn start(
 ) -> anyhow::Result<Notifier> {
     let (live, outbox, counted) = (live.clone(), outbox.cloned(), metrics.clone());
     let figures = move || Figures {
-        gate: gate(&live),
+        gate: gate(&live, outbox.as_ref().map_or(0, |outbox| outbox.stats().waiting)),
         outbox: outbox.as_ref().map(|outbox| {
             let stats = outbox.stats();
             OutboxFigures {
@@ -48,11 +49,18 @@ pub(super) fn start(
     Notifier::start(settings, figures, metrics.clone(), supervisor)
 }
 
-fn gate(live: &LiveClients) -> Option<ShutGate> {
-    let (_, code) = live.gate_shut_until()?;
-    let reason = live.last_failure().and_then(|(_, reason, _)| reason);
+/// Why nothing reaches Segment. While the calls of few users wait, the gate stays open, because the fault may be theirs: then
+/// requests that fail one after the other tell as much.
+fn gate(live: &LiveClients, waiting: u64) -> Option<ShutGate> {
+    let last_failure = live.last_failure();
+    let (code, shut_for) = match (live.gate_shut_until(), live.gate_shut_since()) {
+        (Some((_, code)), Some(since)) => (code, since.elapsed()),
+        _ if waiting > 0 && live.failed_in_a_row() >= FAILURES_OF_AN_OUTAGE => (last_failure?.0, Duration::ZERO),
+        _ => return None,
+    };
+    let reason = last_failure.and_then(|(_, reason, _)| reason);
     Some(ShutGate {
-        shut_for: live.gate_shut_since()?.elapsed(),
+        shut_for,
         is_rate_limit: code == ErrorCode::RateLimited,
         code: code.as_str(),
         reason: reason.map(FailureReason::as_str),

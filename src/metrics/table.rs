@@ -125,6 +125,9 @@ metrics! {
         "segment_relay_slots_busy": "Requests to Segment in flight, at most `SEGMENT_MAX_CONCURRENCY`." => slots_busy: IntGauge(&[]);
         "segment_relay_gate_shut": "1 while one call at a time asks whether an outage is over, or nothing is sent because of a rate \
             limit." => gate_shut: IntGauge(&[]);
+        "segment_relay_segment_failures_in_a_row": "Requests to Segment that failed since the last one that was accepted. Refusals do not \
+            count, nor do failures of parked calls. With calls of few users this alone shows an outage: the gate stays open." =>
+            failures_in_a_row: IntGauge(&[]);
         "segment_relay_write_keys_refused": "Write keys that Segment refuses while it may accept another one. `/status` names their \
             sources. With a single key the gate is shut instead." => write_keys_refused: IntGauge(&[]);
     }

@@ -23,7 +23,7 @@ const MAX_STEP: Duration = Duration::from_secs(3);
 /// Figures of the relay, all of which are in memory. Counts are those since the start of the process.
 #[derive(Clone, Debug, Default)]
 pub struct Figures {
-    /// `None`: the gate is open.
+    /// `None`: the gate is open, and calls pass it.
     pub gate: Option<ShutGate>,
     /// `None`: there is no outbox.
     pub outbox: Option<OutboxFigures>,
@@ -33,7 +33,7 @@ pub struct Figures {
     pub worker_restarts: [u64; 3],
 }
 
-/// Why nothing but probes is sent to Segment.
+/// Why nothing reaches Segment: the gate is shut, or nothing but failures passes it.
 #[derive(Clone, Copy, Debug)]
 pub struct ShutGate {
     pub shut_for: Duration,

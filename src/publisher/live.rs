@@ -142,6 +142,7 @@ impl LiveClients {
             let schedule = self.dispatch.schedule.lock();
             metrics.calls_waiting.set(as_gauge(schedule.queue.len()));
             metrics.write_keys_refused.set(as_gauge(schedule.keys.refused().count()));
+            metrics.failures_in_a_row.set(schedule.trouble.failed_in_a_row().into());
         }
         metrics.gate_shut.set(self.gate_shut_until().is_some().into());
     }

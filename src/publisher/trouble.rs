@@ -17,7 +17,7 @@ use super::retry::MAX_RETRY_AFTER;
 use crate::segment::{ErrorCode, FailureReason, SegmentError};
 
 /// Failures in a row that are an outage. Fewer may be the fault of one call.
-const FAILURES_OF_AN_OUTAGE: u32 = 3;
+pub const FAILURES_OF_AN_OUTAGE: u32 = 3;
 
 /// Each outage that is over makes the next one need four times as many failures, this often at most: then 192 in a row are one. So
 /// hundreds of users whose calls fail on their own are told apart from an outage though few others post.

@@ -59,6 +59,19 @@ async fn an_outage_is_told_when_it_begins_and_when_it_is_over() {
 }
 
 #[tokio::test]
+async fn an_outage_that_meets_one_waiting_customer_is_told_too() {
+    let receiver = Receiver::start();
+    let durable = Durable::with(&[("RELAY_NOTIFY_URL", &receiver.url()), ("RELAY_NOTIFY_SECRETS", &secret())]).await;
+    durable.segment().fail(json!({"status": 503})).await;
+    assert!(durable.post(&secretive("u-s3cret")).await.is_stored());
+    at_last(async || receiver.of_kind("outage.begun").len() == 1).await;
+    assert_eq!(receiver.of_kind("outage.begun")[0]["data"]["status"], 503);
+    assert!(durable.relay().metric("segment_relay_segment_failures_in_a_row").await >= 3.0);
+    durable.segment().heal().await;
+    at_last(async || receiver.of_kind("outage.over").len() == 1).await;
+}
+
+#[tokio::test]
 async fn the_first_dead_letter_and_the_first_parked_user_are_told() {
     let (receiver, segment) = (Receiver::start(), ScriptedSegment::start());
     let settings = [("RELAY_NOTIFY_URL", &*receiver.url()), ("RELAY_NOTIFY_SECRETS", &secret())];
