@@ -60,8 +60,8 @@ metrics! {
             nobody read the output in time." =>
             log_lines_over_limit: IntCounter(&[("reason", "limit")]),
             log_lines_in_backlog: IntCounter(&[("reason", "backlog")]);
-        "segment_relay_notifications_total": "Notifications (`RELAY_NOTIFY_URL`). `sent`: it was taken. `failed`: no attempt was. \
-            `suppressed`: one of its kind was sent in the ten minutes before." =>
+        "segment_relay_notifications_total": "Notifications (`RELAY_NOTIFY_URL`). `sent`: the receiver took it. `failed`: it was given \
+            up, or a newer one of its kind took its place. `suppressed`: one of its kind was sent shortly before." =>
             notifications_sent: IntCounter(&[("result", "sent")]),
             notifications_failed: IntCounter(&[("result", "failed")]),
             notifications_suppressed: IntCounter(&[("result", "suppressed")]);
