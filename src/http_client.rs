@@ -1,4 +1,4 @@
-//! The HTTP client of all that the relay sends: to Segment, and to who is notified.
+//! The HTTP client for Segment and for the receiver of notifications.
 //!
 //! It goes through the proxy of the settings and never past it, reads no variable itself, follows no redirect and retries
 //! nothing: whoever uses it decides what an answer means.

@@ -24,7 +24,7 @@ use watch::Watch;
 pub use notice::Notice;
 pub use watch::{Figures, OutboxFigures, ShutGate};
 
-/// How often the figures are looked at. People do not notice less.
+/// How often the figures are looked at. A second more or less makes no difference to people.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Tells somebody what wakes people, for as long as the process serves.

@@ -1,5 +1,5 @@
-//! The proxy on the way to Segment and to who is notified: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, read as curl
-//! reads them.
+//! The proxy on the way to Segment and to the receiver of notifications: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and
+//! `NO_PROXY`, read as curl reads them.
 //!
 //! The HTTP client reads no variable itself: it would ignore a value that it does not understand, and go without the proxy.
 

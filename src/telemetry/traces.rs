@@ -4,7 +4,8 @@
 //! span of its own: it is linked to every `deliver` of the calls that it held, and each of those to it. A call carries its
 //! [`TraceContext`], also through the outbox, so that its `deliver` belongs to the sender's trace after a restart, too.
 //!
-//! No span holds a trait, a user id, a message id, a secret, or Segment's words. Without the setting no span is made.
+//! No span holds a trait, a user id, a message id, a secret, or Segment's words. The request's id is as its sender chose it. Without
+//! the setting no span is made.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,7 +46,7 @@ const LAST_EXPORT: Duration = Duration::from_secs(2);
 /// How long one request to the receiver of traces may take, as OpenTelemetry's own default.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Whether spans are made.
+/// Set once, by [`layer`].
 static ARE_ON: AtomicBool = AtomicBool::new(false);
 
 /// Whether spans are made.
