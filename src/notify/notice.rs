@@ -12,7 +12,7 @@ const PAUSE: Duration = Duration::from_secs(10 * 60);
 const DEAD_LETTER_PAUSE: Duration = Duration::from_secs(60 * 60);
 
 /// The kinds of notices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
     OutageBegun,
     OutageOver,
@@ -76,9 +76,6 @@ struct Payload<'a> {
 }
 
 impl Kind {
-    /// How many kinds there are.
-    pub(super) const COUNT: usize = 6;
-
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::OutageBegun => "outage.begun",

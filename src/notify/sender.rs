@@ -43,7 +43,7 @@ pub(super) struct Sender {
     receiver: String,
     signer: Arc<RwLock<WebhookSigner>>,
     waiting: Mutex<VecDeque<Pending>>,
-    is_waiting: Notify,
+    pushed: Notify,
     metrics: Arc<Metrics>,
 }
 
@@ -74,7 +74,7 @@ impl Sender {
             receiver: settings.url.origin().ascii_serialization(),
             signer,
             waiting: Mutex::default(),
-            is_waiting: Notify::new(),
+            pushed: Notify::new(),
             metrics,
         })
     }
@@ -97,7 +97,7 @@ impl Sender {
         self.metrics.notifications_failed.inc_by((before - waiting.len()) as u64);
         waiting.push_back(Pending { kind, id, body });
         drop(waiting);
-        self.is_waiting.notify_one();
+        self.pushed.notify_one();
     }
 
     /// Sends notices for ever.
@@ -106,7 +106,7 @@ impl Sender {
             let next = self.waiting.lock().pop_front();
             match next {
                 Some(pending) => self.send(&pending).await,
-                None => self.is_waiting.notified().await,
+                None => self.pushed.notified().await,
             }
         }
     }

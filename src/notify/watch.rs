@@ -4,6 +4,7 @@
 //! was sent shortly before, it is told later, if it is still so. What is counted (dead letters, restarts) is told when there is
 //! more of it, with all that was not told yet. The state at the start counts as told.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -217,7 +218,7 @@ impl State {
         let kind = if is_so { Some(begun) } else { over };
         match kind.filter(|_| is_so != self.is_told) {
             None => *self = Self::told(is_so),
-            Some(kind) if pauses.end_of(kind, now) => {
+            Some(kind) if pauses.allow(kind, now) => {
                 *self = Self::told(is_so);
                 return true;
             }
@@ -256,7 +257,7 @@ impl Counts {
         if !is_more {
             return None;
         }
-        if pauses.end_of(kind, now) {
+        if pauses.allow(kind, now) {
             return Some(std::mem::take(&mut self.untold));
         }
         pauses.held_back += 1;
@@ -267,18 +268,17 @@ impl Counts {
 /// When a notice of each kind was sent last.
 #[derive(Default)]
 struct Pauses {
-    told_at: [Option<Instant>; Kind::COUNT],
+    told_at: HashMap<Kind, Instant>,
     held_back: u64,
 }
 
 impl Pauses {
     /// Whether a notice of this kind may be sent. If so, it is sent now, and its next pause begins.
-    fn end_of(&mut self, kind: Kind, now: Instant) -> bool {
-        // The order is that of the kinds' declaration.
-        let Some(told_at) = self.told_at.get_mut(kind as usize) else { return false };
-        let may = told_at.is_none_or(|at| now.saturating_duration_since(at) >= kind.pause());
+    fn allow(&mut self, kind: Kind, now: Instant) -> bool {
+        let told_at = self.told_at.get(&kind);
+        let may = told_at.is_none_or(|at| now.saturating_duration_since(*at) >= kind.pause());
         if may {
-            *told_at = Some(now);
+            self.told_at.insert(kind, now);
         }
         may
     }

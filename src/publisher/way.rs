@@ -68,8 +68,9 @@ fn first_hop(settings: &SegmentSettings) -> String {
     match &settings.proxy {
         Some(proxy) => proxy.authority().to_owned(),
         None => {
-            let (endpoint, no_port) = (&settings.endpoint, 0);
-            let port = endpoint.port_or_known_default().unwrap_or(no_port);
+            let endpoint = &settings.endpoint;
+            // It is http or https, so it has a port and a host.
+            let port = endpoint.port_or_known_default().unwrap_or_default();
             format!("{}:{port}", endpoint.host_str().unwrap_or_default())
         }
     }

@@ -41,8 +41,8 @@ fn file(settings: &OutboxSettings, table: Option<&SourceTable>) -> Vec<Row> {
         Ok(true) => Row::ok(FILE, format!("{path} can be used")),
         Ok(false) => {
             let why = "there is no file yet";
-            let rows = [Row::ok(FILE, format!("{path} can be made")), Row::skipped(VERSION, why)];
-            return rows.into_iter().chain([Row::skipped(SOURCES, why)]).collect();
+            let made = Row::ok(FILE, format!("{path} can be made"));
+            return vec![made, Row::skipped(VERSION, why), Row::skipped(SOURCES, why)];
         }
         Err(error) => {
             let advice = "The relay's user must be able to write to the directory, and own the file.";

@@ -13,7 +13,7 @@ use crate::config::OutboxSettings;
 
 /// The newest dead letters that are looked at. The name of a letter's source is behind its body, so reading all of them would
 /// read up to half of the outbox.
-const LETTERS: u32 = 1000;
+const NEWEST_LETTERS: u32 = 1000;
 
 /// What an outbox's file holds.
 #[derive(Default)]
@@ -29,7 +29,7 @@ pub struct FileContent {
 pub struct StoredOfSource {
     /// Calls that wait.
     pub calls: u64,
-    /// Those of the newest 1,000 dead letters that are its.
+    /// Its dead letters among the newest 1,000.
     pub letters: u64,
 }
 
@@ -103,7 +103,7 @@ fn read_sources(conn: &Connection) -> Result<BTreeMap<String, StoredOfSource>> {
         found.entry(row.get(0)?).or_default().calls = row.get::<_, i64>(1)?.unsigned_abs();
     }
     let mut letters = conn.prepare("SELECT source FROM dead_letters ORDER BY id DESC LIMIT ?1")?;
-    let mut rows = letters.query([LETTERS])?;
+    let mut rows = letters.query([NEWEST_LETTERS])?;
     while let Some(row) = rows.next()? {
         if let Some(name) = row.get::<_, Option<String>>(0)? {
             found.entry(name).or_default().letters += 1;
