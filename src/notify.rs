@@ -22,6 +22,7 @@ use sender::Sender;
 use watch::Watch;
 
 pub use notice::Notice;
+pub use sender::NOTIFY_TIMEOUT;
 pub use watch::{Figures, OutboxFigures, ShutGate};
 
 /// How often the figures are looked at. A second more or less makes no difference to people.

@@ -24,7 +24,7 @@ use crate::http_client::client_builder;
 use crate::metrics::Metrics;
 
 /// How long an attempt may take: people are to be woken, and a receiver that needs longer is tried again.
-const TIMEOUT: Duration = Duration::from_secs(10);
+pub const NOTIFY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The pauses between the attempts. Together, and with the timeouts, they are shorter than the ten minutes after which the next
 /// notice of a kind may come.
@@ -64,7 +64,7 @@ impl Sender {
     ) -> anyhow::Result<Self> {
         let builder = client_builder(&settings.url, settings.proxy.as_ref()).map(|builder| {
             // Notices are rare: each one resolves the name anew and opens its own connection.
-            builder.timeout(TIMEOUT).pool_max_idle_per_host(0)
+            builder.timeout(NOTIFY_TIMEOUT).pool_max_idle_per_host(0)
         });
         Ok(Self {
             client: builder

@@ -74,8 +74,9 @@ fn file(settings: &OutboxSettings, table: Option<&SourceTable>) -> Vec<Row> {
     for (name, StoredOfSource { calls, letters }) in content.sources {
         if table.get(&name).is_none() {
             is_any = true;
-            let found =
-                format!("the source {name} is not configured; its waiting calls: {calls}, dead letters: {letters}");
+            let found = format!(
+                "the source {name} is not configured; its waiting calls: {calls}, dead letters among the newest 1,000: {letters}"
+            );
             rows.push(
                 Row::warning(SOURCES, found).advise(
                     "They wait. Configure it again, or give its calls up (parked give-up, dead-letters discard).",

@@ -1,22 +1,20 @@
 //! The rows of those who are told by the relay: of what wakes somebody, and of traces. Without them calls arrive all the same, so
 //! their trouble is a warning.
 
-use std::time::Duration;
-
 use super::row::Row;
+use super::way::SETTINGS_OF_WAYS;
 use crate::config::{NotifySettings, Problems, Settings};
 use crate::http_client::client_builder;
+use crate::notify::NOTIFY_TIMEOUT;
 use crate::telemetry;
 
 const NOTIFICATIONS: &str = "notifications";
 const TRACES: &str = "traces";
 
-/// How long a receiver may take to answer.
-const TIMEOUT: Duration = Duration::from_secs(5);
-
 pub(super) async fn rows(settings: &Settings, problems: &Problems) -> Vec<Row> {
     let notifications = match &settings.notify {
         _ if problems.name_any(&["RELAY_NOTIFY"]) => Row::skipped(NOTIFICATIONS, "a setting of RELAY_NOTIFY is wrong"),
+        _ if problems.name_any(&SETTINGS_OF_WAYS) => Row::skipped(NOTIFICATIONS, "a setting of the way is wrong"),
         None => Row::skipped(NOTIFICATIONS, "RELAY_NOTIFY_URL is not set"),
         Some(notify) => notified(notify).await,
     };
@@ -33,7 +31,7 @@ async fn notified(notify: &NotifySettings) -> Row {
     // The path and the query may be a secret.
     let receiver = notify.url.origin().ascii_serialization();
     let asked = async {
-        let client = client_builder(&notify.url, notify.proxy.as_ref())?.timeout(TIMEOUT).build()?;
+        let client = client_builder(&notify.url, notify.proxy.as_ref())?.timeout(NOTIFY_TIMEOUT).build()?;
         client.head(notify.url.clone()).send().await
     };
     match asked.await {

@@ -20,15 +20,16 @@ const HTTP: &str = "http";
 const CLOCK: &str = "clock";
 const ALL: [&str; 7] = [DNS, TCP, PROXY, TLS, CERTIFICATE, HTTP, CLOCK];
 
-/// The settings of the way.
-const SETTINGS: [&str; 8] = [
-    "SEGMENT_ENDPOINT",
+/// The settings of every way out. While one is wrong, nothing is asked: it might go past a proxy.
+pub(super) const SETTINGS_OF_WAYS: [&str; 9] = [
     "HTTPS_PROXY",
     "HTTP_PROXY",
     "ALL_PROXY",
+    "NO_PROXY",
     "https_proxy",
     "http_proxy",
     "all_proxy",
+    "no_proxy",
     "SSL_CERT",
 ];
 
@@ -39,7 +40,7 @@ const SHORT_VALIDITY: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 const SMALL_SKEW: Duration = Duration::from_secs(5);
 
 pub(super) async fn rows(settings: &SegmentSettings, problems: &Problems) -> Vec<Row> {
-    if problems.name_any(&SETTINGS) {
+    if problems.name_any(&SETTINGS_OF_WAYS) || problems.name_any(&["SEGMENT_ENDPOINT"]) {
         let why = "a setting of the way is wrong";
         return ALL.map(|name| Row::skipped(name, why)).into();
     }
@@ -104,7 +105,7 @@ fn answered(settings: &SegmentSettings, host: &str, answer: &Answer) -> Vec<Row>
             let advice = match status {
                 401 | 403 => "Segment, or a proxy on the way, refuses the credentials: look at SEGMENT_WRITE_KEY.",
                 407 => "The proxy wants a user and a password, in the URL of HTTPS_PROXY or HTTP_PROXY.",
-                500.. => "Try again later: Segment, or a gateway before it, is in trouble.",
+                500 | 502..=504 | 506.. => "Try again later: Segment, or a gateway before it, is in trouble.",
                 _ => {
                     "Is SEGMENT_ENDPOINT Segment's? https://api.segment.io, or https://events.eu1.segmentapis.com for the EU."
                 }
