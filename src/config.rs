@@ -15,6 +15,7 @@ mod environment;
 mod file;
 mod kubernetes;
 mod proxy;
+mod receivers;
 mod sender_secret;
 mod settings;
 mod table;
@@ -28,10 +29,11 @@ pub use auth::{AuthScheme, AuthSettings, MAX_SECRETS, SignatureEncoding, WEBHOOK
 pub use environment::Problems;
 pub use file::FILE_SETTINGS;
 pub use proxy::{Proxy, uses_tls};
+pub use receivers::{NotifySettings, TraceSettings};
 pub use sender_secret::{check_bearer_token, check_secret, check_user_and_password, secret_warnings};
 pub use settings::{
-    LogSettings, NotifySettings, OutboxSettings, SegmentSettings, Settings, admin_token_from_environment,
-    as_far_as_right, from_environment, from_variables, import_secret_from_environment, local_address_from_environment,
+    LogSettings, OutboxSettings, SegmentSettings, Settings, admin_token_from_environment, as_far_as_right,
+    from_environment, from_variables, import_secret_from_environment, local_address_from_environment,
     secrets_from_files, variables,
 };
 pub use table::{Declaration, DefaultValue, SETTINGS};

@@ -21,7 +21,7 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt, registry};
 
-use crate::config::{LogFormat, LogSettings};
+use crate::config::{LogFormat, LogSettings, TraceSettings};
 use limit::{LimitFilter, LineLimit, MAX_LINES};
 use traces::Traces;
 
@@ -49,13 +49,13 @@ pub struct LogLines {
     taken: AtomicUsize,
 }
 
-/// Starts logging to standard output, and exporting traces if `has_traces`. It is called outside of the runtime.
+/// Starts logging to standard output, and exporting traces. It is called outside of the runtime.
 ///
 /// A filter that asks for lines below `info` gets every line. Otherwise each kind of line has a limit.
 ///
 /// # Errors
 /// If the filter is wrong, traces cannot be exported, or logging was started before.
-pub fn start(settings: &LogSettings, has_traces: bool) -> anyhow::Result<Logs> {
+pub fn start(settings: &LogSettings, traces: Option<&TraceSettings>) -> anyhow::Result<Logs> {
     let (writer, guard) =
         NonBlockingBuilder::default().buffered_lines_limit(MAX_UNWRITTEN).lossy(true).finish(std::io::stdout());
     let dropped = writer.error_counter();
@@ -65,9 +65,13 @@ pub fn start(settings: &LogSettings, has_traces: bool) -> anyhow::Result<Logs> {
     let asks_for_all = filter.max_level_hint().is_none_or(|level| level > LevelFilter::INFO);
     let limit = Arc::new(LineLimit::new(if asks_for_all { u32::MAX } else { MAX_LINES }));
     let is_ours = |target: &str| target.starts_with(env!("CARGO_CRATE_NAME"));
-    let ours = filter_fn(move |line| line.is_event() && (is_ours(line.target()) || *line.level() <= Level::INFO))
-        // Without the hint every line of every dependency would be checked, even if the filter excludes its level.
-        .with_max_level_hint(LevelFilter::TRACE);
+    // The exporter of traces logs what its receiver says as a warning, and only there.
+    let of_receiver = |target: &str| target == "opentelemetry-otlp";
+    let most = move |target: &str| if of_receiver(target) { Level::ERROR } else { Level::INFO };
+    let ours =
+        filter_fn(move |line| line.is_event() && (is_ours(line.target()) || *line.level() <= most(line.target())))
+            // Without the hint every line of every dependency would be checked, even if the filter excludes its level.
+            .with_max_level_hint(LevelFilter::TRACE);
     // The filter let the lines pass that were left out, so it must not hide their number.
     let numbers = filter_fn(|line| line.target() == limit::TARGET && *line.level() <= Level::INFO)
         .with_max_level_hint(LevelFilter::INFO);
@@ -77,7 +81,7 @@ pub fn start(settings: &LogSettings, has_traces: bool) -> anyhow::Result<Logs> {
         LogFormat::Json => lines.json().flatten_event(true).with_filter(filter).boxed(),
         LogFormat::Text => lines.with_filter(filter).boxed(),
     };
-    let (spans, traces) = if has_traces { Some(traces::layer()?) } else { None }.unzip();
+    let (spans, traces) = traces.map(traces::layer).transpose()?.unzip();
     let started = registry().with(lines).with(spans).try_init();
     started.map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))?;
     std::panic::set_hook(Box::new(|panic| {

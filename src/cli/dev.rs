@@ -73,7 +73,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let table = read_sources(&settings, &variables)?;
     // Without sources there is nothing to read again: the end of the terminal stops this process.
     let hangups = if settings.sources.is_some() { signals.take_hangup() } else { None };
-    let logs = telemetry::start(&settings.logs, settings.has_traces)?;
+    let logs = telemetry::start(&settings.logs, settings.traces.as_ref())?;
     runtime.block_on(async {
         let supervisor = Supervisor::new();
         let segment = listen(arguments.sandbox_listen)?;

@@ -16,7 +16,7 @@ pub(super) fn run() -> anyhow::Result<ExitCode> {
     let hangups = signals.take_hangup();
     let settings = config::from_environment()?;
     let table = SourceTable::of(&settings)?;
-    let logs = telemetry::start(&settings.logs, settings.has_traces)?;
+    let logs = telemetry::start(&settings.logs, settings.traces.as_ref())?;
     runtime.block_on(async {
         let supervisor = Supervisor::new();
         let listener = listen(settings.listen)?;

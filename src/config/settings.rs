@@ -1,6 +1,5 @@
 //! All settings of the service, and how they are read and put together.
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
@@ -11,6 +10,7 @@ use url::Url;
 use super::auth::{AuthScheme, AuthSettings, WEBHOOK_TOLERANCE};
 use super::environment::{Environment, Problems};
 use super::proxy::{Proxies, Proxy, uses_tls};
+use super::receivers::{NotifySettings, TraceSettings};
 use super::table::Setting;
 use super::value::{LogFormat, Secret};
 use super::{file, table};
@@ -37,8 +37,8 @@ pub struct Settings {
     pub shutdown_delay: Duration,
     pub shutdown_grace: Duration,
     pub logs: LogSettings,
-    /// Spans are exported. The exporter reads OpenTelemetry's standard variables itself.
-    pub has_traces: bool,
+    /// `None`: there are no traces.
+    pub traces: Option<TraceSettings>,
 }
 
 /// The settings of the connection to Segment.
@@ -58,24 +58,6 @@ pub struct SegmentSettings {
     pub max_concurrency: NonZeroUsize,
     /// Whether requests are compressed.
     pub gzip: bool,
-}
-
-/// Whom to tell what wakes somebody.
-#[derive(Clone)]
-pub struct NotifySettings {
-    /// Its path and query may be a secret.
-    pub url: Url,
-    /// The proxy on the way there.
-    pub proxy: Option<Proxy>,
-    /// The secrets of Standard Webhooks that sign.
-    pub secrets: AuthSettings,
-}
-
-impl fmt::Debug for NotifySettings {
-    /// Without what may be a secret.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "NotifySettings({})", self.url.origin().ascii_serialization())
-    }
 }
 
 /// The settings of the outbox.
@@ -216,9 +198,11 @@ macro_rules! all_fields {
 fn read(environment: &mut Environment) -> Option<Settings> {
     let proxies = proxies(environment);
     let (segment, notify) = (segment(environment, &proxies), notify(environment, &proxies));
+    let traces = traces(environment, &proxies);
     let of_segment = segment.as_ref().is_some_and(|segment| uses_tls(&segment.endpoint, segment.proxy.as_ref()));
     let of_notify = notify.as_ref().is_some_and(|notify| uses_tls(&notify.url, notify.proxy.as_ref()));
-    if of_segment || of_notify {
+    let of_traces = traces.iter().flatten().any(|traces| uses_tls(&traces.endpoint, traces.proxy.as_ref()));
+    if of_segment || of_notify || of_traces {
         environment.read(&table::SSL_CERT_FILE);
         environment.read(&table::SSL_CERT_DIR);
     }
@@ -237,7 +221,7 @@ fn read(environment: &mut Environment) -> Option<Settings> {
         shutdown_delay: environment.read(&table::RELAY_SHUTDOWN_DELAY),
         shutdown_grace: environment.read(&table::RELAY_SHUTDOWN_GRACE),
         logs: logs(environment),
-        has_traces: has_traces(environment),
+        traces: traces,
     })
 }
 
@@ -293,13 +277,14 @@ fn logs(environment: &mut Environment) -> Option<LogSettings> {
 }
 
 /// OpenTelemetry's other variables count only if there is somebody to export to.
-fn has_traces(environment: &mut Environment) -> Option<bool> {
+fn traces(environment: &mut Environment, proxies: &Proxies) -> Option<Option<TraceSettings>> {
     if !environment.is_set(&table::OTEL_EXPORTER_OTLP_ENDPOINT) {
-        return Some(false);
+        return Some(None);
     }
-    environment.read(&table::OTEL_EXPORTER_OTLP_ENDPOINT)?;
+    let endpoint = environment.read(&table::OTEL_EXPORTER_OTLP_ENDPOINT)?;
     environment.read(&table::OTEL_EXPORTER_OTLP_PROTOCOL)?;
-    environment.read(&table::OTEL_SDK_DISABLED).map(|is_disabled| !is_disabled)
+    let is_disabled = environment.read(&table::OTEL_SDK_DISABLED)?;
+    Some((!is_disabled).then(|| TraceSettings { proxy: proxies.of(&endpoint), endpoint }))
 }
 
 fn listen(environment: &mut Environment) -> Option<SocketAddr> {

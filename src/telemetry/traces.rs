@@ -19,7 +19,7 @@ use opentelemetry::trace::{
 };
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_http::HeaderExtractor;
-use opentelemetry_otlp::{SpanExporter, WithHttpConfig};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, TracerProviderBuilder};
@@ -29,6 +29,9 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::Layer;
 use tracing_subscriber::registry::LookupSpan;
+
+use crate::config::TraceSettings;
+use crate::http_client::client_builder;
 
 /// The target of every span. Other spans are in no trace, and these are in no log.
 pub const TARGET: &str = "segment_relay::traces";
@@ -68,11 +71,11 @@ impl Drop for Traces {
 ///
 /// # Errors
 /// One of these variables is wrong, or HTTPS cannot be set up.
-pub(super) fn layer<S>() -> anyhow::Result<(impl Layer<S>, Traces)>
+pub(super) fn layer<S>(settings: &TraceSettings) -> anyhow::Result<(impl Layer<S> + use<S>, Traces)>
 where
     S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
 {
-    let provider = provider()?.build();
+    let provider = provider(settings)?.build();
     let spans = filter_fn(|meta| meta.is_span() && meta.target() == TARGET).with_max_level_hint(LevelFilter::INFO);
     let layer = tracing_opentelemetry::layer()
         .with_tracer(provider.tracer(SERVICE))
@@ -86,12 +89,12 @@ where
 }
 
 /// Makes and exports spans. It is called, and dropped, outside of the runtime.
-fn provider() -> anyhow::Result<TracerProviderBuilder> {
-    // This fails if a provider is installed already, which is fine.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = reqwest::blocking::Client::builder();
-    let client = client.redirect(reqwest::redirect::Policy::none()).timeout(EXPORT_TIMEOUT).build()?;
-    let exporter = SpanExporter::builder().with_http().with_http_client(client).build();
+fn provider(settings: &TraceSettings) -> anyhow::Result<TracerProviderBuilder> {
+    let TraceSettings { endpoint, proxy } = settings;
+    let client = reqwest::blocking::ClientBuilder::from(client_builder(endpoint, proxy.as_ref())?);
+    let client = client.timeout(EXPORT_TIMEOUT).build()?;
+    let url = format!("{}/v1/traces", endpoint.as_str().trim_end_matches('/'));
+    let exporter = SpanExporter::builder().with_http().with_http_client(client).with_endpoint(url).build();
     let exporter = exporter.context("cannot export traces")?;
     let provider = SdkTracerProvider::builder().with_max_links_per_span(MAX_LINKS).with_resource(resource());
     Ok(provider.with_batch_exporter(exporter))
@@ -101,8 +104,8 @@ fn provider() -> anyhow::Result<TracerProviderBuilder> {
 ///
 /// # Errors
 /// A standard variable is wrong, or the receiver did not take the span.
-pub fn export_one_span() -> anyhow::Result<()> {
-    let provider = provider()?.with_sampler(Sampler::AlwaysOn).build();
+pub fn export_one_span(settings: &TraceSettings) -> anyhow::Result<()> {
+    let provider = provider(settings)?.with_sampler(Sampler::AlwaysOn).build();
     // Dropping a span ends it.
     drop(provider.tracer(SERVICE).start("check"));
     let exported = provider.force_flush();
@@ -135,13 +138,10 @@ impl TraceContext {
 
     /// That of the current span. `None` where there are no traces.
     pub fn current() -> Option<Arc<Self>> {
-        are_on().then(|| Self::of(&Span::current())).flatten().map(Arc::new)
+        are_on().then(|| Self::of(Span::current().context().span().span_context())).flatten().map(Arc::new)
     }
 
-    fn of(span: &Span) -> Option<Self> {
-        let context = span.context();
-        let span = context.span();
-        let span = span.span_context();
+    fn of(span: &SpanContext) -> Option<Self> {
         span.is_valid().then(|| Self { trace_id: span.trace_id(), span_id: span.span_id(), flags: span.trace_flags() })
     }
 
@@ -175,11 +175,14 @@ impl TraceContext {
     }
 }
 
-/// Continues the trace that `traceparent` and `tracestate` of a request name, if they are right.
+/// Continues the trace that `traceparent` of a request names, if it is right. `tracestate` is free text of whoever sends it, and goes
+/// no further.
 pub fn continue_from(span: &Span, headers: &HeaderMap) {
-    // It fails where the span is in no trace.
-    let _ =
-        span.set_parent(TraceContextPropagator::new().extract_with_context(&Context::new(), &HeaderExtractor(headers)));
+    let named = TraceContextPropagator::new().extract_with_context(&Context::new(), &HeaderExtractor(headers));
+    if let Some(context) = TraceContext::of(named.span().span_context()) {
+        // It fails where the span is in no trace.
+        let _ = span.set_parent(context.remote());
+    }
 }
 
 /// The span of a call's way from the publisher to its outcome. Empty where there are no traces, or the call's is not sampled.

@@ -172,3 +172,23 @@ async fn a_receiver_that_is_away_changes_no_answer_and_is_told_in_the_log() {
     eventually(async || durable.relay().log().iter().any(|line| line.to_string().contains("ExportError"))).await;
     assert_eq!(durable.stop().await, Some(0));
 }
+
+#[tokio::test]
+async fn spans_never_go_past_a_proxy() {
+    let receiver = SpanReceiver::start().await;
+    let url = receiver.url().replace("127.0.0.1", "localhost");
+    let mut durable = Durable::prepared(&[
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &*url),
+        ("OTEL_BSP_SCHEDULE_DELAY", "10"),
+        ("HTTP_PROXY", "http://127.0.0.1:1"),
+        ("NO_PROXY", "127.0.0.1"),
+        // By this some HTTP clients know that a server runs them, and ignore HTTP_PROXY.
+        ("REQUEST_METHOD", "GET"),
+    ])
+    .await;
+    durable.start_relay().await;
+    assert_eq!(durable.relay().post(&ada()).await.status, 202);
+    eventually(async || durable.segment().received().await.len() == 1).await;
+    eventually(async || durable.relay().log().iter().any(|line| line.to_string().contains("ExportError"))).await;
+    assert!(receiver.spans().is_empty(), "{:?}", receiver.spans());
+}

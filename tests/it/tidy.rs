@@ -77,7 +77,7 @@ const MAY_USE: [(&str, &[&str]); 18] = [
     ("http_client", &["config"]),
     ("metrics", &[]),
     ("supervisor", &[]),
-    ("telemetry", &["config"]),
+    ("telemetry", &["config", "http_client"]),
 ];
 
 /// Modules that use no leaf but those in their line of [`MAY_USE`].

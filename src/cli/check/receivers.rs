@@ -3,7 +3,7 @@
 
 use super::row::Row;
 use super::way::SETTINGS_OF_WAYS;
-use crate::config::{NotifySettings, Problems, Settings};
+use crate::config::{NotifySettings, Problems, Settings, TraceSettings};
 use crate::http_client::client_builder;
 use crate::notify::NOTIFY_TIMEOUT;
 use crate::telemetry;
@@ -18,10 +18,11 @@ pub(super) async fn rows(settings: &Settings, problems: &Problems) -> Vec<Row> {
         None => Row::skipped(NOTIFICATIONS, "RELAY_NOTIFY_URL is not set"),
         Some(notify) => notified(notify).await,
     };
-    let traces = match settings.has_traces {
+    let traces = match &settings.traces {
         _ if problems.name_any(&["OTEL_"]) => Row::skipped(TRACES, "a setting of OTEL is wrong"),
-        false => Row::skipped(TRACES, "OTEL_EXPORTER_OTLP_ENDPOINT is not set, or OTEL_SDK_DISABLED is true"),
-        true => traced().await,
+        _ if problems.name_any(&SETTINGS_OF_WAYS) => Row::skipped(TRACES, "a setting of the way is wrong"),
+        None => Row::skipped(TRACES, "OTEL_EXPORTER_OTLP_ENDPOINT is not set, or OTEL_SDK_DISABLED is true"),
+        Some(traces) => traced(traces.clone()).await,
     };
     vec![notifications, traces]
 }
@@ -47,8 +48,8 @@ async fn notified(notify: &NotifySettings) -> Row {
 }
 
 /// Exports one span.
-async fn traced() -> Row {
-    let exported = tokio::task::spawn_blocking(telemetry::export_one_span).await;
+async fn traced(settings: TraceSettings) -> Row {
+    let exported = tokio::task::spawn_blocking(move || telemetry::export_one_span(&settings)).await;
     match exported.map_err(anyhow::Error::from).flatten() {
         Ok(()) => Row::ok(TRACES, "the receiver took a span named check"),
         Err(error) => Row::warning(TRACES, format!("{error:#}")).advise(

@@ -175,12 +175,12 @@ fn operators_have_an_address_of_their_own_in_any_notation() {
 #[test]
 fn the_protocol_of_traces_counts_only_with_a_receiver() {
     let grpc = ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
-    assert!(!settings(&[KEY, grpc]).unwrap().has_traces);
+    assert!(settings(&[KEY, grpc]).unwrap().traces.is_none());
     let receiver = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318");
     let problems = settings(&[KEY, receiver, grpc]).unwrap_err();
     assert!(problems.len() == 1 && problems[0].starts_with("OTEL_EXPORTER_OTLP_PROTOCOL: "), "{problems:?}");
-    assert!(settings(&[KEY, receiver]).unwrap().has_traces);
-    assert!(!settings(&[KEY, receiver, ("OTEL_SDK_DISABLED", "true")]).unwrap().has_traces);
+    assert!(settings(&[KEY, receiver]).unwrap().traces.is_some());
+    assert!(settings(&[KEY, receiver, ("OTEL_SDK_DISABLED", "true")]).unwrap().traces.is_none());
 }
 
 #[test]
