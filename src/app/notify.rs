@@ -26,25 +26,25 @@ pub(super) fn start(
     supervisor: &Supervisor,
 ) -> anyhow::Result<Notifier> {
     let (live, outbox, counted) = (live.clone(), outbox.cloned(), metrics.clone());
-    let figures = move || Figures {
-        gate: gate(&live, outbox.as_ref().map_or(0, |outbox| outbox.stats().waiting)),
-        outbox: outbox.as_ref().map(|outbox| {
-            let stats = outbox.stats();
-            OutboxFigures {
+    let figures = move || {
+        let stats = outbox.as_ref().map(|outbox| outbox.stats());
+        Figures {
+            gate: gate(&live, stats.map_or(0, |stats| stats.waiting)),
+            outbox: stats.map(|stats| OutboxFigures {
                 waiting: stats.waiting,
                 dead_letters: stats.dead_letters,
                 parked_users: stats.parked_users,
                 parked_calls: stats.parked_calls,
                 bytes: stats.bytes,
                 max_bytes: stats.max_bytes,
-            }
-        }),
-        dead_letters: [counted.outbox_refused.get(), counted.outbox_gave_up.get(), sources.unmapped_events()],
-        worker_restarts: [
-            counted.map_workers_out_of_time.get(),
-            counted.map_workers_out_of_memory.get(),
-            counted.map_workers_crashed.get(),
-        ],
+            }),
+            dead_letters: [counted.outbox_refused.get(), counted.outbox_gave_up.get(), sources.unmapped_events()],
+            worker_restarts: [
+                counted.map_workers_out_of_time.get(),
+                counted.map_workers_out_of_memory.get(),
+                counted.map_workers_crashed.get(),
+            ],
+        }
     };
     Notifier::start(settings, figures, metrics.clone(), supervisor)
 }
