@@ -13,6 +13,7 @@ mod client;
 mod events;
 mod forget;
 mod letters;
+pub mod postgres;
 pub mod sqlite;
 mod store;
 #[cfg(test)]

@@ -139,7 +139,7 @@ fn credentials(user_info: &str) -> Result<Option<HeaderValue>, String> {
 }
 
 /// `None` if a `%` is not followed by two hexadecimal digits.
-fn percent_decoded(text: &str) -> Option<Vec<u8>> {
+pub(super) fn percent_decoded(text: &str) -> Option<Vec<u8>> {
     let mut parts = text.split('%');
     let mut decoded = parts.next()?.as_bytes().to_vec();
     for part in parts {

@@ -1,0 +1,299 @@
+//! Connections to the database, with a time limit for every statement.
+//!
+//! An error is told by its SQLSTATE and the relay's own words: the server's text may hold a user id or a password.
+
+use std::error::Error as _;
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::timeout;
+use tokio_postgres::error::{DbError, Severity, SqlState};
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Row, Socket};
+
+use crate::config::PostgresUrl;
+
+/// The time in which a host must accept a connection and the password: ten times what a distant one takes.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The time limit of a statement. The slowest of them, one that settles a page on a busy disk, takes a tenth of it.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// An idle connection is probed after this time, because firewalls forget connections, and a probe shows a machine that is gone.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
+
+/// The pause between two probes, and how many stay without an answer before the connection is given up.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
+const KEEPALIVE_COUNT: u32 = 3;
+
+/// Opens connections. Clones are cheap.
+#[derive(Clone)]
+pub(super) struct Connector {
+    url: Arc<PostgresUrl>,
+}
+
+impl Connector {
+    /// # Errors
+    /// If the certificates cannot be read.
+    pub(super) fn new(url: &PostgresUrl) -> anyhow::Result<Self> {
+        Ok(Self { url: Arc::new(url.clone()) })
+    }
+
+    /// Opens a connection. The server shows it as `segment-relay NAME`. Each host is tried, and has a few seconds.
+    ///
+    /// # Errors
+    /// If no host can be used.
+    pub(super) async fn open(&self, name: &'static str) -> Result<Connection, DatabaseError> {
+        let mut hosts: Vec<&Config> = self.url.hosts().iter().collect();
+        if self.url.is_random() {
+            fastrand::shuffle(&mut hosts);
+        }
+        let mut errors = Vec::new();
+        for host in hosts {
+            let mut config = host.clone();
+            complete(&mut config, name);
+            match timeout(CONNECT_TIMEOUT, config.connect(NoTls)).await {
+                Ok(Ok((client, connection))) => return Ok(Connection::new(client, connection)),
+                Ok(Err(error)) => errors.push(ConnectError::new(&error)),
+                Err(_) => errors.push(ConnectError::out_of_time()),
+            }
+        }
+        Err(DatabaseError(ErrorKind::Connect, Cause::Connect(errors)))
+    }
+}
+
+/// Sets what the URL leaves open.
+fn complete(config: &mut Config, name: &str) {
+    config.application_name(format!("segment-relay {name}"));
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(CONNECT_TIMEOUT);
+    }
+    // The driver's default is two hours.
+    if config.get_keepalives_idle() > KEEPALIVE_IDLE {
+        config.keepalives_idle(KEEPALIVE_IDLE);
+    }
+    if config.get_keepalives_interval().is_none() {
+        config.keepalives_interval(KEEPALIVE_INTERVAL);
+    }
+    if config.get_keepalives_retries().is_none() {
+        config.keepalives_retries(KEEPALIVE_COUNT);
+    }
+    config.tcp_user_timeout(STATEMENT_TIMEOUT);
+}
+
+/// A connection. Its I/O task ends with it.
+pub(super) struct Connection {
+    pub(super) client: Client,
+    limit: Duration,
+    warnings: Arc<AtomicU64>,
+    io: AbortHandle,
+    /// Ends the I/O task when it is dropped.
+    _task: JoinSet<()>,
+}
+
+impl Connection {
+    fn new<S>(client: Client, mut connection: tokio_postgres::Connection<Socket, S>) -> Self
+    where
+        S: tokio_postgres::tls::TlsStream + Unpin + Send + 'static,
+    {
+        let warnings = Arc::new(AtomicU64::new(0));
+        let counted = warnings.clone();
+        let mut task = JoinSet::new();
+        let io = task.spawn(async move {
+            // An error ends the connection: each statement that waits gets it, and each later one.
+            while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
+                if let AsyncMessage::Notice(notice) = message
+                    && is_warning(notice.code())
+                {
+                    counted.fetch_add(1, Ordering::Release);
+                }
+            }
+        });
+        Self { client, limit: STATEMENT_TIMEOUT, warnings, io, _task: task }
+    }
+
+    /// The same with another time limit for every statement.
+    pub(super) fn with_limit(self, limit: Duration) -> Self {
+        Self { limit, ..self }
+    }
+
+    /// How many warnings the server has sent. One that comes with a statement is counted when the statement returns.
+    pub(super) fn warnings(&self) -> u64 {
+        self.warnings.load(Ordering::Acquire)
+    }
+
+    /// Whether the connection is gone. Every statement fails from then on.
+    pub(super) fn is_lost(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    /// The rows of an unnamed statement.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Lost`]: the connection is gone, and whether the statement was executed is unknown. [`ErrorKind::Refused`]:
+    /// it was not.
+    pub(super) async fn query(
+        &self,
+        sql: &str,
+        params: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Vec<Row>, DatabaseError> {
+        self.in_time(self.client.query_typed(sql, params)).await
+    }
+
+    /// The same for a statement without rows: the number of rows that it changed.
+    ///
+    /// # Errors
+    /// As [`query`](Self::query).
+    pub(super) async fn execute(
+        &self,
+        sql: &str,
+        params: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<u64, DatabaseError> {
+        self.in_time(self.client.execute_typed(sql, params)).await
+    }
+
+    /// Executes statements without parameters, separated by semicolons, in one transaction unless they begin one.
+    ///
+    /// # Errors
+    /// As [`query`](Self::query).
+    pub(super) async fn batch(&self, sql: &str) -> Result<(), DatabaseError> {
+        self.in_time(self.client.batch_execute(sql)).await
+    }
+
+    async fn in_time<T>(
+        &self,
+        answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, DatabaseError> {
+        let error = match timeout(self.limit, answer).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) => DatabaseError::of_statement(&error),
+            Err(_) => DatabaseError(ErrorKind::Lost, Cause::OutOfTime),
+        };
+        if error.0 == ErrorKind::Lost {
+            self.io.abort();
+        }
+        Err(error)
+    }
+}
+
+/// Class 01. When the wait for a synchronous standby is cut short, the server says so in one of these two.
+fn is_warning(code: &SqlState) -> bool {
+    code.code().starts_with("01") || *code == SqlState::ADMIN_SHUTDOWN
+}
+
+/// Why the database did not do what was asked. `Display` and `Debug` hold no values.
+#[derive(Debug)]
+pub(super) struct DatabaseError(ErrorKind, Cause);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ErrorKind {
+    /// The connection is gone. What the statement did is unknown.
+    Lost,
+    /// The server refused the statement, and it did nothing.
+    Refused(SqlState),
+    /// There is no connection.
+    Connect,
+}
+
+#[derive(Debug)]
+enum Cause {
+    Server(SqlState),
+    OutOfTime,
+    Gone,
+    /// Of each host.
+    Connect(Vec<ConnectError>),
+}
+
+impl DatabaseError {
+    fn of_statement(error: &tokio_postgres::Error) -> Self {
+        match error.as_db_error() {
+            Some(error) if did_nothing(error) => {
+                Self(ErrorKind::Refused(error.code().clone()), Cause::Server(error.code().clone()))
+            }
+            Some(error) => Self(ErrorKind::Lost, Cause::Server(error.code().clone())),
+            None => Self(ErrorKind::Lost, Cause::Gone),
+        }
+    }
+
+    pub(super) fn kind(&self) -> &ErrorKind {
+        &self.0
+    }
+
+    /// Whether it is of no use to try to connect again: the server answers, and does not let the relay in.
+    pub(super) fn is_final(&self) -> bool {
+        matches!(&self.1, Cause::Connect(errors) if !errors.is_empty() && errors.iter().all(|error| error.is_final))
+    }
+}
+
+/// Whether the server has ended the statement's transaction. A fatal error ends the session, perhaps after the commit.
+fn did_nothing(error: &DbError) -> bool {
+    let is_error = error.parsed_severity().is_none_or(|severity| severity == Severity::Error);
+    // Of the connection, and of a server that stops: PgBouncer says both, too.
+    is_error && !["08", "57P"].iter().any(|class| error.code().code().starts_with(class))
+}
+
+impl fmt::Display for DatabaseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.0, &self.1) {
+            (_, Cause::OutOfTime) => f.write_str("the database did not answer in time"),
+            (_, Cause::Gone) => f.write_str("the connection to the database was lost"),
+            (ErrorKind::Lost, Cause::Server(code)) => {
+                write!(f, "the server ended the connection (SQLSTATE {})", code.code())
+            }
+            (_, Cause::Server(code)) => write!(f, "the database refused a statement (SQLSTATE {})", code.code()),
+            (_, Cause::Connect(errors)) => {
+                let texts: Vec<&str> = errors.iter().map(|error| error.text.as_str()).collect();
+                f.write_str(&texts.join("; "))
+            }
+        }
+    }
+}
+
+impl std::error::Error for DatabaseError {}
+
+/// Why a host cannot be used.
+#[derive(Debug)]
+struct ConnectError {
+    text: String,
+    is_final: bool,
+}
+
+impl ConnectError {
+    fn out_of_time() -> Self {
+        let text = format!("the database did not answer within {} s", CONNECT_TIMEOUT.as_secs());
+        Self { text, is_final: false }
+    }
+
+    fn new(error: &tokio_postgres::Error) -> Self {
+        if let Some(error) = error.as_db_error() {
+            return Self::refused(error.code());
+        }
+        let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+        match cause {
+            Some(error) if error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_none() => {
+                Self { text: "the server takes no writes: it is a standby".to_owned(), is_final: false }
+            }
+            Some(error) => Self { text: format!("the database cannot be reached ({error})"), is_final: false },
+            // These are the driver's own words, about TLS, the password's form or the kind of authentication.
+            None => Self { text: format!("the database cannot be used ({error})"), is_final: false },
+        }
+    }
+
+    fn refused(code: &SqlState) -> Self {
+        let (words, is_final) = match code.code() {
+            "28P01" => ("refused the user's password", true),
+            "28000" => ("does not let the user in from here (pg_hba.conf)", true),
+            "3D000" => ("has no such database", true),
+            "42501" => ("does not let the user connect to the database", true),
+            "53300" => ("has no room for another connection (max_connections)", false),
+            "57P03" => ("is starting or stopping", false),
+            _ => ("refused the connection", false),
+        };
+        Self { text: format!("the server {words} (SQLSTATE {})", code.code()), is_final }
+    }
+}
