@@ -13,11 +13,15 @@ mod client;
 mod events;
 mod forget;
 mod letters;
+mod limits;
+mod parked_log;
+mod parking;
 pub mod postgres;
 pub mod sqlite;
 mod store;
 #[cfg(test)]
 mod suite;
+mod watchers;
 
 pub use backup::{BackupError, Backups, StoreCopy};
 pub use calls::{CallFate, CallReport, Calls, KeptCall};

@@ -37,7 +37,6 @@ mod memory;
 mod next;
 mod page_format;
 mod parked;
-mod parked_log;
 mod parked_verbs;
 mod prune;
 mod read;
@@ -56,7 +55,6 @@ mod trace;
 mod transaction;
 mod turns;
 mod watch;
-mod watchers;
 mod writer;
 
 pub use file::check_file;

@@ -11,7 +11,8 @@ use tokio::sync::oneshot;
 use super::memory::Wish;
 use super::parked::{LetterCause, Place};
 use super::trace::trace_column;
-use super::transaction::{Transaction, row_bytes};
+use super::transaction::Transaction;
+use crate::outbox::limits::row_bytes;
 use crate::outbox::{Append, Appended, CallId, DeliveryOutcome, KeyRecord, OutboxError, StoredCall};
 use crate::segment::{Call, CallOutcome, Refusal, SettledCall};
 

@@ -3,8 +3,9 @@
 use rusqlite::{Result, params};
 
 use super::calls::call_from_row;
-use super::transaction::{Transaction, row_bytes};
+use super::transaction::Transaction;
 use crate::outbox::KeyRecord;
+use crate::outbox::limits::row_bytes;
 use crate::segment::Call;
 
 /// The columns of a dead letter that a replay needs.

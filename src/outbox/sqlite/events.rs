@@ -2,8 +2,8 @@
 
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
-use super::shares::{EVENT_FREE_DIVISOR, PARKED_DIVISOR};
-use super::transaction::{Transaction, row_bytes};
+use super::transaction::Transaction;
+use crate::outbox::limits::{EVENT_FREE_DIVISOR, PARKED_DIVISOR, row_bytes};
 use crate::outbox::{Append, Appended, CallId, KeptEvent, KeyRecord, LetterWhy, OutboxError};
 
 /// The body of an event's key, which is a digest of the body, too.

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Result;
 
-use super::transaction::{MAX_TRANSACTION_BYTES, ROW_OVERHEAD, Transaction};
+use super::transaction::Transaction;
+use crate::outbox::limits::{MAX_TRANSACTION_BYTES, ROW_OVERHEAD};
 
 /// Letters that one transaction looks at. There is one a second, so these are 22 million a day. The key of each may be on a
 /// page of its own, so they are about 1 MiB to write.

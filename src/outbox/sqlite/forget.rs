@@ -8,7 +8,8 @@ use std::sync::Arc;
 use rusqlite::{Result, params};
 
 use super::memory::Wish;
-use super::transaction::{MAX_TRANSACTION_BYTES, Transaction, row_bytes};
+use super::transaction::Transaction;
+use crate::outbox::limits::{MAX_TRANSACTION_BYTES, row_bytes};
 use crate::outbox::{CallId, DeletedRows, DeliveryOutcome, Person};
 
 /// Rows that one step looks at: a few milliseconds, as a step of reading.

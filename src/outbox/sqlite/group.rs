@@ -6,12 +6,8 @@ use std::sync::Arc;
 use rusqlite::Result;
 
 use super::sources::SourceCount;
-use super::transaction::{MAX_TRANSACTION_BYTES, Transaction, row_bytes};
+use super::transaction::Transaction;
 use crate::outbox::{Append, Appended, OutboxError, OutboxStats};
-
-/// Bytes of the calls of one group. A body has 1 MiB at most. What a filter makes of it may have more, and each call gets an
-/// envelope. One transaction stores all, and other callers wait for it.
-pub(super) const MAX_GROUP_BYTES: usize = 4 * MAX_TRANSACTION_BYTES;
 
 /// The calls of one request.
 pub(super) struct Group {
@@ -28,16 +24,6 @@ struct Before {
     watchers: usize,
     sources: BTreeMap<Arc<str>, SourceCount>,
     added: usize,
-}
-
-/// Bytes of these calls in a transaction.
-pub(super) fn group_bytes(appends: &[Append]) -> usize {
-    appends.iter().map(|append| row_bytes(append.call.json().len() as u64) as usize).sum()
-}
-
-/// The error of a group that takes more than a transaction may.
-pub(super) fn check_size(appends: &[Append]) -> std::result::Result<(), OutboxError> {
-    if group_bytes(appends) > MAX_GROUP_BYTES { Err(OutboxError::TooLarge) } else { Ok(()) }
 }
 
 impl Transaction<'_> {

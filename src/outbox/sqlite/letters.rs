@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use super::events::headers_from_blob;
 use super::read::{CallFields, time_text};
-use super::transaction::{MAX_TRANSACTION_BYTES, ROW_OVERHEAD};
+use crate::outbox::limits::{MAX_TRANSACTION_BYTES, ROW_OVERHEAD};
 use crate::outbox::{DeadLetter, LetterEvent, LetterFilter, LetterIds, LetterPage, LetterWhy};
 
 /// Letters that one read looks at: a few milliseconds. With `why`, which stands behind the call, they are up to 32 MiB.

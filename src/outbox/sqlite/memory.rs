@@ -11,21 +11,12 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Weak};
 
 use super::sources::Sources;
+use crate::outbox::limits::row_bytes;
 use crate::outbox::{CallId, Person};
 use crate::segment::Call;
 
-/// Bytes of a row beside its values, approximately: its entries in each table and index.
-pub(super) const ROW_OVERHEAD: usize = 128;
-
 /// Places of the table: 256 KiB of memory. With some thousands of users who have calls waiting, few places have two.
 const PLACES: usize = 65_536;
-
-/// Bytes of one user in `calls`, or out, beyond which further calls are kept apart: a full request to Segment. A smaller outbox
-/// allows [a part](MANY_DIVISOR) of it.
-const MANY_BYTES: u64 = 512 * 1024;
-
-/// Half of a user's share of the outbox, which is an eighth.
-const MANY_DIVISOR: u64 = 16;
 
 /// The keyed hash of a user's id.
 pub(super) type UserHash = u64;
@@ -206,16 +197,6 @@ impl Memory {
             *all = change(*all);
         }
     }
-}
-
-/// What a row counts as in the shares of the outbox: its call and its reason, and what it takes beside them.
-pub(super) fn row_bytes(values: u64) -> u64 {
-    values + ROW_OVERHEAD as u64
-}
-
-/// Bytes beyond which a user has many calls, in an outbox of this size.
-pub(super) fn many_bytes(max_bytes: u64) -> u64 {
-    MANY_BYTES.min(max_bytes / MANY_DIVISOR)
 }
 
 fn place(user: UserHash) -> usize {

@@ -11,13 +11,14 @@ use rusqlite::{Connection, Error, Result, Row};
 
 use super::calls::call_from_row;
 use super::command::WriterCommand;
-use super::memory::{Memory, UserHash, many_bytes};
+use super::memory::{Memory, UserHash};
 use super::parked::{Run, parked_row};
 use super::reading::Found;
 use super::state::{StoreFault, is_corruption, without_values};
 use super::trace::trace_of;
 use super::transaction::{Effects, Transaction};
 use super::writer::{Writer, now};
+use crate::outbox::limits::many_bytes;
 use crate::outbox::{CallId, OutboxError, OutboxStats, StoredCall};
 
 /// Bytes of calls that are read at once: half of a request to Segment. Other commands wait meanwhile.

@@ -6,23 +6,13 @@
 
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
-use super::memory::{Wish, many_bytes};
+use super::memory::Wish;
 use super::trace::trace_column;
-use super::transaction::{Transaction, row_bytes};
+use super::transaction::Transaction;
 use crate::outbox::CallId;
+use crate::outbox::limits::{many_bytes, row_bytes};
+use crate::outbox::parking::{is_given_up, pause};
 use crate::segment::{Call, Trouble};
-
-/// The pause after the first failure. It doubles with each further one.
-const FIRST_PAUSE: i64 = 1_000;
-
-/// The longest pause: a mended cause is noticed within a few minutes.
-pub(super) const MAX_PAUSE: i64 = 300_000;
-
-/// A pause is up to one part in this many longer, so that users who failed together do not come back together.
-const JITTER_DIVISOR: i64 = 8;
-
-/// A call is given up after this many failures at least: after a clock that was set forward, too.
-const MIN_FAILURES: i64 = 5;
 
 /// A row of `parked`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -234,10 +224,9 @@ impl Transaction<'_> {
         let (now, wish) = (self.now, self.memory.wish_of(id));
         // In an outage nothing is the call's own fault.
         let (since, failures) = (row.since.unwrap_or(now), row.failures + i64::from(trouble.is_own));
-        let is_over = self.memory.give_up_after.is_some_and(|after| since.saturating_add(after) <= now);
         let why = match wish {
             Some(Wish::GiveUp) => Some("operator"),
-            _ if trouble.is_own && is_over && failures >= MIN_FAILURES => Some("gave_up"),
+            _ if trouble.is_own && is_given_up(self.memory.give_up_after, since, failures, now) => Some("gave_up"),
             _ => None,
         };
         if let Some(why) = why {
@@ -268,28 +257,5 @@ impl Transaction<'_> {
     pub(super) fn first_apart(&self, user_id: &str) -> Result<Option<(CallId, Option<String>)>> {
         let sql = "SELECT id, source FROM parked_calls WHERE user_id = ?1 ORDER BY id LIMIT 1";
         self.first(sql, [user_id], |row| row.try_into())
-    }
-}
-
-/// The pause after so many failures: it doubles from one second to five minutes, and is a little longer at random.
-fn pause(failures: i64) -> i64 {
-    let doublings = u32::try_from(failures - 1).unwrap_or(0).min(16);
-    let pause = (FIRST_PAUSE << doublings).min(MAX_PAUSE);
-    pause + fastrand::i64(0..=pause / JITTER_DIVISOR)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{MAX_PAUSE, pause};
-
-    #[test]
-    fn pauses_double_up_to_five_minutes_and_are_a_little_longer_at_random() {
-        for (failures, shortest) in
-            [(1, 1_000), (2, 2_000), (3, 4_000), (9, 256_000), (10, MAX_PAUSE), (9_999, MAX_PAUSE)]
-        {
-            for _ in 0..50 {
-                assert!((shortest..=shortest + shortest / 8).contains(&pause(failures)), "{failures}");
-            }
-        }
     }
 }

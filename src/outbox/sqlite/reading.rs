@@ -5,7 +5,7 @@ use std::collections::{HashSet, VecDeque};
 use super::command::Reply;
 use super::memory::UserHash;
 use super::parked::Run;
-use super::transaction::{MAX_TRANSACTION_BYTES, row_bytes};
+use crate::outbox::limits::{MAX_TRANSACTION_BYTES, row_bytes};
 use crate::outbox::{CallId, StoredCall};
 
 /// Bytes of new calls that are kept in memory until delivery takes them: about what a transaction stores.

@@ -1,37 +1,15 @@
-//! Shares of the outbox: the calls of parked users and dead letters take at most half of it together, and the waiting calls of
-//! one user at most an eighth. So what is refused or stuck never keeps other calls out. Once the outbox is half full, the waiting
-//! calls of one source take at most a quarter. Events that make no customers leave an eighth to the calls of others.
+//! Refuses calls whose share of the outbox is used up, and deletes the dead letters that exceed theirs.
 
 use rusqlite::Result;
 
 use super::parked::Place;
-use super::transaction::{Transaction, row_bytes};
-use crate::outbox::{OutboxError, OutboxStats};
+use super::transaction::Transaction;
+use crate::outbox::OutboxError;
+use crate::outbox::limits::{FREE_DIVISOR, PARKED_DIVISOR, SOURCE_DIVISOR, USER_DIVISOR, is_over_share, row_bytes};
 use crate::segment::Call;
-
-/// The calls of parked users and dead letters take at most one part in this many of the outbox.
-pub(super) const PARKED_DIVISOR: u64 = 2;
-
-/// The waiting calls of a user take at most one part in this many of it.
-const USER_DIVISOR: u64 = 8;
-
-/// While the outbox is filled to one part in this many at most, a source may take all of that.
-const FREE_DIVISOR: u64 = 2;
-
-/// Then the waiting calls of a source take at most one part in this many of it.
-const SOURCE_DIVISOR: u64 = 4;
-
-/// One part in this many of the outbox stays free of events: one source whose calls take half of it cannot fill the rest with
-/// events that make no customers. It is room for the calls of others until the source's own are sent.
-pub(super) const EVENT_FREE_DIVISOR: u64 = 8;
 
 /// Dead letters that one transaction deletes: other commands wait for it meanwhile. One transaction adds fewer on average.
 const MAX_PUSHED_OUT: u64 = 256;
-
-/// Whether the calls of parked users and dead letters take more than their share, and there is a dead letter that can go.
-pub(super) fn is_over_share(stats: &OutboxStats) -> bool {
-    stats.dead_letters > 0 && stats.parked_bytes + stats.dead_letter_bytes > stats.max_bytes / PARKED_DIVISOR
-}
 
 impl Transaction<'_> {
     /// The error if a share is used up that this call would add to.

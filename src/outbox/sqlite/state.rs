@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rusqlite::{Error, ErrorCode, ffi};
 
-use super::parked_log::{ParkedChange, ParkedLog};
 use super::sources::Sources;
-use super::transaction::room;
 use crate::metrics::Metrics;
+use crate::outbox::limits::room;
+use crate::outbox::parked_log::{ParkedChange, ParkedLog};
 use crate::outbox::{OutboxStats, SourceStats};
 use crate::supervisor::Supervisor;
 

@@ -18,7 +18,7 @@ use super::events;
 use super::expire::Expiry;
 use super::file::{self, DatabaseFile};
 use super::forget::ForgetVerb;
-use super::group::{self, Group};
+use super::group::Group;
 use super::letters;
 use super::memory::{Memory, Wish};
 use super::parked_verbs::{self, ParkedVerb};
@@ -32,10 +32,11 @@ use super::sources::Sources;
 use super::state::{StoreState, is_corruption};
 use super::transaction::{read_counters, read_sizes};
 use super::watch::FileWatch;
-use super::watchers::Watchers;
 use super::writer::{Writer, now};
 use crate::config::OutboxSettings;
 use crate::metrics::Metrics;
+use crate::outbox::limits::check_size;
+use crate::outbox::watchers::Watchers;
 use crate::outbox::{
     Append, Appended, BackupError, Backups, CallId, DeadLetters, DeletedRows, Events, KeptEvent, LetterFilter,
     LetterIds, LetterPage, Outbox, OutboxError, OutboxStats, ParkedFilter, ParkedUser, ParkedUsers, Person,
@@ -205,7 +206,7 @@ impl Outbox for SqliteOutbox {
         is_all_or_nothing: bool,
         deadline: Instant,
     ) -> Result<Vec<Result<Appended, OutboxError>>, OutboxError> {
-        group::check_size(&appends)?;
+        check_size(&appends)?;
         let group = Group { appends, is_all_or_nothing };
         self.request_by(deadline, |reply| WriterCommand::AppendGroup(group, reply)).await
     }
@@ -277,7 +278,7 @@ impl Events for SqliteOutbox {
     }
 
     async fn replace(&self, id: i64, calls: Vec<Append>) -> Result<Option<Vec<Appended>>, OutboxError> {
-        group::check_size(&calls)?;
+        check_size(&calls)?;
         self.request(|reply| WriterCommand::Replace(id, calls, reply)).await
     }
 

@@ -12,16 +12,9 @@ use rusqlite::{Connection, OptionalExtension, Params, Result, Row};
 use tokio::sync::oneshot;
 
 use super::memory::{Memory, UserHash};
-pub(super) use super::memory::{ROW_OVERHEAD, row_bytes};
 use super::sources::SourceCount;
 use crate::metrics::Metrics;
 use crate::outbox::{CallId, DeliveryOutcome, OutboxStats, StoredCall};
-
-/// Bytes of one transaction, approximately: a disk writes that much in a few milliseconds, and no caller waits longer.
-pub(super) const MAX_TRANSACTION_BYTES: usize = 1024 * 1024;
-
-/// Bytes of `max_bytes` that stay free: the pages of one more call of the largest size, and of its key.
-const KEPT_FREE: u64 = 64 * 1024;
 
 /// What is applied after the commit.
 #[derive(Default)]
@@ -160,11 +153,6 @@ impl<'c> Transaction<'c> {
         commit.execute([])?;
         Ok(Effects { sync: started.elapsed(), ..self.effects })
     }
-}
-
-/// Bytes that appends may still add, according to the outbox's limit.
-pub(super) fn room(stats: &OutboxStats) -> u64 {
-    stats.max_bytes.saturating_sub(stats.bytes.saturating_add(KEPT_FREE))
 }
 
 /// Reads the stored counts.

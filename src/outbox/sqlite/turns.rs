@@ -4,9 +4,9 @@
 use rusqlite::{OptionalExtension, Result, Row};
 
 use super::calls::call_from_row;
-use super::parked::MAX_PAUSE;
 use super::trace::trace_of;
 use super::writer::{Writer, now};
+use crate::outbox::parking::MAX_PAUSE;
 use crate::outbox::{CallId, OutboxError, StoredCall};
 
 /// Users who are looked at in one step: a fraction of a millisecond.

@@ -23,11 +23,11 @@ use super::memory::Memory;
 use super::prune::Pruners;
 use super::reading::Reading;
 use super::reserve::Reserve;
-use super::shares::is_over_share;
 use super::state::{StoreFault, StoreState, is_shared_memory_full};
-use super::transaction::{Effects, Transaction, room};
+use super::transaction::{Effects, Transaction};
 use super::watch::FileWatch;
-use super::watchers::Watchers;
+use crate::outbox::limits::{is_over_share, room};
+use crate::outbox::watchers::Watchers;
 use crate::outbox::{DeliveryOutcome, OutboxStats};
 use crate::segment::{CallOutcome, Refusal};
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use tokio::sync::oneshot;
 
-use crate::outbox::{CallId, DeliveryOutcome};
+use super::store::{CallId, DeliveryOutcome};
 
 /// The callers that wait for the outcome of a call.
 #[derive(Default)]
