@@ -11,6 +11,7 @@ mod error;
 mod failure_reason;
 mod message_id;
 mod outcome;
+mod send_fence;
 
 pub use call::{Call, MAX_CALL_BYTES};
 pub(crate) use call::{rfc3339_milliseconds, write_json_string};
@@ -19,3 +20,4 @@ pub use error::{ErrorCode, MIN_RETRY_AFTER, SegmentError};
 pub use failure_reason::FailureReason;
 pub use message_id::{IdempotencyKey, KeyKind, MessageIds, Origin, is_made_without_key, time_of_id};
 pub use outcome::{CallOutcome, DeliveryState, Receipt, Refusal, SettledCall, Trouble};
+pub use send_fence::{SendFence, boot_time};

@@ -210,7 +210,7 @@ enum Cause {
 }
 
 impl DatabaseError {
-    fn of_statement(error: &tokio_postgres::Error) -> Self {
+    pub(super) fn of_statement(error: &tokio_postgres::Error) -> Self {
         match error.as_db_error() {
             Some(error) if did_nothing(error) => {
                 Self(ErrorKind::Refused(error.code().clone()), Cause::Server(error.code().clone()))

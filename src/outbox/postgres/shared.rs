@@ -1,0 +1,127 @@
+//! What the tasks of the store share, and how they open their connections.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::connect::{Connection, Connector, DatabaseError};
+use super::figures::Figures;
+use crate::config::OutboxSettings;
+use crate::metrics::Metrics;
+use crate::outbox::watchers::Watchers;
+use crate::segment::SendFence;
+use crate::supervisor::Supervisor;
+
+/// The pause after the first failure to connect. It doubles with each further one, up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// What the tasks of the store share.
+pub(super) struct Shared {
+    pub(super) connector: Connector,
+    /// The name of this relay in the tables: at random, at the start, and greater than 0.
+    pub(super) relay: i64,
+    pub(super) rules: Rules,
+    pub(super) figures: Mutex<Figures>,
+    pub(super) watchers: Mutex<Watchers>,
+    /// How long the keys of each source are remembered. `None`: it was not said yet.
+    pub(super) windows: Mutex<Option<BTreeMap<Arc<str>, Duration>>>,
+    /// Notified when an append of this relay was committed.
+    pub(super) wake: Notify,
+    pub(super) fence: Arc<SendFence>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) supervisor: Supervisor,
+}
+
+/// The settings that the store keeps to.
+#[derive(Clone, Debug)]
+pub(super) struct Rules {
+    pub(super) max_bytes: u64,
+    /// How long a key of `POST /customers` is remembered after its call was accepted.
+    pub(super) window: Duration,
+    pub(super) dead_letter_retention: Option<Duration>,
+    pub(super) give_up_after: Option<Duration>,
+    pub(super) segment_timeout: Duration,
+}
+
+impl Shared {
+    pub(super) fn new(
+        connector: Connector,
+        settings: &OutboxSettings,
+        segment_timeout: Duration,
+        metrics: Arc<Metrics>,
+        supervisor: Supervisor,
+    ) -> Self {
+        let rules = Rules {
+            max_bytes: settings.max_bytes,
+            window: settings.window,
+            dead_letter_retention: settings.dead_letter_retention,
+            give_up_after: settings.give_up_after,
+            segment_timeout,
+        };
+        Self {
+            connector,
+            relay: fastrand::i64(1..),
+            figures: Mutex::new(Figures::new(rules.max_bytes)),
+            rules,
+            watchers: Mutex::default(),
+            windows: Mutex::default(),
+            wake: Notify::new(),
+            fence: Arc::new(SendFence::new_shut()),
+            metrics,
+            supervisor,
+        }
+    }
+}
+
+/// Opens the connection of one task, again and again if need be.
+pub(super) struct Reopening {
+    name: &'static str,
+    pause: Duration,
+    has_logged: bool,
+}
+
+impl Reopening {
+    /// The server shows the connection under this name.
+    pub(super) fn new(name: &'static str) -> Self {
+        Self { name, pause: FIRST_PAUSE, has_logged: false }
+    }
+
+    /// Tries once. The first failure is logged, and so is the end of the failures.
+    pub(super) async fn attempt(&mut self, connector: &Connector) -> Result<Connection, DatabaseError> {
+        match connector.open(self.name).await {
+            Ok(connection) => {
+                if std::mem::take(&mut self.has_logged) {
+                    tracing::info!(connection = self.name, "the outbox's database can be reached again");
+                }
+                self.pause = FIRST_PAUSE;
+                Ok(connection)
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.has_logged, true) {
+                    tracing::warn!(connection = self.name, %error, "the outbox's database cannot be used");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// The pause before the next attempt: it grows, and is up to a quarter longer at random, so that relays do not come together.
+    pub(super) async fn pause(&mut self) {
+        tokio::time::sleep(self.pause.mul_f64(1.0 + fastrand::f64() / 4.0)).await;
+        self.pause = LONGEST_PAUSE.min(2 * self.pause);
+    }
+
+    /// Tries until the connection is open.
+    pub(super) async fn open(&mut self, connector: &Connector) -> Connection {
+        loop {
+            match self.attempt(connector).await {
+                Ok(connection) => return connection,
+                Err(_logged) => self.pause().await,
+            }
+        }
+    }
+}
