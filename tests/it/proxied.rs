@@ -2,6 +2,7 @@
 //!
 //! Addresses, paths of certificates and what only root may do are replaced; all else is what operators copy.
 
+mod fleet;
 mod proxy;
 mod restart;
 
@@ -16,7 +17,7 @@ async fn behind(kind: Kind, settings: &[(&str, &str)]) -> (Durable, Proxy) {
     let port = free_port();
     let listen = format!("127.0.0.1:{port}");
     let durable = Durable::with(&[&[("RELAY_LISTEN", &*listen)], settings].concat()).await;
-    let proxy = Proxy::start(kind, &listen).await;
+    let proxy = Proxy::start(kind, &[listen]).await;
     (durable, proxy)
 }
 

@@ -17,15 +17,18 @@ use crate::harness::{Answer, client_builder, eventually};
 pub enum Kind {
     Nginx,
     Haproxy,
+    /// nginx before three relays, without TLS.
+    NginxOfFleet,
 }
 
-/// All of them.
+/// Those before one relay.
 pub const KINDS: [Kind; 2] = [Kind::Nginx, Kind::Haproxy];
 
 /// A running proxy. Dropping this ends it.
 pub struct Proxy {
     child: Child,
     address: SocketAddr,
+    scheme: &'static str,
     client: Client,
     directory: TempDir,
 }
@@ -64,16 +67,17 @@ fn around(directory: &str) -> String {
 }
 
 impl Proxy {
-    /// Starts it in front of the relay at this address, and waits until it listens.
-    pub async fn start(kind: Kind, relay: &str) -> Self {
+    /// Starts it in front of the relays at these addresses, and waits until it listens.
+    pub async fn start(kind: Kind, relays: &[String]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-        let mut command = command(kind, directory.path(), relay, address);
+        let mut command = command(kind, directory.path(), relays, address);
         let output = File::create(directory.path().join("output")).expect("a file");
         command.stdin(Stdio::null()).stderr(output.try_clone().expect("a file")).stdout(output);
         let child = command.spawn().unwrap_or_else(|error| panic!("run tests/tools/proxies: {error}"));
         let client = client_builder().tls_danger_accept_invalid_certs(true).build().expect("a client");
-        let mut proxy = Self { child, address, client, directory };
+        let scheme = if kind == Kind::NginxOfFleet { "http" } else { "https" };
+        let mut proxy = Self { child, address, scheme, client, directory };
         eventually(|| {
             let ended = proxy.child.try_wait().expect("a child");
             assert!(ended.is_none(), "{kind:?} ended: {}", proxy.output());
@@ -93,9 +97,9 @@ impl Proxy {
         self.address
     }
 
-    /// A request over TLS.
+    /// A request, over TLS if the proxy speaks it.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.client.request(method, format!("https://{}{path}", self.address))
+        self.client.request(method, format!("{}://{}{path}", self.scheme, self.address))
     }
 
     /// `POST /customers`.
@@ -110,7 +114,7 @@ impl Proxy {
 
     /// Sends a request whose path is not normalised first. Its status and head.
     pub async fn raw(&self, method: &str, path: &str) -> (u16, String) {
-        let url = format!("https://{}{path}", self.address);
+        let url = format!("{}://{}{path}", self.scheme, self.address);
         let arguments =
             ["--silent", "--insecure", "--path-as-is", "--include", "--noproxy", "*", "--request", method, &url];
         let output = tokio::process::Command::new("curl").args(arguments).output().await.expect("curl");
@@ -130,7 +134,7 @@ impl Drop for Proxy {
 }
 
 /// The program with the configuration, in which addresses and paths are replaced.
-fn command(kind: Kind, directory: &Path, relay: &str, address: SocketAddr) -> Command {
+fn command(kind: Kind, directory: &Path, relays: &[String], address: SocketAddr) -> Command {
     let read =
         |path: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("a configuration");
     let at = directory.display().to_string();
@@ -138,18 +142,26 @@ fn command(kind: Kind, directory: &Path, relay: &str, address: SocketAddr) -> Co
     match kind {
         Kind::Nginx => {
             let conf = read("config/nginx/segment-relay.conf");
+            let [relay] = relays else { panic!("one relay") };
             let conf = replaced(&conf, "server 127.0.0.1:8080;", &format!("server {relay};"));
             let conf = replaced(&conf, "listen 443 ssl;", &format!("listen {address} ssl;"));
             let conf = replaced(&conf, "/etc/nginx/certs/segment-relay.crt", &format!("{at}/certificate.pem"));
             let conf = replaced(&conf, "/etc/nginx/certs/segment-relay.key", &format!("{at}/key.pem"));
             let conf = replaced(&conf, "/var/log/nginx/segment-relay.log", &format!("{at}/access.log"));
-            fs::write(directory.join("relay.conf"), conf).expect("a file");
-            fs::write(directory.join("nginx.conf"), around(&at)).expect("a file");
-            let mut nginx = found("nginx");
-            nginx.args(["-e", "stderr", "-p", &at, "-c", &format!("{at}/nginx.conf")]);
-            nginx
+            nginx(directory, &conf)
+        }
+        Kind::NginxOfFleet => {
+            let mut conf = read("config/nginx/fleet.conf");
+            for (number, relay) in (1..).zip(relays) {
+                conf = replaced(&conf, &format!("server relay-{number}:8080 "), &format!("server {relay} "));
+            }
+            assert!(!conf.contains("server relay-"), "a relay is missing");
+            let conf = replaced(&conf, "listen 8080;", &format!("listen {address};"));
+            let conf = replaced(&conf, "/var/log/nginx/access.log", &format!("{at}/access.log"));
+            nginx(directory, &conf)
         }
         Kind::Haproxy => {
+            let [relay] = relays else { panic!("one relay") };
             let conf = read("config/haproxy/haproxy.cfg");
             let conf = replaced(&conf, "server relay 127.0.0.1:8080", &format!("server relay {relay}"));
             let conf = replaced(&conf, "bind :443 ", &format!("bind {address} "));
@@ -162,6 +174,16 @@ fn command(kind: Kind, directory: &Path, relay: &str, address: SocketAddr) -> Co
             haproxy
         }
     }
+}
+
+/// nginx with this configuration inside of its block http.
+fn nginx(directory: &Path, conf: &str) -> Command {
+    let at = directory.display().to_string();
+    fs::write(directory.join("relay.conf"), conf).expect("a file");
+    fs::write(directory.join("nginx.conf"), around(&at)).expect("a file");
+    let mut nginx = found("nginx");
+    nginx.args(["-e", "stderr", "-p", &at, "-c", &format!("{at}/nginx.conf")]);
+    nginx
 }
 
 /// A program that Debian keeps where only root looks.

@@ -18,7 +18,12 @@ const SENDERS: usize = 4;
 const CALLS: usize = 40;
 
 /// Posts one customer after another, each under a key and again until it is stored. The answers that were none of that.
-async fn posts(sender: usize, proxy: Arc<Proxy>, stored: Arc<AtomicUsize>, is_over: Arc<AtomicBool>) -> Vec<Answer> {
+pub async fn posts(
+    sender: usize,
+    proxy: Arc<Proxy>,
+    stored: Arc<AtomicUsize>,
+    is_over: Arc<AtomicBool>,
+) -> Vec<Answer> {
     let mut failed = Vec::new();
     for number in 0.. {
         if is_over.load(Ordering::Relaxed) {
