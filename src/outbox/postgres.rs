@@ -2,11 +2,13 @@
 //!
 //! `connect` opens connections to the server, `schema` makes and migrates the tables. `figures` knows how full the outbox is, by
 //! `counts`. `store` puts the parts together, which work on what is `shared`.
+//! `connect` opens connections to the server. `cursor` knows where reading stands.
 
 #![allow(dead_code, reason = "the parts of this store are put together by the one that comes last")]
 
 mod connect;
 mod counts;
+mod cursor;
 mod figures;
 mod schema;
 mod shared;
