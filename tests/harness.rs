@@ -11,6 +11,8 @@
 mod answer;
 #[path = "harness/browser.rs"]
 mod browser;
+#[path = "harness/cable.rs"]
+mod cable;
 #[path = "harness/customers.rs"]
 mod customers;
 #[path = "harness/durable.rs"]
@@ -19,6 +21,8 @@ mod durable;
 mod h2;
 #[path = "harness/peer.rs"]
 mod peer;
+#[path = "harness/postgres.rs"]
+pub mod postgres;
 #[path = "harness/process.rs"]
 mod process;
 #[path = "harness/prometheus.rs"]
@@ -47,6 +51,7 @@ use serde_json::Value;
 
 pub use answer::Answer;
 pub use browser::{Browser, key};
+pub use cable::{Cable, Cut};
 pub use customers::{ada, customer};
 pub use durable::{Durable, TOKEN};
 pub use h2::{Frame, H2, frame, get, post};

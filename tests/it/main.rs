@@ -12,6 +12,7 @@ mod bodies;
 mod callers;
 mod check;
 mod closing;
+mod clusters;
 mod commands;
 mod connections;
 mod crash;

@@ -42,7 +42,8 @@ impl Snapshot {
     pub(super) fn parse(text: &str, base: i64) -> Option<Self> {
         let mut parts = text.split(':');
         let (_, next, in_progress) = (parts.next()?, parts.next()?, parts.next()?);
-        let number = |text: &str| text.parse::<i64>().ok()?.checked_add(base).filter(|n| *n < CallId::MAX >> PLACE_BITS);
+        let number =
+            |text: &str| text.parse::<i64>().ok()?.checked_add(base).filter(|n| *n < CallId::MAX >> PLACE_BITS);
         let in_progress = in_progress.split(',').filter(|text| !text.is_empty()).map(number).collect::<Option<_>>()?;
         Some(Self { next: number(next)?, in_progress })
     }
