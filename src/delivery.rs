@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::outbox::{CallId, Outbox, OutboxError, StoredCall};
 use crate::publisher::LiveClients;
-use crate::segment::{CallOutcome, SettledCall};
+use crate::segment::{CallOutcome, SendFence, SettledCall};
 use crate::supervisor::Supervisor;
 use parked_pace::ParkedPace;
 use store_requests::{Settlement, StoreAnswers, StoreRequests};
@@ -60,6 +60,8 @@ enum DeliveryEvent {
     Outcomes(Vec<SettledCall>),
     /// It is time to take parked calls.
     ParkedTurn,
+    /// No stored call may be sent any more.
+    FenceShut,
     Draining,
 }
 
@@ -75,6 +77,9 @@ impl Delivery {
         supervisor: &Supervisor,
     ) {
         let (sender, delivered) = mpsc::unbounded_channel();
+        if let Some(fence) = outbox.fence() {
+            clients.set_fence(fence);
+        }
         let delivery = Self {
             outbox,
             clients,
@@ -99,6 +104,7 @@ impl Delivery {
                     let (limit, early) = (self.parked_pace.take(Instant::now()), self.parked_pace.is_early());
                     self.requests.ask_parked(limit, early, self.outbox.clone());
                 }
+                DeliveryEvent::FenceShut => self.clients.take_back_all(),
                 DeliveryEvent::Draining => break,
             }
         }
@@ -113,10 +119,12 @@ impl Delivery {
         let mut outcomes = Vec::new();
         let is_settling = self.requests.is_settling();
         let has_parked = !self.requests.is_asking_parked() && self.outbox.stats().parked_users > 0;
+        let fence = self.outbox.fence();
         let parked_at = self.parked_pace.next_at().filter(|_| has_parked);
         tokio::select! {
             biased;
             () = self.supervisor.draining() => DeliveryEvent::Draining,
+            () = shut_again(fence.as_deref()) => DeliveryEvent::FenceShut,
             answers = self.requests.answers() => DeliveryEvent::Answers(answers),
             _ = delivered.recv_many(&mut outcomes, MAX_SETTLEMENTS), if !is_settling => {
                 DeliveryEvent::Outcomes(outcomes)
@@ -239,6 +247,14 @@ fn calls_or_none(answer: Result<Vec<StoredCall>, OutboxError>) -> Result<Option<
             tracing::debug!(%error, "no calls could be taken from the outbox");
             Ok(None)
         }
+    }
+}
+
+/// Waits until the fence is shut; for ever if there is none.
+async fn shut_again(fence: Option<&SendFence>) {
+    match fence {
+        Some(fence) => fence.shut_again().await,
+        None => std::future::pending().await,
     }
 }
 

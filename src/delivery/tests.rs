@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::Router;
+use axum::http::StatusCode;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use super::Delivery;
@@ -15,7 +17,7 @@ use crate::config::{WriteKeys, from_variables};
 use crate::metrics::Metrics;
 use crate::outbox::{Append, Appended, CallId, Outbox, OutboxError, OutboxStats, StoredCall};
 use crate::publisher::LiveClients;
-use crate::segment::{Call, CallOutcome, SettledCall};
+use crate::segment::{Call, CallOutcome, SendFence, SettledCall, boot_time};
 use crate::supervisor::Supervisor;
 
 type Calls = Result<Vec<StoredCall>, OutboxError>;
@@ -34,6 +36,7 @@ struct Script {
     /// Whether each `next_parked` was early.
     parked_asked: Vec<bool>,
     settled: Vec<Vec<SettledCall>>,
+    fence: Option<Arc<SendFence>>,
 }
 
 #[derive(Default)]
@@ -88,6 +91,10 @@ impl Outbox for FakeStore {
         OutboxStats { parked_users: self.0.lock().parked_users, ..OutboxStats::default() }
     }
 
+    fn fence(&self) -> Option<Arc<SendFence>> {
+        self.0.lock().fence.clone()
+    }
+
     async fn close(&self) {}
 }
 
@@ -103,10 +110,18 @@ fn accepted(id: CallId) -> SettledCall {
 
 /// Starts delivery from a store with this script, to a Segment that accepts everything.
 async fn start(script: Script) -> (Arc<FakeStore>, Supervisor) {
+    start_to(script, Router::new().fallback(async || r#"{"success":true}"#)).await
+}
+
+async fn start_to(script: Script, segment: Router) -> (Arc<FakeStore>, Supervisor) {
+    let (store, _, supervisor) = start_with_clients(script, segment).await;
+    (store, supervisor)
+}
+
+async fn start_with_clients(script: Script, segment: Router) -> (Arc<FakeStore>, Arc<LiveClients>, Supervisor) {
     let supervisor = Supervisor::new();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    let segment = Router::new().fallback(async || r#"{"success":true}"#);
     supervisor.spawn("segment", async { axum::serve(listener, segment).await.unwrap() });
     let variables = [("SEGMENT_WRITE_KEY", "wk"), ("SEGMENT_ENDPOINT", &*endpoint)];
     let variables = variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
@@ -114,9 +129,9 @@ async fn start(script: Script) -> (Arc<FakeStore>, Supervisor) {
     let pace = settings.max_requests_per_second;
     let write_keys = WriteKeys::new(settings.write_key.clone());
     let clients = LiveClients::start(settings, &write_keys, Arc::new(Metrics::new().unwrap()), &supervisor).unwrap();
-    let store = Arc::new(FakeStore(Mutex::new(script)));
-    Delivery::start(store.clone(), Arc::new(clients), pace, &supervisor);
-    (store, supervisor)
+    let (store, clients) = (Arc::new(FakeStore(Mutex::new(script))), Arc::new(clients));
+    Delivery::start(store.clone(), clients.clone(), pace, &supervisor);
+    (store, clients, supervisor)
 }
 
 /// Waits until the store was asked for this.
@@ -192,4 +207,71 @@ async fn a_process_that_drains_settles_what_is_out_and_takes_nothing_more() {
     until(&store, |_| Arc::strong_count(&store) == 1).await;
     assert!(!supervisor.has_failed());
     assert_eq!(store.0.lock().nexts.len(), 2);
+}
+
+fn taken_back(id: CallId) -> SettledCall {
+    SettledCall { id, outcome: CallOutcome::TakenBack }
+}
+
+fn fence_until(until: Duration) -> Arc<SendFence> {
+    let fence = Arc::new(SendFence::new_shut());
+    fence.allow(1, until);
+    assert!(fence.open(1));
+    fence
+}
+
+#[tokio::test]
+async fn calls_go_back_unsent_when_the_time_of_the_fence_is_over() {
+    let requests = Arc::new(Mutex::new(0));
+    let count = requests.clone();
+    let segment = Router::new().fallback(async move || {
+        *count.lock() += 1;
+        r#"{"success":true}"#
+    });
+    // The time is over before the first look.
+    let fence = Some(fence_until(boot_time()));
+    let next = VecDeque::from([Ok(vec![stored(1, false)]), Ok(vec![stored(2, false)])]);
+    let (store, _supervisor) = start_to(Script { next, fence, ..Script::default() }, segment).await;
+    until(&store, |script| script.settled.concat().len() == 2).await;
+    let mut settled = store.0.lock().settled.concat();
+    settled.sort_by_key(|call| call.id);
+    assert_eq!(settled, [taken_back(1), taken_back(2)]);
+    assert_eq!(*requests.lock(), 0);
+}
+
+#[tokio::test]
+async fn a_request_in_flight_ends_by_itself_when_the_fence_shuts_and_what_waits_for_a_retry_goes_back() {
+    let (is_there, answer) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let segment = {
+        let (is_there, answer) = (is_there.clone(), answer.clone());
+        Router::new().fallback(async move || {
+            is_there.notify_one();
+            answer.notified().await;
+            StatusCode::SERVICE_UNAVAILABLE
+        })
+    };
+    let fence = fence_until(boot_time() + Duration::from_secs(3_600));
+    let script = Script { next: [Ok(vec![stored(1, false)])].into(), fence: Some(fence.clone()), ..Script::default() };
+    let (store, _supervisor) = start_to(script, segment).await;
+    // The first failure is followed by a pause, after which the second attempt starts.
+    for _ in 0..2 {
+        is_there.notified().await;
+        assert!(store.0.lock().settled.is_empty());
+        answer.notify_one();
+    }
+    is_there.notified().await;
+    fence.shut();
+    answer.notify_one();
+    until(&store, |script| script.settled == [[taken_back(1)]]).await;
+}
+
+#[tokio::test]
+async fn a_call_that_waits_behind_a_shut_gate_goes_back_when_the_fence_shuts() {
+    let segment = Router::new().fallback(async || (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "200")]));
+    let fence = fence_until(boot_time() + Duration::from_secs(3_600));
+    let script = Script { next: [Ok(vec![stored(1, false)])].into(), fence: Some(fence.clone()), ..Script::default() };
+    let (store, clients, _supervisor) = start_with_clients(script, segment).await;
+    until(&store, |_| clients.gate_shut_until().is_some()).await;
+    fence.shut();
+    until(&store, |script| script.settled == [[taken_back(1)]]).await;
 }

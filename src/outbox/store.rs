@@ -9,7 +9,7 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::segment::{Call, SettledCall};
+use crate::segment::{Call, SendFence, SettledCall};
 
 /// `Retry-After` while there is no room. Deliveries or an operator make room first: after a shorter pause most retries
 /// would be refused again.
@@ -72,6 +72,11 @@ pub trait Outbox: Send + Sync {
 
     /// The store's statistics, from memory.
     fn stats(&self) -> OutboxStats;
+
+    /// What lets the calls of this store be sent, if other relays have the same outbox. `None`: nothing stops them.
+    fn fence(&self) -> Option<Arc<SendFence>> {
+        None
+    }
 
     /// Closes the store: commands in progress are finished, later calls of any method fail.
     async fn close(&self);

@@ -41,8 +41,8 @@ struct Failed {
 impl Schedule {
     /// Takes the answer to a request.
     pub(super) fn answered(&mut self, mut request: Request, class: ResponseClass, now: Instant) {
-        let in_flight = &mut self.in_flight[request.class as usize];
-        *in_flight = in_flight.saturating_sub(1);
+        self.has_left_flight(request.class);
+        self.look_at_fence();
         if class != ResponseClass::Accepted {
             // Nothing is known about the other half of the group.
             self.queue.put_in_company(std::mem::take(&mut request.rest));
@@ -297,6 +297,10 @@ impl Schedule {
 
     /// Gives a user's stored calls back to the store, the first one as parked.
     pub(super) fn park(&mut self, user_id: &UserId, trouble: &Trouble) {
+        if self.queue.key_of_first(user_id).is_none() {
+            // The calls have left: the store would not confirm that the user is parked.
+            return self.queue.release(user_id, Standing::Sound);
+        }
         for (index, mut pending) in self.queue.park(user_id).into_iter().enumerate() {
             pending.span.end("parked");
             let outcome = if index == 0 {
@@ -348,7 +352,7 @@ impl Schedule {
 }
 
 /// The users of a batch, in the order of their first calls: a user's calls are next to each other.
-fn users_of(batch: &Batch) -> Vec<UserId> {
+pub(super) fn users_of(batch: &Batch) -> Vec<UserId> {
     let mut users: Vec<UserId> = batch.iter().map(|pending| pending.call.user_id().clone()).collect();
     users.dedup();
     users

@@ -9,11 +9,12 @@ use tokio::time::{Instant, sleep_until};
 
 use super::batch::PendingCall;
 use super::queue::UserId;
+use super::retry::ResponseClass;
 use super::schedule::{Request, Schedule, Step};
 use super::transport::Transport;
 use crate::config::{SegmentSettings, WriteKeys};
 use crate::metrics::Metrics;
-use crate::segment::SegmentError;
+use crate::segment::{SegmentError, SendFence, boot_time};
 use crate::supervisor::Supervisor;
 use crate::telemetry::RequestSpan;
 
@@ -83,6 +84,19 @@ impl Dispatch {
         self.room.notify_one();
     }
 
+    /// From now on stored calls are sent only while this fence is open.
+    pub(super) fn set_fence(&self, fence: Arc<SendFence>) {
+        self.schedule.lock().set_fence(fence);
+    }
+
+    /// The fence was shut: stored calls that wait go back.
+    pub(super) fn take_back_all(&self) {
+        self.schedule.lock().look_at_fence();
+        // What waits for a slot or for the end of a pause is gone, and delivery may wait for the room.
+        self.changed.notify_one();
+        self.room.notify_one();
+    }
+
     pub(super) fn confirm_parked(&self, users: &[UserId]) {
         let mut schedule = self.schedule.lock();
         users.iter().for_each(|user_id| schedule.queue.confirm_parked(user_id));
@@ -129,11 +143,23 @@ async fn send(dispatch: Arc<Dispatch>, request: Request) {
     }
 }
 
-async fn send_request(dispatch: &Dispatch, mut request: Request) {
+async fn send_request(dispatch: &Dispatch, request: Request) {
+    dispatch.metrics.slots_busy.inc();
+    let answered = attempt(dispatch, request).await;
+    dispatch.metrics.slots_busy.dec();
+    if let Some((request, class)) = answered {
+        dispatch.schedule.lock().answered(request, class, Instant::now());
+    }
+    dispatch.changed.notify_one();
+    dispatch.room.notify_one();
+}
+
+/// Sends a request, at most twice. `None` if it may not start now: then its calls are in line again, or back in the store.
+async fn attempt(dispatch: &Dispatch, mut request: Request) -> Option<(Request, ResponseClass)> {
     let metrics = &dispatch.metrics;
-    metrics.slots_busy.inc();
     let mut is_second_try = false;
-    let class = loop {
+    loop {
+        request = dispatch.schedule.lock().start(request, boot_time(), Instant::now())?;
         let calls = request.batch.len();
         tracing::debug!(calls, class = ?request.class, is_probe = request.is_probe, "request started");
         metrics.batch_calls.observe(calls as f64);
@@ -148,15 +174,11 @@ async fn send_request(dispatch: &Dispatch, mut request: Request) {
         span.end(class.as_str(), result.status());
         tracing::debug!(calls, result = class.as_str(), seconds, "request ended");
         if !is_stale || is_second_try {
-            break class;
+            return Some((request, class));
         }
         // This says nothing about Segment, and is no failure: the same request follows at once.
         is_second_try = true;
         request.batch.mark_second_try();
         dispatch.schedule.lock().pace.charge();
-    };
-    metrics.slots_busy.dec();
-    dispatch.schedule.lock().answered(request, class, Instant::now());
-    dispatch.changed.notify_one();
-    dispatch.room.notify_one();
+    }
 }

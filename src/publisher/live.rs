@@ -17,7 +17,7 @@ use crate::customer::SegmentIdentifyPayload;
 use crate::metrics::Metrics;
 use crate::segment::{
     Call, ErrorCode, FailureReason, GroupTerms, IdempotencyKey, MessageIds, Origin, Receipt, SegmentClient,
-    SegmentClients, SegmentError, SegmentGroup, SettledCall,
+    SegmentClients, SegmentError, SegmentGroup, SendFence, SettledCall,
 };
 use crate::supervisor::Supervisor;
 use crate::telemetry::TraceContext;
@@ -96,6 +96,16 @@ impl LiveClients {
     /// Gives stored calls of this user back to delivery, as far as they are in no request.
     pub fn take_back(&self, user_id: &str, ids: &HashSet<i64>) {
         self.dispatch.take_back(user_id, ids);
+    }
+
+    /// From now on stored calls are sent only while this fence is open.
+    pub fn set_fence(&self, fence: Arc<SendFence>) {
+        self.dispatch.set_fence(fence);
+    }
+
+    /// The fence was shut: gives all stored calls that are in no request back to delivery. The others come when their request ends.
+    pub fn take_back_all(&self) {
+        self.dispatch.take_back_all();
     }
 
     /// The generator of message ids.

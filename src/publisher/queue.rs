@@ -7,7 +7,7 @@
 //! memory of all calls is bounded.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -53,10 +53,21 @@ pub(super) struct Queue {
     /// Number of waiting calls.
     waiting: usize,
     pub(super) memory: Memory,
-    /// Whether stored calls are left in the outbox, because the process drains.
-    leaves_stored: bool,
+    /// What becomes of stored calls that would wait.
+    pub(super) stored: StoredCalls,
     /// Whether any call has a caller who waits.
     pub(super) has_callers: bool,
+}
+
+/// What becomes of stored calls that come, or that return from a request.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum StoredCalls {
+    #[default]
+    Wait,
+    /// They stay in the outbox, because the process drains.
+    AreLeft,
+    /// The store gets them back, because the fence is shut.
+    GoBack,
 }
 
 #[derive(Default)]
@@ -111,12 +122,13 @@ impl Taken {
 }
 
 impl Queue {
-    /// A stored call is dropped after [`leave_stored`](Self::leave_stored). One whose user is parked goes back to the store.
+    /// A stored call whose user is parked goes back to the store, and so may [all](StoredCalls).
     ///
     /// False if there is no room: the call is dropped.
     pub(super) fn push(&mut self, pending: PendingCall) -> bool {
         let is_stored = pending.completion.is_stored();
-        if self.leaves_stored && is_stored {
+        if is_stored && self.stored != StoredCalls::Wait {
+            self.end_stay(&pending);
             return true;
         }
         if !self.memory.add(&pending) {
@@ -278,19 +290,19 @@ impl Queue {
         Some(pending)
     }
 
-    /// Puts the unsettled calls of a request back in front of their users' other calls. Stored calls are dropped while the
-    /// process drains.
+    /// Puts the unsettled calls of a request back in front of their users' other calls, but for [stored ones](StoredCalls).
     pub(super) fn give_back(&mut self, calls: Vec<PendingCall>) {
         for pending in calls.into_iter().rev() {
             if let Some(user) = self.users.get_mut(pending.call.user_id()) {
                 user.in_request = user.in_request.saturating_sub(1);
-                if !(self.leaves_stored && pending.completion.is_stored()) {
+                if self.stored == StoredCalls::Wait || !pending.completion.is_stored() {
                     self.waiting += 1;
                     user.waiting.push_front(pending);
                     continue;
                 }
             }
             self.memory.remove(&pending);
+            self.end_stay(&pending);
         }
     }
 
@@ -343,23 +355,6 @@ impl Queue {
             && matches!(user.get().standing, Standing::Parked)
         {
             user.remove();
-        }
-    }
-
-    /// Drops the stored calls that wait, and every stored call that comes later: they stay in the outbox for the next start.
-    /// Both are one step, so that no call of a user is sent after an earlier one was dropped.
-    pub(super) fn leave_stored(&mut self) {
-        self.leaves_stored = true;
-        drop(self.extract_if(|_, pending| pending.completion.is_stored()));
-    }
-
-    /// Gives these stored calls of a user back, as far as they wait. Later ones of the user stay in their order.
-    pub(super) fn take_back(&mut self, user_id: &str, ids: &HashSet<i64>) {
-        let is_meant = |of: &UserId, pending: &PendingCall| {
-            **of == *user_id && pending.completion.stored_id().is_some_and(|id| ids.contains(&id))
-        };
-        for pending in self.extract_if(is_meant) {
-            pending.completion.leave(CallOutcome::TakenBack);
         }
     }
 

@@ -17,7 +17,7 @@ use super::queue::{Queue, Taken, UserId};
 use super::trouble::{Gate, Trouble};
 use crate::config::{Secret, WriteKeys};
 use crate::metrics::Metrics;
-use crate::segment::{ErrorCode, MIN_RETRY_AFTER, SegmentError};
+use crate::segment::{ErrorCode, MIN_RETRY_AFTER, SegmentError, SendFence};
 
 /// Each class of calls in trouble may hold one part in this many of the slots: such calls may hang, each until its timeout. So a
 /// quarter is left to first attempts.
@@ -38,6 +38,8 @@ pub(super) struct Schedule {
     next_check: Option<Instant>,
     /// Whether nothing was there to send: a new call is news then.
     is_idle: bool,
+    /// What lets stored calls be sent, if several relays have one outbox.
+    fence: Option<Arc<SendFence>>,
     pub(super) metrics: Arc<Metrics>,
 }
 
@@ -86,6 +88,7 @@ impl Schedule {
             in_flight: [0; CLASSES.len()],
             next_check: None,
             is_idle: false,
+            fence: None,
             metrics,
         }
     }
@@ -101,6 +104,7 @@ impl Schedule {
     /// # Errors
     /// If there is no room, or if the caller must not wait for the end of an outage.
     pub(super) fn push(&mut self, pending: PendingCall) -> Result<bool, SegmentError> {
+        self.look_at_fence();
         if let Some(error) = self.error_at_once(&pending) {
             return Err(error);
         }
@@ -134,6 +138,7 @@ impl Schedule {
 
     /// What to do now. A request that is returned counts as in flight until [`answered`](Self::answered).
     pub(super) fn next(&mut self, now: Instant) -> Step {
+        self.look_at_fence();
         self.drop_abandoned(now);
         self.queue.end_pauses_due(now);
         loop {
@@ -167,6 +172,12 @@ impl Schedule {
                 return Step::Send(request);
             }
         }
+    }
+
+    /// A request of this class is in flight no more.
+    pub(super) fn has_left_flight(&mut self, class: RequestClass) {
+        let in_flight = &mut self.in_flight[class as usize];
+        *in_flight = in_flight.saturating_sub(1);
     }
 
     fn in_flight(&self) -> usize {
@@ -288,6 +299,7 @@ impl Schedule {
     }
 }
 
+mod fenced;
 mod held_back;
 #[cfg(test)]
 mod simulation;

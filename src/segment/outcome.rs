@@ -48,7 +48,7 @@ pub enum CallOutcome {
     Parked(Trouble),
     /// It was not sent, because an earlier call of its user is parked. The store parks it behind that one.
     Behind,
-    /// It is in no request, and its person is forgotten. The store deletes it.
+    /// It is in no request, and its person is forgotten: the store deletes it. Or the fence is shut: it waits in the store.
     TakenBack,
 }
 

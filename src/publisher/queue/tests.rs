@@ -3,11 +3,13 @@
 use super::{Queue, Standing, Taken};
 use crate::publisher::keys::KeyId;
 use crate::publisher::memory::MAX_BYTES;
-use crate::publisher::test_calls::{pending_call, pending_call_with_handle, stored_call};
+use crate::publisher::test_calls::{pending_call, pending_call_with_handle, stored_call, stored_call_to};
+use crate::segment::{CallOutcome, SettledCall};
 use proptest::prelude::{Just, Strategy, prop, prop_oneof, proptest};
 use proptest::{prop_assert, prop_assert_eq};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use tokio::sync::mpsc;
 
 /// The message ids of a batch, with their users.
 fn ids_and_users(next: &Taken) -> Vec<(String, Arc<str>)> {
@@ -144,6 +146,32 @@ fn a_stored_call_whose_request_fails_while_the_process_drains_is_sent_no_more() 
     assert!(queue.push(stored_call("a", "3")));
     queue.give_back(sent.batch.into_calls());
     assert!(!has_first(&queue) && queue.len() == 0 && queue.memory.all == 0);
+}
+
+#[test]
+fn while_the_fence_is_shut_waiting_coming_and_returning_stored_calls_go_back_and_callers_stay() {
+    let mut queue = Queue::default();
+    let (delivered, mut outcomes) = mpsc::unbounded_channel::<SettledCall>();
+    let mut gone = || -> Vec<(i64, CallOutcome)> {
+        std::iter::from_fn(|| outcomes.try_recv().ok()).map(|call| (call.id, call.outcome)).collect()
+    };
+    assert!(queue.push(stored_call_to("a", 1, &delivered)));
+    let sent = queue.take_first(KEY, ALL);
+    assert!(queue.push(stored_call_to("a", 2, &delivered)));
+    assert!(queue.push(pending_call("b", "b-1", 0)));
+    queue.set_fence(false);
+    let back = |id| (id, CallOutcome::TakenBack);
+    assert_eq!(gone(), vec![back(2)], "one is in a request");
+    assert!(queue.push(stored_call_to("c", 3, &delivered)));
+    assert_eq!(gone(), vec![back(3)]);
+    queue.give_back(sent.batch.into_calls());
+    queue.release(&"a".into(), Standing::Sound);
+    assert_eq!(gone(), vec![back(1)]);
+    assert_eq!(ids(&queue.take_first(KEY, ALL)), ["b-1"]);
+    queue.set_fence(true);
+    assert!(queue.push(stored_call_to("a", 1, &delivered)));
+    assert_eq!(ids(&queue.take_first(KEY, ALL)), ["m-1"]);
+    assert_eq!(gone(), vec![]);
 }
 
 #[derive(Clone, Debug)]

@@ -5,6 +5,7 @@
 
 mod callers;
 mod checks;
+mod fence;
 mod plan;
 mod properties;
 mod scenarios;
@@ -29,6 +30,7 @@ use crate::publisher::completion::Completion;
 use crate::publisher::retry::ResponseClass;
 use crate::segment::{CallOutcome, SettledCall};
 use callers::Callers;
+use fence::Fence;
 use plan::{End, Log, Plan, Record, Sent};
 use segment::Kind;
 use store::{ParkedPace, Store};
@@ -50,6 +52,10 @@ enum Event {
     Restart,
     /// Other sources are configured.
     Keys,
+    /// The store hears that the fence is shut.
+    FenceShut,
+    /// It opens the fence if it has all calls back.
+    FenceOpens,
 }
 
 struct Simulation {
@@ -73,6 +79,7 @@ struct Simulation {
     store: Store,
     parked_pace: ParkedPace,
     parked_out: HashSet<i64>,
+    fence: Fence,
     /// Users who are parked, and whose parking the publisher does not know to be confirmed.
     ended: mpsc::UnboundedReceiver<SettledCall>,
     end: mpsc::UnboundedSender<SettledCall>,
@@ -126,6 +133,7 @@ impl Simulation {
             store: Store::default(),
             parked_pace: ParkedPace::new(plan.requests_per_second, Duration::ZERO),
             parked_out: HashSet::new(),
+            fence: Fence::default(),
             ended,
             end,
             callers: Callers::default(),
@@ -138,6 +146,7 @@ impl Simulation {
         for at in simulation.plan.restarts.clone() {
             simulation.plan_event(at, Event::Restart);
         }
+        simulation.open_fence();
         for source in simulation.plan.sources.clone() {
             simulation.plan_event(source.configured_at, Event::Keys);
         }
@@ -156,7 +165,8 @@ impl Simulation {
             self.ask();
             self.note_gate();
             let is_stored = self.plan.patience.is_none();
-            let next_parked = (is_stored && self.store.has_parked()).then_some(self.parked_pace.next_at.max(self.now));
+            let may_wake = is_stored && !self.fence.is_known_shut && self.store.has_parked();
+            let next_parked = may_wake.then_some(self.parked_pace.next_at.max(self.now));
             let next_event = self.events.peek().map(|Reverse((at, _))| *at);
             let is_over = next_event.is_none() && next_parked.is_none() && self.schedule.queue.len() == 0;
             if is_over && self.open.is_empty() && self.store.is_empty() {
@@ -197,6 +207,8 @@ impl Simulation {
                 }
             }
             Event::Restart => self.restart(),
+            Event::FenceShut => self.hear_of_fence(),
+            Event::FenceOpens => self.open_fence(),
             Event::Keys => {
                 self.schedule.replace_keys(&self.plan.write_keys(self.now));
                 self.is_notified = true;
@@ -241,7 +253,9 @@ impl Simulation {
 
     /// Moves calls from the store to the schedule.
     fn deliver(&mut self) {
-        while let Some(room) = self.schedule.room() {
+        while !self.fence.is_known_shut
+            && let Some(room) = self.schedule.room()
+        {
             let calls = self.store.next(room / self.plan.size.max(8));
             if calls.is_empty() {
                 break;
@@ -275,6 +289,7 @@ impl Simulation {
     }
 
     fn send(&mut self, request: Request) {
+        let Some(request) = self.start(request) else { return };
         let users: Vec<usize> = request.batch.iter().map(|pending| pending.call.user_id().parse().unwrap()).collect();
         let distinct: BTreeSet<usize> = users.iter().copied().collect();
         for user in &distinct {
@@ -352,7 +367,8 @@ impl Simulation {
                     assert!(is_configured || !trouble.is_own, "the call of a source that is not configured counts");
                     self.log.parked.insert(call.id);
                 }
-                CallOutcome::Accepted | CallOutcome::Behind | CallOutcome::TakenBack => {}
+                CallOutcome::TakenBack => self.log.taken_back += 1,
+                CallOutcome::Accepted | CallOutcome::Behind => {}
             }
             if self.parked_out.remove(&call.id) {
                 self.parked_pace.ended(&call.outcome, self.now);
@@ -372,6 +388,7 @@ impl Simulation {
         });
         (self.end, self.ended) = mpsc::unbounded_channel();
         self.schedule = schedule_of(&self.plan, self.now);
+        self.schedule.set_fence(self.fence.fence.clone());
         (self.is_notified, self.wake) = (true, None);
         self.in_flight.clear();
         self.users_in_flight.clear();

@@ -30,6 +30,8 @@ pub(super) struct Plan {
     pub(super) phases: Vec<Phase>,
     /// When the process is killed and started again.
     pub(super) restarts: Vec<Duration>,
+    /// When the fence's time is over, and after how long the store is told, and may open it again if it has all calls.
+    pub(super) fences: Vec<(Duration, Duration)>,
     /// Whether callers wait, for so long. Otherwise calls are stored.
     pub(super) patience: Option<Duration>,
 }
@@ -104,4 +106,7 @@ pub(super) struct Log {
     pub(super) refused_since: BTreeMap<String, Duration>,
     /// Stored calls that were parked.
     pub(super) parked: HashSet<i64>,
+    /// Requests that were not started because the fence was shut, and calls that went back to the store.
+    pub(super) held: usize,
+    pub(super) taken_back: usize,
 }

@@ -81,6 +81,7 @@ pub(super) fn plan(patience: Option<Duration>) -> impl Strategy<Value = Plan> {
             healed_at: 60 * SECOND,
             phases,
             restarts: restarts.into_iter().map(Duration::from_millis).collect(),
+            fences: Vec::new(),
             patience,
         },
     )
@@ -194,6 +195,25 @@ pub(super) fn check_direct(plan: &Plan) {
     });
 }
 
+/// Whatever the fence does, every call ends as it would without, and [`run`] checks that none starts while it is shut.
+fn check_fenced(plan: &Plan) {
+    let (log, kinds) = run(plan);
+    for call in &log.calls {
+        let (_, end) = call.end.unwrap();
+        assert_eq!(end, if kinds[call.user] == Kind::Refused { End::Refused } else { End::Accepted });
+    }
+}
+
+/// Up to five ends of the fence's time, of which the store hears at once or later.
+fn fenced() -> impl Strategy<Value = Plan> {
+    let fences = prop::collection::vec((1_000_u64..40_000, prop_oneof![Just(0_u64), 0_u64..300]), 1..6);
+    (plan(None), fences).prop_map(|(plan, mut fences)| {
+        fences.sort_unstable();
+        let in_ms = |(end, unheard)| (Duration::from_millis(end), Duration::from_millis(unheard));
+        Plan { fences: fences.into_iter().map(in_ms).collect(), ..plan }
+    })
+}
+
 proptest! {
     // The same cases each time: `a_thousand_mixtures` looks for others.
     #![proptest_config(ProptestConfig {
@@ -209,6 +229,11 @@ proptest! {
     }
 
     #[test]
+    fn no_request_starts_while_the_fence_is_shut_all_calls_come_back_and_order_holds(plan in fenced()) {
+        check_fenced(&plan);
+    }
+
+    #[test]
     fn sound_users_callers_hear_of_success_whoever_is_in_trouble(plan in plan(Some(10 * SECOND))) {
         check_direct(&plan);
     }
@@ -219,8 +244,9 @@ proptest! {
 
     #[test]
     #[ignore = "takes minutes"]
-    fn a_thousand_mixtures(plan in plan(None), direct in plan(Some(10 * SECOND))) {
+    fn a_thousand_mixtures(plan in plan(None), direct in plan(Some(10 * SECOND)), fenced in fenced()) {
         check_stored(&plan);
+        check_fenced(&fenced);
         check_direct(&direct);
     }
 }

@@ -29,6 +29,7 @@ pub(super) fn plan() -> Plan {
         healed_at: seconds(30.0),
         phases: Vec::new(),
         restarts: Vec::new(),
+        fences: Vec::new(),
         patience: None,
     }
 }
@@ -190,4 +191,17 @@ fn refused_calls_take_a_fifth_of_the_throughput_at_most() {
     // More calls than that do no harm.
     let (sound, _) = throughput(5, 400);
     assert!(sound > 140.0, "{sound:.0}/s");
+}
+
+#[test]
+fn calls_that_wait_or_fail_when_the_fence_shuts_go_back_and_are_sent_when_it_opens() {
+    for (kind, weather) in [(Kind::Stuck, Weather::Unavailable), (Kind::Slow, Weather::Limited(None))] {
+        let fences = [4.0, 7.0, 11.0, 12.0].map(|end| (seconds(end), seconds(0.1))).to_vec();
+        let phases = vec![Phase { from: seconds(10.0), until: seconds(12.5), weather }];
+        let (log, kinds) = run(&Plan { fences, phases, ..beside(kind, 50) });
+        assert!(log.held > 0 && log.taken_back > 10, "{} requests, {} calls", log.held, log.taken_back);
+        // Each time the fence opens, it is as after a restart: nothing is known of the users in trouble.
+        let last = *delays(&log, &kinds, seconds(12.5)).last().unwrap();
+        assert!(last < seconds(25.0), "{kind:?}: {last:?}");
+    }
 }

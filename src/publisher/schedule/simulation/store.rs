@@ -140,7 +140,8 @@ impl Store {
                     self.awake.retain(|awake| *awake != user);
                     parked_users.push(user);
                 }
-                CallOutcome::Behind | CallOutcome::TakenBack => self.put_behind(id, user),
+                CallOutcome::Behind => self.put_behind(id, user),
+                CallOutcome::TakenBack => self.put_back(id, user),
             }
         }
         parked_users
@@ -168,11 +169,20 @@ impl Store {
     pub(super) fn restart(&mut self) {
         self.out_of_user.clear();
         for (id, user) in std::mem::take(&mut self.out) {
-            match self.parked.get_mut(&user) {
-                Some(parked) => drop(parked.waiting.insert(id)),
-                None => drop(self.calls.insert(id, user)),
-            }
+            self.put_back(id, user);
         }
+    }
+
+    /// A call waits to be read again.
+    fn put_back(&mut self, id: i64, user: User) {
+        match self.parked.get_mut(&user) {
+            Some(parked) => drop(parked.waiting.insert(id)),
+            None => drop(self.calls.insert(id, user)),
+        }
+    }
+
+    pub(super) fn has_all_back(&self) -> bool {
+        self.out.is_empty()
     }
 }
 
