@@ -5,8 +5,9 @@ use std::path::Path;
 
 use segment_relay::config::{Declaration, DefaultValue, FILE_SETTINGS, SETTINGS};
 
-/// Variables of docker-compose.yml that are not settings of the relay: the ports on the machine, and Grafana's password.
-const COMPOSE_PORTS: [&str; 5] = ["RELAY_PORT", "SANDBOX_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT", "GRAFANA_PASSWORD"];
+/// Variables of docker-compose.yml that are not settings of the relay: the ports on the machine, and passwords of others.
+const COMPOSE_VARIABLES: [&str; 6] =
+    ["RELAY_PORT", "SANDBOX_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT", "GRAFANA_PASSWORD", "POSTGRES_PASSWORD"];
 
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
@@ -120,9 +121,9 @@ fn docker_compose_passes_every_setting_on_but_those_of_the_machine_and_has_its_d
     let file = read("docker-compose.yml");
     for reference in file.split("${").skip(1) {
         let name = reference.split(|c: char| !c.is_ascii_uppercase() && c != '_').next().unwrap();
-        assert!(COMPOSE_PORTS.contains(&name) || setting(name).name == name);
+        assert!(COMPOSE_VARIABLES.contains(&name) || setting(name).name == name);
     }
-    let block = file.split("    environment:\n").nth(1).unwrap();
+    let block = file.split("    environment: &settings\n").nth(1).unwrap();
     let lines = block.lines().take_while(|line| line.starts_with("      ")).map(str::trim);
     let mut names = Vec::new();
     for (name, value) in lines.filter(|line| !line.starts_with('#')).map(|line| line.split_once(':').unwrap()) {

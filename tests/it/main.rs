@@ -14,6 +14,7 @@ mod check;
 mod closing;
 mod clusters;
 mod commands;
+mod compose;
 mod connections;
 mod crash;
 mod cross_site;
