@@ -4,7 +4,6 @@ mod notify;
 mod sources;
 
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -19,12 +18,12 @@ use crate::api::{
     TroubleReport,
 };
 use crate::auth::Auth;
-use crate::config::{OutboxSettings, Problems, Settings};
+use crate::config::{OutboxPlace, OutboxSettings, Problems, Settings};
 use crate::delivery::{Delivery, Forget};
 use crate::metrics::{Metrics, Summary};
 use crate::notify::Notifier;
 use crate::outbox::sqlite::SqliteOutbox;
-use crate::outbox::{Backups, Calls, DeadLetters, Forgetting, Outbox, OutboxClients, OutboxStats, ParkedUsers};
+use crate::outbox::{Calls, DeadLetters, Forgetting, OutboxClients, OutboxStats, ParkedUsers, Store};
 use crate::publisher::LiveClients;
 use crate::segment::SegmentClients;
 use crate::server::{self, LimitTooLow, Limits, fd_limit};
@@ -45,7 +44,7 @@ pub type ReadAgain = Arc<dyn Fn() -> Result<(Vec<&'static str>, Settings, Source
 pub struct App {
     state: AppState,
     sources: SourceParts,
-    outbox: Option<Arc<SqliteOutbox>>,
+    outbox: Option<Arc<dyn Store>>,
     notifier: Option<Notifier>,
     supervisor: Supervisor,
     limits: Limits,
@@ -73,9 +72,14 @@ impl App {
         check_filters(&mapper, table).await?;
         let write_keys = table.write_keys(&settings.segment.write_key);
         let live = Arc::new(LiveClients::start(settings.segment.clone(), &write_keys, metrics.clone(), supervisor)?);
-        let pace = settings.segment.max_requests_per_second;
-        let open = |outbox| open_outbox(outbox, pace, &metrics, &live, supervisor);
-        let outbox = settings.outbox.as_ref().map(open).transpose()?;
+        let outbox = match &settings.outbox {
+            Some(outbox) => Some(open_outbox(outbox, &metrics, supervisor)?),
+            None => None,
+        };
+        if let Some(outbox) = &outbox {
+            let pace = settings.segment.max_requests_per_second;
+            Delivery::start(outbox.clone(), live.clone(), pace, supervisor);
+        }
         let clients: Arc<dyn SegmentClients> = match &outbox {
             Some(outbox) => Arc::new(OutboxClients::new(outbox.clone(), live.message_ids(), supervisor)),
             None => live.clone(),
@@ -98,9 +102,8 @@ impl App {
         }
         if let Some(token) = &settings.admin_token {
             let admin = admin(token.reveal(), settings, &live, outbox.as_ref(), sources.clone(), &metrics);
-            let forget =
-                |outbox| Arc::new(Forget::new(outbox, live.clone(), supervisor.clone())) as Arc<dyn Forgetting>;
-            let admin = admin.with_forgetting(outbox.clone().map(|outbox| forget(outbox)));
+            let forgetting = outbox.as_ref().and_then(|outbox| forgetting(outbox, &live, supervisor));
+            let admin = admin.with_forgetting(forgetting);
             let stored = outbox.clone();
             let oldest = stored.map(|outbox| move || age_of_oldest(&outbox.stats()).map(|age| age.as_secs()));
             supervisor.supervise("history", admin.history().record(metrics.clone(), oldest));
@@ -225,25 +228,35 @@ async fn read_all(
     Ok(read)
 }
 
-/// Opens the outbox and starts its delivery.
+/// Opens the outbox.
 fn open_outbox(
     settings: &OutboxSettings,
-    max_requests_per_second: NonZeroU32,
     metrics: &Arc<Metrics>,
+    supervisor: &Supervisor,
+) -> anyhow::Result<Arc<dyn Store>> {
+    let outbox: Arc<dyn Store> = match &settings.place {
+        OutboxPlace::Sqlite(path) => SqliteOutbox::open(path, settings, metrics.clone(), supervisor)?,
+        OutboxPlace::Postgres(url) => anyhow::bail!("the outbox {url} cannot be opened: PostgreSQL is not ready yet"),
+    };
+    tracing::info!(path = %settings.place, calls = outbox.stats().waiting, "the outbox is open");
+    Ok(outbox)
+}
+
+/// How persons are forgotten: by the store itself, if another process may deliver, or by this one.
+fn forgetting(
+    outbox: &Arc<dyn Store>,
     live: &Arc<LiveClients>,
     supervisor: &Supervisor,
-) -> anyhow::Result<Arc<SqliteOutbox>> {
-    let outbox = SqliteOutbox::open(settings, metrics.clone(), supervisor)?;
-    tracing::info!(path = %settings.path.display(), calls = outbox.stats().waiting, "the outbox is open");
-    Delivery::start(outbox.clone(), live.clone(), max_requests_per_second, supervisor);
-    Ok(outbox)
+) -> Option<Arc<dyn Forgetting>> {
+    let own = |persons| Arc::new(Forget::new(persons, live.clone(), supervisor.clone())) as Arc<dyn Forgetting>;
+    outbox.clone().forgetting().or_else(|| outbox.clone().persons().map(own))
 }
 
 /// Updates the metrics that are not counted along the way.
 fn update_metrics(
     metrics: &Arc<Metrics>,
     live: &Arc<LiveClients>,
-    outbox: Option<&Arc<SqliteOutbox>>,
+    outbox: Option<&Arc<dyn Store>>,
     sources: SourceParts,
     log: Arc<LogLines>,
 ) -> impl Fn() + Send + Sync + 'static {
@@ -269,7 +282,7 @@ fn admin(
     token: &str,
     settings: &Settings,
     live: &Arc<LiveClients>,
-    outbox: Option<&Arc<SqliteOutbox>>,
+    outbox: Option<&Arc<dyn Store>>,
     sources: SourceParts,
     metrics: &Arc<Metrics>,
 ) -> AdminState {
@@ -277,7 +290,7 @@ fn admin(
     let (stored, dead_letters) = (outbox.cloned(), outbox.cloned().map(|outbox| outbox as Arc<dyn DeadLetters>));
     let parked = outbox.cloned().map(|outbox| outbox as Arc<dyn ParkedUsers>);
     let calls = outbox.cloned().map(|outbox| outbox as Arc<dyn Calls>);
-    let backups = outbox.cloned().map(|outbox| outbox as Arc<dyn Backups>);
+    let backups = outbox.cloned().and_then(Store::backups);
     let segment = move || {
         let now = Instant::now();
         let shut = live.gate_shut_until().map(|(until, code)| ShutGate {

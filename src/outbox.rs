@@ -22,6 +22,7 @@ mod store;
 #[cfg(test)]
 mod suite;
 mod watchers;
+mod whole;
 
 pub use backup::{BackupError, Backups, StoreCopy};
 pub use calls::{CallFate, CallReport, Calls, KeptCall};
@@ -33,3 +34,4 @@ pub use store::{
     Append, Appended, CallId, DeliveryOutcome, KeyRecord, Outbox, OutboxError, OutboxStats, ParkedFilter, ParkedUser,
     ParkedUsers, STORE_RETRY_AFTER, SourceStats, StoredCall,
 };
+pub use whole::Store;

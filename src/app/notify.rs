@@ -7,8 +7,7 @@ use super::sources::SourceParts;
 use crate::config::NotifySettings;
 use crate::metrics::Metrics;
 use crate::notify::{Figures, Notifier, OutboxFigures, ShutGate};
-use crate::outbox::Outbox;
-use crate::outbox::sqlite::SqliteOutbox;
+use crate::outbox::Store;
 use crate::publisher::{FAILURES_OF_AN_OUTAGE, LiveClients};
 use crate::segment::{ErrorCode, FailureReason};
 use crate::supervisor::Supervisor;
@@ -20,7 +19,7 @@ use crate::supervisor::Supervisor;
 pub(super) fn start(
     settings: &NotifySettings,
     live: &Arc<LiveClients>,
-    outbox: Option<&Arc<SqliteOutbox>>,
+    outbox: Option<&Arc<dyn Store>>,
     sources: SourceParts,
     metrics: &Arc<Metrics>,
     supervisor: &Supervisor,

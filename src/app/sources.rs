@@ -8,8 +8,7 @@ use bytes::Bytes;
 use crate::api::UnconfiguredSource;
 use crate::config::{Problems, Secret};
 use crate::metrics::{Metrics, SourceOutcome};
-use crate::outbox::Events;
-use crate::outbox::sqlite::SqliteOutbox;
+use crate::outbox::{Events, Store};
 use crate::publisher::LiveClients;
 use crate::sources::Sources;
 use crate::sources::event::Filters;
@@ -23,7 +22,7 @@ pub(super) struct SourceParts {
     pub(super) sources: Arc<Sources>,
     pub(super) mapper: Arc<Mapper>,
     live: Arc<LiveClients>,
-    outbox: Option<Arc<SqliteOutbox>>,
+    outbox: Option<Arc<dyn Store>>,
 }
 
 #[async_trait]
@@ -38,7 +37,7 @@ impl SourceParts {
         table: &SourceTable,
         mapper: Arc<Mapper>,
         live: &Arc<LiveClients>,
-        outbox: Option<&Arc<SqliteOutbox>>,
+        outbox: Option<&Arc<dyn Store>>,
         metrics: Arc<Metrics>,
     ) -> Self {
         let events = outbox.map(|outbox| outbox.clone() as Arc<dyn Events>);

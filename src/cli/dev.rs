@@ -164,7 +164,7 @@ fn print_sources(Trial { relay, .. }: &Trial, table: &SourceTable) {
 }
 
 fn print_instructions(Trial { relay, operators, sandbox, token, environment }: &Trial, settings: &Settings) {
-    let outbox = settings.outbox.as_ref().map(|outbox| outbox.path.display().to_string()).unwrap_or_default();
+    let outbox = settings.outbox.as_ref().map(|outbox| outbox.place.to_string()).unwrap_or_default();
     let auth = &settings.auth;
     let auth_hint =
         if auth.is_none() { String::new() } else { format!(" (with the credentials of RELAY_AUTH={})", auth.name()) };

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -129,34 +129,6 @@ pub(super) fn path(text: &str) -> Result<PathBuf, String> {
     // The environment's bytes that are not UTF-8 became this character.
     let is_utf8 = !text.contains(char::REPLACEMENT_CHARACTER);
     is_utf8.then(|| text.into()).ok_or_else(|| "the path must be valid UTF-8".to_owned())
-}
-
-/// No message repeats the URL, because that of a database server holds a password.
-pub(super) fn sqlite_path(url: &str) -> Result<PathBuf, String> {
-    let path = match url.split_once(':') {
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("sqlite") => file_path(rest),
-        Some(("postgres" | "postgresql", _)) => {
-            Err("this version does not have that yet, only sqlite:///absolute/path")
-        }
-        _ => Err("must be sqlite:// and an absolute path, as in sqlite:///var/lib/segment-relay/outbox.db"),
-    };
-    path.map_err(str::to_owned)
-}
-
-/// The path that follows `sqlite:`. Some programs unescape a `%20` in such a URL and some do not, so a `%` is refused: the
-/// path is always the one that is written.
-fn file_path(rest: &str) -> Result<PathBuf, &'static str> {
-    const NOT_ABSOLUTE: &str = "the path must be absolute, with three slashes before it: sqlite:///var/lib/...";
-    let path = rest.strip_prefix("//").ok_or(NOT_ABSOLUTE)?;
-    match path {
-        "" | "/" => Err("the path of the file is missing, as in sqlite:///var/lib/segment-relay/outbox.db"),
-        _ if path.contains(['?', '#', '%']) => Err("the path must not hold ?, # or %: there are no options"),
-        // The environment's bytes that are not UTF-8 became this character.
-        _ if path.contains(char::REPLACEMENT_CHARACTER) => Err("the path must be valid UTF-8"),
-        _ if !path.starts_with('/') => Err(NOT_ABSOLUTE),
-        _ if path.ends_with('/') || Path::new(path).file_name().is_none() => Err("the path must be that of a file"),
-        _ => Ok(path.into()),
-    }
 }
 
 /// A number of bytes, with a unit or without.

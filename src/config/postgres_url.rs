@@ -12,14 +12,62 @@ use tokio_postgres::Config;
 use tokio_postgres::config::{ChannelBinding, Host, LoadBalanceHosts, TargetSessionAttrs};
 
 use super::endpoint::is_host;
+use super::postgres_tls::{PostgresTls, RootCertificates, TlsMode, one_of, tls_mode};
 use super::proxy::percent_decoded;
 use super::value::Secret;
 
 /// More than any cluster has. Each host that does not answer takes a part of the time in which a connection is opened.
 const MAX_HOSTS: usize = 8;
 
-/// The longest name of a parameter that a message repeats. A longer one is rather a part of a password.
-const MAX_NAME: usize = 32;
+/// How similar a parameter must be to one that libpq knows for a message to repeat its name, from 0 to 1. Another one may be a
+/// part of a password.
+const MIN_SIMILARITY: f64 = 0.7;
+
+/// The parameters that mean something here.
+const KNOWN: [&str; 19] = [
+    "host",
+    "hostaddr",
+    "port",
+    "user",
+    "password",
+    "dbname",
+    "sslmode",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "target_session_attrs",
+    "load_balance_hosts",
+    "channel_binding",
+    "connect_timeout",
+    "keepalives_idle",
+    "keepalives_interval",
+    "keepalives_count",
+    "options",
+    "gssencmode",
+];
+
+/// Those that libpq knows beside them.
+const OTHERS: [&str; 19] = [
+    "application_name",
+    "fallback_application_name",
+    "client_encoding",
+    "keepalives",
+    "tcp_user_timeout",
+    "passfile",
+    "service",
+    "replication",
+    "requirepeer",
+    "require_auth",
+    "sslcompression",
+    "sslpassword",
+    "sslcertmode",
+    "sslcrl",
+    "sslcrldir",
+    "sslsni",
+    "sslnegotiation",
+    "ssl_min_protocol_version",
+    "ssl_max_protocol_version",
+];
 
 const DEFAULT_PORT: u16 = 5432;
 
@@ -33,42 +81,6 @@ pub struct PostgresUrl {
     is_random: bool,
     tls: PostgresTls,
     shown: String,
-}
-
-/// How a connection to PostgreSQL is encrypted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PostgresTls {
-    pub mode: TlsMode,
-    /// The authorities that may sign the server's certificate.
-    pub roots: Option<RootCertificates>,
-    /// The files of the relay's own certificate and of its key.
-    pub own: Option<(PathBuf, PathBuf)>,
-}
-
-/// `sslmode`, with libpq's meaning.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum TlsMode {
-    /// Without TLS.
-    Disable,
-    /// Without TLS, and with it if the server refuses that.
-    Allow,
-    /// With TLS, and without it if the server has none.
-    #[default]
-    Prefer,
-    /// With TLS. The server's certificate is checked only if there is `sslrootcert`.
-    Require,
-    /// With TLS, and a certificate that an authority signed.
-    VerifyCa,
-    /// With TLS, and a certificate that an authority signed for this host.
-    VerifyFull,
-}
-
-/// `sslrootcert`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RootCertificates {
-    /// `system`: those that the other connections trust.
-    System,
-    File(PathBuf),
 }
 
 impl PostgresUrl {
@@ -148,12 +160,11 @@ fn postgres_url(text: &str) -> Result<PostgresUrl, String> {
         parts.hosts.push(host_of(&decoded(name)?)?);
         parts.ports.push(port);
     }
-    for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+    for (number, parameter) in (1..).zip(query.split('&').filter(|parameter| !parameter.is_empty())) {
         let (name, value) = parameter.split_once('=').ok_or("a parameter has no value; it is written name=value")?;
         let (name, value) = (decoded(name)?, decoded(value)?);
         parts.set(&name, &value).map_err(|problem| match problem {
-            Wrong::Name if is_printable(&name) => format!("the parameter {name} is not known"),
-            Wrong::Name => "it has a parameter that is not known".to_owned(),
+            Wrong::Name => unknown(number, &name),
             Wrong::Value(problem) => format!("the parameter {name} {problem}"),
         })?;
     }
@@ -170,9 +181,17 @@ fn decoded(text: &str) -> Result<String, String> {
         .ok_or_else(|| "holds bytes that are no text".to_owned())
 }
 
-/// Whether a name looks like that of a parameter, and not like a part of a password.
-fn is_printable(name: &str) -> bool {
-    name.len() <= MAX_NAME && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+fn unknown(number: usize, name: &str) -> String {
+    if OTHERS.contains(&name) {
+        return format!("the parameter {name} is not supported");
+    }
+    let scored = KNOWN.iter().map(|known| (strsim::normalized_damerau_levenshtein(name, known), known));
+    match scored.max_by(|a, b| a.0.total_cmp(&b.0)) {
+        Some((score, known)) if score >= MIN_SIMILARITY => {
+            format!("the parameter {name} is not known; is it {known}?")
+        }
+        _ => format!("the name of parameter {number} is not known"),
+    }
 }
 
 /// `name`, `name:port`, `[address]` or `[address]:port`.
@@ -352,24 +371,6 @@ impl Parts {
     }
 }
 
-fn one_of<T: Copy>(text: &str, values: &[(&str, T)]) -> Result<T, String> {
-    let found = values.iter().find(|(name, _)| *name == text);
-    let names = || values.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
-    found.map(|(_, value)| *value).ok_or_else(|| format!("must be one of {}", names()))
-}
-
-fn tls_mode(text: &str) -> Result<TlsMode, String> {
-    let modes = [
-        ("disable", TlsMode::Disable),
-        ("allow", TlsMode::Allow),
-        ("prefer", TlsMode::Prefer),
-        ("require", TlsMode::Require),
-        ("verify-ca", TlsMode::VerifyCa),
-        ("verify-full", TlsMode::VerifyFull),
-    ];
-    one_of(text, &modes)
-}
-
 fn takes_writes(text: &str) -> Result<bool, String> {
     match text {
         "any" => Ok(false),
@@ -378,21 +379,5 @@ fn takes_writes(text: &str) -> Result<bool, String> {
             Err("must be read-write: an outbox cannot use a standby".to_owned())
         }
         _ => Err("must be one of any, read-write, primary".to_owned()),
-    }
-}
-
-impl PostgresTls {
-    /// As libpq: what could not be checked is refused.
-    fn check(&self) -> Result<(), String> {
-        match self.roots {
-            None if self.mode >= TlsMode::VerifyCa => {
-                Err("sslmode=verify-ca and verify-full need sslrootcert, a file of certificates or system".to_owned())
-            }
-            // Any authority of the world would do, for any host.
-            Some(RootCertificates::System) if self.mode != TlsMode::VerifyFull => {
-                Err("sslrootcert=system needs sslmode=verify-full".to_owned())
-            }
-            _ => Ok(()),
-        }
     }
 }

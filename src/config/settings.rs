@@ -9,11 +9,17 @@ use url::Url;
 
 use super::auth::{AuthScheme, AuthSettings, WEBHOOK_TOLERANCE};
 use super::environment::{Environment, Problems};
+use super::place::OutboxPlace;
+use super::postgres_tls::RootCertificates;
 use super::proxy::{Proxies, Proxy, uses_tls};
 use super::receivers::{NotifySettings, TraceSettings};
 use super::table::Setting;
 use super::value::{LogFormat, Secret};
 use super::{file, table};
+
+/// The maximum of SEGMENT_TIMEOUT with an outbox in PostgreSQL: when the relay that delivers is lost, another one waits for so long,
+/// and a few seconds more, before it delivers.
+const MAX_SHARED_TIMEOUT: (Duration, &str) = (Duration::from_secs(30), "30s");
 
 /// All settings of the service. The table of settings gives the meaning of each.
 #[derive(Debug)]
@@ -63,8 +69,7 @@ pub struct SegmentSettings {
 /// The settings of the outbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutboxSettings {
-    /// The absolute path of the store's file.
-    pub path: PathBuf,
+    pub place: OutboxPlace,
     /// The maximum size of calls, keys and dead letters on disk.
     pub max_bytes: u64,
     /// How long a dead letter is kept. `None`: for ever.
@@ -202,11 +207,7 @@ fn read(environment: &mut Environment) -> Option<Settings> {
     let of_segment = segment.as_ref().is_some_and(|segment| uses_tls(&segment.endpoint, segment.proxy.as_ref()));
     let of_notify = notify.as_ref().is_some_and(|notify| uses_tls(&notify.url, notify.proxy.as_ref()));
     let of_traces = traces.iter().flatten().any(|traces| uses_tls(&traces.endpoint, traces.proxy.as_ref()));
-    if of_segment || of_notify || of_traces {
-        environment.read(&table::SSL_CERT_FILE);
-        environment.read(&table::SSL_CERT_DIR);
-    }
-    all_fields!(Settings {
+    let settings = all_fields!(Settings {
         segment: segment,
         listen: listen(environment),
         auth: auth(environment),
@@ -214,7 +215,7 @@ fn read(environment: &mut Environment) -> Option<Settings> {
         keep_alive: environment.read(&table::RELAY_KEEP_ALIVE),
         max_in_flight: environment.read(&table::RELAY_MAX_IN_FLIGHT),
         sources: Some(environment.read(&table::RELAY_SOURCES)),
-        outbox: Some(outbox(environment, auth.as_ref())),
+        outbox: Some(outbox(environment, auth.as_ref(), segment.as_ref())),
         admin_token: Some(admin_token(environment, auth.as_ref())),
         admin_listen: Some(admin_listen(environment, listen)),
         notify: Some(notify),
@@ -222,7 +223,18 @@ fn read(environment: &mut Environment) -> Option<Settings> {
         shutdown_grace: environment.read(&table::RELAY_SHUTDOWN_GRACE),
         logs: logs(environment),
         traces: traces,
-    })
+    });
+    let of_outbox = settings.as_ref().and_then(|settings| settings.outbox.as_ref()).is_some_and(trusts_system);
+    if of_segment || of_notify || of_traces || of_outbox {
+        environment.read(&table::SSL_CERT_FILE);
+        environment.read(&table::SSL_CERT_DIR);
+    }
+    settings
+}
+
+/// Whether the connection to the outbox needs the system's certificate authorities.
+fn trusts_system(outbox: &OutboxSettings) -> bool {
+    matches!(&outbox.place, OutboxPlace::Postgres(url) if url.tls().roots == Some(RootCertificates::System))
 }
 
 fn segment(environment: &mut Environment, proxies: &Proxies) -> Option<SegmentSettings> {
@@ -356,11 +368,15 @@ fn accept_secrets(environment: &mut Environment, setting: &Setting<Vec<String>>,
 }
 
 /// Without `RELAY_OUTBOX_URL` there is no outbox. The other settings are checked all the same.
-fn outbox(environment: &mut Environment, auth: Option<&AuthSettings>) -> Option<OutboxSettings> {
+fn outbox(
+    environment: &mut Environment,
+    auth: Option<&AuthSettings>,
+    segment: Option<&SegmentSettings>,
+) -> Option<OutboxSettings> {
     let is_asked_for = environment.is_set(&table::RELAY_OUTBOX_URL);
-    let stand_in = environment.stand_in(PathBuf::new()).filter(|_| is_asked_for);
+    let stand_in = environment.stand_in(OutboxPlace::Sqlite(PathBuf::new())).filter(|_| is_asked_for);
     let outbox = all_fields!(OutboxSettings {
-        path: environment.read(&table::RELAY_OUTBOX_URL).or(stand_in),
+        place: environment.read(&table::RELAY_OUTBOX_URL).or(stand_in),
         max_bytes: environment.read(&table::RELAY_OUTBOX_MAX_SIZE),
         dead_letter_retention: environment.read(&table::RELAY_DEAD_LETTER_RETENTION),
         window: environment.read(&table::RELAY_IDEMPOTENCY_WINDOW),
@@ -374,6 +390,11 @@ fn outbox(environment: &mut Environment, auth: Option<&AuthSettings>) -> Option<
         let minutes = lifetime.as_secs() / 60;
         let problem = format_args!("must be at least {minutes}m, because a signature is valid for that long");
         environment.add_problem(&table::RELAY_IDEMPOTENCY_WINDOW, problem);
+    }
+    let is_shared = matches!(outbox.place, OutboxPlace::Postgres(_));
+    if is_shared && segment.is_some_and(|segment| segment.timeout > MAX_SHARED_TIMEOUT.0) {
+        let problem = format_args!("must be at most {} with an outbox in PostgreSQL", MAX_SHARED_TIMEOUT.1);
+        environment.add_problem(&table::SEGMENT_TIMEOUT, problem);
     }
     Some(outbox)
 }

@@ -14,9 +14,10 @@ use super::auth::{self, AuthScheme, SignatureEncoding};
 use super::certificates::{certificate_directories, certificate_file};
 use super::checks::{
     MAX_DURATION, MAX_GIVE_UP, MAX_RETENTION, MAX_WINDOW, admin_token, duration, duration_or_never, either, keep_alive,
-    log_filter, outbox_size, path, positive_duration, socket_address, sqlite_path, trace_protocol, whole_number,
+    log_filter, outbox_size, path, positive_duration, socket_address, trace_protocol, whole_number,
 };
 use super::endpoint::{endpoint, notify_url};
+use super::place::{OutboxPlace, outbox_place};
 use super::proxy::{Proxy, exceptions, proxy_url};
 use super::value::{LogFormat, Secret};
 use super::write_key::write_key;
@@ -158,8 +159,8 @@ settings! {
     /// The file of sources: products whose own webhooks are taken.
     RELAY_SOURCES: PathBuf = Unset, path;
 
-    /// The file that stores calls before they are answered with 202.
-    RELAY_OUTBOX_URL: PathBuf = Unset, sqlite_path;
+    /// The file, or the PostgreSQL database, that stores calls before they are answered with 202.
+    RELAY_OUTBOX_URL: OutboxPlace = Unset, outbox_place;
 
     /// The maximum size of calls, keys and dead letters in the outbox, 1MiB to 256TiB.
     RELAY_OUTBOX_MAX_SIZE: u64 = Value("10GiB"), outbox_size;

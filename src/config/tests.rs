@@ -6,5 +6,6 @@ mod durations;
 mod environment;
 mod notify;
 mod outbox;
+mod postgres_url;
 mod proxy;
 mod read;

@@ -4,6 +4,7 @@ use data_encoding::BASE64_NOPAD;
 
 use super::auth::{AuthScheme, AuthSettings};
 use super::endpoint::is_loopback;
+use super::place::OutboxPlace;
 use super::sender_secret::{IN_QUOTES, secret_warnings};
 use super::settings::{SegmentSettings, Settings};
 use super::unfilled::is_quoted;
@@ -28,6 +29,15 @@ impl Settings {
                     "RELAY_NOTIFY_SECRETS holds a secret of RELAY_AUTH_SECRETS: who is notified can send customers";
                 warnings.push(warning.to_owned());
             }
+        }
+        if let Some(OutboxPlace::Postgres(url)) = self.outbox.as_ref().map(|outbox| &outbox.place)
+            && !url.is_safe()
+        {
+            warnings.push(
+                "RELAY_OUTBOX_URL does not ask for sslmode=verify-full: who is between the relay and the database may read the \
+                 customers and the password"
+                    .to_owned(),
+            );
         }
         if self.admin_token.as_ref().is_some_and(|token| is_quoted(token.reveal().as_bytes())) {
             warnings.push(format!("RELAY_ADMIN_TOKEN {IN_QUOTES}"));

@@ -1,9 +1,11 @@
 //! The rows of the outbox: whether its file can be used, what it holds, and its disk.
 
+use std::path::Path;
+
 use bytesize::ByteSize;
 
 use super::row::Row;
-use crate::config::{OutboxSettings, Problems};
+use crate::config::{OutboxPlace, OutboxSettings, Problems};
 use crate::outbox::sqlite::{self, Disk, DiskKind, NEWEST_VERSION, StoredOfSource};
 use crate::sources::settings::SourceTable;
 
@@ -24,8 +26,12 @@ pub(super) fn rows(settings: Option<&OutboxSettings>, table: Option<&SourceTable
         None => return none("RELAY_OUTBOX_URL is not set: calls go straight to Segment"),
         Some(settings) => settings,
     };
-    let mut rows = file(settings, table);
-    let disk = sqlite::inspect_disk(settings);
+    let path = match &settings.place {
+        OutboxPlace::Sqlite(path) => path,
+        OutboxPlace::Postgres(_) => return none("it is in PostgreSQL"),
+    };
+    let mut rows = file(path, table);
+    let disk = sqlite::inspect_disk(path, settings.max_bytes);
     if problems.name_any(&["RELAY_OUTBOX_MAX_SIZE"]) {
         rows.push(Row::skipped(SPACE, "RELAY_OUTBOX_MAX_SIZE is wrong"));
     } else {
@@ -35,9 +41,9 @@ pub(super) fn rows(settings: Option<&OutboxSettings>, table: Option<&SourceTable
     rows
 }
 
-fn file(settings: &OutboxSettings, table: Option<&SourceTable>) -> Vec<Row> {
-    let path = settings.path.display();
-    let usable = match sqlite::check_file(&settings.path) {
+fn file(file: &Path, table: Option<&SourceTable>) -> Vec<Row> {
+    let path = file.display();
+    let usable = match sqlite::check_file(file) {
         Ok(true) => Row::ok(FILE, format!("{path} can be used")),
         Ok(false) => {
             let why = "there is no file yet";
@@ -51,7 +57,7 @@ fn file(settings: &OutboxSettings, table: Option<&SourceTable>) -> Vec<Row> {
             return vec![failed, Row::skipped(VERSION, why), Row::skipped(SOURCES, why)];
         }
     };
-    let content = match sqlite::inspect_file(&settings.path) {
+    let content = match sqlite::inspect_file(file) {
         Ok(content) => content,
         Err(error) => {
             let failed = Row::failed(VERSION, format!("{error:#}"))

@@ -1,7 +1,7 @@
 //! Tests of the outbox's settings.
 
 use super::read::{KEY, problem, settings};
-use std::path::Path;
+use crate::config::OutboxPlace;
 use std::time::Duration;
 
 const URL: (&str, &str) = ("RELAY_OUTBOX_URL", "sqlite:///var/lib/segment-relay/outbox.db");
@@ -12,7 +12,7 @@ fn the_outbox_is_on_only_if_its_url_is_set() {
     let others = [KEY, ("RELAY_OUTBOX_MAX_SIZE", "64MiB"), ("RELAY_IDEMPOTENCY_WINDOW", "1h")];
     assert_eq!(settings(&others).unwrap().outbox, None, "compose passes defaults");
     let outbox = settings(&[KEY, URL]).unwrap().outbox.unwrap();
-    assert_eq!(outbox.path, Path::new("/var/lib/segment-relay/outbox.db"));
+    assert_eq!(outbox.place, OutboxPlace::Sqlite("/var/lib/segment-relay/outbox.db".into()));
     assert_eq!(outbox.max_bytes, 10 * 1024 * 1024 * 1024);
     assert_eq!(outbox.window, Duration::from_secs(24 * 60 * 60));
 }
@@ -61,10 +61,6 @@ fn a_failing_call_is_given_up_after_a_day_or_a_time_of_at_most_a_year_or_never()
 
 #[test]
 fn any_other_url_is_refused_and_never_repeated() {
-    for url in ["postgres://relay:s3cret@db/relay", "postgresql://relay:s3cret@db/relay"] {
-        let problem = problem("RELAY_OUTBOX_URL", url);
-        assert!(problem.contains("does not have that yet") && !problem.contains("s3cret"), "{problem}");
-    }
     for url in [
         "sqlite:",
         "sqlite://",

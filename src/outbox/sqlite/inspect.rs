@@ -9,7 +9,6 @@ use rusqlite::{Connection, OpenFlags, Result};
 use super::file::{self, DatabaseFile, WAL_BYTES_KEPT, WAL_SUFFIXES, beside, free_disk_bytes, reserve_path};
 use super::reserve::MAX_RESERVE_BYTES;
 use super::schema;
-use crate::config::OutboxSettings;
 
 /// The newest dead letters that are looked at. The name of a letter's source is behind its body, so reading all of them would
 /// read up to half of the outbox.
@@ -113,12 +112,12 @@ fn read_sources(conn: &Connection) -> Result<BTreeMap<String, StoredOfSource>> {
 }
 
 /// Looks at the disk on which the outbox is, or will be made.
-pub fn inspect_disk(settings: &OutboxSettings) -> Disk {
-    let path = settings.path.canonicalize().unwrap_or_else(|_| settings.path.clone());
+pub fn inspect_disk(path: &Path, max_bytes: u64) -> Disk {
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let mut own = vec![path.clone(), reserve_path(&path)];
     own.extend(WAL_SUFFIXES.map(|suffix| beside(&path, suffix)));
     let length = |path: &PathBuf| path.metadata().map_or(0, |found| found.len());
-    let whole = settings.max_bytes.saturating_add(WAL_BYTES_KEPT.unsigned_abs()).saturating_add(MAX_RESERVE_BYTES);
+    let whole = max_bytes.saturating_add(WAL_BYTES_KEPT.unsigned_abs()).saturating_add(MAX_RESERVE_BYTES);
     let directory = file::directory_of(&path);
     Disk {
         free: free_disk_bytes(&directory.join("outbox")),

@@ -1,7 +1,7 @@
 //! [`SqliteOutbox`]: opens the file, starts the threads, and sends commands to the writer.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +40,7 @@ use crate::outbox::watchers::Watchers;
 use crate::outbox::{
     Append, Appended, BackupError, Backups, CallId, DeadLetters, DeletedRows, Events, KeptEvent, LetterFilter,
     LetterIds, LetterPage, Outbox, OutboxError, OutboxStats, ParkedFilter, ParkedUser, ParkedUsers, Person,
-    PersonStore, SourceStats, StillOut, StoreCopy, StoredCall,
+    PersonStore, SourceStats, StillOut, Store, StoreCopy, StoredCall,
 };
 use crate::segment::SettledCall;
 use crate::supervisor::Supervisor;
@@ -68,16 +68,17 @@ impl SqliteOutbox {
     /// If the file cannot be used. The error is for the operator, and names the path. A file that is damaged, or not
     /// this program's, is not changed.
     pub fn open(
+        path: &Path,
         settings: &OutboxSettings,
         metrics: Arc<Metrics>,
         supervisor: &Supervisor,
     ) -> anyhow::Result<Arc<Self>> {
-        Self::open_file(&DatabaseFile::new(&settings.path), settings, metrics, supervisor)
+        Self::open_file(&DatabaseFile::new(path), settings, metrics, supervisor)
             .map_err(|error| {
                 let damaged = "the file is damaged; restore it from a backup, or move it away";
                 if error.downcast_ref().is_some_and(is_corruption) { error.context(damaged) } else { error }
             })
-            .with_context(|| format!("the outbox {} cannot be used", settings.path.display()))
+            .with_context(|| format!("the outbox {} cannot be used", path.display()))
     }
 
     pub(super) fn open_file(
@@ -152,17 +153,6 @@ impl SqliteOutbox {
         Ok(Arc::new(Self { commands, state, reads, backup_path, backup_permits, ended: has_ended }))
     }
 
-    /// How long the keys of these sources are remembered after their calls were accepted, from now on. A source that is not
-    /// among them has 8 days. Before this is said for the first time, no key of a source is forgotten.
-    pub fn set_key_windows(&self, windows: BTreeMap<Arc<str>, Duration>) {
-        self.state.set_key_windows(windows);
-    }
-
-    /// What waits of `POST /customers`, and of each source of which anything does, from memory.
-    pub fn source_stats(&self) -> Vec<SourceStats> {
-        self.state.source_stats()
-    }
-
     /// Sends the writer a command that must be finished by the deadline.
     async fn request_by<T>(
         &self,
@@ -191,6 +181,24 @@ impl SqliteOutbox {
 
     async fn act_on_parked(&self, verb: ParkedVerb) -> Result<u64, OutboxError> {
         self.request(|reply| WriterCommand::Parked(verb, reply)).await
+    }
+}
+
+impl Store for SqliteOutbox {
+    fn set_key_windows(&self, windows: BTreeMap<Arc<str>, Duration>) {
+        self.state.set_key_windows(windows);
+    }
+
+    fn source_stats(&self) -> Vec<SourceStats> {
+        self.state.source_stats()
+    }
+
+    fn backups(self: Arc<Self>) -> Option<Arc<dyn Backups>> {
+        Some(self)
+    }
+
+    fn persons(self: Arc<Self>) -> Option<Arc<dyn PersonStore>> {
+        Some(self)
     }
 }
 

@@ -27,10 +27,10 @@ use tempfile::TempDir;
 
 use super::SqliteOutbox;
 use super::calls::call_from_row;
-use crate::config::OutboxSettings;
+use crate::config::{OutboxPlace, OutboxSettings};
 use crate::metrics::Metrics;
 use crate::outbox::suite::Inspect;
-use crate::outbox::{OutboxError, SourceStats, StoredCall};
+use crate::outbox::{OutboxError, SourceStats, Store, StoredCall};
 use crate::supervisor::Supervisor;
 
 /// A limit in bytes that no test reaches.
@@ -38,7 +38,7 @@ const NO_LIMIT: u64 = 1024 * 1024 * 1024;
 
 fn settings(path: &Path) -> OutboxSettings {
     OutboxSettings {
-        path: path.to_owned(),
+        place: OutboxPlace::Sqlite(path.to_owned()),
         max_bytes: NO_LIMIT,
         dead_letter_retention: None,
         window: Duration::from_secs(3600),
@@ -52,7 +52,8 @@ fn in_memory() -> TempDir {
 }
 
 fn open(settings: &OutboxSettings) -> anyhow::Result<Arc<SqliteOutbox>> {
-    SqliteOutbox::open(settings, Arc::new(Metrics::new()?), &Supervisor::new())
+    let OutboxPlace::Sqlite(path) = &settings.place else { unreachable!() };
+    SqliteOutbox::open(path, settings, Arc::new(Metrics::new()?), &Supervisor::new())
 }
 
 #[async_trait]

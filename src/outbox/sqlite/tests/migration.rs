@@ -10,7 +10,7 @@ use super::{open, settings};
 use crate::outbox::suite::{
     accepted, append, behind, call, keyed, letters, outcome, parked, settle, sized, take, text, texts, waiting,
 };
-use crate::outbox::{DeadLetters, DeliveryOutcome, Outbox, OutboxError, OutboxStats, SourceStats};
+use crate::outbox::{DeadLetters, DeliveryOutcome, Outbox, OutboxError, OutboxStats, SourceStats, Store};
 
 /// A file of version 1, with a row for each thing that it could hold of a key. Its keys and bodies have 16 bytes.
 fn version_1(path: &Path) {

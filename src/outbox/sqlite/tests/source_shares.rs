@@ -9,7 +9,7 @@ use crate::config::OutboxSettings;
 use crate::outbox::suite::{
     accepted, append, call, group, in_a_minute, keyed, letters, parked, plain, settle, sized, take,
 };
-use crate::outbox::{Append, DeadLetters, Events, KeptEvent, Outbox, OutboxError};
+use crate::outbox::{Append, DeadLetters, Events, KeptEvent, Outbox, OutboxError, Store};
 
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
 
