@@ -17,6 +17,8 @@ mod cable;
 mod customers;
 #[path = "harness/durable.rs"]
 mod durable;
+#[path = "harness/fleet.rs"]
+mod fleet;
 #[path = "harness/h2.rs"]
 mod h2;
 #[path = "harness/peer.rs"]
@@ -54,6 +56,7 @@ pub use browser::{Browser, key};
 pub use cable::{Cable, Cut};
 pub use customers::{ada, customer};
 pub use durable::{Durable, TOKEN};
+pub use fleet::Fleet;
 pub use h2::{Frame, H2, frame, get, post};
 pub use peer::{Peer, Reply, answer};
 pub use process::Process;

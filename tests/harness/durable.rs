@@ -126,6 +126,11 @@ impl Durable {
         code
     }
 
+    /// The relay, if it runs.
+    pub fn running(&self) -> Option<&Relay> {
+        self.relay.as_ref()
+    }
+
     /// The running relay.
     pub fn relay(&self) -> &Relay {
         self.relay.as_ref().expect("a relay")

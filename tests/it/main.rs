@@ -24,6 +24,7 @@ mod dead_letters;
 mod disk;
 mod documented_settings;
 mod examples;
+mod fleet;
 mod forget;
 mod gate;
 mod guide;
