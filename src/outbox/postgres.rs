@@ -3,6 +3,7 @@
 //! `connect` opens connections to the server, `schema` makes and migrates the tables. `figures` knows how full the outbox is, by
 //! `counts`. `store` puts the parts together, which work on what is `shared`.
 //! `connect` opens connections to the server. `cursor` knows where reading stands.
+//! `connect` opens connections to the server, with `tls`.
 
 #![allow(dead_code, reason = "the parts of this store are put together by the one that comes last")]
 
@@ -13,5 +14,8 @@ mod figures;
 mod schema;
 mod shared;
 mod store;
+#[cfg(test)]
+mod test_cluster;
+mod tls;
 
 pub use store::PostgresOutbox;

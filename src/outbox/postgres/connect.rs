@@ -12,11 +12,13 @@ use std::time::Duration;
 
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
+use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::error::{DbError, Severity, SqlState};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Row, Socket};
 
-use crate::config::PostgresUrl;
+use super::tls;
+use crate::config::{PostgresUrl, TlsMode};
 
 /// The time in which a host must accept a connection and the password: ten times what a distant one takes.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -39,8 +41,11 @@ pub(super) struct Connector {
 
 impl Connector {
     /// # Errors
-    /// If the certificates cannot be read.
+    /// If the files of certificates cannot be used.
     pub(super) fn new(url: &PostgresUrl) -> anyhow::Result<Self> {
+        if url.tls().mode != TlsMode::Disable {
+            tls::connector(url.tls())?;
+        }
         Ok(Self { url: Arc::new(url.clone()) })
     }
 
@@ -57,13 +62,54 @@ impl Connector {
         for host in hosts {
             let mut config = host.clone();
             complete(&mut config, name);
-            match timeout(CONNECT_TIMEOUT, config.connect(NoTls)).await {
-                Ok(Ok((client, connection))) => return Ok(Connection::new(client, connection)),
-                Ok(Err(error)) => errors.push(ConnectError::new(&error)),
+            match timeout(CONNECT_TIMEOUT, self.open_host(config)).await {
+                Ok(Ok(connection)) => return Ok(connection),
+                Ok(Err(error)) => errors.push(error),
                 Err(_) => errors.push(ConnectError::out_of_time()),
             }
         }
         Err(DatabaseError(ErrorKind::Connect, Cause::Connect(errors)))
+    }
+
+    /// As libpq: `prefer` goes without TLS if that is refused, and `allow` with TLS.
+    async fn open_host(&self, mut config: Config) -> Result<Connection, ConnectError> {
+        let is_socket = matches!(config.get_hosts(), [Host::Unix(_)]);
+        let modes = match self.url.tls().mode {
+            // libpq, too, has no TLS on a socket.
+            _ if is_socket => [Some(SslMode::Disable), None],
+            TlsMode::Disable => [Some(SslMode::Disable), None],
+            TlsMode::Allow => [Some(SslMode::Disable), Some(SslMode::Require)],
+            TlsMode::Prefer => [Some(SslMode::Prefer), Some(SslMode::Disable)],
+            TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => [Some(SslMode::Require), None],
+        };
+        let mut first = None;
+        for mode in modes.into_iter().flatten() {
+            config.ssl_mode(mode);
+            match self.open_once(&config, mode).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) if !error.depends_on_tls => return Err(first.unwrap_or(error)),
+                Err(error) => first = first.or(Some(error)),
+            }
+        }
+        Err(first.unwrap_or_else(ConnectError::out_of_time))
+    }
+
+    async fn open_once(&self, config: &Config, mode: SslMode) -> Result<Connection, ConnectError> {
+        if mode == SslMode::Disable {
+            let opened = config.connect(NoTls).await;
+            return opened.map(|(client, io)| Connection::new(client, io)).map_err(|error| ConnectError::new(&error));
+        }
+        let settings = self.url.tls().clone();
+        // Files are read, perhaps all those of the system.
+        let tls = match tokio::task::spawn_blocking(move || tls::connector(&settings)).await {
+            Ok(Ok(tls)) => tls,
+            Ok(Err(error)) => {
+                return Err(ConnectError { text: format!("{error:#}"), is_final: true, depends_on_tls: true });
+            }
+            Err(_) => return Err(ConnectError::out_of_time()),
+        };
+        let opened = config.connect(tls).await;
+        opened.map(|(client, io)| Connection::new(client, io)).map_err(|error| ConnectError::new(&error))
     }
 }
 
@@ -260,40 +306,58 @@ impl std::error::Error for DatabaseError {}
 #[derive(Debug)]
 struct ConnectError {
     text: String,
+    /// It is of no use to try again.
     is_final: bool,
+    /// It may be another one with TLS, or without.
+    depends_on_tls: bool,
 }
 
 impl ConnectError {
+    fn passing(text: String) -> Self {
+        Self { text, is_final: false, depends_on_tls: false }
+    }
+
     fn out_of_time() -> Self {
-        let text = format!("the database did not answer within {} s", CONNECT_TIMEOUT.as_secs());
-        Self { text, is_final: false }
+        Self::passing(format!("the database did not answer within {} s", CONNECT_TIMEOUT.as_secs()))
     }
 
     fn new(error: &tokio_postgres::Error) -> Self {
         if let Some(error) = error.as_db_error() {
             return Self::refused(error.code());
         }
-        let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
-        match cause {
-            Some(error) if error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_none() => {
-                Self { text: "the server takes no writes: it is a standby".to_owned(), is_final: false }
-            }
-            Some(error) => Self { text: format!("the database cannot be reached ({error})"), is_final: false },
-            // These are the driver's own words, about TLS, the password's form or the kind of authentication.
-            None => Self { text: format!("the database cannot be used ({error})"), is_final: false },
+        let Some(cause) = error.source() else {
+            return Self::passing(format!("the database cannot be used ({error})"));
+        };
+        let Some(io) = cause.downcast_ref::<io::Error>() else {
+            // These are the driver's own words, about TLS or how the user is authenticated.
+            let text = format!("the database cannot be used ({error}: {cause})");
+            return Self { text, is_final: true, depends_on_tls: true };
+        };
+        let tls = io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        if let Some(tls) = tls {
+            return Self { text: format!("TLS to the database fails ({tls})"), is_final: true, depends_on_tls: true };
         }
+        // The driver's own error, not the system's.
+        if io.kind() == io::ErrorKind::PermissionDenied && io.raw_os_error().is_none() {
+            return Self::passing("the server takes no writes: it is a standby".to_owned());
+        }
+        Self::passing(format!("the database cannot be reached ({io})"))
     }
 
     fn refused(code: &SqlState) -> Self {
         let (words, is_final) = match code.code() {
             "28P01" => ("refused the user's password", true),
-            "28000" => ("does not let the user in from here (pg_hba.conf)", true),
+            "28000" => ("does not let the user in from here, or not so (pg_hba.conf)", true),
             "3D000" => ("has no such database", true),
             "42501" => ("does not let the user connect to the database", true),
             "53300" => ("has no room for another connection (max_connections)", false),
             "57P03" => ("is starting or stopping", false),
             _ => ("refused the connection", false),
         };
-        Self { text: format!("the server {words} (SQLSTATE {})", code.code()), is_final }
+        let text = format!("the server {words} (SQLSTATE {})", code.code());
+        Self { text, is_final, depends_on_tls: code.code() == "28000" }
     }
 }
+
+#[cfg(test)]
+mod tests;
