@@ -233,6 +233,7 @@ impl From<OutboxError> for ApiError {
             OutboxError::Full | OutboxError::UserShare | OutboxError::ParkedShare | OutboxError::SourceShare => {
                 (ErrorCode::Overloaded, "the outbox is full or cannot be written; try again", STORE_RETRY_AFTER)
             }
+            OutboxError::Away => (ErrorCode::Overloaded, "the outbox's database cannot be reached", MIN_RETRY_AFTER),
             OutboxError::Unreadable => (ErrorCode::Overloaded, "the outbox could not be read", STORE_RETRY_AFTER),
             OutboxError::Busy | OutboxError::KeyReused => {
                 (ErrorCode::Overloaded, "the outbox is busy; try again", MIN_RETRY_AFTER)

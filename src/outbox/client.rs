@@ -248,6 +248,9 @@ fn to_segment_error(error: OutboxError) -> SegmentError {
             "the outbox did not confirm the call in time: whether it is stored is unknown; trying again with the same \
              key is safe",
         ),
+        OutboxError::Away => {
+            (ErrorCode::Overloaded, "the outbox's database cannot be reached; the call was not stored")
+        }
         OutboxError::Closed => (ErrorCode::ShuttingDown, "the relay is shutting down; the call was not stored"),
     };
     let failure = SegmentError::new(code, message);

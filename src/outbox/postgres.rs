@@ -7,15 +7,22 @@
 
 #![allow(dead_code, reason = "the parts of this store are put together by the one that comes last")]
 
+mod append;
+mod batch;
 mod connect;
 mod counts;
 mod cursor;
 mod figures;
+mod keys;
+mod queue;
+mod rows;
 mod schema;
 mod shared;
 mod store;
 #[cfg(test)]
 mod test_cluster;
+mod tests;
 mod tls;
+mod watch;
 
 pub use store::PostgresOutbox;

@@ -251,6 +251,8 @@ pub enum OutboxError {
     Unconfirmed,
     /// The store cannot be read.
     Unreadable,
+    /// The store's database is away. Nothing was changed.
+    Away,
     /// The store is closed. Nothing was changed.
     Closed,
 }
@@ -267,6 +269,7 @@ impl fmt::Display for OutboxError {
             Self::KeyReused => "the key was used for another payload",
             Self::Unconfirmed => "the commit was not confirmed",
             Self::Unreadable => "the outbox could not be read",
+            Self::Away => "the outbox's database cannot be reached",
             Self::Closed => "the outbox is closed",
         })
     }

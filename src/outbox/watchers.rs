@@ -25,6 +25,16 @@ impl Watchers {
         }
     }
 
+    /// Whether anybody waits for the outcome of this call.
+    pub(super) fn has(&self, id: CallId) -> bool {
+        self.by_call.contains_key(&id)
+    }
+
+    /// Tells every watcher of this call that its outcome is not known.
+    pub(super) fn remove(&mut self, id: CallId) {
+        self.by_call.remove(&id);
+    }
+
     /// Removes watchers whose callers left, so that the memory is bounded by the callers that still wait.
     pub(super) fn remove_closed(&mut self) {
         self.by_call.retain(|_, watchers| {

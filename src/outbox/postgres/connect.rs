@@ -266,6 +266,11 @@ impl DatabaseError {
         }
     }
 
+    /// The tables have lost a row that must be there.
+    pub(super) fn missing_row() -> Self {
+        Self(ErrorKind::Refused(SqlState::NO_DATA_FOUND), Cause::Server(SqlState::NO_DATA_FOUND))
+    }
+
     pub(super) fn kind(&self) -> &ErrorKind {
         &self.0
     }

@@ -87,14 +87,17 @@ async fn system(connection: &Connection) -> anyhow::Result<i64> {
 /// Raises the base of the ids, if the tables came from another cluster: its transactions may have greater numbers.
 async fn raise_base(connection: &Connection) -> anyhow::Result<()> {
     let system = system(connection).await?;
-    let sql = "SELECT 1 FROM segment_relay.meta WHERE system = $1";
+    // No transaction that has ended has a greater number than the snapshot says, so no id is above it.
+    let sql = "SELECT 1 FROM segment_relay.meta WHERE system = $1
+                   AND greatest((SELECT max(id) FROM segment_relay.calls), (SELECT max(id) FROM segment_relay.parked_calls), 0)
+                       < (base + pg_snapshot_xmax(pg_current_snapshot())::text::bigint) << 16";
     if !connection.query(sql, &[(&system, Type::INT8)]).await?.is_empty() {
         return Ok(());
     }
     connection.batch("BEGIN; LOCK TABLE segment_relay.meta IN ACCESS EXCLUSIVE MODE").await?;
     let sql = "UPDATE segment_relay.meta SET system = $1, base = greatest(base, 1 + (greatest(
                    (SELECT max(id) FROM segment_relay.calls), (SELECT max(id) FROM segment_relay.parked_calls),
-                   (SELECT max(call_id) FROM segment_relay.keys), 0) >> 16)) WHERE system <> $1";
+                   (SELECT max(call_id) FROM segment_relay.keys), 0) >> 16))";
     let raised = connection.execute(sql, &[(&system, Type::INT8)]).await?;
     connection.batch("COMMIT").await?;
     if raised > 0 {

@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::connect::{Connection, Connector, DatabaseError};
 use super::figures::Figures;
+use super::watch::WatchedKeys;
 use crate::config::OutboxSettings;
 use crate::metrics::Metrics;
 use crate::outbox::watchers::Watchers;
@@ -26,7 +29,11 @@ pub(super) struct Shared {
     pub(super) relay: i64,
     pub(super) rules: Rules,
     pub(super) figures: Mutex<Figures>,
+    /// One reading of the figures at a time, so that a later one ends later.
+    pub(super) reading: tokio::sync::Mutex<()>,
     pub(super) watchers: Mutex<Watchers>,
+    /// The keys of the calls that are watched.
+    pub(super) watched: Mutex<WatchedKeys>,
     /// How long the keys of each source are remembered. `None`: it was not said yet.
     pub(super) windows: Mutex<Option<BTreeMap<Arc<str>, Duration>>>,
     /// Notified when an append of this relay was committed.
@@ -34,6 +41,10 @@ pub(super) struct Shared {
     pub(super) fence: Arc<SendFence>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) supervisor: Supervisor,
+    /// Cancelled when the store is closed: each task finishes what it does, and ends.
+    pub(super) closing: CancellationToken,
+    /// The tasks that have not ended.
+    tasks: TaskTracker,
 }
 
 /// The settings that the store keeps to.
@@ -66,14 +77,40 @@ impl Shared {
             connector,
             relay: fastrand::i64(1..),
             figures: Mutex::new(Figures::new(rules.max_bytes)),
+            reading: tokio::sync::Mutex::default(),
             rules,
             watchers: Mutex::default(),
+            watched: Mutex::default(),
             windows: Mutex::default(),
             wake: Notify::new(),
             fence: Arc::new(SendFence::new_shut()),
             metrics,
             supervisor,
+            closing: CancellationToken::new(),
+            tasks: TaskTracker::new(),
         }
+    }
+
+    /// Starts a task, which ends when the store is closed and not before.
+    pub(super) fn start(self: &Arc<Self>, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let (task, supervisor) = (self.tasks.track_future(task), self.supervisor.clone());
+        let closing = self.closing.clone();
+        self.supervisor.supervise(name, async move {
+            task.await;
+            if closing.is_cancelled() {
+                // A store may be closed before the process drains.
+                supervisor.draining().await;
+            }
+        });
+    }
+
+    /// Closes the store, and waits for the end of its tasks.
+    pub(super) async fn close(&self) {
+        self.closing.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        // Their callers hear that no outcome comes.
+        *self.watchers.lock() = Watchers::default();
     }
 }
 

@@ -6,11 +6,16 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::time::Instant;
 
+use super::append::Appender;
 use super::connect::{Connection, Connector, DatabaseError, ErrorKind};
+use super::queue::Appends;
 use super::schema::{self, MIGRATIONS};
 use super::shared::{Reopening, Shared};
+use super::watch;
 use crate::config::{OutboxSettings, PostgresUrl};
 use crate::metrics::Metrics;
+use crate::outbox::limits::check_size;
+use crate::outbox::{Append, Appended, OutboxError, OutboxStats};
 use crate::supervisor::Supervisor;
 
 /// How long the start waits for a database that cannot be reached: as long as one takes that starts beside the relay.
@@ -19,6 +24,7 @@ const START_PATIENCE: Duration = Duration::from_secs(30);
 /// The outbox in a PostgreSQL database.
 pub struct PostgresOutbox {
     pub(super) shared: Arc<Shared>,
+    appends: Appends,
 }
 
 impl PostgresOutbox {
@@ -33,22 +39,53 @@ impl PostgresOutbox {
         metrics: Arc<Metrics>,
         supervisor: &Supervisor,
     ) -> anyhow::Result<Arc<Self>> {
-        let connector = Connector::new(url)?;
-        let shared = Arc::new(Shared::new(connector, settings, segment_timeout, metrics, supervisor.clone()));
-        prepare(&shared.connector).await.with_context(|| format!("the outbox {url} cannot be used"))?;
-        Ok(Arc::new(Self { shared }))
+        let shared =
+            Arc::new(Shared::new(Connector::new(url)?, settings, segment_timeout, metrics, supervisor.clone()));
+        let prepared = prepare(&shared).await;
+        let connection = prepared.with_context(|| format!("the outbox {url} cannot be used"))?;
+        let (appends, queue) = Appends::new(&shared);
+        shared.start("appender", Appender::new(&shared, queue, connection).run());
+        shared.start("figures", watch::run(shared.clone()));
+        Ok(Arc::new(Self { shared, appends }))
+    }
+
+    pub(super) async fn append(&self, append: Append, deadline: Instant) -> Result<Appended, OutboxError> {
+        self.appends.store(vec![append], false, deadline).await?.pop().unwrap_or(Err(OutboxError::Unconfirmed))
+    }
+
+    pub(super) async fn append_group(
+        &self,
+        group: Vec<Append>,
+        is_all_or_nothing: bool,
+        deadline: Instant,
+    ) -> Result<Vec<Result<Appended, OutboxError>>, OutboxError> {
+        check_size(&group)?;
+        if group.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.appends.store(group, is_all_or_nothing, deadline).await
+    }
+
+    pub(super) fn stats(&self) -> OutboxStats {
+        self.shared.figures.lock().stats()
+    }
+
+    pub(super) async fn close(&self) {
+        self.shared.close().await;
     }
 }
 
-/// Waits for the database, and makes its tables or migrates them.
-async fn prepare(connector: &Connector) -> anyhow::Result<Connection> {
-    let (mut reopening, end) = (Reopening::new("start"), Instant::now() + START_PATIENCE);
+/// Waits for the database, makes its tables or migrates them, and reads the figures. Returns the connection for appends.
+async fn prepare(shared: &Shared) -> anyhow::Result<Connection> {
+    let (mut reopening, end) = (Reopening::new("appends"), Instant::now() + START_PATIENCE);
     loop {
-        let prepared = match reopening.attempt(connector).await {
-            Ok(connection) => schema::prepare(&connection, MIGRATIONS).await.map(|_version| connection),
-            Err(error) => Err(error.into()),
+        let prepared = async {
+            let connection = reopening.attempt(&shared.connector).await?;
+            schema::prepare(&connection, MIGRATIONS).await?;
+            shared.read_figures(&connection).await?;
+            anyhow::Ok(connection)
         };
-        match prepared {
+        match prepared.await {
             Err(error) if Instant::now() < end && is_passing(&error) => reopening.pause().await,
             prepared => return prepared,
         }

@@ -1,0 +1,83 @@
+//! Tests of the PostgreSQL store, each with a database of its own in one cluster.
+
+mod appends;
+mod cuts;
+mod proxy;
+mod schema;
+mod shares;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use super::PostgresOutbox;
+use super::connect::{Connection, Connector};
+use crate::config::{OutboxSettings, PostgresUrl};
+use crate::metrics::Metrics;
+use crate::supervisor::Supervisor;
+
+/// A limit in bytes that no test reaches.
+const NO_LIMIT: u64 = 1024 * 1024 * 1024;
+
+/// A new, empty database.
+struct Database {
+    url: PostgresUrl,
+}
+
+impl Database {
+    async fn create() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let server = std::env::var("PG_TEST").unwrap();
+        let name = format!("test_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let admin = Connector::new(&format!("{server}/postgres").parse().unwrap()).unwrap().open("test").await.unwrap();
+        admin.batch(&format!("CREATE DATABASE {name}")).await.unwrap();
+        Self { url: format!("{server}/{name}").parse().unwrap() }
+    }
+
+    async fn connect(&self) -> Connection {
+        Connector::new(&self.url).unwrap().open("test").await.unwrap()
+    }
+
+    /// The same through another port.
+    fn through(&self, port: u16) -> Self {
+        let (before, behind) = self.url.reveal().rsplit_once(':').unwrap();
+        let (_, name) = behind.split_once('/').unwrap();
+        Self { url: format!("{before}:{port}/{name}").parse().unwrap() }
+    }
+
+    fn server(&self) -> SocketAddr {
+        let (_, behind) = self.url.reveal().rsplit_once(':').unwrap();
+        format!("127.0.0.1:{}", behind.split_once('/').unwrap().0).parse().unwrap()
+    }
+
+    /// The calls that wait, as `user/messageId`, in order.
+    async fn stored(&self) -> Vec<String> {
+        let rows = self.connect().await.query("SELECT call FROM segment_relay.calls ORDER BY id", &[]).await.unwrap();
+        let name = |call: &[u8]| {
+            let call: serde_json::Value = serde_json::from_slice(call).unwrap();
+            format!("{}/{}", call["userId"].as_str().unwrap(), call["messageId"].as_str().unwrap())
+        };
+        rows.iter().map(|row| name(row.get(0))).collect()
+    }
+
+    async fn open(&self) -> Arc<PostgresOutbox> {
+        self.open_with(&settings()).await
+    }
+
+    async fn open_with(&self, settings: &OutboxSettings) -> Arc<PostgresOutbox> {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        PostgresOutbox::open(&self.url, settings, Duration::from_secs(10), metrics, &Supervisor::new()).await.unwrap()
+    }
+}
+
+fn settings() -> OutboxSettings {
+    OutboxSettings {
+        path: PathBuf::new(),
+        max_bytes: NO_LIMIT,
+        dead_letter_retention: None,
+        window: Duration::from_secs(3600),
+        give_up_after: Some(Duration::from_secs(24 * 3600)),
+    }
+}
