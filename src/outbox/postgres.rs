@@ -1,9 +1,8 @@
 //! The outbox in a PostgreSQL database: for several relays, of which one delivers.
 //!
-//! `connect` opens connections to the server, `schema` makes and migrates the tables. `figures` knows how full the outbox is, by
-//! `counts`. `store` puts the parts together, which work on what is `shared`.
-//! `connect` opens connections to the server. `cursor` knows where reading stands.
-//! `connect` opens connections to the server, with `tls`.
+//! `connect` opens connections to the server, with `tls`. `schema` makes and migrates the tables. `queue` and `batch` collect calls to store,
+//! `append` stores them, and `keys` tells of those that were stored before; `watch` waits for their outcomes. `figures` knows how full the
+//! outbox is, by `counts`. `cursor` knows where reading stands. `store` puts the parts together, which work on what is `shared`.
 
 #![allow(dead_code, reason = "the parts of this store are put together by the one that comes last")]
 
@@ -21,6 +20,7 @@ mod shared;
 mod store;
 #[cfg(test)]
 mod test_cluster;
+#[cfg(test)]
 mod tests;
 mod tls;
 mod watch;

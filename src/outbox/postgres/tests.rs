@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::PostgresOutbox;
 use super::connect::{Connection, Connector};
-use crate::config::{OutboxSettings, PostgresUrl};
+use crate::config::{OutboxPlace, OutboxSettings, PostgresUrl};
 use crate::metrics::Metrics;
 use crate::supervisor::Supervisor;
 
@@ -74,7 +74,7 @@ impl Database {
 
 fn settings() -> OutboxSettings {
     OutboxSettings {
-        path: PathBuf::new(),
+        place: OutboxPlace::Sqlite(PathBuf::new()),
         max_bytes: NO_LIMIT,
         dead_letter_retention: None,
         window: Duration::from_secs(3600),
