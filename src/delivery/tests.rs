@@ -272,6 +272,7 @@ async fn a_call_that_waits_behind_a_shut_gate_goes_back_when_the_fence_shuts() {
     let script = Script { next: [Ok(vec![stored(1, false)])].into(), fence: Some(fence.clone()), ..Script::default() };
     let (store, clients, _supervisor) = start_with_clients(script, segment).await;
     until(&store, |_| clients.gate_shut_until().is_some()).await;
+    assert_eq!(clients.outage_lasts(), None, "Segment is there");
     fence.shut();
     until(&store, |script| script.settled == [[taken_back(1)]]).await;
 }

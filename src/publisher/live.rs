@@ -129,6 +129,13 @@ impl LiveClients {
         self.dispatch.schedule.lock().trouble.shut_since()
     }
 
+    /// For how long Segment cannot be reached. `None` while the gate is open, or shut by a rate limit.
+    pub fn outage_lasts(&self) -> Option<Duration> {
+        let schedule = self.dispatch.schedule.lock();
+        schedule.trouble.shut_until().filter(|(_, error)| error.code != ErrorCode::RateLimited)?;
+        schedule.trouble.shut_since().map(|since| since.elapsed())
+    }
+
     /// The sources whose write key Segment refuses while it may accept another one. `POST /customers` is one of them.
     pub fn refused_sources(&self) -> Vec<String> {
         let schedule = self.dispatch.schedule.lock();

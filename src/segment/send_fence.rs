@@ -23,6 +23,8 @@ pub struct SendFence {
 struct State {
     /// The tenure that may send, and until when.
     allowed: Option<(i64, Duration)>,
+    /// The last tenure that has ended.
+    ended: Option<i64>,
     is_open: bool,
 }
 
@@ -32,13 +34,17 @@ impl SendFence {
     }
 
     /// Calls may be sent under this tenure until this boot time, if the fence is open or is opened by then. A tenure is a number
-    /// that is greater each time this relay becomes the one that sends.
-    pub fn allow(&self, tenure: i64, until: Duration) {
+    /// that is greater each time this relay becomes the one that sends. False if this one has ended: the fence was shut meanwhile.
+    pub fn allow(&self, tenure: i64, until: Duration) -> bool {
         let mut state = self.state.lock();
         if state.allowed.is_some_and(|(before, _)| before != tenure) {
             self.shut_locked(&mut state);
         }
-        state.allowed = Some((tenure, until));
+        let is_allowed = state.ended != Some(tenure);
+        if is_allowed {
+            state.allowed = Some((tenure, until));
+        }
+        is_allowed
     }
 
     /// Opens the fence for this tenure. The store must have all calls back that it gave out. False if the tenure has ended.
@@ -54,8 +60,9 @@ impl SendFence {
     }
 
     fn shut_locked(&self, state: &mut State) {
-        let was_open = std::mem::take(state).is_open;
-        if was_open {
+        let ended = state.allowed.take().map(|(tenure, _)| tenure);
+        state.ended = ended.or(state.ended);
+        if std::mem::take(&mut state.is_open) {
             self.shut.notify_one();
         }
     }
@@ -132,8 +139,8 @@ mod tests {
         assert!(fence.may_send_at(6 * SECOND - Duration::from_nanos(1)));
         assert!(!fence.may_send_at(6 * SECOND));
         assert!(!fence.may_send_at(SECOND) && !fence.open(1));
-        fence.allow(1, 8 * SECOND);
-        assert!(!fence.may_send_at(SECOND), "more time does not open it");
+        assert!(!fence.allow(1, 8 * SECOND) && !fence.open(1), "more time does not open it");
+        assert!(fence.allow(2, 8 * SECOND) && fence.open(2) && fence.may_send_at(SECOND));
     }
 
     #[test]

@@ -46,7 +46,7 @@ impl Schedule {
         tracing::debug!(calls = request.batch.len(), "request not started: the fence is shut");
         self.has_left_flight(request.class);
         self.queue.put_in_company(request.rest);
-        // No answer comes, so the next probe may be sent.
+        // No answer comes, so the next probe may be sent: soon, as nothing was learned.
         self.trouble.refused(request.is_probe, now);
         if let Some(trouble) = self.keys.trouble(request.key) {
             trouble.refused(request.is_key_probe, now);
