@@ -13,6 +13,8 @@ mod counts;
 mod cursor;
 mod figures;
 mod keys;
+mod lease;
+mod lease_keeper;
 mod queue;
 mod rows;
 mod schema;
