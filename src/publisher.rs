@@ -5,10 +5,11 @@
 //!
 //! The files in the order of the flow: `live` (one caller's client) -> `dispatch` (a task for each request in flight, and the
 //! loop that starts them) -> `schedule` (which calls go when; `answer` is what an answer leads to) over `queue` (the calls by
-//! user; `lines` by write key and their `turns`, `pauses`, `memory`; `taken_back` is what leaves unsent), `keys` (the write keys), `trouble` (whose trouble a failure
-//! is; the gate) and `pace`; -> `transport` (HTTPS; `tunnel` asks a proxy that refuses, `failure` finds the reason of a failed
-//! request) over `connections` (the pool). `completion` tells callers the outcome. All that `schedule` uses is pure, and so are
-//! `retry` and `secret_forms`. `way` asks Segment once, for the command `check`, and `certificate` reads what certificate it has.
+//! user; `lines` by write key and their `turns`, `pauses`, `memory`; `taken_back` is what leaves unsent), `keys` (the write
+//! keys), `trouble` (whose trouble a failure is; the gate) and `pace`; -> `transport` (HTTPS; `tunnel` asks a proxy that refuses,
+//! `failure` finds the reason of a failed request) over `connections` (the pool). `completion` tells callers the outcome. All
+//! that `schedule` uses is pure, and so are `retry` and `secret_forms`. `way` asks Segment once, for the command `check`, and
+//! `certificate` reads what certificate it has.
 
 mod answer;
 mod batch;
