@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::types::Type;
 
 use super::batch::{Batch, Known};
 use super::connect::{Connection, DatabaseError, ErrorKind};
@@ -27,6 +28,9 @@ const REOPEN_GRACE: Duration = Duration::from_secs(1);
 
 /// How often a statement is tried that the server refuses because of another transaction.
 const MAX_ATTEMPTS: u32 = 5;
+
+/// A statement that runs for so long has lost its relay, which waits for a shorter time. It may wait for a standby or a lock for ever.
+const ORPHAN_AGE: Duration = Duration::from_secs(15);
 
 /// Why the database takes no calls although it is there.
 const REFUSES: &str = "the outbox's database refuses to store calls";
@@ -97,6 +101,10 @@ impl Appender {
         loop {
             match opened {
                 Ok(new) => {
+                    // Nobody waits for these any more, and they take the server's connections.
+                    if let Err(error) = end_orphans(&new, ORPHAN_AGE).await {
+                        tracing::debug!(%error, "statements of lost connections could not be cancelled");
+                    }
                     *connection = Some(new);
                     shared.figures.lock().is_away = false;
                     return true;
@@ -192,7 +200,7 @@ impl Appender {
                     if self.shared.figures.lock().fault.take().is_some() {
                         tracing::info!("calls can be stored again");
                     }
-                    batch.note_stored(known, &self.shared);
+                    batch.note_stored(self.n, known, &self.shared);
                     return Ok(());
                 }
                 Ok(Attempt::Unconfirmed) => {
@@ -256,4 +264,13 @@ async fn attempt(
     connection.batch("COMMIT").await?;
     *may_be_stored = true;
     Ok(if is_confirmed() { Attempt::Confirmed(known) } else { Attempt::Unconfirmed })
+}
+
+/// Cancels the statements of appends that run for so long.
+pub(super) async fn end_orphans(connection: &Connection, age: Duration) -> Result<(), DatabaseError> {
+    let sql = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity
+               WHERE application_name = 'segment-relay appends' AND datname = current_database() AND usename = current_user
+                   AND state <> 'idle' AND pid <> pg_backend_pid()
+                   AND query_start < clock_timestamp() - make_interval(secs => $1)";
+    connection.query(sql, &[(&age.as_secs_f64(), Type::FLOAT8)]).await.map(drop)
 }

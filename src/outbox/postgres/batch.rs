@@ -1,9 +1,9 @@
 //! The requests whose calls are stored by one statement, and their results.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use super::counts::Counts;
-use super::figures::Allowance;
+use super::figures::{Allowance, BySource};
 use super::keys::{Digest, KnownKey};
 use super::queue::Request;
 use super::rows::{Entry, StoredGroup};
@@ -179,9 +179,9 @@ impl Batch {
     }
 
     /// Gives the open calls their results after the commit. A call whose key was forgotten meanwhile stays open.
-    pub(super) fn note_stored(&mut self, mut known: Known, shared: &Shared) {
+    pub(super) fn note_stored(&mut self, n: i64, mut known: Known, shared: &Shared) {
         let (mut id, mut last_id, mut stored) = (known.group.first, None, 0);
-        let mut changed = BTreeMap::<_, Counts>::new();
+        let mut added = BySource::new();
         for entry in self.entries.iter_mut().filter(|entry| Self::is_open(&self.errors, entry)) {
             id += 1;
             let is_stored = known.group.has_stored(id)
@@ -195,7 +195,7 @@ impl Batch {
                     keys: entry.key.is_some().into(),
                     ..Counts::default()
                 };
-                *changed.entry(call.source().cloned()).or_default() += counts;
+                *added.entry(call.source().cloned()).or_default() += counts;
                 (stored, last_id) = (stored + 1, Some(id));
                 let outcome = entry.key.filter(|_| entry.append.watch).map(|key| watch(shared, id, key.key, None));
                 entry.result = Some(Ok(Appended { replayed: false, outcome }));
@@ -212,7 +212,7 @@ impl Batch {
         shared.metrics.outbox_stored.inc_by(stored);
         self.has_stored |= stored > 0;
         let mut figures = shared.figures.lock();
-        changed.into_iter().for_each(|(source, counts)| figures.note(source.as_ref(), counts));
+        figures.note_group(n, added);
         last_id.into_iter().for_each(|id| figures.note_id(id));
     }
 

@@ -1,6 +1,6 @@
 //! The counts of the outbox, by source: what a row of `tallies` and of `totals` holds.
 
-use std::ops::AddAssign;
+use std::ops::{AddAssign, Neg};
 
 use tokio_postgres::Row;
 
@@ -62,5 +62,22 @@ impl AddAssign for Counts {
         self.parked_users += other.parked_users;
         self.parked_calls += other.parked_calls;
         self.parked_bytes += other.parked_bytes;
+    }
+}
+
+impl Neg for Counts {
+    type Output = Self;
+
+    fn neg(self) -> Self {
+        Self {
+            waiting: -self.waiting,
+            waiting_bytes: -self.waiting_bytes,
+            dead_letters: -self.dead_letters,
+            dead_letter_bytes: -self.dead_letter_bytes,
+            keys: -self.keys,
+            parked_users: -self.parked_users,
+            parked_calls: -self.parked_calls,
+            parked_bytes: -self.parked_bytes,
+        }
     }
 }

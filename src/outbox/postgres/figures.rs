@@ -1,7 +1,9 @@
 //! The figures of the whole outbox, as far as this relay knows: read once a second, with what this relay changed since on top.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
+
+use tokio_postgres::types::Type;
 
 use super::connect::Connection;
 use super::counts::{COUNT_COLUMNS, Counts};
@@ -17,12 +19,19 @@ pub(super) const AWAY: &str = "the outbox's database cannot be reached";
 /// A user in the tables: the first bytes of the digest of the user id.
 pub(super) type UserKey = [u8; 16];
 
+/// Counts of each source. `None`: `POST /customers`.
+pub(super) type BySource = BTreeMap<Option<Arc<str>>, Counts>;
+
 /// What this relay knows of the whole outbox.
 pub(super) struct Figures {
-    /// As last read. No source: `POST /customers`.
-    read: BTreeMap<Option<Arc<str>>, Counts>,
+    /// As last read.
+    read: BySource,
     /// What this relay changed since.
-    since: BTreeMap<Option<Arc<str>>, Counts>,
+    since: BySource,
+    /// What its appends are of that, by the number of the group: those that a reading saw are in it.
+    appended: VecDeque<(i64, BySource)>,
+    /// The number of the last group that the last reading saw.
+    read_n: i64,
     published: Published,
     last_id: CallId,
     max_bytes: u64,
@@ -48,22 +57,28 @@ pub(super) struct Published {
 
 /// One reading.
 pub(super) struct Reading {
-    counts: BTreeMap<Option<Arc<str>>, Counts>,
+    counts: BySource,
+    n: i64,
     published: Published,
     last_id: CallId,
 }
 
-/// Reads the figures of the whole outbox.
-pub(super) async fn read(connection: &Connection) -> anyhow::Result<Reading> {
+/// Reads the figures of the whole outbox, and which groups of this relay are in them.
+pub(super) async fn read(connection: &Connection, relay: i64) -> anyhow::Result<Reading> {
     let sql = format!(
         "SELECT source, {}
          FROM (SELECT source, {COUNT_COLUMNS} FROM segment_relay.totals
-               UNION ALL SELECT source, {COUNT_COLUMNS} FROM segment_relay.tallies) AS counted GROUP BY source",
+               UNION ALL SELECT source, {COUNT_COLUMNS} FROM segment_relay.tallies) AS counted GROUP BY source
+         UNION ALL
+         SELECT NULL, coalesce((SELECT max(n) FROM segment_relay.groups WHERE relay = $1), 0), 0, 0, 0, 0, 0, 0, 0",
         COUNT_COLUMNS.split(", ").map(|column| format!("sum({column})::bigint")).collect::<Vec<_>>().join(", ")
     );
-    let mut counts = BTreeMap::new();
-    for row in connection.query(&sql, &[]).await? {
-        let source: &str = row.try_get(0)?;
+    let (mut counts, mut n) = (BTreeMap::new(), 0);
+    for row in connection.query(&sql, &[(&relay, Type::INT8)]).await? {
+        let Some(source) = row.try_get::<_, Option<&str>>(0)? else {
+            n = row.try_get(1)?;
+            continue;
+        };
         counts.insert((!source.is_empty()).then(|| Arc::from(source)), Counts::from_row(&row, 1)?);
     }
     let sql = "SELECT (extract(epoch FROM oldest_stored_at) * 1000)::bigint, used_up_users, vacuum::text,
@@ -80,7 +95,7 @@ pub(super) async fn read(connection: &Connection) -> anyhow::Result<Reading> {
         };
         last_id = row.try_get(3)?;
     }
-    Ok(Reading { counts, published, last_id })
+    Ok(Reading { counts, n, published, last_id })
 }
 
 impl Figures {
@@ -88,6 +103,8 @@ impl Figures {
         Self {
             read: BTreeMap::new(),
             since: BTreeMap::new(),
+            appended: VecDeque::new(),
+            read_n: 0,
             published: Published::default(),
             last_id: 0,
             max_bytes,
@@ -99,11 +116,16 @@ impl Figures {
         }
     }
 
-    /// Call before a reading begins: what this relay changed before is in it. Changes during the reading may be counted twice
+    /// Call before a reading begins: what this relay settled before is in it. What it settles during the reading may be counted twice
     /// until the next one.
     pub(super) fn begin_reading(&mut self) {
         for (source, counts) in std::mem::take(&mut self.since) {
             *self.read.entry(source).or_default() += counts;
+        }
+        // These are not known to be in it.
+        for (source, counts) in self.appended.iter().flat_map(|(_, counts)| counts) {
+            *self.read.entry(source.clone()).or_default() += -*counts;
+            *self.since.entry(source.clone()).or_default() += *counts;
         }
     }
 
@@ -111,6 +133,23 @@ impl Figures {
         self.read = reading.counts;
         self.published = reading.published;
         self.last_id = self.last_id.max(reading.last_id);
+        self.read_n = reading.n;
+        while let Some((_, counts)) = self.appended.pop_front_if(|(n, _)| *n <= reading.n) {
+            for (source, counts) in counts {
+                *self.since.entry(source).or_default() += -counts;
+            }
+        }
+    }
+
+    /// Notes what the group with this number added. It is committed.
+    pub(super) fn note_group(&mut self, n: i64, added: BySource) {
+        if n <= self.read_n {
+            return;
+        }
+        for (source, counts) in &added {
+            *self.since.entry(source.clone()).or_default() += *counts;
+        }
+        self.appended.push_back((n, added));
     }
 
     /// Notes what a transaction of this relay changed. It is committed.

@@ -37,10 +37,9 @@ pub(super) async fn prepare(connection: &Connection, migrations: &[&str]) -> any
 
 /// The version of the tables; 0 if there are none.
 async fn read_version(connection: &Connection) -> anyhow::Result<i32> {
-    let sql = "SELECT to_regclass('segment_relay.meta') IS NOT NULL";
-    let exists: bool =
-        connection.query(sql, &[]).await?.first().context("the database answers without a row")?.try_get(0)?;
-    if !exists {
+    // The name would be looked up in what the session remembers, which may be older than the lock.
+    let sql = "SELECT 1 FROM pg_catalog.pg_tables WHERE schemaname = 'segment_relay' AND tablename = 'meta'";
+    if connection.query(sql, &[]).await?.is_empty() {
         return Ok(0);
     }
     let rows = connection.query("SELECT version FROM segment_relay.meta", &[]).await?;
@@ -57,7 +56,11 @@ async fn migrate(connection: &Connection, migrations: &[&str]) -> anyhow::Result
         // Waits for the appends that run.
         connection.batch("LOCK TABLE segment_relay.meta IN ACCESS EXCLUSIVE MODE").await?;
         version = read_version(connection).await?;
-    } else if connection.query("SELECT 1 WHERE to_regnamespace('segment_relay') IS NOT NULL", &[]).await?.is_empty() {
+    } else if connection
+        .query("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = 'segment_relay'", &[])
+        .await?
+        .is_empty()
+    {
         // A schema that an administrator made needs no right to make one.
         connection.batch("CREATE SCHEMA segment_relay").await?;
     }

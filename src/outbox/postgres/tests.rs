@@ -1,7 +1,11 @@
 //! Tests of the PostgreSQL store, each with a database of its own in one cluster.
 
+#[path = "../../../tests/harness/postgres.rs"]
+mod cluster;
+
 mod appends;
 mod cuts;
+mod durability;
 mod proxy;
 mod schema;
 mod shares;
@@ -9,13 +13,15 @@ mod shares;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
+
+use cluster::Cluster;
 
 use super::PostgresOutbox;
 use super::connect::{Connection, Connector};
 use crate::config::{OutboxPlace, OutboxSettings, PostgresUrl};
 use crate::metrics::Metrics;
+use crate::outbox::OutboxStats;
 use crate::supervisor::Supervisor;
 
 /// A limit in bytes that no test reaches.
@@ -27,13 +33,20 @@ struct Database {
 }
 
 impl Database {
+    /// In the cluster that all tests have in common.
     async fn create() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let server = std::env::var("PG_TEST").unwrap();
-        let name = format!("test_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let admin = Connector::new(&format!("{server}/postgres").parse().unwrap()).unwrap().open("test").await.unwrap();
-        admin.batch(&format!("CREATE DATABASE {name}")).await.unwrap();
-        Self { url: format!("{server}/{name}").parse().unwrap() }
+        Self::create_in(Cluster::shared()).await
+    }
+
+    async fn create_in(cluster: &Cluster) -> Self {
+        let name = cluster.create_database().await;
+        Self { url: cluster.url(&name).parse().unwrap() }
+    }
+
+    /// Reads the figures now.
+    async fn read(&self, store: &PostgresOutbox) -> OutboxStats {
+        store.shared.read_figures(&self.connect().await).await.unwrap();
+        store.stats()
     }
 
     async fn connect(&self) -> Connection {

@@ -118,7 +118,7 @@ impl Shared {
     pub(super) async fn read_figures(&self, connection: &Connection) -> anyhow::Result<()> {
         let _one = self.reading.lock().await;
         self.figures.lock().begin_reading();
-        let reading = figures::read(connection).await?;
+        let reading = figures::read(connection, self.relay).await?;
         let mut figures = self.figures.lock();
         figures.end_reading(reading);
         figures.publish(&self.metrics);

@@ -67,8 +67,8 @@ async fn ids_are_above_those_of_tables_that_came_from_another_cluster() {
     connection
         .batch(
             "UPDATE segment_relay.meta SET system = system - 1;
-             UPDATE segment_relay.calls SET id = id + (9000000 << 16::bigint);
-             UPDATE segment_relay.keys SET call_id = call_id + (9000000 << 16::bigint)",
+             UPDATE segment_relay.calls SET id = id + (9000000::bigint << 16);
+             UPDATE segment_relay.keys SET call_id = call_id + (9000000::bigint << 16)",
         )
         .await
         .unwrap();

@@ -57,6 +57,7 @@ async fn shares_of_a_user_and_of_a_source_are_kept() {
     }
     assert_eq!(append(&store, of_shop(plain(call("v", "more")))).await.unwrap_err(), OutboxError::SourceShare);
     append(&store, plain(call("v", "own"))).await.unwrap();
+    database.read(&store).await;
     let sources = store.shared.figures.lock().source_stats();
     assert_eq!(sources.iter().map(|source| source.calls).collect::<Vec<_>>(), [1, 7]);
     // The deliverer says whose share is used up.
