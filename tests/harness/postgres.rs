@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tokio_postgres::{Client, NoTls};
 
 /// Whom PostgreSQL runs as where the tests run as root, which it refuses: nobody.
-const NOBODY: u32 = 65_534;
+pub const NOBODY: u32 = 65_534;
 
 /// The cluster's superuser.
 const SUPERUSER: &str = "postgres";
@@ -278,7 +278,7 @@ pub fn free_port() -> u16 {
 }
 
 /// The newest server's program of this name: Debian keeps them where no path leads.
-fn program(name: &str) -> PathBuf {
+pub fn program(name: &str) -> PathBuf {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let number = |path: &Path| path.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok());
     let newest = versions
@@ -288,7 +288,7 @@ fn program(name: &str) -> PathBuf {
     newest.map_or_else(|| PathBuf::from(name), |path| path.join("bin").join(name))
 }
 
-fn is_root() -> bool {
+pub fn is_root() -> bool {
     fs::metadata("/proc/self").expect("Linux").uid() == 0
 }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::harness::at_last;
-use crate::proxied::free_port;
+use crate::harness::postgres::{NOBODY, free_port, is_root, program};
 
 /// The password of compose when POSTGRES_PASSWORD is not set.
 const PASSWORD: &str = "segment-relay";
@@ -38,12 +38,6 @@ fn mounted(service: &Value, at: &str) -> PathBuf {
     path(volumes.find_map(|volume| volume.strip_suffix(&format!(":{at}:ro"))).expect("it is mounted"))
 }
 
-/// Where Debian has the programs of PostgreSQL: not on the path.
-fn programs() -> PathBuf {
-    let versions = fs::read_dir("/usr/lib/postgresql").expect("PostgreSQL: run tests/tools/postgres");
-    versions.map(|version| version.expect("a version").path().join("bin")).max().expect("a version")
-}
-
 /// One server of PostgreSQL, on a free port, in a directory of its own.
 struct Server {
     home: TempDir,
@@ -52,7 +46,7 @@ struct Server {
 }
 
 impl Server {
-    /// A directory for a server, which an unprivileged user owns: PostgreSQL does not run as root.
+    /// A directory for a server, in which an unprivileged user may write: PostgreSQL does not run as root.
     fn prepared() -> Self {
         let home = tempfile::tempdir().expect("a directory");
         fs::set_permissions(home.path(), fs::Permissions::from_mode(0o777)).expect("the owner");
@@ -63,21 +57,17 @@ impl Server {
         self.home.path().join("pgdata")
     }
 
-    /// A program as the unprivileged user, with a clean environment. It reaches this server by its socket.
-    fn command(&self, program: impl AsRef<Path>) -> Command {
-        let program = program.as_ref();
-        let is_root =
-            fs::metadata("/proc/self").is_ok_and(|process| std::os::unix::fs::MetadataExt::uid(&process) == 0);
-        let mut command = if is_root {
-            let mut command = Command::new("setpriv");
-            command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(program);
-            command
-        } else {
-            Command::new(program)
-        };
-        let path = format!("{}:/usr/bin:/bin", programs().display());
-        command.env_clear().env("PATH", path).env("PGDATA", self.data()).env("LC_ALL", "C");
-        command.env("PGHOST", self.home.path()).env("PGPORT", self.port.to_string()).current_dir(self.home.path());
+    /// A program as the unprivileged user, with a clean environment, which ends when the tests do. It reaches this server by its socket.
+    fn command(&self, name: impl AsRef<Path>) -> Command {
+        let mut command = Command::new("setpriv");
+        command.arg("--pdeathsig=KILL");
+        if is_root() {
+            command.args([format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"), "--clear-groups".to_owned()]);
+        }
+        let folder = program("postgres").parent().expect("a folder").display().to_string();
+        command.arg(name.as_ref()).env_clear().env("PATH", format!("{folder}:/usr/bin:/bin")).env("LC_ALL", "C");
+        command.env("PGDATA", self.data()).env("PGHOST", self.home.path()).env("PGPORT", self.port.to_string());
+        command.current_dir(self.home.path());
         command
     }
 
