@@ -69,6 +69,9 @@ struct Awaited {
     answer: Pending<Result<Answer, DatabaseError>>,
     /// The number of others.
     beat: Pending<Result<i64, DatabaseError>>,
+    /// Of which connection the answer and the number are. An error of one that was given up says nothing of its successor.
+    answer_of: Option<Arc<Connection>>,
+    beat_of: Option<Arc<Connection>>,
 }
 
 enum Event {
@@ -103,6 +106,7 @@ impl LeaseKeeper {
             let Step { statement, wake, .. } = self.step(&mut lease, others > 0);
             if let Some(statement) = statement {
                 awaited.answer = Some(self.ask(statement, connection.clone()));
+                awaited.answer_of.clone_from(&connection);
             }
             let Some(wake) = wake else { break };
             if connection.is_none()
@@ -131,10 +135,11 @@ impl LeaseKeeper {
                     let (answer, lost) =
                         answer.map_or_else(|error| (Answer::Lost, Some(error)), |answer| (answer, None));
                     lease.answered(answer, boot_time());
-                    lost
+                    lost.map(|error| (awaited.answer_of.take(), error))
                 }
                 Event::BeatDue => {
                     awaited.beat = connection.clone().map(|connection| self.beat(connection));
+                    awaited.beat_of.clone_from(&connection);
                     next_beat = Instant::now() + HEARTBEAT;
                     None
                 }
@@ -142,12 +147,12 @@ impl LeaseKeeper {
                     others = now;
                     None
                 }
-                Event::Beat(Err(error)) => Some(error),
+                Event::Beat(Err(error)) => Some((awaited.beat_of.take(), error)),
                 Event::Look => None,
             };
-            if let Some(error) = lost
+            if let Some((Some(of), error)) = lost
                 && *error.kind() == ErrorKind::Lost
-                && connection.take().is_some()
+                && connection.take_if(|open| Arc::ptr_eq(open, &of)).is_some()
             {
                 tracing::warn!(%error, "the connection for the lease is opened anew");
             }
