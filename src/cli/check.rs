@@ -1,6 +1,7 @@
 //! `segment-relay check`: checks the settings, the sources and their examples, what the machine gives the relay, the outbox, the way
 //! to Segment, and who is told. Each check has a row, always in the same order, and all problems are told at once.
 
+mod database;
 mod machine;
 mod outbox;
 mod receivers;
@@ -64,7 +65,7 @@ async fn check() -> anyhow::Result<(Vec<Row>, Problems)> {
     rows.extend(machine::rows(&settings, &problems).await);
     let (of_sources, of_filters) = sources::rows(&settings, table.as_ref(), &of_file, &problems).await?;
     rows.extend(of_sources);
-    rows.extend(outbox::rows(settings.outbox.as_ref(), table.as_ref(), &problems));
+    rows.extend(outbox::rows(settings.outbox.as_ref(), table.as_ref(), &problems).await);
     rows.extend(way::rows(&settings.segment, &problems).await);
     rows.extend(receivers::rows(&settings, &problems).await);
     problems.extend(of_file);

@@ -7,6 +7,7 @@
 //! of requests from a `queue`, stores their `rows`, and tells by `keys` what became of repeats. `watch` looks for the outcomes that
 //! callers wait for, and reads the `figures`, which say by `counts` how full the outbox is. `cursor` knows where reading stands.
 //! `store` puts the parts together, which work on what is `shared`.
+//! `connect` opens connections to the server, with `tls`. `server` says whether it is safe, `schema` makes and migrates the tables.
 
 #![allow(dead_code, reason = "the parts of this store are put together by the one that comes last")]
 
@@ -22,6 +23,7 @@ mod lease_keeper;
 mod queue;
 mod rows;
 mod schema;
+mod server;
 mod shared;
 mod store;
 #[cfg(test)]
@@ -32,3 +34,4 @@ mod tls;
 mod watch;
 
 pub use store::PostgresOutbox;
+pub use server::{CONNECTIONS, Server, TableContent, inspect_server, newest_version};

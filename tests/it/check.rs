@@ -1,5 +1,6 @@
 //! `segment-relay check`: the rows of the table and of the JSON, and the exit code.
 
+mod database;
 mod outbox;
 mod receivers;
 mod tls;
@@ -10,7 +11,7 @@ use serde_json::Value;
 use crate::harness::{App, Process, Segment, WRITE_KEY};
 
 /// The checks, in their order.
-const NAMES: [&str; 21] = [
+const NAMES: [&str; 24] = [
     "settings",
     "senders",
     "open-files",
@@ -23,6 +24,9 @@ const NAMES: [&str; 21] = [
     "outbox-sources",
     "outbox-space",
     "outbox-disk",
+    "outbox-server",
+    "outbox-rights",
+    "outbox-standby",
     "dns",
     "tcp",
     "proxy",

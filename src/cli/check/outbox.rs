@@ -1,24 +1,34 @@
 //! The rows of the outbox: whether its file can be used, what it holds, and its disk.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use bytesize::ByteSize;
 
+use super::database;
 use super::row::Row;
 use crate::config::{OutboxPlace, OutboxSettings, Problems};
 use crate::outbox::sqlite::{self, Disk, DiskKind, NEWEST_VERSION, StoredOfSource};
 use crate::sources::settings::SourceTable;
 
-const FILE: &str = "outbox";
-const VERSION: &str = "outbox-version";
-const SOURCES: &str = "outbox-sources";
+pub(super) const FILE: &str = "outbox";
+pub(super) const VERSION: &str = "outbox-version";
+pub(super) const SOURCES: &str = "outbox-sources";
 const SPACE: &str = "outbox-space";
 const DISK: &str = "outbox-disk";
+pub(super) const SERVER: &str = "outbox-server";
+pub(super) const RIGHTS: &str = "outbox-rights";
+pub(super) const STANDBY: &str = "outbox-standby";
 
 /// `table`: the sources that are configured, if the file of sources is right.
-pub(super) fn rows(settings: Option<&OutboxSettings>, table: Option<&SourceTable>, problems: &Problems) -> Vec<Row> {
+pub(super) async fn rows(
+    settings: Option<&OutboxSettings>,
+    table: Option<&SourceTable>,
+    problems: &Problems,
+) -> Vec<Row> {
     let none = |why: &str| {
-        let others = [VERSION, SOURCES, SPACE, DISK].map(|name| Row::skipped(name, "there is no outbox"));
+        let others = [VERSION, SOURCES, SPACE, DISK, SERVER, RIGHTS, STANDBY]
+            .map(|name| Row::skipped(name, "there is no outbox"));
         [Row::skipped(FILE, why)].into_iter().chain(others).collect()
     };
     let settings = match settings {
@@ -28,7 +38,12 @@ pub(super) fn rows(settings: Option<&OutboxSettings>, table: Option<&SourceTable
     };
     let path = match &settings.place {
         OutboxPlace::Sqlite(path) => path,
-        OutboxPlace::Postgres(_) => return none("it is in PostgreSQL"),
+        OutboxPlace::Postgres(url) => {
+            let (mut rows, others) = database::rows(url, table).await;
+            rows.extend([SPACE, DISK].map(|name| Row::skipped(name, "the outbox is in PostgreSQL")));
+            rows.extend(others);
+            return rows;
+        }
     };
     let mut rows = file(path, table);
     let disk = sqlite::inspect_disk(path, settings.max_bytes);
@@ -38,6 +53,7 @@ pub(super) fn rows(settings: Option<&OutboxSettings>, table: Option<&SourceTable
         rows.push(space(&disk, settings));
     }
     rows.push(kind(disk.kind));
+    rows.extend([SERVER, RIGHTS, STANDBY].map(|name| Row::skipped(name, "the outbox is a file")));
     rows
 }
 
@@ -72,17 +88,24 @@ fn file(file: &Path, table: Option<&SourceTable>) -> Vec<Row> {
             .advise("An older program cannot read it then. Make a backup before (segment-relay backup)."),
     };
     let mut rows = vec![usable, version];
+    rows.extend(sources(content.sources, table, "dead letters among the newest 1,000"));
+    rows
+}
+
+/// What is stored of sources that are not configured.
+pub(super) fn sources(
+    stored: BTreeMap<String, StoredOfSource>,
+    table: Option<&SourceTable>,
+    which_letters: &str,
+) -> Vec<Row> {
+    let mut rows = Vec::new();
     let Some(table) = table else {
-        rows.push(Row::skipped(SOURCES, "the sources are not right yet"));
-        return rows;
+        return vec![Row::skipped(SOURCES, "the sources are not right yet")];
     };
-    let mut is_any = false;
-    for (name, StoredOfSource { calls, letters }) in content.sources {
+    for (name, StoredOfSource { calls, letters }) in stored {
         if table.get(&name).is_none() {
-            is_any = true;
-            let found = format!(
-                "the source {name} is not configured; its waiting calls: {calls}, dead letters among the newest 1,000: {letters}"
-            );
+            let found =
+                format!("the source {name} is not configured; its waiting calls: {calls}, {which_letters}: {letters}");
             rows.push(
                 Row::warning(SOURCES, found).advise(
                     "They wait. Configure it again, or give its calls up (parked give-up, dead-letters discard).",
@@ -90,7 +113,7 @@ fn file(file: &Path, table: Option<&SourceTable>) -> Vec<Row> {
             );
         }
     }
-    if !is_any {
+    if rows.is_empty() {
         rows.push(Row::ok(SOURCES, "all that is stored is of sources that are configured, or of none"));
     }
     rows

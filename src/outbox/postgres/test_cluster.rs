@@ -43,6 +43,11 @@ impl TestCluster {
     /// Starts a cluster whose superuser is `postgres`, with these lines in `postgresql.conf` and `pg_hba.conf`. The server's
     /// certificate is in its directory.
     pub(super) fn start(settings: &str, hba: &str) -> Self {
+        Self::start_with(settings, hba, &[])
+    }
+
+    /// The same with empty files of these names in the data directory.
+    pub(super) fn start_with(settings: &str, hba: &str, files: &[&str]) -> Self {
         let base = if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/tmp" };
         let directory = tempfile::tempdir_in(base).unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -83,6 +88,12 @@ impl TestCluster {
             format!("{hba}\nlocal all all scram-sha-256\nhost all all 127.0.0.1/32 scram-sha-256\n"),
         )
         .unwrap();
+        for name in files {
+            fs::write(data.join(name), "").unwrap();
+            if geteuid().is_root() {
+                std::os::unix::fs::chown(data.join(name), Some(NOBODY), Some(NOBODY)).unwrap();
+            }
+        }
         let server = command("postgres").arg("-D").arg(&data).spawn().unwrap();
         Self { directory, port, server }
     }
