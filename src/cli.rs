@@ -1,5 +1,5 @@
 //! The command line:
-//! `segment-relay [serve|dev|sandbox|check|healthcheck|sources|dead-letters|parked|call|forget|import|backup]`.
+//! `segment-relay [serve|dev|sandbox|check|healthcheck|sources|dead-letters|parked|call|forget|import|backup|move]`.
 //!
 //! Exit codes: 0 for success, 1 for a failure, 2 for wrong settings or arguments.
 
@@ -12,6 +12,7 @@ mod dev;
 mod forget;
 mod healthcheck;
 mod import;
+mod move_outbox;
 mod operate;
 mod output;
 mod parked;
@@ -65,6 +66,8 @@ enum Command {
     Import(import::Arguments),
     /// Write a copy of the running relay's outbox to a file (needs RELAY_ADMIN_TOKEN)
     Backup(backup::Arguments),
+    /// Move the outbox of a stopped relay from its file into a PostgreSQL database; an interrupted move goes on
+    Move(move_outbox::Arguments),
     /// Run filters for the relay that started this process
     #[command(hide = true)]
     MapWorker,
@@ -86,6 +89,7 @@ pub fn main() -> ExitCode {
         Command::Forget(arguments) => forget::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),
         Command::Backup(arguments) => backup::run(&arguments),
+        Command::Move(arguments) => move_outbox::run(&arguments),
         Command::MapWorker => Ok(worker::run()),
     };
     match outcome {

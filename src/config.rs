@@ -10,6 +10,7 @@
 mod auth;
 mod certificates;
 mod checks;
+mod commands;
 mod endpoint;
 mod environment;
 mod file;
@@ -29,18 +30,18 @@ mod write_key;
 mod write_keys;
 
 pub use auth::{AuthScheme, AuthSettings, MAX_SECRETS, SignatureEncoding, WEBHOOK_TOLERANCE, decode_base64, unpadded};
+pub use commands::{admin_token_from_environment, outbox_place_from_environment};
 pub use environment::Problems;
 pub use file::FILE_SETTINGS;
-pub use place::OutboxPlace;
+pub use place::{OutboxPlace, outbox_place};
 pub use postgres_tls::{PostgresTls, RootCertificates, TlsMode};
 pub use postgres_url::PostgresUrl;
 pub use proxy::{Proxy, uses_tls};
 pub use receivers::{NotifySettings, TraceSettings};
 pub use sender_secret::{check_bearer_token, check_secret, check_user_and_password, secret_warnings};
 pub use settings::{
-    LogSettings, OutboxSettings, SegmentSettings, Settings, admin_token_from_environment, as_far_as_right,
-    from_environment, from_variables, import_secret_from_environment, local_address_from_environment,
-    secrets_from_files, variables,
+    LogSettings, OutboxSettings, SegmentSettings, Settings, as_far_as_right, from_environment, from_variables,
+    import_secret_from_environment, local_address_from_environment, secrets_from_files, variables,
 };
 pub use table::{Declaration, DefaultValue, SETTINGS};
 pub use value::{LogFormat, Secret};

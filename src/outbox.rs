@@ -16,6 +16,7 @@ mod letters;
 mod limits;
 mod parked_log;
 mod parking;
+mod moved;
 pub mod postgres;
 pub mod sqlite;
 mod store;
@@ -30,6 +31,7 @@ pub use client::OutboxClients;
 pub use events::{Events, KeptEvent};
 pub use forget::{DeletedRows, Forgetting, Forgotten, Person, PersonStore, StillOut};
 pub use letters::{DeadLetter, DeadLetters, LetterEvent, LetterFilter, LetterIds, LetterPage, LetterWalk, LetterWhy};
+pub use moved::{MoveHead, MoveStep, PAGE_ROWS};
 pub use store::{
     Append, Appended, CallId, DeliveryOutcome, KeyRecord, Outbox, OutboxError, OutboxStats, ParkedFilter, ParkedUser,
     ParkedUsers, STORE_RETRY_AFTER, SourceStats, StoredCall,

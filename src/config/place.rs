@@ -23,8 +23,8 @@ impl fmt::Display for OutboxPlace {
     }
 }
 
-/// No message repeats the URL, because that of a database server holds a password.
-pub(super) fn outbox_place(url: &str) -> Result<OutboxPlace, String> {
+/// The place that a URL names. No message repeats it, because that of a database server holds a password.
+pub fn outbox_place(url: &str) -> Result<OutboxPlace, String> {
     match url.split_once(':') {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("sqlite") => {
             file_path(rest).map(OutboxPlace::Sqlite).map_err(str::to_owned)

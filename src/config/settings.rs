@@ -155,19 +155,6 @@ pub fn local_address_from_environment() -> Result<SocketAddr, Problems> {
     environment.finish(address)
 }
 
-/// The admin token of the running service. The command `dead-letters` needs no other setting but the address.
-///
-/// # Errors
-/// If `RELAY_ADMIN_TOKEN` is missing or wrong.
-pub fn admin_token_from_environment() -> Result<Secret, Problems> {
-    let mut environment = Environment::new(variables());
-    if !environment.is_set(&table::RELAY_ADMIN_TOKEN) {
-        environment.add_problem(&table::RELAY_ADMIN_TOKEN, "required: the token that the running relay was given");
-    }
-    let token = environment.read(&table::RELAY_ADMIN_TOKEN);
-    environment.finish(token)
-}
-
 /// How the command `import` proves to a relay who it is. `None`: it does not.
 ///
 /// # Errors

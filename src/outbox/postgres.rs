@@ -8,6 +8,7 @@
 //! callers wait for, and reads the `figures`, which say by `counts` how full the outbox is. `cursor` knows where reading stands.
 //! `store` puts the parts together, which work on what is `shared`.
 //! `connect` opens connections to the server, with `tls`. `server` says whether it is safe, `schema` makes and migrates the tables.
+//! `moving` takes over the outbox of an SQLite file.
 
 #![allow(dead_code, reason = "the parts of this store are put together by the one that comes last")]
 
@@ -20,6 +21,7 @@ mod figures;
 mod keys;
 mod lease;
 mod lease_keeper;
+mod moving;
 mod queue;
 mod rows;
 mod schema;
@@ -34,4 +36,5 @@ mod tls;
 mod watch;
 
 pub use store::PostgresOutbox;
+pub use moving::MoveTarget;
 pub use server::{CONNECTIONS, Server, TableContent, inspect_server, newest_version};

@@ -7,7 +7,7 @@
 //! `sources` what waits of each source. A second thread copies the write-ahead log back into the file (`checkpoint`).
 //! Operators read over a connection of their own (`read`, `letters`, `call_search`). `file`, `header` and `schema` open the file or
 //! explain why they cannot. `inspect` reads it, and looks at its disk, for another process. `watch` notices that a file is lost, and `lost`
-//! says what comes then. `backup` copies the file. `scrub` clears the bytes
+//! says what comes then. `moving` reads the file of a stopped relay for another store. `backup` copies the file. `scrub` clears the bytes
 //! of deleted rows with `page_format` and `changed_pages`. `store` puts the parts together.
 //!
 //! Promise: an answer means that the commit was synced (`synchronous=FULL`, read back at the start). It rests on the
@@ -34,6 +34,7 @@ mod inspect;
 mod letters;
 mod lost;
 mod memory;
+mod moving;
 mod next;
 mod page_format;
 mod parked;
@@ -61,5 +62,6 @@ pub use file::check_file;
 pub(crate) use file::{beside, sync_directory_of};
 pub(crate) use header::file_length;
 pub use inspect::{Disk, DiskKind, FileContent, StoredOfSource, inspect_disk, inspect_file};
+pub use moving::MoveSource;
 pub use schema::NEWEST_VERSION;
 pub use store::SqliteOutbox;

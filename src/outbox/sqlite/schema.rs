@@ -10,6 +10,9 @@ use rusqlite::{Connection, Row};
 /// "SgRl": marks a file as this program's.
 const APPLICATION_ID: i64 = 0x5367_526c;
 
+/// "SgMv": marks a file whose calls were moved to another store, or are being moved. Any program refuses it.
+pub(super) const MOVED_ID: i64 = 0x5367_4d76;
+
 /// The migrations from an empty file to the newest version: the first leads to version 1.
 const MIGRATIONS: [&str; 5] = [
     include_str!("schema.sql"),
@@ -28,6 +31,11 @@ pub(super) fn check(conn: &Connection) -> anyhow::Result<usize> {
     let version = usize::try_from(pragma(conn, "user_version")?).unwrap_or(usize::MAX);
     let is_empty = !conn.prepare("SELECT 1 FROM sqlite_schema")?.exists([])?;
     ensure!(
+        application != MOVED_ID,
+        "the outbox was moved to PostgreSQL, or its move was begun; set RELAY_OUTBOX_URL to the database, and end the move \
+         (segment-relay move) if it was interrupted"
+    );
+    ensure!(
         application == APPLICATION_ID || (application == 0 && version == 0 && is_empty),
         "the file is another program's database; name another file"
     );
@@ -38,6 +46,11 @@ pub(super) fn check(conn: &Connection) -> anyhow::Result<usize> {
         MIGRATIONS.len()
     );
     Ok(version)
+}
+
+/// Whether the file is marked as one that is moved to another store.
+pub(super) fn is_moved(conn: &Connection) -> rusqlite::Result<bool> {
+    Ok(pragma(conn, "application_id")? == MOVED_ID)
 }
 
 /// Migrates the file to the newest version, and checks that the tables are as expected.
