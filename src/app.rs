@@ -248,7 +248,11 @@ fn forgetting(
     live: &Arc<LiveClients>,
     supervisor: &Supervisor,
 ) -> Option<Arc<dyn Forgetting>> {
-    let own = |persons| Arc::new(Forget::new(persons, live.clone(), supervisor.clone())) as Arc<dyn Forgetting>;
+    let own = |persons| Forget::new(persons, live.clone(), supervisor.clone());
+    if let (Some(requests), Some(persons)) = (outbox.clone().forget_requests(), outbox.clone().persons()) {
+        own(persons).serve(requests);
+    }
+    let own = |persons| Arc::new(own(persons)) as Arc<dyn Forgetting>;
     outbox.clone().forgetting().or_else(|| outbox.clone().persons().map(own))
 }
 

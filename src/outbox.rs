@@ -29,7 +29,7 @@ pub use backup::{BackupError, Backups, StoreCopy};
 pub use calls::{CallFate, CallReport, Calls, KeptCall};
 pub use client::OutboxClients;
 pub use events::{Events, KeptEvent};
-pub use forget::{DeletedRows, Forgetting, Forgotten, Person, PersonStore, StillOut};
+pub use forget::{DeletedRows, ForgetRequests, Forgetting, Forgotten, Person, PersonStore, StillOut};
 pub use letters::{DeadLetter, DeadLetters, LetterEvent, LetterFilter, LetterIds, LetterPage, LetterWalk, LetterWhy};
 pub use moved::{MoveHead, MoveStep, PAGE_ROWS};
 pub use store::{

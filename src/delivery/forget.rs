@@ -7,12 +7,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::oneshot;
 
-use crate::outbox::{DeletedRows, Forgetting, Forgotten, OutboxError, Person, PersonStore};
+use crate::outbox::{DeletedRows, ForgetRequests, Forgetting, Forgotten, OutboxError, Person, PersonStore};
 use crate::publisher::LiveClients;
 use crate::supervisor::Supervisor;
 
 /// Pause before the store is asked again whether calls are out: a request to Segment takes longer, mostly.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// Pause before a request that failed is tried again.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Forgets persons of a store whose calls these clients send.
 pub struct Forget {
@@ -24,6 +27,27 @@ pub struct Forget {
 impl Forget {
     pub fn new(store: Arc<dyn PersonStore>, clients: Arc<LiveClients>, supervisor: Supervisor) -> Self {
         Self { store, clients, supervisor }
+    }
+
+    /// Serves the requests of all relays that share the outbox, one after the other, while this one delivers.
+    pub fn serve(self, requests: Arc<dyn ForgetRequests>) {
+        let supervisor = self.supervisor.clone();
+        supervisor.supervise("forget requests", async move {
+            loop {
+                match requests.next().await {
+                    Ok((id, person)) => {
+                        let result = forget(&*self.store, &self.clients, Arc::new(person)).await;
+                        if let Err(error) = &result {
+                            tracing::warn!(%error, "a person could not be forgotten yet; it is tried again");
+                            tokio::time::sleep(RETRY_PAUSE).await;
+                        }
+                        requests.answer(id, result).await;
+                    }
+                    Err(OutboxError::Closed) => return self.supervisor.draining().await,
+                    Err(_) => tokio::time::sleep(RETRY_PAUSE).await,
+                }
+            }
+        });
     }
 }
 

@@ -36,6 +36,19 @@ pub trait PersonStore: Send + Sync {
     async fn still_out(&self, calls: Vec<CallId>) -> Result<StillOut, OutboxError>;
 }
 
+/// Requests to forget a person, of any relay that shares the outbox, for the one that delivers.
+#[async_trait]
+pub trait ForgetRequests: Send + Sync {
+    /// Waits for the next one while this relay delivers, and returns its number.
+    ///
+    /// # Errors
+    /// [`OutboxError::Closed`]: the store is closed.
+    async fn next(&self) -> Result<(i64, Person), OutboxError>;
+
+    /// Answers the one with this number. After an error it comes again.
+    async fn answer(&self, id: i64, result: Result<Forgotten, OutboxError>);
+}
+
 /// Whose calls and events are meant.
 pub struct Person {
     pub user_id: String,

@@ -9,30 +9,58 @@
 //! `store` puts the parts together, which work on what is `shared`.
 //! `connect` opens connections to the server, with `tls`. `server` says whether it is safe, `schema` makes and migrates the tables.
 //! `moving` takes over the outbox of an SQLite file.
+//! `connect` opens connections to the server, `schema` makes and migrates the tables. `figures` knows how full the outbox is, by
+//! `counts`. `store` puts the parts together, which work on what is `shared`.
+//! `connect` opens connections to the server, with `tls`.
+//!
+//! `deliverer` is the task that delivers, if this relay holds the lease; `commands` is how others speak to it. `cursor` knows where
+//! reading stands. To `look` is to read a `page`, and calls in `turns`; `out` knows which are out. `settle` settles them in a
+//! `transaction`, in which calls `leave` or are `parked`, and the counts change by `tallies`. `asking` is how a relay asks the
+//! deliverer for something, which finds it among the `requests`: `verbs` try parked users again, `forget` deletes a person.
+//! `maintain`, `prune` and `vacuum` keep the tables small.
 
 #![allow(dead_code, reason = "the parts of this store are put together by the one that comes last")]
 
 mod append;
+mod asking;
 mod batch;
+mod commands;
 mod connect;
 mod counts;
 mod cursor;
+mod deliverer;
 mod figures;
+mod forget;
+mod forgetting;
 mod keys;
 mod lease;
 mod lease_keeper;
+mod leave;
+mod look;
+mod maintain;
 mod moving;
+mod out;
+mod page;
+mod parked;
+mod prune;
 mod queue;
+mod requests;
 mod rows;
 mod schema;
 mod server;
+mod settle;
 mod shared;
 mod store;
+mod tallies;
 #[cfg(test)]
 mod test_cluster;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod transaction;
+mod turns;
+mod vacuum;
+mod verbs;
 mod watch;
 
 pub use store::PostgresOutbox;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::backup::Backups;
 use super::calls::Calls;
 use super::events::Events;
-use super::forget::{Forgetting, PersonStore};
+use super::forget::{ForgetRequests, Forgetting, PersonStore};
 use super::letters::DeadLetters;
 use super::store::{Outbox, ParkedUsers, SourceStats};
 
@@ -27,6 +27,11 @@ pub trait Store: Outbox + DeadLetters + Events + ParkedUsers + Calls {
 
     /// The store's part of forgetting a person, for the process that delivers.
     fn persons(self: Arc<Self>) -> Option<Arc<dyn PersonStore>> {
+        None
+    }
+
+    /// What other relays ask of the process that delivers, if there may be others.
+    fn forget_requests(self: Arc<Self>) -> Option<Arc<dyn ForgetRequests>> {
         None
     }
 

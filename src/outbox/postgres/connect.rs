@@ -271,6 +271,11 @@ impl DatabaseError {
         Self(ErrorKind::Refused(SqlState::NO_DATA_FOUND), Cause::Server(SqlState::NO_DATA_FOUND))
     }
 
+    /// There is none at the moment.
+    pub(super) fn no_connection() -> Self {
+        Self(ErrorKind::Connect, Cause::Gone)
+    }
+
     pub(super) fn kind(&self) -> &ErrorKind {
         &self.0
     }

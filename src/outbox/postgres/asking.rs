@@ -1,0 +1,137 @@
+//! Asking the deliverer: a row of `requests`, which is looked at until it has its answer.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio_postgres::types::Type;
+
+use super::connect::{Connection, DatabaseError};
+use super::out::Wish;
+use super::transaction::column;
+use crate::outbox::{Forgotten, ParkedFilter, Person};
+
+/// Between two looks for the answer: the deliverer looks for requests twice as often.
+const PAUSE: Duration = Duration::from_millis(50);
+
+const ASK: &str = "INSERT INTO segment_relay.requests (verb, arguments) VALUES ($1, $2::text::jsonb) RETURNING id";
+
+const LOOK: &str = "SELECT answer::text FROM segment_relay.requests WHERE id = $1";
+
+const DELETE: &str = "DELETE FROM segment_relay.requests WHERE id = $1";
+
+/// What the deliverer is asked to do.
+pub(super) enum Verb {
+    Users(Wish, Users),
+    Forget(Person),
+}
+
+/// Which parked users are meant.
+#[derive(Clone)]
+pub(super) enum Users {
+    One(i64),
+    All(ParkedFilter),
+}
+
+impl Verb {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Users(Wish::GiveUp, _) => "give_up",
+            Self::Users(..) => "retry",
+            Self::Forget(_) => "forget",
+        }
+    }
+
+    fn arguments(&self) -> Value {
+        match self {
+            Self::Users(_, Users::One(id)) => json!({ "id": id }),
+            Self::Users(_, Users::All(ParkedFilter { status, source, user_id })) => {
+                json!({ "status": status, "source": source, "userId": user_id })
+            }
+            Self::Forget(Person { user_id, texts }) => json!({ "userId": user_id, "texts": texts }),
+        }
+    }
+}
+
+/// Reads a request. `None`: it is of another kind.
+pub(super) fn parse(verb: &str, arguments: &str) -> Option<Verb> {
+    let arguments: Value = serde_json::from_str(arguments).ok()?;
+    let text = |name: &str| arguments.get(name).and_then(Value::as_str).map(str::to_owned);
+    let wish = match verb {
+        "retry" => Wish::Retry,
+        "give_up" => Wish::GiveUp,
+        "forget" => {
+            let texts = arguments.get("texts").and_then(Value::as_array).into_iter().flatten();
+            let texts = texts.filter_map(Value::as_str).map(str::to_owned).collect();
+            return Some(Verb::Forget(Person { user_id: text("userId")?, texts }));
+        }
+        _ => return None,
+    };
+    let users = match arguments.get("id").and_then(Value::as_i64) {
+        Some(id) => Users::One(id),
+        None => {
+            let status = arguments.get("status").and_then(Value::as_u64).and_then(|status| u16::try_from(status).ok());
+            Users::All(ParkedFilter { status, source: text("source"), user_id: text("userId") })
+        }
+    };
+    Some(Verb::Users(wish, users))
+}
+
+/// Asks the relay that delivers, and waits for its answer: for as long as none does. The row of a caller who leaves is deleted by
+/// the deliverer a day later.
+///
+/// # Errors
+/// If the database cannot be read or written. What was asked for may be done all the same.
+pub(super) async fn ask(connection: &Connection, verb: &Verb) -> Result<Value, DatabaseError> {
+    let arguments = verb.arguments().to_string();
+    // NUL is no part of a jsonb. What holds one is nowhere in the outbox.
+    let arguments = arguments.replace("\\u0000", "");
+    let rows = connection.query(ASK, &[(&verb.name(), Type::TEXT), (&arguments, Type::TEXT)]).await?;
+    let Some(row) = rows.first() else { return Err(DatabaseError::missing_row()) };
+    let id: i64 = column(row, 0)?;
+    loop {
+        let rows = connection.query(LOOK, &[(&id, Type::INT8)]).await?;
+        // The row is gone if it has waited for a day.
+        let Some(row) = rows.first() else { return Ok(Value::Null) };
+        if let Some(answer) = column::<Option<&str>>(row, 0)? {
+            connection.execute(DELETE, &[(&id, Type::INT8)]).await?;
+            return Ok(serde_json::from_str(answer).unwrap_or_default());
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// How many users are tried again or given up, by the answer.
+pub(super) fn count(answer: &Value) -> u64 {
+    answer.get("count").and_then(Value::as_u64).unwrap_or(0)
+}
+
+/// How much was deleted, by the answer.
+pub(super) fn forgotten(answer: &Value) -> Forgotten {
+    let number = |name: &str| answer.get(name).and_then(Value::as_u64).unwrap_or(0);
+    Forgotten { waiting: number("waiting"), dead_letters: number("deadLetters") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Users, Verb, parse};
+    use crate::outbox::postgres::out::Wish;
+    use crate::outbox::{ParkedFilter, Person};
+
+    #[test]
+    fn a_request_is_read_as_it_was_written() {
+        let again = |verb: Verb| parse(verb.name(), &verb.arguments().to_string());
+        let one = again(Verb::Users(Wish::Retry, Users::One(7)));
+        assert!(matches!(one, Some(Verb::Users(Wish::Retry, Users::One(7)))));
+        let filter = ParkedFilter { status: Some(503), source: Some("shop".to_owned()), user_id: None };
+        let Some(Verb::Users(Wish::GiveUp, Users::All(read))) =
+            again(Verb::Users(Wish::GiveUp, Users::All(filter.clone())))
+        else {
+            panic!("another verb");
+        };
+        assert!(read == filter);
+        let person = Person { user_id: "ada\n\"".to_owned(), texts: vec!["a@b".to_owned()] };
+        let Some(Verb::Forget(read)) = again(Verb::Forget(person)) else { panic!("another verb") };
+        assert_eq!((&*read.user_id, &*read.texts), ("ada\n\"", &["a@b".to_owned()][..]));
+        assert!(parse("dance", "{}").is_none() && parse("forget", "{}").is_none() && parse("retry", "x").is_none());
+    }
+}

@@ -1,0 +1,177 @@
+//! Deleting what is too old, from the heads of queues: the keys of accepted calls whose window is over, and dead letters. The clock
+//! is the server's.
+//!
+//! A dead letter is the only copy of a call, so a clock that jumps must not delete it: nothing is deleted until the server's clock
+//! has run evenly for an hour, as this relay sees it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_postgres::types::Type;
+
+use super::connect::DatabaseError;
+use super::deliverer::Deliverer;
+use super::transaction::{Param, column};
+use crate::config::SOURCE_WINDOW;
+
+/// Keys of a source that one transaction forgets.
+const MAX_KEYS: i64 = 1_024;
+
+/// Transactions of a second: more than calls are accepted on two cores.
+const MAX_ROUNDS: usize = 256;
+
+/// Letters that one transaction deletes.
+const MAX_LETTERS: i64 = 256;
+
+/// How long the clock must have run evenly. A machine that starts with a wrong clock sets it within minutes.
+const EVEN_TIME: Duration = Duration::from_secs(60 * 60);
+
+/// A difference between the clocks that is no jump.
+const MAX_DRIFT: Duration = Duration::from_secs(60);
+
+const SOURCES: &str = "SELECT source FROM segment_relay.totals ORDER BY source";
+
+/// A key that was settled in the future is one of before the clock was set back: its window begins now.
+const SET_BACK: &str = "
+    UPDATE segment_relay.settled_keys SET settled_at = clock_timestamp() WHERE source = $1 AND seq = ANY(ARRAY(
+        SELECT seq FROM (SELECT seq, settled_at FROM segment_relay.settled_keys WHERE source = $1 ORDER BY source, seq LIMIT $2) AS h
+        WHERE settled_at > clock_timestamp() + interval '1 minute'))";
+
+const PRUNE: &str = "
+    WITH head AS MATERIALIZED (SELECT seq, key, call_id, settled_at FROM segment_relay.settled_keys WHERE source = $1
+            ORDER BY source, seq LIMIT $2),
+        due AS MATERIALIZED (SELECT seq, key, call_id FROM head
+            WHERE settled_at < clock_timestamp() - $3 * interval '1 millisecond'),
+        q AS (DELETE FROM segment_relay.settled_keys WHERE source = $1 AND seq = ANY(ARRAY(SELECT seq FROM due)) RETURNING 1),
+        k AS (DELETE FROM segment_relay.keys WHERE key = ANY(ARRAY(SELECT key FROM due))
+            AND call_id = ANY(ARRAY(SELECT call_id FROM due)) AND dead_letter_id IS NULL RETURNING 1),
+        t AS (INSERT INTO segment_relay.tallies (source, keys) SELECT '', -count(*) FROM k HAVING count(*) > 0)
+    SELECT (SELECT count(*) FROM q), (SELECT count(*) FROM k),
+        (SELECT count(*) FROM head WHERE settled_at > clock_timestamp() + interval '1 minute')";
+
+const OLD_LETTERS: &str = "
+    SELECT id FROM (SELECT id, refused_at FROM segment_relay.dead_letters ORDER BY id LIMIT $1) AS h
+    WHERE refused_at < clock_timestamp() - $2 * interval '1 millisecond' ORDER BY id";
+
+const NOW: &str = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+
+/// Knows whether the server's clock runs evenly.
+pub(super) struct EvenClock {
+    even_time: Duration,
+    even_since: Option<Instant>,
+    /// The last look: the server's clock, and the monotonic one.
+    last: Option<(i64, Instant)>,
+}
+
+impl EvenClock {
+    pub(super) fn new(retention: Option<Duration>) -> Self {
+        // With a retention below an hour, as in a test, a letter is not to wait for long after its time.
+        Self { even_time: retention.unwrap_or_default().min(EVEN_TIME), even_since: None, last: None }
+    }
+
+    /// Looks at the clocks: whether they have agreed for long enough.
+    fn look(&mut self, server: i64, monotonic: Instant) -> bool {
+        let is_even = self.last.replace((server, monotonic)).is_some_and(|(last_server, last)| {
+            let passed = monotonic.saturating_duration_since(last).as_millis();
+            let expected = last_server.saturating_add(i64::try_from(passed).unwrap_or(i64::MAX));
+            u128::from(server.abs_diff(expected)) <= MAX_DRIFT.as_millis()
+        });
+        if !is_even {
+            self.even_since = None;
+        }
+        let since = *self.even_since.get_or_insert(monotonic);
+        monotonic.saturating_duration_since(since) >= self.even_time
+    }
+}
+
+impl Deliverer {
+    /// Forgets keys whose window is over.
+    pub(super) async fn prune(&mut self) -> Result<(), DatabaseError> {
+        let Some(connection) = &self.connection else { return Ok(()) };
+        let rows = connection.query(SOURCES, &[]).await;
+        let mut sources = vec![String::new()];
+        for row in self.checked(rows)? {
+            sources.push(column(&row, 0)?);
+        }
+        sources.dedup();
+        for source in sources {
+            let Some(window) = self.window_of(&source) else { continue };
+            for _ in 0..MAX_ROUNDS {
+                if self.prune_source(&source, window).await? < MAX_KEYS as u64 {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// How long keys of a source are remembered, in milliseconds. `None`: nobody has said it yet.
+    fn window_of(&self, source: &str) -> Option<i64> {
+        let window = if source.is_empty() {
+            self.shared.rules.window
+        } else {
+            let windows = self.shared.windows.lock();
+            windows.as_ref()?.get(source).copied().unwrap_or(SOURCE_WINDOW)
+        };
+        Some(i64::try_from(window.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    async fn prune_source(&mut self, source: &str, window: i64) -> Result<u64, DatabaseError> {
+        let Some(connection) = &self.connection else { return Ok(0) };
+        let params: [Param<'_>; 3] = [(&source, Type::TEXT), (&MAX_KEYS, Type::INT8), (&(window as f64), Type::FLOAT8)];
+        let mut done = connection.query(PRUNE, &params).await;
+        let future = done.as_ref().ok().and_then(|rows| rows.first()).and_then(|row| row.try_get::<_, i64>(2).ok());
+        if future.is_some_and(|future| future > 0)
+            && let Err(error) = connection.execute(SET_BACK, &params[..2]).await
+        {
+            done = Err(error);
+        }
+        let rows = self.checked(done)?;
+        let Some(row) = rows.first() else { return Ok(0) };
+        let (settled, keys): (i64, i64) = (column(row, 0)?, column(row, 1)?);
+        let counts = super::counts::Counts { keys: -keys, ..super::counts::Counts::default() };
+        self.shared.figures.lock().note(None::<&Arc<str>>, counts);
+        Ok(settled.unsigned_abs())
+    }
+
+    /// Deletes dead letters that are too old.
+    pub(super) async fn expire(&mut self) -> Result<(), DatabaseError> {
+        let Some(retention) = self.shared.rules.dead_letter_retention else { return Ok(()) };
+        let Some(connection) = &self.connection else { return Ok(()) };
+        let rows = connection.query(NOW, &[]).await;
+        let rows = self.checked(rows)?;
+        let now = rows.first().map(|row| column(row, 0)).transpose()?.unwrap_or(0);
+        if !self.maintenance.clock.look(now, Instant::now()) {
+            return Ok(());
+        }
+        let Some(connection) = &self.connection else { return Ok(()) };
+        let retention = retention.as_millis() as f64;
+        let rows = connection.query(OLD_LETTERS, &[(&MAX_LETTERS, Type::INT8), (&retention, Type::FLOAT8)]).await;
+        let mut ids = Vec::new();
+        for row in self.checked(rows)? {
+            ids.push(column(&row, 0)?);
+        }
+        self.delete_letters(&ids, |effects, deleted| effects.expired += deleted).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
+    use super::EvenClock;
+
+    #[test]
+    fn a_clock_that_jumped_must_run_evenly_for_an_hour() {
+        let (mut clock, start) = (EvenClock::new(Some(Duration::from_secs(86_400))), Instant::now());
+        let mut look =
+            |server: i64, minutes: u64| clock.look(server * 60_000, start + Duration::from_secs(60 * minutes));
+        assert!(!look(0, 0) && !look(59, 59) && look(60, 60));
+        assert!(!look(600, 61), "it was set forward");
+        assert!(!look(650, 111) && look(661, 122));
+        assert!(!look(0, 123), "it was set back");
+    }
+}
