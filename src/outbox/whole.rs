@@ -8,6 +8,7 @@ use super::backup::Backups;
 use super::calls::Calls;
 use super::events::Events;
 use super::forget::{ForgetRequests, Forgetting, PersonStore};
+use super::fleet::FleetReport;
 use super::letters::DeadLetters;
 use super::store::{Outbox, ParkedUsers, SourceStats};
 
@@ -19,6 +20,11 @@ pub trait Store: Outbox + DeadLetters + Events + ParkedUsers + Calls {
 
     /// What waits of `POST /customers`, and of each source of which anything does, from memory.
     fn source_stats(&self) -> Vec<SourceStats>;
+
+    /// The relays that have this store, from memory. `None`: no other relay can have it.
+    fn fleet(&self) -> Option<FleetReport> {
+        None
+    }
 
     /// The store's copies, if they are the relay's business.
     fn backups(self: Arc<Self>) -> Option<Arc<dyn Backups>> {

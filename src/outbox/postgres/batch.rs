@@ -234,7 +234,7 @@ impl Batch {
 }
 
 /// The result for a request whose key is known. Every caller is told of a dead letter; only those who wait are told of anything else.
-fn repeat(shared: &Shared, watches: bool, key: Digest, known: &KnownKey) -> Appended {
+pub(super) fn repeat(shared: &Shared, watches: bool, key: Digest, known: &KnownKey) -> Appended {
     let is_told = watches || known.is_dead_letter;
     let outcome = is_told.then(|| watch(shared, known.call_id, key, known.outcome.clone()));
     Appended { replayed: true, outcome }

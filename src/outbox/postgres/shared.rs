@@ -11,9 +11,11 @@ use tokio_util::task::TaskTracker;
 
 use super::connect::{Connection, Connector, DatabaseError};
 use super::figures::Figures;
+use super::operators::Operators;
 use super::watch::WatchedKeys;
 use crate::config::OutboxSettings;
 use crate::metrics::Metrics;
+use crate::outbox::FleetReport;
 use crate::outbox::watchers::Watchers;
 use crate::segment::SendFence;
 use crate::supervisor::Supervisor;
@@ -29,8 +31,12 @@ pub(super) struct Shared {
     pub(super) relay: i64,
     pub(super) rules: Rules,
     pub(super) figures: Mutex<Figures>,
+    /// The relays that have this outbox, as last read.
+    pub(super) fleet: Mutex<FleetReport>,
     /// One reading of the figures at a time, so that a later one ends later.
     pub(super) reading: tokio::sync::Mutex<()>,
+    /// The connections for what operators read and change.
+    pub(super) operators: Operators,
     pub(super) watchers: Mutex<Watchers>,
     /// The keys of the calls that are watched.
     pub(super) watched: Mutex<WatchedKeys>,
@@ -77,8 +83,10 @@ impl Shared {
             connector,
             relay: fastrand::i64(1..),
             figures: Mutex::new(Figures::new(rules.max_bytes)),
+            fleet: Mutex::default(),
             reading: tokio::sync::Mutex::default(),
             rules,
+            operators: Operators::new(),
             watchers: Mutex::default(),
             watched: Mutex::default(),
             windows: Mutex::default(),
@@ -104,11 +112,19 @@ impl Shared {
         });
     }
 
+    /// The relays that have this outbox, and how the database is.
+    pub(super) fn fleet_report(&self) -> FleetReport {
+        let mut report = self.fleet.lock().clone();
+        report.database.is_reachable &= !self.figures.lock().is_away;
+        report
+    }
+
     /// Closes the store, and waits for the end of its tasks.
     pub(super) async fn close(&self) {
         self.closing.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+        self.operators.close().await;
         // Their callers hear that no outcome comes.
         *self.watchers.lock() = Watchers::default();
     }

@@ -7,6 +7,7 @@ mod appends;
 mod cuts;
 mod durability;
 mod proxy;
+mod reads;
 mod schema;
 mod shares;
 

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::connect::Connection;
 use super::figures;
+use super::fleet;
 use super::keys::{Digest, look_up};
 use super::shared::{Reopening, Shared};
 use crate::outbox::{CallId, DeliveryOutcome};
@@ -66,6 +67,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
             let is_due = read_at.is_none_or(|at| at.elapsed() >= READ_INTERVAL);
             if is_due {
                 read_at = Some(Instant::now());
+                shared.operators.drop_idle();
                 if let Err(error) = shared.read_figures(&open).await {
                     tracing::debug!(%error, "the figures of the outbox could not be read");
                 }
@@ -119,6 +121,8 @@ impl Shared {
         let _one = self.reading.lock().await;
         self.figures.lock().begin_reading();
         let reading = figures::read(connection, self.relay).await?;
+        let fleet = fleet::read(connection, self.relay).await?;
+        *self.fleet.lock() = fleet;
         let mut figures = self.figures.lock();
         figures.end_reading(reading);
         figures.publish(&self.metrics);

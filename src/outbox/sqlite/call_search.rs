@@ -9,9 +9,9 @@
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Result, Row};
 
-use super::read::time_text;
 use super::store::SqliteOutbox;
 use crate::outbox::client::digest;
+use crate::outbox::columns::time_text;
 use crate::outbox::{CallFate, CallReport, Calls, KeptCall, OutboxError};
 use crate::segment::{is_made_without_key, time_of_id, write_json_string};
 

@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-use super::events::event_bytes;
 use super::forget::ForgetVerb;
 use super::group::Group;
 use super::parked_verbs::ParkedVerb;
 use super::scrub::{Scrub, ScrubError};
 use super::state::StoreFault;
 use super::transaction::Transaction;
+use crate::outbox::columns::event_bytes;
 use crate::outbox::limits::{MAX_TRANSACTION_BYTES, ROW_OVERHEAD, group_bytes};
 use crate::outbox::{
     Append, Appended, BackupError, CallId, DeletedRows, KeptEvent, OutboxError, StillOut, StoreCopy, StoredCall,

@@ -3,34 +3,9 @@
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
 use super::transaction::Transaction;
+use crate::outbox::columns::{ANY_BODY, NO_CALL, event_bytes, headers_from_blob, headers_to_blob};
 use crate::outbox::limits::{EVENT_FREE_DIVISOR, PARKED_DIVISOR, row_bytes};
-use crate::outbox::{Append, Appended, CallId, KeptEvent, KeyRecord, LetterWhy, OutboxError};
-
-/// The body of an event's key, which is a digest of the body, too.
-const ANY_BODY: [u8; 16] = [0; 16];
-
-/// The call to which an event's key belongs. No call has this id.
-const NO_CALL: CallId = 0;
-
-/// Bytes of an event beside what each row takes.
-pub(super) fn event_bytes(event: &KeptEvent) -> u64 {
-    (event.body.len() + event.reason.len() + headers_to_blob(&event.headers).len()) as u64
-}
-
-/// A line `name: value` for each header. A value with a line break cannot come by HTTP, and is left out.
-fn headers_to_blob(headers: &[(String, Vec<u8>)]) -> Vec<u8> {
-    let lines = headers.iter().filter(|(_, value)| !value.contains(&b'\n'));
-    lines.flat_map(|(name, value)| [name.as_bytes(), b": ", value, b"\n"].concat()).collect()
-}
-
-/// The headers in a dead letter's column.
-pub(super) fn headers_from_blob(blob: &[u8]) -> Vec<(String, Vec<u8>)> {
-    let header = |line: &[u8]| {
-        let colon = line.windows(2).position(|two| two == b": ")?;
-        Some((String::from_utf8_lossy(line.get(..colon)?).into_owned(), line.get(colon + 2..)?.to_vec()))
-    };
-    blob.split(|byte| *byte == b'\n').filter_map(header).collect()
-}
+use crate::outbox::{Append, Appended, KeptEvent, KeyRecord, LetterWhy, OutboxError};
 
 /// The event of this dead letter, if it is one.
 pub(super) fn find(conn: &Connection, id: i64) -> Result<Option<KeptEvent>> {
@@ -144,19 +119,5 @@ impl Transaction<'_> {
     fn reason_length(&self, id: i64) -> Result<Option<u64>> {
         let sql = "SELECT octet_length(reason) FROM dead_letters WHERE id = ?1 AND why = 'unmapped'";
         self.first(sql, [id], |row| row.get(0).map(i64::unsigned_abs))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{headers_from_blob, headers_to_blob};
-
-    #[test]
-    fn headers_are_read_as_they_were_written() {
-        let header = |name: &str, value: &[u8]| (name.to_owned(), value.to_vec());
-        let headers = [header("x-a", b"1"), header("x-a", b": 2: \xff"), header("x-empty", b"")];
-        assert_eq!(headers_from_blob(&headers_to_blob(&headers)), headers);
-        assert_eq!(headers_from_blob(&headers_to_blob(&[header("x", b"a\nb: c")])), []);
-        assert_eq!(headers_from_blob(b"no colon\n\n: \n"), [header("", b"")]);
     }
 }

@@ -3,17 +3,13 @@
 //! There is no index but that of the ids, because filters are rare and an index would cost every refusal. A read looks at a
 //! bounded number of letters, so no transaction stays open for long, however few of them fit.
 
-use std::collections::BTreeMap;
-
-use data_encoding::BASE64;
 use rusqlite::types::Type;
 use rusqlite::{Connection, Error, OptionalExtension, Result, Row, params};
 use serde_json::value::RawValue;
 
-use super::events::headers_from_blob;
-use super::read::{CallFields, time_text};
+use crate::outbox::columns::{CallFields, letter_event, time_text};
 use crate::outbox::limits::{MAX_TRANSACTION_BYTES, ROW_OVERHEAD};
-use crate::outbox::{DeadLetter, LetterEvent, LetterFilter, LetterIds, LetterPage, LetterWhy};
+use crate::outbox::{DeadLetter, LetterFilter, LetterIds, LetterPage, LetterWhy};
 
 /// Letters that one read looks at: a few milliseconds. With `why`, which stands behind the call, they are up to 32 MiB.
 const READ_LETTERS: usize = 1000;
@@ -138,19 +134,4 @@ fn dead_letter(row: &Row<'_>) -> Result<DeadLetter> {
         stored_at: time_text(row.get(6)?),
         refused_at: time_text(row.get(7)?),
     })
-}
-
-/// An event as it is shown. A header's value that is not UTF-8 is ISO 8859-1, as values of headers once were.
-fn letter_event(body: Vec<u8>, headers: &[u8]) -> LetterEvent {
-    let mut shown = BTreeMap::<String, String>::new();
-    for (name, value) in headers_from_blob(headers) {
-        let of_latin_1 = |_| value.iter().map(|byte| char::from(*byte)).collect();
-        let value = std::str::from_utf8(&value).map_or_else(of_latin_1, str::to_owned);
-        let values = shown.entry(name).and_modify(|values| values.push_str(", ")).or_default();
-        values.push_str(&value);
-    }
-    match String::from_utf8(body) {
-        Ok(text) => LetterEvent { event: Some(text), event_base64: None, headers: shown },
-        Err(other) => LetterEvent { event: None, event_base64: Some(BASE64.encode(other.as_bytes())), headers: shown },
-    }
 }

@@ -5,8 +5,8 @@ use rusqlite::{Connection, Error, Result};
 
 use super::memory::Wish;
 use super::parked::{LetterCause, parked_row};
-use super::read::{CallFields, time_text};
 use super::transaction::Transaction;
+use crate::outbox::columns::{CallFields, time_text};
 use crate::outbox::{ParkedFilter, ParkedUser};
 
 /// Users whom one transaction looks at: other commands wait for it meanwhile, and each may have a call of the largest size.

@@ -5,14 +5,11 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use parking_lot::Mutex;
 use rusqlite::{Connection, Result};
-use serde::Deserialize;
 
 use super::state::{StoreState, is_corruption, without_values};
 use crate::outbox::OutboxError;
-use crate::segment::rfc3339_milliseconds;
 
 /// A read-only connection, until the store is closed.
 pub(super) struct ReadConnection {
@@ -52,17 +49,4 @@ impl ReadConnection {
         // An error means that the runtime is shutting down, which closes the connection as well.
         let _ = tokio::task::spawn_blocking(move || drop(this.conn.lock().take())).await;
     }
-}
-
-/// The fields of a call's JSON that are shown separately.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct CallFields {
-    pub(super) message_id: String,
-}
-
-/// Formats a time in milliseconds. A time outside the calendar is shown as 1970: a dead letter must be readable
-/// whatever the clock was when it was written.
-pub(super) fn time_text(milliseconds: i64) -> String {
-    rfc3339_milliseconds(Timestamp::from_millisecond(milliseconds).unwrap_or_default())
 }

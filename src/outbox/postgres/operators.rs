@@ -1,0 +1,201 @@
+//! The connections for what operators read and change: opened when they are needed, and dropped when they are idle.
+//!
+//! One is for short statements, the other one for searches, which take long. A connection whose statement did not end well is dropped,
+//! and so is one whose caller left: an open transaction ends with it, and nothing of it is done.
+
+use std::ops::Deref;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Mutex, MutexGuard};
+use tokio_postgres::Row;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::{FromSql, ToSql, Type};
+
+use super::connect::{Connection, DatabaseError, ErrorKind};
+use super::shared::Shared;
+use crate::outbox::OutboxError;
+
+/// How long an idle connection is kept: an operator who looks at pages needs no new one for each.
+const MAX_IDLE: Duration = Duration::from_secs(60);
+
+/// How often a statement is tried that the server refuses because of another transaction.
+const MAX_ATTEMPTS: u32 = 5;
+
+/// A parameter of a statement.
+pub(super) type Param<'p> = (&'p (dyn ToSql + Sync), Type);
+
+/// The connections.
+pub(super) struct Operators {
+    statements: Slot,
+    searches: Slot,
+    /// The number of the last group of calls that an event was replaced by. The appender's numbers are positive.
+    group: AtomicI64,
+}
+
+#[derive(Default)]
+struct Slot(Mutex<Option<Idle>>);
+
+struct Idle {
+    connection: Connection,
+    since: Instant,
+}
+
+/// A connection, for one caller.
+pub(super) struct Held<'s> {
+    slot: MutexGuard<'s, Option<Idle>>,
+    connection: Connection,
+}
+
+impl Operators {
+    pub(super) fn new() -> Self {
+        Self { statements: Slot::default(), searches: Slot::default(), group: AtomicI64::new(0) }
+    }
+
+    /// A number for a group that is not repeated.
+    pub(super) fn next_group(&self) -> i64 {
+        self.group.fetch_sub(1, Ordering::Relaxed) - 1
+    }
+
+    /// Drops the connections that are idle for too long. One that is used is not.
+    pub(super) fn drop_idle(&self) {
+        for slot in [&self.statements, &self.searches] {
+            if let Ok(mut idle) = slot.0.try_lock()
+                && idle.as_ref().is_some_and(|idle| idle.since.elapsed() > MAX_IDLE)
+            {
+                *idle = None;
+            }
+        }
+    }
+
+    /// Waits for the callers, and drops the connections.
+    pub(super) async fn close(&self) {
+        for slot in [&self.statements, &self.searches] {
+            *slot.0.lock().await = None;
+        }
+    }
+}
+
+impl Slot {
+    async fn take(&self, shared: &Shared, name: &'static str) -> Result<Held<'_>, OutboxError> {
+        let mut slot = self.0.lock().await;
+        if shared.closing.is_cancelled() {
+            return Err(OutboxError::Closed);
+        }
+        let idle = slot.take().filter(|idle| !idle.connection.is_lost());
+        let connection = match idle {
+            Some(idle) => idle.connection,
+            None if shared.figures.lock().is_away => return Err(OutboxError::Away),
+            None => shared.connector.open(name).await.map_err(|error| {
+                tracing::warn!(%error, "the outbox's database cannot be used for an operator");
+                OutboxError::Away
+            })?,
+        };
+        Ok(Held { slot, connection })
+    }
+}
+
+impl Held<'_> {
+    /// Keeps the connection for the next caller. No transaction is open.
+    pub(super) fn give_back(mut self) {
+        *self.slot = Some(Idle { connection: self.connection, since: Instant::now() });
+    }
+}
+
+impl Deref for Held<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+impl Shared {
+    /// The connection for short statements.
+    pub(super) async fn operator(&self) -> Result<Held<'_>, OutboxError> {
+        self.operators.statements.take(self, "operator").await
+    }
+
+    /// The connection for searches.
+    pub(super) async fn searcher(&self) -> Result<Held<'_>, OutboxError> {
+        self.operators.searches.take(self, "search").await
+    }
+
+    /// The rows of a statement that writes nothing.
+    pub(super) async fn read_rows(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, OutboxError> {
+        let held = self.operator().await?;
+        let rows = held.query(sql, params).await.map_err(|error| unreadable(&error))?;
+        held.give_back();
+        Ok(rows)
+    }
+
+    /// The rows of a statement that is a transaction of its own.
+    pub(super) async fn write_rows(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, OutboxError> {
+        let mut attempts = 0;
+        loop {
+            let held = self.operator().await?;
+            let warnings = held.warnings();
+            attempts += 1;
+            match held.query(sql, params).await {
+                Ok(rows) => {
+                    let is_confirmed = held.warnings() == warnings;
+                    held.give_back();
+                    return if is_confirmed { Ok(rows) } else { Err(not_confirmed()) };
+                }
+                Err(error) if attempts < MAX_ATTEMPTS && is_passing(&error) => held.give_back(),
+                Err(error) => return Err(unwritten(&error)),
+            }
+        }
+    }
+}
+
+/// Whether a refused statement may work if it is tried again: another transaction was in its way.
+pub(super) fn is_passing(error: &DatabaseError) -> bool {
+    matches!(error.kind(), ErrorKind::Refused(code) if ["40", "55"].iter().any(|class| code.code().starts_with(class)))
+}
+
+/// The wait for a synchronous standby was ended.
+pub(super) fn not_confirmed() -> OutboxError {
+    tracing::warn!(
+        "the database ended the wait for its synchronous standby; what an operator changed is not confirmed"
+    );
+    OutboxError::Unconfirmed
+}
+
+/// What a caller hears whose statement failed that writes nothing.
+pub(super) fn unreadable(error: &DatabaseError) -> OutboxError {
+    tracing::warn!(%error, "the outbox could not be read");
+    OutboxError::Unreadable
+}
+
+/// What a caller hears whose statement failed that writes.
+pub(super) fn unwritten(error: &DatabaseError) -> OutboxError {
+    tracing::warn!(%error, "the outbox could not be changed");
+    match error.kind() {
+        ErrorKind::Lost => OutboxError::Unconfirmed,
+        ErrorKind::Connect => OutboxError::Away,
+        ErrorKind::Refused(code) if *code == SqlState::DISK_FULL => OutboxError::Full,
+        ErrorKind::Refused(_) => OutboxError::Busy,
+    }
+}
+
+/// A column of a row.
+pub(super) fn column<'r, T: FromSql<'r>>(row: &'r Row, index: usize) -> Result<T, OutboxError> {
+    row.try_get(index).map_err(|error| unreadable(&DatabaseError::of_statement(&error)))
+}
+
+/// A column with text of callers or of Segment.
+pub(super) fn text(row: &Row, index: usize) -> Result<String, OutboxError> {
+    column::<&[u8]>(row, index).map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+}
+
+/// Begins a statement whose commit nothing makes weaker that is set for the role or the database. The statement needs `level`.
+macro_rules! level {
+    () => {
+        "WITH level AS MATERIALIZED (
+            SELECT set_config('synchronous_commit',
+                CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true) AS now
+        ), "
+    };
+}
+pub(super) use level;
