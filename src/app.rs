@@ -22,6 +22,7 @@ use crate::config::{OutboxPlace, OutboxSettings, Problems, Settings};
 use crate::delivery::{Delivery, Forget};
 use crate::metrics::{Metrics, Summary};
 use crate::notify::Notifier;
+use crate::outbox::postgres::PostgresOutbox;
 use crate::outbox::sqlite::SqliteOutbox;
 use crate::outbox::{Calls, DeadLetters, Forgetting, OutboxClients, OutboxStats, ParkedUsers, Store};
 use crate::publisher::LiveClients;
@@ -73,7 +74,7 @@ impl App {
         let write_keys = table.write_keys(&settings.segment.write_key);
         let live = Arc::new(LiveClients::start(settings.segment.clone(), &write_keys, metrics.clone(), supervisor)?);
         let outbox = match &settings.outbox {
-            Some(outbox) => Some(open_outbox(outbox, &metrics, supervisor)?),
+            Some(outbox) => Some(open_outbox(outbox, settings.segment.timeout, &live, &metrics, supervisor).await?),
             None => None,
         };
         if let Some(outbox) = &outbox {
@@ -229,14 +230,20 @@ async fn read_all(
 }
 
 /// Opens the outbox.
-fn open_outbox(
+async fn open_outbox(
     settings: &OutboxSettings,
+    segment_timeout: Duration,
+    live: &Arc<LiveClients>,
     metrics: &Arc<Metrics>,
     supervisor: &Supervisor,
 ) -> anyhow::Result<Arc<dyn Store>> {
     let outbox: Arc<dyn Store> = match &settings.place {
         OutboxPlace::Sqlite(path) => SqliteOutbox::open(path, settings, metrics.clone(), supervisor)?,
-        OutboxPlace::Postgres(url) => anyhow::bail!("the outbox {url} cannot be opened: PostgreSQL is not ready yet"),
+        OutboxPlace::Postgres(url) => {
+            let live = live.clone();
+            let outage_lasts = Box::new(move || live.outage_lasts());
+            PostgresOutbox::open(url, settings, segment_timeout, outage_lasts, metrics.clone(), supervisor).await?
+        }
     };
     tracing::info!(path = %settings.place, calls = outbox.stats().waiting, "the outbox is open");
     Ok(outbox)

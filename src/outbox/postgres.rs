@@ -1,25 +1,17 @@
 //! The outbox in a PostgreSQL database: for several relays, of which one delivers.
 //!
-//! `connect` opens connections to the server, with `tls`. `schema` makes and migrates the tables. `queue` and `batch` collect calls to store,
-//! `append` stores them, and `keys` tells of those that were stored before; `watch` waits for their outcomes. `figures` knows how full the
-//! outbox is, by `counts`. `cursor` knows where reading stands. `store` puts the parts together, which work on what is `shared`.
-//! `connect` opens connections to the server, with `tls`, and `schema` makes and migrates the tables. The `append` task takes `batch`es
-//! of requests from a `queue`, stores their `rows`, and tells by `keys` what became of repeats. `watch` looks for the outcomes that
-//! callers wait for, and reads the `figures`, which say by `counts` how full the outbox is. `cursor` knows where reading stands.
-//! `store` puts the parts together, which work on what is `shared`.
-//! `connect` opens connections to the server, with `tls`. `server` says whether it is safe, `schema` makes and migrates the tables.
-//! `moving` takes over the outbox of an SQLite file.
-//! `connect` opens connections to the server, `schema` makes and migrates the tables. `figures` knows how full the outbox is, by
-//! `counts`. `store` puts the parts together, which work on what is `shared`.
-//! `connect` opens connections to the server, with `tls`.
+//! `connect` opens connections to the server, with `tls`; `server` says what a server must be, and `schema` makes and migrates the tables.
 //!
-//! `deliverer` is the task that delivers, if this relay holds the lease; `commands` is how others speak to it. `cursor` knows where
-//! reading stands. To `look` is to read a `page`, and calls in `turns`; `out` knows which are out. `settle` settles them in a
-//! `transaction`, in which calls `leave` or are `parked`, and the counts change by `tallies`. `asking` is how a relay asks the
-//! deliverer for something, which finds it among the `requests`: `verbs` try parked users again, `forget` deletes a person.
-//! `maintain`, `prune` and `vacuum` keep the tables small.
-
-#![allow(dead_code, reason = "the parts of this store are put together by the one that comes last")]
+//! Every relay stores: the `append` task takes `batch`es of requests from a `queue`, stores their `rows`, and tells by `keys` what became of
+//! repeats. `watch` looks for the outcomes that callers wait for, and reads the `figures`, which say by `counts` how full the outbox is.
+//!
+//! One relay delivers: `lease` says which (pure), and `lease_keeper` is the task that keeps it. The `deliverer` is the task that reads calls
+//! and settles them. What it reads is found by `look`, in a `page` behind the `cursor` (pure), or in `turns`; `out` knows what it gave out. A
+//! `transaction` does what `commands` ask: `settle`, `leave`, `parked`, with the `tallies` of what it changes. `maintain`, `prune` and `vacuum`
+//! keep the tables small. What other relays ask of it (`asking`) are rows (`requests`) of `verbs`, `forget` among them (`forgetting`).
+//!
+//! Operators ask any relay (`operators`): `letters`, `events`, `replay`, `replace`, `call_search`, `parked_list`, `fleet`. `moving` takes over the
+//! outbox of one machine. `store` puts the parts together, which work on what is `shared`.
 
 mod append;
 mod asking;
@@ -71,6 +63,6 @@ mod vacuum;
 mod verbs;
 mod watch;
 
-pub use store::PostgresOutbox;
 pub use moving::MoveTarget;
 pub use server::{CONNECTIONS, Server, TableContent, inspect_server, newest_version};
+pub use store::{OutageLasts, PostgresOutbox};

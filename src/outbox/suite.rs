@@ -28,7 +28,8 @@ use super::events::Events;
 use super::forget::PersonStore;
 use super::letters::{DeadLetter, DeadLetters, LetterFilter};
 use super::store::{
-    Append, Appended, CallId, DeliveryOutcome, KeyRecord, Outbox, OutboxError, ParkedUsers, SourceStats, StoredCall,
+    Append, Appended, CallId, DeliveryOutcome, KeyRecord, Outbox, OutboxError, OutboxStats, ParkedUsers, SourceStats,
+    StoredCall,
 };
 use crate::segment::{Call, CallOutcome, Refusal, SettledCall, Trouble};
 
@@ -51,6 +52,15 @@ pub(super) trait StoreFactory: Send + Sync + 'static {
 pub(super) trait Inspect: Outbox {
     /// All calls that wait, in the order of their ids, whether they are out or not. `is_parked` says which are kept apart.
     async fn inspect(&self) -> Result<Vec<StoredCall>, OutboxError>;
+
+    /// Makes the figures those of now.
+    async fn refresh(&self) {}
+
+    /// The statistics of now.
+    async fn fresh(&self) -> OutboxStats {
+        self.refresh().await;
+        self.stats()
+    }
 
     /// What waits of each source.
     fn sources(&self) -> Vec<SourceStats>;
@@ -207,7 +217,7 @@ pub(super) async fn group(
 /// All waiting calls.
 pub(super) async fn waiting(store: &impl Inspect) -> Vec<StoredCall> {
     let all = store.inspect().await.unwrap();
-    assert_eq!(store.stats().waiting, all.len() as u64);
+    assert_eq!(store.fresh().await.waiting, all.len() as u64);
     all
 }
 
@@ -224,7 +234,7 @@ pub(super) async fn take(store: &impl Outbox, count: usize) -> Vec<StoredCall> {
 }
 
 /// Takes calls if the store has any now.
-pub(super) async fn take_if_any(store: &impl Outbox, room: usize) -> Vec<StoredCall> {
+pub(super) async fn take_if_any(store: &impl Inspect, room: usize) -> Vec<StoredCall> {
     let mut next = store.next(room);
     // The store looks for calls in steps, and does one at least before it executes the next command.
     for _ in 0..6 {
@@ -232,6 +242,7 @@ pub(super) async fn take_if_any(store: &impl Outbox, room: usize) -> Vec<StoredC
             return taken.unwrap();
         }
         settle(store, Vec::new()).await;
+        store.refresh().await;
     }
     match futures_util::poll!(&mut next) {
         Poll::Ready(taken) => taken.unwrap(),
@@ -240,7 +251,7 @@ pub(super) async fn take_if_any(store: &impl Outbox, room: usize) -> Vec<StoredC
 }
 
 /// Whether the store has nothing to send now.
-pub(super) async fn has_nothing(store: &impl Outbox) -> bool {
+pub(super) async fn has_nothing(store: &impl Inspect) -> bool {
     take_if_any(store, usize::MAX).await.is_empty()
 }
 

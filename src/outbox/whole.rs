@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::backup::Backups;
 use super::calls::Calls;
 use super::events::Events;
-use super::forget::{ForgetRequests, Forgetting, PersonStore};
 use super::fleet::FleetReport;
+use super::forget::{ForgetRequests, Forgetting, PersonStore};
 use super::letters::DeadLetters;
 use super::store::{Outbox, ParkedUsers, SourceStats};
 

@@ -254,6 +254,7 @@ async fn an_outbox_that_cannot_is_said_with_when_to_come_back() {
     for (failure, status, code) in [
         (OutboxError::Full, 503, "overloaded"),
         (OutboxError::Busy, 503, "overloaded"),
+        (OutboxError::Away, 503, "overloaded"),
         (OutboxError::Unreadable, 503, "overloaded"),
         (OutboxError::Closed, 503, "shutting_down"),
         (OutboxError::Unconfirmed, 504, "outbox_timeout"),

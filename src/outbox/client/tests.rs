@@ -182,6 +182,7 @@ async fn every_store_error_has_an_error_code() {
     for (trouble, code, can_wait) in [
         (OutboxError::Full, ErrorCode::Overloaded, true),
         (OutboxError::Busy, ErrorCode::Overloaded, true),
+        (OutboxError::Away, ErrorCode::Overloaded, true),
         (OutboxError::KeyReused, ErrorCode::KeyReused, false),
         (OutboxError::Unconfirmed, ErrorCode::OutboxTimeout, true),
         (OutboxError::Closed, ErrorCode::ShuttingDown, true),

@@ -189,6 +189,10 @@ impl Appender {
         self.n += 1;
         let (mut attempts, mut may_be_stored) = (0, false);
         loop {
+            if may_be_stored && self.shared.closing.is_cancelled() {
+                // It may never be known: a standby may be missing. Whoever waited has left.
+                return Err(Failure::Unknown);
+            }
             let Some(connection) = self.connection.as_ref().filter(|connection| !connection.is_lost()) else {
                 if !self.reopen(!may_be_stored).await {
                     return Err(if may_be_stored { Failure::Unknown } else { Failure::Not(OutboxError::Away) });

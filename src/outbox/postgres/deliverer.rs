@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use std::future::pending;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -20,6 +21,7 @@ use super::commands::{Command, DelivererHandle, QUEUE_CAPACITY, Reply};
 use super::connect::{Connection, DatabaseError, ErrorKind};
 use super::cursor::Cursor;
 use super::forget::Forgets;
+pub(super) use super::lease::Tenure;
 use super::maintain::Maintenance;
 use super::out::Out;
 use super::page::Server;
@@ -34,12 +36,6 @@ use crate::segment::SettledCall;
 
 /// Between two looks at an outbox in which nothing happens.
 const POLL_INTERVAL: Duration = Duration::from_millis(25);
-
-/// This relay delivers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Tenure {
-    pub(super) epoch: i64,
-}
 
 pub(super) struct Deliverer {
     pub(super) shared: Arc<Shared>,
@@ -141,6 +137,8 @@ impl Deliverer {
             }
             self.settle_all().await;
             self.look().await;
+            let has_all_back = self.out.is_empty() && self.unsettled.is_empty();
+            self.shared.has_all_back.store(has_all_back, Ordering::Release);
         }
     }
 

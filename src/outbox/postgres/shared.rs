@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -45,6 +46,8 @@ pub(super) struct Shared {
     /// Notified when an append of this relay was committed.
     pub(super) wake: Notify,
     pub(super) fence: Arc<SendFence>,
+    /// Whether all calls that were handed out came back and are settled.
+    pub(super) has_all_back: AtomicBool,
     pub(super) metrics: Arc<Metrics>,
     pub(super) supervisor: Supervisor,
     /// Cancelled when the store is closed: each task finishes what it does, and ends.
@@ -92,6 +95,7 @@ impl Shared {
             windows: Mutex::default(),
             wake: Notify::new(),
             fence: Arc::new(SendFence::new_shut()),
+            has_all_back: AtomicBool::new(true),
             metrics,
             supervisor,
             closing: CancellationToken::new(),

@@ -4,6 +4,7 @@
 mod cluster;
 
 mod appends;
+mod contract;
 mod cuts;
 mod durability;
 mod proxy;
@@ -22,7 +23,7 @@ use super::PostgresOutbox;
 use super::connect::{Connection, Connector};
 use crate::config::{OutboxPlace, OutboxSettings, PostgresUrl};
 use crate::metrics::Metrics;
-use crate::outbox::OutboxStats;
+use crate::outbox::{Outbox, OutboxStats};
 use crate::supervisor::Supervisor;
 
 /// A limit in bytes that no test reaches.
@@ -82,7 +83,16 @@ impl Database {
 
     async fn open_with(&self, settings: &OutboxSettings) -> Arc<PostgresOutbox> {
         let metrics = Arc::new(Metrics::new().unwrap());
-        PostgresOutbox::open(&self.url, settings, Duration::from_secs(10), metrics, &Supervisor::new()).await.unwrap()
+        PostgresOutbox::open(
+            &self.url,
+            settings,
+            Duration::from_secs(10),
+            Box::new(|| None),
+            metrics,
+            &Supervisor::new(),
+        )
+        .await
+        .unwrap()
     }
 }
 

@@ -60,13 +60,13 @@ pub(crate) async fn a_replayed_dead_letter_is_stored_behind_the_waiting_calls(st
     make_dead_letters(&*store, 2, 0).await;
     append(&*store, plain(call("u", "later"))).await.unwrap();
     let letters = listed(&*store, 10, None).await;
-    let last_id = store.stats().last_id;
+    let last_id = store.fresh().await.last_id;
     assert!(store.replay(vec![letters[1].0]).await.unwrap() == 1);
     assert_eq!(store.replay(vec![letters[1].0, 12_345]).await.unwrap(), 0);
     let all = waiting(&*store).await;
     assert_eq!(texts(&all), [text("u", "later"), text("u", "m0")]);
-    assert!(all[1].id > last_id && store.stats().last_id == all[1].id);
-    assert_eq!((store.stats().dead_letters, listed(&*store, 10, None).await), (1, vec![letters[0].clone()]));
+    assert!(all[1].id > last_id && store.fresh().await.last_id == all[1].id);
+    assert_eq!((store.fresh().await.dead_letters, listed(&*store, 10, None).await), (1, vec![letters[0].clone()]));
 
     // A second refusal is a new dead letter: no id is used twice.
     settle(&*store, vec![refused(all[1].id, "words")]).await;
@@ -84,7 +84,7 @@ pub(crate) async fn all_dead_letters_are_replayed_in_order(stores: impl StoreFac
     let concurrent = tokio::spawn(async move { append(&*other, plain(call("v", "concurrent"))).await });
     assert_eq!(replay_all(&store).await, 300);
     concurrent.await.unwrap().unwrap();
-    assert_eq!(store.stats().dead_letters, 0);
+    assert_eq!(store.fresh().await.dead_letters, 0);
     let all = waiting(&*store).await;
     let own: Vec<_> = all.into_iter().filter(|stored| **stored.call.user_id() == *"u").collect();
     let wanted: Vec<String> =
@@ -102,7 +102,7 @@ pub(crate) async fn a_discarded_dead_letter_is_deleted(stores: impl StoreFactory
     assert_eq!(store.discard(vec![letters[0].0]).await.unwrap(), 0);
     assert_eq!(store.replay(vec![letters[0].0]).await.unwrap(), 0);
     assert_eq!(names(&listed(&*store, 10, None).await), ["m0"]);
-    assert_eq!(store.stats().dead_letters, 1);
+    assert_eq!(store.fresh().await.dead_letters, 1);
     store.close().await;
 }
 
@@ -112,7 +112,7 @@ pub(crate) async fn dead_letters_survive_a_reopen(stores: impl StoreFactory) {
     let before = listed(&*store, 10, None).await;
     store.close().await;
     let store: Arc<_> = stores.open().await;
-    assert_eq!(store.stats().dead_letters, 3);
+    assert_eq!(store.fresh().await.dead_letters, 3);
     assert_eq!(listed(&*store, 10, None).await, before);
     store.close().await;
 }

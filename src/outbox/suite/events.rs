@@ -1,7 +1,8 @@
 //! Tests of events that are kept as dead letters: kept once, read, replaced by calls, and otherwise as other dead letters.
 
 use super::{
-    StoreFactory, accepted, append, call, has_nothing, in_a_minute, keyed, letters, plain, settle, take, text, texts,
+    Inspect, StoreFactory, accepted, append, call, has_nothing, in_a_minute, keyed, letters, plain, settle, take, text,
+    texts,
 };
 use crate::outbox::{Append, DeadLetters, Events, KeptEvent, LetterFilter, LetterIds, LetterWhy, Outbox, OutboxError};
 
@@ -28,11 +29,11 @@ pub(crate) async fn an_event_is_kept_as_an_unmapped_dead_letter(stores: impl Sto
     let store = stores.open().await;
     keep(&*store, event(Some(1), br#"{"a": 1}"#)).await;
     keep(&*store, event(None, b"\xff\x00")).await;
-    let before = store.stats();
+    let before = store.fresh().await;
     assert_eq!((before.dead_letters, before.keys, before.waiting), (2, 1, 0));
     store.close().await;
     let store = stores.open().await;
-    assert_eq!(store.stats().dead_letter_bytes, before.dead_letter_bytes);
+    assert_eq!(store.fresh().await.dead_letter_bytes, before.dead_letter_bytes);
     let found = letters(&*store).await.unwrap();
     let json: Vec<serde_json::Value> = found.iter().map(|letter| serde_json::to_value(letter).unwrap()).collect();
     assert_eq!((&json[0]["eventBase64"], json[0].get("event")), (&"/wA=".into(), None));
@@ -46,7 +47,7 @@ pub(crate) async fn an_event_is_kept_as_an_unmapped_dead_letter(stores: impl Sto
     assert!(Events::find(&*store, found[1].id).await.unwrap() == Some(event(Some(1), br#"{"a": 1}"#)));
     assert!(Events::find(&*store, found[1].id + 9).await.unwrap().is_none());
     assert_eq!(store.discard(vec![found[0].id, found[1].id]).await.unwrap(), 2);
-    assert_eq!((store.stats().dead_letter_bytes, store.stats().keys), (0, 0));
+    assert_eq!((store.fresh().await.dead_letter_bytes, store.fresh().await.keys), (0, 0));
     store.close().await;
 }
 
@@ -57,12 +58,12 @@ pub(crate) async fn a_repeated_event_is_kept_once(stores: impl StoreFactory) {
     keep(&*store, event(Some(2), b"{}")).await;
     keep(&*store, event(None, b"{}")).await;
     keep(&*store, event(None, b"{}")).await;
-    assert_eq!((store.stats().dead_letters, store.stats().keys), (4, 2));
+    assert_eq!((store.fresh().await.dead_letters, store.fresh().await.keys), (4, 2));
     // A discarded one is forgotten.
     let oldest = letters(&*store).await.unwrap().pop().unwrap().id;
     assert_eq!(store.discard(vec![oldest]).await.unwrap(), 1);
     keep(&*store, event(Some(1), b"{}")).await;
-    assert_eq!((store.stats().dead_letters, store.stats().keys), (4, 2));
+    assert_eq!((store.fresh().await.dead_letters, store.fresh().await.keys), (4, 2));
     store.close().await;
 }
 
@@ -75,7 +76,7 @@ pub(crate) async fn an_event_is_replaced_by_its_calls(stores: impl StoreFactory)
     let replaced = store.replace(ids[1], calls()).await.unwrap().unwrap();
     assert_eq!(replaced.iter().map(|appended| appended.replayed).collect::<Vec<_>>(), [false, false]);
     assert_eq!(store.replace(ids[1], calls()).await.unwrap().map(|all| all.len()), None);
-    let stats = store.stats();
+    let stats = store.fresh().await;
     // The key of the event is forgotten, and that of its call is known.
     assert_eq!((stats.waiting, stats.dead_letters, stats.keys), (2, 1, 2));
     let taken = take(&*store, 2).await;
@@ -83,7 +84,7 @@ pub(crate) async fn an_event_is_replaced_by_its_calls(stores: impl StoreFactory)
     settle(&*store, taken.iter().map(|stored| accepted(stored.id)).collect()).await;
     // It makes nothing now.
     assert_eq!(store.replace(ids[0], Vec::new()).await.unwrap().map(|all| all.len()), Some(0));
-    assert_eq!((store.stats().dead_letters, store.stats().dead_letter_bytes), (0, 0));
+    assert_eq!((store.fresh().await.dead_letters, store.fresh().await.dead_letter_bytes), (0, 0));
     store.close().await;
 }
 
@@ -92,17 +93,17 @@ pub(crate) async fn an_event_whose_call_has_the_key_of_another_stays(stores: imp
     append(&*store, keyed(call("w", "known"), 7, 2)).await.unwrap();
     keep(&*store, event(Some(1), b"{}")).await;
     let id = letters(&*store).await.unwrap()[0].id;
-    let before = store.stats();
+    let before = store.fresh().await;
     let calls = vec![of_shop(plain(call("v", "m1"))), of_shop(keyed(call("u", "m0"), 7, 1))];
     assert_eq!(store.replace(id, calls).await.unwrap_err(), OutboxError::KeyReused);
-    let after = store.stats();
+    let after = store.fresh().await;
     assert_eq!((after.waiting, after.dead_letters, after.keys), (before.waiting, before.dead_letters, before.keys));
     store.note_reason(id, "key reused".to_owned()).await.unwrap();
     store.note_reason(id + 9, "nothing".to_owned()).await.unwrap();
     assert_eq!(letters(&*store).await.unwrap()[0].reason, "key reused");
     assert_eq!(texts(&take(&*store, 1).await), [text("w", "known")]);
     assert_eq!(store.discard(vec![id]).await.unwrap(), 1);
-    assert_eq!(store.stats().dead_letter_bytes, 0);
+    assert_eq!(store.fresh().await.dead_letter_bytes, 0);
     store.close().await;
 }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    StoreFactory, append, call, in_a_minute, keyed, letters, outcome, parked, plain, refused, settle, take, waiting,
-    watched,
+    Inspect, StoreFactory, append, call, in_a_minute, keyed, letters, outcome, parked, plain, refused, settle, take,
+    waiting, watched,
 };
 use crate::outbox::{DeliveryOutcome, Events, Forgotten, KeptEvent, Outbox, Person, PersonStore};
 
@@ -35,7 +35,7 @@ pub(crate) async fn waiting_calls_and_dead_letters_of_a_person_are_deleted(store
     let deleted = store.delete_person(person()).await.unwrap();
     assert_eq!((deleted.forgotten, deleted.out.len()), (Forgotten { waiting: 3, dead_letters: 2 }, 0));
     assert!(matches!(outcome(watcher).await, DeliveryOutcome::GaveUp(_)));
-    let stats = store.stats();
+    let stats = store.fresh().await;
     assert_eq!((stats.waiting, stats.dead_letters, stats.keys), (1, 2, 0));
     assert_eq!((stats.parked_users, stats.parked_calls, stats.parked_bytes), (0, 0, 0));
     assert_eq!(letters(&*store).await.unwrap().len(), 2);
@@ -64,6 +64,6 @@ pub(crate) async fn a_call_that_is_out_is_deleted_when_it_comes_back(stores: imp
     let still = store.still_out(taken.iter().map(|stored| stored.id).collect()).await.unwrap();
     assert_eq!((still.out.len(), still.deleted), (0, 0), "each is counted once");
     assert!(letters(&*store).await.unwrap().is_empty());
-    assert_eq!((waiting(&*store).await.len(), store.stats().parked_users), (1, 0), "the later call is a new one");
+    assert_eq!((waiting(&*store).await.len(), store.fresh().await.parked_users), (1, 0), "the later call is a new one");
     store.close().await;
 }

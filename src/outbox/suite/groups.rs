@@ -44,7 +44,7 @@ pub(crate) async fn each_call_of_a_group_has_its_own_result(stores: impl StoreFa
 pub(crate) async fn a_group_that_fails_as_a_whole_changes_nothing(stores: impl StoreFactory) {
     let store = stores.open().await;
     append(&*store, keyed(call("u", "m0"), 1, 1)).await.unwrap();
-    let before = store.stats();
+    let before = store.fresh().await;
     let stored = |n: u8| sized("u", &format!("m{n}"), 3_000).of_source(Some("shop".into()));
     for wrong in [keyed(call("u", "other"), 1, 2), keyed(call("u", "twice"), 7, 2)] {
         let mut calls: Vec<Append> = (2..60).map(|n| keyed(stored(n), n, 1)).collect();
@@ -53,9 +53,10 @@ pub(crate) async fn a_group_that_fails_as_a_whole_changes_nothing(stores: impl S
         let (failed, other) = tokio::join!(group(&*store, calls, true), append(&*store, plain(call("v", "m"))));
         assert_eq!((failed.unwrap_err(), other.unwrap().replayed), (OutboxError::KeyReused, false));
     }
-    let after = store.stats();
+    let after = store.fresh().await;
     assert_eq!(texts(&waiting(&*store).await), [text("u", "m0"), text("v", "m"), text("v", "m")]);
-    assert_eq!((after.waiting, after.keys, after.last_id), (before.waiting + 2, before.keys, before.last_id + 2));
+    assert_eq!((after.waiting, after.keys), (before.waiting + 2, before.keys));
+    assert!(after.last_id > before.last_id);
     assert_eq!(store.sources().len(), 1);
     // Its keys are free, and nothing of it is sent.
     let calls = (2..60).map(|n| keyed(stored(n), n, 9)).collect();
@@ -84,7 +85,7 @@ pub(crate) async fn a_repeated_group_tells_the_outcomes(stores: impl StoreFactor
     let mut results = group(&*store, calls(), true).await.unwrap();
     assert_eq!(replayed(&results), [Ok(true), Ok(true)]);
     assert_eq!(outcome(results.remove(0).unwrap()).await, DeliveryOutcome::Refused("words".to_owned()));
-    assert_eq!((letters(&*store).await.unwrap().len(), store.stats().waiting), (1, 0));
+    assert_eq!((letters(&*store).await.unwrap().len(), store.fresh().await.waiting), (1, 0));
     store.close().await;
 }
 
@@ -94,7 +95,7 @@ pub(crate) async fn a_group_has_at_most_four_mebibytes(stores: impl StoreFactory
     for all in [true, false] {
         assert_eq!(group(&*store, calls(135), all).await.unwrap_err(), OutboxError::TooLarge);
     }
-    assert_eq!(store.stats().waiting, 0);
+    assert_eq!(store.fresh().await.waiting, 0);
     assert_eq!(group(&*store, calls(125), true).await.unwrap().len(), 125);
     let late = store.append_group(calls(1), true, tokio::time::Instant::now()).await;
     assert_eq!(late.unwrap_err(), OutboxError::Busy);

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    StoreFactory, accepted, append, call, keyed, letters, outcome, plain, refused, settle, text, texts, waiting,
-    watched,
+    Inspect, StoreFactory, accepted, append, call, keyed, letters, outcome, plain, refused, settle, text, texts,
+    waiting, watched,
 };
 use crate::outbox::{DeadLetters, DeliveryOutcome, Outbox, OutboxError};
 
@@ -15,7 +15,7 @@ pub(crate) async fn a_repeated_key_stores_no_second_call(stores: impl StoreFacto
     assert!(again.replayed && again.outcome.is_none());
     assert!(!append(&*store, keyed(call("u", "m1"), 2, 1)).await.unwrap().replayed);
     assert_eq!(texts(&waiting(&*store).await), [text("u", "m0"), text("u", "m1")]);
-    assert_eq!(store.stats().keys, 2);
+    assert_eq!(store.fresh().await.keys, 2);
     store.close().await;
 }
 
@@ -81,7 +81,7 @@ pub(crate) async fn a_discarded_dead_letter_takes_its_key_along(stores: impl Sto
     settle(&*store, all.iter().map(|stored| refused(stored.id, "words")).collect()).await;
     let letter = letters(&*store).await.unwrap()[1].id;
     assert_eq!(store.discard(vec![letter]).await.unwrap(), 1);
-    assert_eq!(store.stats().keys, 1);
+    assert_eq!(store.fresh().await.keys, 1);
     // The key's next call is a new one, whatever it is.
     let again = append(&*store, watched(keyed(call("u", "m2"), 1, 2))).await.unwrap();
     assert!(!again.replayed);
@@ -91,7 +91,7 @@ pub(crate) async fn a_discarded_dead_letter_takes_its_key_along(stores: impl Sto
     assert_eq!(texts(&all), [text("u", "m2")]);
     settle(&*store, vec![accepted(all[0].id)]).await;
     assert_eq!(outcome(again).await, DeliveryOutcome::Accepted);
-    assert_eq!(store.stats().keys, 2);
+    assert_eq!(store.fresh().await.keys, 2);
     store.close().await;
 }
 
@@ -130,13 +130,13 @@ pub(crate) async fn the_key_of_a_replayed_call_waits_again(stores: impl StoreFac
     assert_eq!(all.len(), 1);
     settle(&*store, vec![accepted(all[0].id)]).await;
     assert_eq!(outcome(again).await, DeliveryOutcome::Accepted);
-    assert_eq!(store.stats().keys, 1);
+    assert_eq!(store.fresh().await.keys, 1);
     store.close().await;
 }
 
 /// Waits until at most `keys` keys are left.
-async fn until_keys(store: &impl Outbox, keys: u64) {
-    while store.stats().keys > keys {
+async fn until_keys(store: &impl Inspect, keys: u64) {
+    while store.fresh().await.keys > keys {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -183,7 +183,7 @@ pub(crate) async fn keys_survive_a_reopen(stores: impl StoreFactory) {
     store.close().await;
 
     let store = stores.open().await;
-    assert_eq!(store.stats().keys, 2);
+    assert_eq!(store.fresh().await.keys, 2);
     let refused = append(&*store, watched(keyed(call("u", "m0"), 1, 1))).await.unwrap();
     assert_eq!(outcome(refused).await, DeliveryOutcome::Refused("words".to_owned()));
     let waits = append(&*store, watched(keyed(call("u", "m1"), 2, 1))).await.unwrap();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{StoreFactory, accepted, append, call, plain, settle, sized, take};
+use super::{Inspect, StoreFactory, accepted, append, call, plain, settle, sized, take};
 use crate::outbox::{Outbox, StoredCall};
 
 /// Bytes of each call.
@@ -48,7 +48,7 @@ pub(crate) async fn the_calls_of_a_user_with_many_are_taken_in_order(stores: imp
         taken.extend(calls);
     }
     assert!(taken.is_sorted_by(|one, other| one.id < other.id));
-    assert_eq!((store.stats().waiting, store.stats().parked_calls), (0, 0));
+    assert_eq!((store.fresh().await.waiting, store.fresh().await.parked_calls), (0, 0));
     store.close().await;
 }
 
@@ -82,11 +82,11 @@ pub(crate) async fn users_who_are_kept_apart_take_turns(stores: impl StoreFactor
         let calls = store.next(usize::MAX).await.unwrap();
         settle(&*store, calls.iter().map(|stored| accepted(stored.id)).collect()).await;
         last.push([bytes_of(&calls, "a"), bytes_of(&calls, "b"), bytes_of(&calls, "c")]);
-        if store.stats().waiting == 0 {
+        if store.fresh().await.waiting == 0 {
             break;
         }
     }
-    assert_eq!(store.stats().waiting, 0);
+    assert_eq!(store.fresh().await.waiting, 0);
     // No user is read twice while another one waits.
     let alone: Vec<usize> = last.iter().filter_map(|bytes| (0..3).find(|user| bytes[*user] > 0)).collect();
     let longest = alone.chunk_by(|one, next| one == next).map(<[usize]>::len).max().unwrap();

@@ -1,8 +1,8 @@
 //! Tests of parking: a user whose first call fails on its own is kept apart, tried again when due, and wakes.
 
 use super::{
-    StoreFactory, accepted, append, behind, call, has_nothing, keyed, letters, outcome, parked, plain, refused, settle,
-    take, text, texts, waiting, watched,
+    Inspect, StoreFactory, accepted, append, behind, call, has_nothing, keyed, letters, outcome, parked, plain,
+    refused, settle, take, text, texts, waiting, watched,
 };
 use crate::outbox::{CallId, DeadLetters, DeliveryOutcome, Outbox, ParkedFilter, ParkedUser, ParkedUsers};
 
@@ -30,7 +30,7 @@ pub(crate) async fn of_a_parked_user_nothing_is_taken(stores: impl StoreFactory)
     append(&*store, plain(call("v", "m0"))).await.unwrap();
     assert_eq!(texts(&take(&*store, 1).await), [text("v", "m0")]);
     assert!(has_nothing(&*store).await);
-    let stats = store.stats();
+    let stats = store.fresh().await;
     assert_eq!((stats.waiting, stats.parked_users, stats.parked_calls), (4, 1, 3));
     assert!(stats.parked_bytes > 0);
     let users = listed(&*store).await;
@@ -68,10 +68,10 @@ pub(crate) async fn an_accepted_parked_call_wakes_its_user(stores: impl StoreFac
     let woken = take(&*store, 3).await;
     assert_eq!(texts(&woken), [text("u", "m1"), text("u", "m2"), text("u", "m3")]);
     assert!(woken.iter().all(|stored| !stored.is_parked));
-    let stats = store.stats();
+    let stats = store.fresh().await;
     assert_eq!((stats.waiting, stats.parked_users, stats.parked_calls, stats.parked_bytes), (3, 0, 3, 0));
     settle(&*store, woken.iter().map(|stored| accepted(stored.id)).collect()).await;
-    let stats = store.stats();
+    let stats = store.fresh().await;
     assert_eq!((stats.waiting, stats.parked_calls, stats.oldest_stored_at), (0, 0, None));
     // A later call is an ordinary one.
     append(&*store, plain(call("u", "m4"))).await.unwrap();
@@ -137,10 +137,10 @@ pub(crate) async fn parked_users_who_are_not_due_are_taken_early_alone(stores: i
 pub(crate) async fn a_parked_user_survives_a_reopen(stores: impl StoreFactory) {
     let store = stores.open().await;
     park(&*store, &["u", "v"], 2).await;
-    let (before, stats) = (format!("{:?}", store.stats().parked_bytes), store.stats().parked_calls);
+    let (before, stats) = (format!("{:?}", store.fresh().await.parked_bytes), store.fresh().await.parked_calls);
     store.close().await;
     let store = stores.open().await;
-    assert_eq!((format!("{:?}", store.stats().parked_bytes), store.stats().parked_calls), (before, stats));
+    assert_eq!((format!("{:?}", store.fresh().await.parked_bytes), store.fresh().await.parked_calls), (before, stats));
     append(&*store, plain(call("w", "m0"))).await.unwrap();
     assert_eq!(texts(&take(&*store, 1).await), [text("w", "m0")]);
     let retried = store.next_parked(10, true).await.unwrap();
@@ -207,11 +207,11 @@ pub(crate) async fn a_call_that_is_out_is_given_up_when_it_fails(stores: impl St
     let ids = park(&*store, &["a", "b"], 1).await;
     assert_eq!(store.next_parked(10, true).await.unwrap().len(), 2);
     assert_eq!(store.give_up_all(ParkedFilter::default()).await.unwrap(), 2);
-    assert_eq!(store.stats().dead_letters, 0);
+    assert_eq!(store.fresh().await.dead_letters, 0);
     settle(&*store, vec![parked(ids[0]), accepted(ids[1])]).await;
     let letters = letters(&*store).await.unwrap();
     assert_eq!((letters.len(), letters[0].user_id.as_deref(), letters[0].attempts), (1, Some("a"), 4));
-    assert_eq!((store.stats().waiting, store.stats().parked_users), (0, 0));
+    assert_eq!((store.fresh().await.waiting, store.fresh().await.parked_users), (0, 0));
     store.close().await;
 }
 
@@ -226,7 +226,10 @@ pub(crate) async fn verbs_for_all_heed_the_status(stores: impl StoreFactory) {
     assert_eq!(store.retry_all(of("u150")).await.unwrap(), 1);
     assert_eq!(store.retry_all(ParkedFilter { status: Some(503), ..ParkedFilter::default() }).await.unwrap(), 300);
     assert_eq!(store.give_up_all(ParkedFilter { status: Some(503), ..ParkedFilter::default() }).await.unwrap(), 300);
-    assert_eq!((store.stats().parked_users, store.stats().dead_letters, store.stats().waiting), (0, 300, 0));
+    assert_eq!(
+        (store.fresh().await.parked_users, store.fresh().await.dead_letters, store.fresh().await.waiting),
+        (0, 300, 0)
+    );
     store.close().await;
 }
 
@@ -243,6 +246,6 @@ pub(crate) async fn a_replayed_call_waits_behind_a_parked_one(stores: impl Store
     assert_eq!(texts(&retried), [text("u", "m1")]);
     settle(&*store, vec![accepted(second)]).await;
     assert_eq!(texts(&take(&*store, 1).await), [text("u", "m0")]);
-    assert_eq!(store.stats().dead_letter_bytes, 0);
+    assert_eq!(store.fresh().await.dead_letter_bytes, 0);
     store.close().await;
 }

@@ -1,6 +1,8 @@
 //! Tests of taking calls: in order, each once, as many as there is room for, and again after the store was closed and opened.
 
-use super::{StoreFactory, accepted, append, call, has_nothing, plain, settle, sized, take, text, texts, waiting};
+use super::{
+    Inspect, StoreFactory, accepted, append, call, has_nothing, plain, settle, sized, take, text, texts, waiting,
+};
 use crate::outbox::Outbox;
 
 pub(crate) async fn calls_are_taken_once_in_order(stores: impl StoreFactory) {
@@ -90,13 +92,13 @@ pub(crate) async fn calls_and_ids_survive_a_reopen(stores: impl StoreFactory) {
         append(&*store, plain(call("u", &format!("m{n}")))).await.unwrap();
     }
     let before = waiting(&*store).await;
-    let stats = store.stats();
+    let stats = store.fresh().await;
     store.close().await;
 
     let store = stores.open().await;
-    assert_eq!(store.stats().waiting, 3);
-    assert_eq!(store.stats().last_id, stats.last_id);
-    assert_eq!(store.stats().oldest_stored_at, stats.oldest_stored_at);
+    assert_eq!(store.fresh().await.waiting, 3);
+    assert_eq!(store.fresh().await.last_id, stats.last_id);
+    assert_eq!(store.fresh().await.oldest_stored_at, stats.oldest_stored_at);
     assert_eq!(texts(&waiting(&*store).await), texts(&before));
     settle(&*store, before.iter().map(|stored| accepted(stored.id)).collect()).await;
     store.close().await;

@@ -1,7 +1,8 @@
 //! Tests of settling: a call leaves when it is accepted or becomes a dead letter, and its watchers receive which.
 
 use super::{
-    StoreFactory, accepted, append, call, keyed, letters, outcome, plain, refused, settle, texts, waiting, watched,
+    Inspect, StoreFactory, accepted, append, call, keyed, letters, outcome, plain, refused, settle, texts, waiting,
+    watched,
 };
 use crate::outbox::{DeadLetters, DeliveryOutcome, Outbox, OutboxError, OutboxStats};
 
@@ -24,7 +25,7 @@ pub(crate) async fn a_refused_call_becomes_a_dead_letter(stores: impl StoreFacto
     let all = waiting(&*store).await;
     settle(&*store, vec![refused(all[0].id, "no such thing")]).await;
     assert!(waiting(&*store).await.is_empty());
-    assert_eq!(store.stats().dead_letters, 1);
+    assert_eq!(store.fresh().await.dead_letters, 1);
     let letters = letters(&*store).await.unwrap();
     let letter = &letters[0];
     assert_eq!((letters.len(), letter.message_id.as_deref(), letter.user_id.as_deref()), (1, Some("m0"), Some("u")));
@@ -43,7 +44,7 @@ pub(crate) async fn unknown_ids_are_ignored(stores: impl StoreFactory) {
     settle(&*store, vec![accepted(id + 1), refused(id + 2, "x"), accepted(-1), refused(0, "x")]).await;
     assert_eq!(waiting(&*store).await.len(), 1);
     settle(&*store, vec![accepted(id), accepted(id), refused(id, "x")]).await;
-    let OutboxStats { waiting, dead_letters, oldest_stored_at, .. } = store.stats();
+    let OutboxStats { waiting, dead_letters, oldest_stored_at, .. } = store.fresh().await;
     assert_eq!((waiting, dead_letters, oldest_stored_at), (0, 0, None));
     settle(&*store, vec![]).await;
     store.close().await;
@@ -82,17 +83,17 @@ pub(crate) async fn a_closed_store_refuses_every_command(stores: impl StoreFacto
 
 pub(crate) async fn the_age_of_the_oldest_call_is_reported(stores: impl StoreFactory) {
     let store = stores.open().await;
-    assert_eq!(store.stats().oldest_stored_at, None);
+    assert_eq!(store.fresh().await.oldest_stored_at, None);
     let before = jiff::Timestamp::now().as_millisecond();
     append(&*store, plain(call("u", "m0"))).await.unwrap();
     append(&*store, plain(call("u", "m1"))).await.unwrap();
-    let oldest = store.stats().oldest_stored_at.unwrap();
+    let oldest = store.fresh().await.oldest_stored_at.unwrap();
     assert!(oldest >= before);
-    assert_eq!(store.stats().trouble, None);
+    assert_eq!(store.fresh().await.trouble, None);
     let all = waiting(&*store).await;
     settle(&*store, vec![accepted(all[0].id)]).await;
-    assert!(store.stats().oldest_stored_at.unwrap() >= oldest);
+    assert!(store.fresh().await.oldest_stored_at.unwrap() >= oldest);
     settle(&*store, vec![accepted(all[1].id)]).await;
-    assert_eq!(store.stats().oldest_stored_at, None);
+    assert_eq!(store.fresh().await.oldest_stored_at, None);
     store.close().await;
 }

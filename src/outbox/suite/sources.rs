@@ -15,9 +15,10 @@ fn of(source: &str, append: Append) -> Append {
 }
 
 /// The source, the number of calls and whether they have bytes, of each of which anything waits.
-fn counts(store: &impl Inspect) -> Vec<(Option<String>, u64, bool)> {
+async fn counts(store: &impl Inspect) -> Vec<(Option<String>, u64, bool)> {
+    store.refresh().await;
     let sources = store.sources();
-    assert_eq!(sources.iter().map(|source| source.bytes).sum::<u64>(), store.stats().waiting_bytes);
+    assert_eq!(sources.iter().map(|source| source.bytes).sum::<u64>(), store.fresh().await.waiting_bytes);
     let own = sources.iter().filter(|source| source.calls > 0 || source.bytes > 0);
     own.map(|own| (own.source.as_deref().map(str::to_owned), own.calls, own.bytes > 0)).collect()
 }
@@ -64,18 +65,18 @@ pub(crate) async fn what_waits_of_each_source_is_counted(stores: impl StoreFacto
     append(&*store, of("pay", plain(sized("v", "m2", 1_000)))).await.unwrap();
     append(&*store, plain(call("w", "m3"))).await.unwrap();
     let pay = (Some("pay".to_owned()), 1, true);
-    assert_eq!(counts(&*store), [(None, 1, true), pay.clone(), shop(2)]);
+    assert_eq!(counts(&*store).await, [(None, 1, true), pay.clone(), shop(2)]);
     let taken = take(&*store, 4).await;
     settle(&*store, vec![parked(taken[0].id), super::behind(taken[1].id), accepted(taken[3].id)]).await;
-    assert_eq!(counts(&*store), [pay.clone(), shop(2)]);
+    assert_eq!(counts(&*store).await, [pay.clone(), shop(2)]);
     store.close().await;
     let store = stores.open().await;
-    assert_eq!(counts(&*store), [pay, shop(2)]);
+    assert_eq!(counts(&*store).await, [pay, shop(2)]);
     let rest = waiting(&*store).await;
     settle(&*store, rest.iter().map(|stored| refused(stored.id, "words")).collect()).await;
-    assert_eq!(counts(&*store), []);
+    assert_eq!(counts(&*store).await, []);
     store.replay(vec![letters(&*store).await.unwrap().pop().unwrap().id]).await.unwrap();
-    assert_eq!(counts(&*store), [shop(1)]);
+    assert_eq!(counts(&*store).await, [shop(1)]);
     store.close().await;
 }
 
@@ -134,9 +135,9 @@ pub(crate) async fn each_source_has_a_window_of_its_own(stores: impl StoreFactor
 }
 
 /// Waits until at most `keys` keys are left.
-async fn until_keys(store: &impl Outbox, keys: u64) {
-    while store.stats().keys > keys {
+async fn until_keys(store: &impl Inspect, keys: u64) {
+    while store.fresh().await.keys > keys {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    assert_eq!(store.stats().keys, keys);
+    assert_eq!(store.fresh().await.keys, keys);
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Database, settings};
 use crate::outbox::postgres::PostgresOutbox;
 use crate::outbox::suite::{call, in_a_minute, keyed, outcome, plain, sized, watched};
-use crate::outbox::{Append, Appended, DeliveryOutcome, OutboxError};
+use crate::outbox::{Append, Appended, DeliveryOutcome, Outbox, OutboxError};
 use crate::segment::Call;
 
 pub(super) fn replayed(results: &[Result<Appended, OutboxError>]) -> Vec<Result<bool, OutboxError>> {

@@ -6,7 +6,7 @@ use super::Database;
 use super::appends::{append, replayed};
 use super::proxy::{Cut, Proxy};
 use crate::outbox::suite::{call, in_a_minute, keyed, plain};
-use crate::outbox::{Append, OutboxError};
+use crate::outbox::{Append, Outbox, OutboxError};
 
 /// Waits until the database is known to be there again.
 async fn back(store: &crate::outbox::postgres::PostgresOutbox) {

@@ -7,10 +7,10 @@ use tokio::time::Instant;
 use super::Database;
 use super::appends::append;
 use super::cluster::Cluster;
-use crate::outbox::OutboxError;
 use crate::outbox::postgres::append::end_orphans;
 use crate::outbox::postgres::connect::{Connection, Connector, ErrorKind};
 use crate::outbox::suite::{call, keyed, plain};
+use crate::outbox::{Outbox, OutboxError};
 
 /// Waits until the server has this standby's name, of which there is none.
 async fn set_standby(cluster: &Cluster, connection: &Connection, name: &str) {

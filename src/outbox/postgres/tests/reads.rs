@@ -10,7 +10,7 @@ use super::{Connection, Database, PostgresOutbox};
 use crate::outbox::client::digest;
 use crate::outbox::suite::{call, in_a_minute, keyed, letters, plain, sized};
 use crate::outbox::{
-    Append, CallFate, Calls, DeadLetters, Events, KeptEvent, KeyRecord, LetterFilter, LetterIds, LetterWalk,
+    Append, CallFate, Calls, DeadLetters, Events, KeptEvent, KeyRecord, LetterFilter, LetterIds, LetterWalk, Outbox,
     OutboxError,
 };
 

@@ -2,6 +2,7 @@
 
 use super::Database;
 use super::appends::append;
+use crate::outbox::Outbox;
 use crate::outbox::postgres::connect::Connection;
 use crate::outbox::postgres::schema::{MIGRATIONS, prepare};
 use crate::outbox::suite::{call, keyed, plain};

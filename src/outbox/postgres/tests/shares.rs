@@ -3,9 +3,9 @@
 use super::appends::append;
 use super::{Database, settings};
 use crate::config::OutboxSettings;
-use crate::outbox::OutboxError;
 use crate::outbox::client::digest;
 use crate::outbox::suite::{call, in_a_minute, keyed, plain, sized};
+use crate::outbox::{Outbox, OutboxError};
 
 #[tokio::test]
 async fn a_full_outbox_refuses_all_but_repeats() {
