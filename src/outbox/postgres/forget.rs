@@ -135,6 +135,9 @@ impl ForgetVerb {
 impl Deliverer {
     /// Does a step for the first person.
     pub(super) async fn forget_step(&mut self) -> Result<(), DatabaseError> {
+        if self.connection.is_none() {
+            return Ok(());
+        }
         let Some(mut verb) = self.forgets.0.pop_front() else { return Ok(()) };
         self.look_again();
         let Some(connection) = &self.connection else { return Ok(()) };

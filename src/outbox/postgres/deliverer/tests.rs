@@ -217,9 +217,14 @@ fn behind(id: CallId) -> SettledCall {
 /// Takes and accepts calls until `count` were, parked ones among them. What of each user, in the order of their acceptance.
 async fn drain(relay: &Relay, count: usize) -> BTreeMap<String, Vec<String>> {
     let (mut order, mut left) = (BTreeMap::<String, Vec<String>>::new(), count);
+    // A future that is dropped when it is ready takes its calls along.
+    let mut next = Box::pin(relay.handle.next(usize::MAX));
     while left > 0 {
         let calls = tokio::select! {
-            calls = relay.handle.next(usize::MAX) => calls.unwrap(),
+            calls = &mut next => {
+                next = Box::pin(relay.handle.next(usize::MAX));
+                calls.unwrap()
+            }
             () = tokio::time::sleep(Duration::from_millis(20)) => relay.handle.next_parked(100, true).await.unwrap(),
         };
         let ids: Vec<CallId> = calls.iter().map(|stored| stored.id).collect();

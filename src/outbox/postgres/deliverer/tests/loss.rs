@@ -92,8 +92,8 @@ impl NumberReader {
     }
 }
 
-async fn numbered_database() -> PostgresUrl {
-    let url = super::database(Cluster::shared()).await;
+async fn numbered_database(cluster: &Cluster) -> PostgresUrl {
+    let url = super::database(cluster).await;
     connect(&url).await.batch(TABLE).await.unwrap();
     url
 }
@@ -124,7 +124,7 @@ async fn append(url: PostgresUrl, relay: i64, committed: Arc<parking_lot::Mutex<
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_snapshot_cursor_loses_nothing_of_what_is_committed_late() {
-    let url = numbered_database().await;
+    let url = numbered_database(Cluster::shared()).await;
     let committed = Arc::new(parking_lot::Mutex::new(BTreeSet::new()));
     let is_over = Arc::new(AtomicBool::new(false));
     let mut appenders = JoinSet::new();
@@ -160,7 +160,9 @@ async fn the_snapshot_cursor_loses_nothing_of_what_is_committed_late() {
 
 #[tokio::test]
 async fn a_transaction_that_ends_behind_the_newest_one_is_lost_by_all_but_the_snapshot_cursor() {
-    let url = numbered_database().await;
+    // Transactions of other databases are in the snapshot, too.
+    let cluster = Cluster::start(&[]);
+    let url = numbered_database(&cluster).await;
     let (first, second, third, reading) =
         (connect(&url).await, connect(&url).await, connect(&url).await, connect(&url).await);
     let (mut snapshot, mut plain, mut gaps) =
