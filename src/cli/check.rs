@@ -8,6 +8,7 @@ mod receivers;
 mod row;
 mod settings;
 mod sources;
+mod stored;
 mod table;
 mod way;
 

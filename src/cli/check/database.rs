@@ -1,7 +1,7 @@
 //! The rows of an outbox in PostgreSQL: whether its server can be reached, is safe, lets the relay in, and what the tables hold.
 
-use super::outbox::{FILE, RIGHTS, SERVER, SOURCES, STANDBY, VERSION, sources};
 use super::row::Row;
+use super::stored::{FILE, RIGHTS, SERVER, SOURCES, STANDBY, VERSION, sources};
 use crate::config::PostgresUrl;
 use crate::outbox::postgres::{self, CONNECTIONS, Server, TableContent};
 use crate::sources::settings::SourceTable;

@@ -1,24 +1,18 @@
 //! The rows of the outbox: whether its file can be used, what it holds, and its disk.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use bytesize::ByteSize;
 
 use super::database;
 use super::row::Row;
+use super::stored::{FILE, RIGHTS, SERVER, SOURCES, STANDBY, VERSION, sources};
 use crate::config::{OutboxPlace, OutboxSettings, Problems};
-use crate::outbox::sqlite::{self, Disk, DiskKind, NEWEST_VERSION, StoredOfSource};
+use crate::outbox::sqlite::{self, Disk, DiskKind, NEWEST_VERSION};
 use crate::sources::settings::SourceTable;
 
-pub(super) const FILE: &str = "outbox";
-pub(super) const VERSION: &str = "outbox-version";
-pub(super) const SOURCES: &str = "outbox-sources";
 const SPACE: &str = "outbox-space";
 const DISK: &str = "outbox-disk";
-pub(super) const SERVER: &str = "outbox-server";
-pub(super) const RIGHTS: &str = "outbox-rights";
-pub(super) const STANDBY: &str = "outbox-standby";
 
 /// `table`: the sources that are configured, if the file of sources is right.
 pub(super) async fn rows(
@@ -89,33 +83,6 @@ fn file(file: &Path, table: Option<&SourceTable>) -> Vec<Row> {
     };
     let mut rows = vec![usable, version];
     rows.extend(sources(content.sources, table, "dead letters among the newest 1,000"));
-    rows
-}
-
-/// What is stored of sources that are not configured.
-pub(super) fn sources(
-    stored: BTreeMap<String, StoredOfSource>,
-    table: Option<&SourceTable>,
-    which_letters: &str,
-) -> Vec<Row> {
-    let mut rows = Vec::new();
-    let Some(table) = table else {
-        return vec![Row::skipped(SOURCES, "the sources are not right yet")];
-    };
-    for (name, StoredOfSource { calls, letters }) in stored {
-        if table.get(&name).is_none() {
-            let found =
-                format!("the source {name} is not configured; its waiting calls: {calls}, {which_letters}: {letters}");
-            rows.push(
-                Row::warning(SOURCES, found).advise(
-                    "They wait. Configure it again, or give its calls up (parked give-up, dead-letters discard).",
-                ),
-            );
-        }
-    }
-    if rows.is_empty() {
-        rows.push(Row::ok(SOURCES, "all that is stored is of sources that are configured, or of none"));
-    }
     rows
 }
 
