@@ -24,7 +24,7 @@ use crate::metrics::{Metrics, Summary};
 use crate::notify::Notifier;
 use crate::outbox::postgres::PostgresOutbox;
 use crate::outbox::sqlite::SqliteOutbox;
-use crate::outbox::{Calls, DeadLetters, Forgetting, OutboxClients, OutboxStats, ParkedUsers, Store};
+use crate::outbox::{Calls, DeadLetters, FleetReport, Forgetting, OutboxClients, OutboxStats, ParkedUsers, Store};
 use crate::publisher::LiveClients;
 use crate::segment::SegmentClients;
 use crate::server::{self, LimitTooLow, Limits, fd_limit};
@@ -283,9 +283,23 @@ fn update_metrics(
             metrics.parked_bytes.set(gauge(stats.parked_bytes));
             metrics.dead_letter_bytes.set(gauge(stats.dead_letter_bytes));
         }
+        if let Some(fleet) = outbox.as_ref().and_then(|outbox| outbox.fleet()) {
+            update_fleet_metrics(&metrics, &fleet);
+        }
         metrics.log_lines_over_limit.inc_by(log.take_left_out());
         metrics.log_lines_in_backlog.inc_by(log.take_dropped());
     }
+}
+
+fn update_fleet_metrics(metrics: &Metrics, fleet: &FleetReport) {
+    let database = &fleet.database;
+    let delivers = database.is_reachable && fleet.delivering.as_ref().is_some_and(|deliverer| deliverer.is_this);
+    metrics.fleet_delivering.set(delivers.into());
+    metrics.fleet_members.set(fleet.members.len() as i64);
+    metrics.fleet_tenures.set(fleet.tenures.cast_signed());
+    metrics.fleet_database_reachable.set(database.is_reachable.into());
+    metrics.fleet_calls_table_bytes.set(database.calls_bytes.cast_signed());
+    metrics.fleet_oldest_transaction_seconds.set(database.oldest_transaction_seconds as i64);
 }
 
 /// What operators may see and do.
@@ -302,6 +316,7 @@ fn admin(
     let parked = outbox.cloned().map(|outbox| outbox as Arc<dyn ParkedUsers>);
     let calls = outbox.cloned().map(|outbox| outbox as Arc<dyn Calls>);
     let backups = outbox.cloned().and_then(Store::backups);
+    let fleet_of = outbox.cloned();
     let segment = move || {
         let now = Instant::now();
         let shut = live.gate_shut_until().map(|(until, code)| ShutGate {
@@ -320,7 +335,8 @@ fn admin(
             |stats| OutboxReport { unconfigured_sources: sources.unconfigured(), ..outbox_report(stats, &metrics) };
         stored.as_ref().map(|outbox| report(outbox.stats()))
     };
-    let state = AdminState::new(token, dead_letters).with_parked(parked).with_calls(calls);
+    let fleet = move || fleet_of.as_ref().and_then(|outbox| outbox.fleet());
+    let state = AdminState::new(token, dead_letters).with_fleet(fleet).with_parked(parked).with_calls(calls);
     state.with_backups(backups).with_reports(segment, outbox)
 }
 

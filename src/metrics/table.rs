@@ -177,6 +177,24 @@ metrics! {
         "segment_relay_dead_letters_expired_total": "Dead letters deleted because of their age (`RELAY_DEAD_LETTER_RETENTION`)." =>
             dead_letters_expired: IntCounter(&[]);
     }
+    "Several relays with one outbox" {
+        "segment_relay_fleet_delivering": "1 while this relay delivers the calls of an outbox in PostgreSQL. At most one of its relays \
+            does. 0 with an outbox in a file. Where several relays have one outbox, its calls, bytes, keys, parked users and dead letters \
+            are those of the whole outbox, and are the same at each relay: take the greatest, not the sum." =>
+            fleet_delivering: IntGauge(&[]);
+        "segment_relay_fleet_members": "Relays that have the outbox: each was seen within the last minute. The same at each relay." =>
+            fleet_members: IntGauge(&[]);
+        "segment_relay_fleet_tenures": "How often a relay began to deliver, since the tables were made. The same at each relay." =>
+            fleet_tenures: IntGauge(&[]);
+        "segment_relay_fleet_database_reachable": "1 while this relay can reach the outbox's database." =>
+            fleet_database_reachable: IntGauge(&[]);
+        "segment_relay_fleet_calls_table_bytes": "Bytes on disk of the table of waiting calls and its index. Far more than the calls take: \
+            rows that were deleted could not be removed. The same at each relay." => fleet_calls_table_bytes: IntGauge(&[]);
+        "segment_relay_fleet_oldest_transaction_seconds": "Age of the oldest transaction in the database. No row that was deleted since \
+            can be removed. The same at each relay." => fleet_oldest_transaction_seconds: IntGauge(&[]);
+        "segment_relay_fleet_appends_repeated_total": "Commits that were repeated because it was not known whether calls are stored." =>
+            fleet_appends_repeated: IntCounter(&[]);
+    }
     "The process" {
         "segment_relay_build_info": "Always 1. `version` is the version of the relay." =>
             build_info: IntGauge(&[("version", env!("CARGO_PKG_VERSION"))]);

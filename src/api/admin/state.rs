@@ -11,7 +11,7 @@ use super::history::History;
 use super::report::{OutboxReport, SegmentReport};
 use crate::api::error::ApiError;
 use crate::auth::Tokens;
-use crate::outbox::{Backups, Calls, DeadLetters, Forgetting, ParkedUsers};
+use crate::outbox::{Backups, Calls, DeadLetters, FleetReport, Forgetting, ParkedUsers};
 
 /// Pages that are read or sent at once, each of 32 MiB at most: a few operators and their scripts. A request that replays or
 /// deletes many letters counts as one.
@@ -35,6 +35,7 @@ pub struct AdminState {
     pub(super) backups: Option<Arc<dyn Backups>>,
     pub(super) segment_report: Box<dyn Fn() -> SegmentReport + Send + Sync>,
     pub(super) outbox_report: Box<dyn Fn() -> Option<OutboxReport> + Send + Sync>,
+    pub(super) fleet_report: Box<dyn Fn() -> Option<FleetReport> + Send + Sync>,
     pub(super) history: Arc<History>,
     pub(super) stream_permits: Arc<Semaphore>,
     page_permits: Arc<Semaphore>,
@@ -56,6 +57,7 @@ impl AdminState {
             backups: None,
             segment_report: Box::new(|| SegmentReport::new(String::new(), 0, None)),
             outbox_report: Box::new(|| None),
+            fleet_report: Box::new(|| None),
             history: Arc::default(),
             stream_permits: Arc::new(Semaphore::new(MAX_STREAMS)),
             page_permits: Arc::new(Semaphore::new(MAX_PAGES_IN_PROGRESS)),
@@ -97,6 +99,12 @@ impl AdminState {
     #[must_use]
     pub fn with_backups(self, backups: Option<Arc<dyn Backups>>) -> Self {
         Self { backups, ..self }
+    }
+
+    /// Shows the relays that have this outbox.
+    #[must_use]
+    pub fn with_fleet(self, fleet: impl Fn() -> Option<FleetReport> + Send + Sync + 'static) -> Self {
+        Self { fleet_report: Box::new(fleet), ..self }
     }
 
     /// Takes the reports of the status from these functions.

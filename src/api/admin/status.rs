@@ -13,6 +13,7 @@ use super::report::{OutboxReport, SegmentReport, SourceReport};
 use super::state::AdminState;
 use super::summary::{Facts, Summary};
 use crate::api::state::{Admin, AppState};
+use crate::outbox::FleetReport;
 use crate::segment::rfc3339_milliseconds;
 
 /// How the relay is.
@@ -31,6 +32,8 @@ pub(super) struct StatusReport {
     segment: SegmentReport,
     /// `null` without an outbox.
     outbox: Option<OutboxReport>,
+    /// `null` if no other relay can have the outbox.
+    fleet: Option<FleetReport>,
     /// Customers of `POST /customers` by outcome.
     requests: BTreeMap<&'static str, u64>,
     requests_in_flight: usize,
@@ -71,6 +74,7 @@ impl StatusReport {
             rates,
             segment,
             outbox,
+            fleet: (admin.fleet_report)(),
             requests: state.metrics.outcomes(),
             requests_in_flight: state.requests_in_flight(),
             sources: state

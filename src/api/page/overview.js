@@ -3,7 +3,7 @@
 import { byId, count, element, foreign, say, time } from "./dom.js";
 
 export function show(status) {
-  const { summary, segment, outbox, sources, state, version, startedAt } = status;
+  const { summary, segment, outbox, fleet, sources, state, version, startedAt } = status;
   byId("summary").dataset.level = summary.level;
   say(byId("summary"), summary.text);
   document.title = `${{ well: "", notice: "! ", trouble: "!! " }[summary.level]}segment-relay`;
@@ -16,8 +16,23 @@ export function show(status) {
     ["Address", segment.endpoint],
     ["Outbox", outbox ? `${bytes(outbox.bytes)} of ${bytes(outbox.maxBytes)}${outbox.trouble ? `: ${outbox.trouble}` : ""}` : "none is configured"],
     ["Relay", `version ${version}, ${state} since ${time(startedAt)}`],
+    ...fleetFacts(fleet),
   ]);
   showSources(sources, outbox?.unconfiguredSources ?? []);
+}
+
+/** The relays that have the same outbox, and who of them delivers. */
+function fleetFacts(fleet) {
+  if (!fleet) return [];
+  const { members, delivering, database } = fleet;
+  const relay = ({ name, version: of, since, isThis }) => `${name}${isThis ? " (this one)" : ""}, version ${of} since ${time(since)}`;
+  const who = delivering ? `${delivering.name ?? "one that was not seen lately"}${delivering.isThis ? " (this one)" : ""} since ${time(delivering.since)}` : "no relay";
+  const oldest = Math.round(database.oldestTransactionSeconds);
+  return [
+    ["Delivers", who],
+    ["Relays", members.map(relay).join("; ") || "none was seen lately"],
+    ["Database", database.isReachable ? `the calls take ${bytes(database.callsBytes)} in it, its oldest transaction is ${count(oldest)} s old` : "cannot be reached"],
+  ];
 }
 
 function facts(list, pairs) {

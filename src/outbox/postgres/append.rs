@@ -208,10 +208,12 @@ impl Appender {
                     return Ok(());
                 }
                 Ok(Attempt::Unconfirmed) => {
+                    self.shared.metrics.fleet_appends_repeated.inc();
                     tracing::warn!("the database ended the wait for its synchronous standby; the commit is repeated");
                 }
                 Ok(Attempt::RolledBack) => return Ok(()),
                 Err(error) if *error.kind() == ErrorKind::Lost => {
+                    self.shared.metrics.fleet_appends_repeated.inc();
                     tracing::warn!(%error, "whether calls are stored is unknown; the commit is repeated");
                     may_be_stored = true;
                     self.connection = None;
