@@ -27,6 +27,7 @@ mod figures;
 mod fleet;
 mod forget;
 mod forgetting;
+mod idle;
 mod keys;
 mod lease;
 mod lease_keeper;

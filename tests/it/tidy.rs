@@ -29,6 +29,7 @@ const MAY_USE: [(&str, &[&str]); 18] = [
             "outbox::Calls",
             "outbox::DeadLetter",
             "outbox::DeadLetters",
+            "outbox::FleetReport",
             "outbox::Forgetting",
             "outbox::Forgotten",
             "outbox::LetterFilter",

@@ -3,21 +3,14 @@
 //! One is for short statements, the other one for searches, which take long. A connection whose statement did not end well is dropped,
 //! and so is one whose caller left: an open transaction ends with it, and nothing of it is done.
 
-use std::ops::Deref;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, Instant};
-
-use tokio::sync::{Mutex, MutexGuard};
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{FromSql, ToSql, Type};
 
-use super::connect::{Connection, DatabaseError, ErrorKind};
+use super::connect::{DatabaseError, ErrorKind};
+use super::idle::Held;
 use super::shared::Shared;
 use crate::outbox::OutboxError;
-
-/// How long an idle connection is kept: an operator who looks at pages needs no new one for each.
-const MAX_IDLE: Duration = Duration::from_secs(60);
 
 /// How often a statement is tried that the server refuses because of another transaction.
 const MAX_ATTEMPTS: u32 = 5;
@@ -25,100 +18,23 @@ const MAX_ATTEMPTS: u32 = 5;
 /// A parameter of a statement.
 pub(super) type Param<'p> = (&'p (dyn ToSql + Sync), Type);
 
-/// The connections.
-pub(super) struct Operators {
-    statements: Slot,
-    searches: Slot,
-    /// The number of the last group of calls that an event was replaced by. The appender's numbers are positive.
-    group: AtomicI64,
-}
-
-#[derive(Default)]
-struct Slot(Mutex<Option<Idle>>);
-
-struct Idle {
-    connection: Connection,
-    since: Instant,
-}
-
-/// A connection, for one caller.
-pub(super) struct Held<'s> {
-    slot: MutexGuard<'s, Option<Idle>>,
-    connection: Connection,
-}
-
-impl Operators {
-    pub(super) fn new() -> Self {
-        Self { statements: Slot::default(), searches: Slot::default(), group: AtomicI64::new(0) }
-    }
-
-    /// A number for a group that is not repeated.
-    pub(super) fn next_group(&self) -> i64 {
-        self.group.fetch_sub(1, Ordering::Relaxed) - 1
-    }
-
-    /// Drops the connections that are idle for too long. One that is used is not.
-    pub(super) fn drop_idle(&self) {
-        for slot in [&self.statements, &self.searches] {
-            if let Ok(mut idle) = slot.0.try_lock()
-                && idle.as_ref().is_some_and(|idle| idle.since.elapsed() > MAX_IDLE)
-            {
-                *idle = None;
-            }
-        }
-    }
-
-    /// Waits for the callers, and drops the connections.
-    pub(super) async fn close(&self) {
-        for slot in [&self.statements, &self.searches] {
-            *slot.0.lock().await = None;
-        }
-    }
-}
-
-impl Slot {
-    async fn take(&self, shared: &Shared, name: &'static str) -> Result<Held<'_>, OutboxError> {
-        let mut slot = self.0.lock().await;
-        if shared.closing.is_cancelled() {
-            return Err(OutboxError::Closed);
-        }
-        let idle = slot.take().filter(|idle| !idle.connection.is_lost());
-        let connection = match idle {
-            Some(idle) => idle.connection,
-            None if shared.figures.lock().is_away => return Err(OutboxError::Away),
-            None => shared.connector.open(name).await.map_err(|error| {
-                tracing::warn!(%error, "the outbox's database cannot be used for an operator");
-                OutboxError::Away
-            })?,
-        };
-        Ok(Held { slot, connection })
-    }
-}
-
-impl Held<'_> {
-    /// Keeps the connection for the next caller. No transaction is open.
-    pub(super) fn give_back(mut self) {
-        *self.slot = Some(Idle { connection: self.connection, since: Instant::now() });
-    }
-}
-
-impl Deref for Held<'_> {
-    type Target = Connection;
-
-    fn deref(&self) -> &Connection {
-        &self.connection
-    }
-}
-
 impl Shared {
     /// The connection for short statements.
     pub(super) async fn operator(&self) -> Result<Held<'_>, OutboxError> {
-        self.operators.statements.take(self, "operator").await
+        self.operators.statements.take(&self.connector, "operator", |is_open| self.refusal(is_open)).await
     }
 
     /// The connection for searches.
     pub(super) async fn searcher(&self) -> Result<Held<'_>, OutboxError> {
-        self.operators.searches.take(self, "search").await
+        self.operators.searches.take(&self.connector, "search", |is_open| self.refusal(is_open)).await
+    }
+
+    /// Why there is no connection now: the store is closed, or the database is known to be away.
+    fn refusal(&self, is_open: bool) -> Option<OutboxError> {
+        if self.closing.is_cancelled() {
+            return Some(OutboxError::Closed);
+        }
+        (!is_open && self.figures.lock().is_away).then_some(OutboxError::Away)
     }
 
     /// The rows of a statement that writes nothing.

@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::connect::{Connection, Connector, DatabaseError};
 use super::figures::Figures;
-use super::operators::Operators;
+use super::idle::Operators;
 use super::watch::WatchedKeys;
 use crate::config::OutboxSettings;
 use crate::metrics::Metrics;
