@@ -21,14 +21,15 @@ use super::lease_keeper::LeaseKeeper;
 use super::out::Wish;
 use super::queue::Appends;
 use super::schema::{self, MIGRATIONS};
+use super::server;
 use super::shared::{Reopening, Shared};
 use super::watch;
 use crate::config::{OutboxSettings, PostgresUrl};
 use crate::metrics::Metrics;
 use crate::outbox::limits::check_size;
 use crate::outbox::{
-    Append, Appended, ForgetRequests, Forgetting, Outbox, OutboxError, OutboxStats, ParkedFilter, ParkedUser,
-    ParkedUsers, PersonStore, SourceStats, Store, StoredCall,
+    Append, Appended, FleetReport, ForgetRequests, Forgetting, Outbox, OutboxError, OutboxStats, ParkedFilter,
+    ParkedUser, ParkedUsers, PersonStore, SourceStats, Store, StoredCall,
 };
 use crate::segment::{SendFence, SettledCall};
 use crate::supervisor::Supervisor;
@@ -190,6 +191,10 @@ impl Store for PostgresOutbox {
         self.shared.figures.lock().source_stats()
     }
 
+    fn fleet(&self) -> Option<FleetReport> {
+        Some(self.shared.fleet_report())
+    }
+
     fn persons(self: Arc<Self>) -> Option<Arc<dyn PersonStore>> {
         Some(Arc::new(self.deliverer.clone()))
     }
@@ -215,6 +220,7 @@ pub(super) async fn prepare(shared: &Shared) -> anyhow::Result<Connection> {
     loop {
         let prepared = async {
             let connection = reopening.attempt(&shared.connector).await?;
+            server::refuse_unsafe(&connection).await?;
             schema::prepare(&connection, MIGRATIONS).await?;
             shared.read_figures(&connection).await?;
             anyhow::Ok(connection)
