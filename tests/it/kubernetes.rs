@@ -9,6 +9,7 @@ use std::process::Command;
 use segment_relay::config::{DefaultValue, FILE_SETTINGS, SETTINGS};
 use serde_json::Value;
 
+use crate::harness::postgres::Cluster;
 use crate::harness::{Relay, Segment, ada, client};
 use crate::proxied::free_port;
 
@@ -255,7 +256,6 @@ async fn starts_and_answers(manifests: Manifests, outbox_url: &str) {
 async fn the_relay_starts_with_the_settings_of_the_pod_and_answers_its_probes() {
     let [single, fleet] = ALL;
     starts_and_answers(single, "").await;
-    // No setting of the pod is of one kind of outbox.
-    let directory = tempfile::tempdir().expect("a directory");
-    starts_and_answers(fleet, &format!("sqlite://{}/outbox.db", directory.path().display())).await;
+    let cluster = Cluster::shared();
+    starts_and_answers(fleet, &cluster.url(&cluster.create_database().await)).await;
 }
