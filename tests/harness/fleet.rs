@@ -9,6 +9,9 @@ use super::durable::Durable;
 use super::postgres::Cluster;
 use super::wait::at_last;
 
+/// The user of the call that shows which relay delivers.
+pub const PROBE: &str = "who-delivers";
+
 /// The relays.
 pub struct Fleet {
     /// The first one has the sandbox.
@@ -61,7 +64,7 @@ impl Fleet {
     /// Which relay sent last: the one that delivers. A call of a user of its own makes it send.
     pub async fn deliverer(&self) -> usize {
         let begin = Instant::now();
-        let answer = self.relays[0].post(&serde_json::json!({"userId": "who-delivers", "traits": {}})).await;
+        let answer = self.relays[0].post(&serde_json::json!({"userId": PROBE, "traits": {}})).await;
         assert!(answer.is_stored(), "{answer:?}");
         at_last(async || self.to_segment.iter().any(|cable| cable.sent().last().is_some_and(|at| *at > begin))).await;
         let last = |number: &usize| self.to_segment[*number].sent().last().copied();

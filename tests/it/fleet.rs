@@ -8,6 +8,7 @@ mod database;
 mod faults;
 mod load;
 mod operators;
+mod soak;
 
 use serde_json::json;
 

@@ -38,7 +38,8 @@ struct Soak {
     most_parked: f64,
 }
 
-fn number(name: &str, default: u64) -> u64 {
+/// A number of the environment.
+pub fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |value| value.parse().expect(name))
 }
 

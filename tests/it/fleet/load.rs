@@ -32,11 +32,16 @@ struct State {
 
 impl Load {
     pub fn start(fleet: &Fleet) -> Self {
+        Self::of(fleet, "u-")
+    }
+
+    /// Users whose names begin like this.
+    pub fn of(fleet: &Fleet, prefix: &str) -> Self {
         let (posted, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
         let state = Arc::new(State { relays: Mutex::new(addresses(fleet)), posted, is_over });
         let mut users = JoinSet::new();
         for number in 0..USERS {
-            users.spawn(post_all(format!("u-{number}"), number as usize, state.clone()));
+            users.spawn(post_all(format!("{prefix}{number}"), number as usize, state.clone()));
         }
         Self { users, state }
     }
