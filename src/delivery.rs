@@ -227,6 +227,7 @@ impl Delivery {
             let settlement = Settlement { calls: calls.into(), parked_users: Vec::new() };
             requests.settle(Duration::ZERO, outbox.clone(), settlement);
         }
+        outbox.delivery_ended().await;
         let calls = outbox.stats().waiting;
         if calls > 0 {
             tracing::info!(calls, "calls remain in the outbox until the next start");

@@ -78,6 +78,9 @@ pub trait Outbox: Send + Sync {
         None
     }
 
+    /// Delivery has ended: what was taken and is not settled is not sent any more.
+    async fn delivery_ended(&self) {}
+
     /// Closes the store: commands in progress are finished, later calls of any method fail.
     async fn close(&self);
 }

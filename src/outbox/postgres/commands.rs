@@ -19,6 +19,8 @@ pub(super) enum Command {
     Next(usize, Reply<Vec<StoredCall>>),
     /// A number of parked calls, and whether they may be early.
     NextParked(usize, bool, Reply<Vec<StoredCall>>),
+    /// What was handed out and is not settled is not sent any more.
+    DeliveryEnded,
     DeletePerson(Arc<Person>, Reply<DeletedRows>),
     StillOut(Vec<CallId>, Reply<StillOut>),
     /// Is answered with the next request to forget a person, and its number.
@@ -52,6 +54,12 @@ impl DelivererHandle {
     /// As [`Outbox::next_parked`](crate::outbox::Outbox::next_parked).
     pub(super) async fn next_parked(&self, limit: usize, early: bool) -> Result<Vec<StoredCall>, OutboxError> {
         self.ask(|reply| Command::NextParked(limit, early, reply)).await
+    }
+
+    /// As [`Outbox::delivery_ended`](crate::outbox::Outbox::delivery_ended).
+    pub(super) async fn delivery_ended(&self) {
+        // A store that is closed hands out nothing.
+        let _ = self.commands.send(Command::DeliveryEnded).await;
     }
 
     /// As [`PersonStore::delete_person`](crate::outbox::PersonStore::delete_person).

@@ -212,6 +212,7 @@ impl Deliverer {
                 self.next_look = Instant::now();
             }
             Command::NextParked(limit, early, reply) => self.take_parked(limit, early, reply).await,
+            Command::DeliveryEnded => self.out = Out::default(),
             Command::DeletePerson(person, reply) => self.forgets.begin(person, reply),
             Command::StillOut(ids, reply) => {
                 let (out, deleted) = self.out.still_out(ids);

@@ -148,6 +148,10 @@ impl Outbox for PostgresOutbox {
         Some(self.shared.fence.clone())
     }
 
+    async fn delivery_ended(&self) {
+        self.deliverer.delivery_ended().await;
+    }
+
     async fn close(&self) {
         self.shared.close().await;
     }
