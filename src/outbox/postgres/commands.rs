@@ -27,6 +27,8 @@ pub(super) enum Command {
     NextForget(Reply<(i64, Person)>),
     AnswerForget(i64, Result<Forgotten, OutboxError>, Reply<()>),
     /// Folds the tallies and publishes the figures now.
+    #[cfg(test)]
+    #[cfg(test)]
     Publish(Reply<()>),
 }
 
@@ -87,6 +89,7 @@ impl DelivererHandle {
     }
 
     /// Folds the tallies and publishes the figures now.
+    #[cfg(test)]
     pub(super) async fn publish(&self) -> Result<(), OutboxError> {
         self.ask(Command::Publish).await
     }

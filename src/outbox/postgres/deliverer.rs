@@ -223,6 +223,7 @@ impl Deliverer {
                 let answered = self.answer_forget(id, result).await;
                 let _ = reply.send(answered);
             }
+            #[cfg(test)]
             Command::Publish(reply) => {
                 let published = self.maintain(true).await;
                 let _ = reply.send(published);

@@ -48,11 +48,9 @@ pub(super) struct Figures {
 
 /// What the deliverer says once a second.
 #[derive(Default)]
-pub(super) struct Published {
-    pub(super) oldest_stored_at: Option<i64>,
+struct Published {
+    oldest_stored_at: Option<i64>,
     used_up_users: HashSet<UserKey>,
-    /// Bloat and the oldest transaction, as the deliverer writes them.
-    pub(super) vacuum: serde_json::Value,
 }
 
 /// One reading.
@@ -81,7 +79,7 @@ pub(super) async fn read(connection: &Connection, relay: i64) -> anyhow::Result<
         };
         counts.insert((!source.is_empty()).then(|| Arc::from(source)), Counts::from_row(&row, 1)?);
     }
-    let sql = "SELECT (extract(epoch FROM oldest_stored_at) * 1000)::bigint, used_up_users, vacuum::text,
+    let sql = "SELECT (extract(epoch FROM oldest_stored_at) * 1000)::bigint, used_up_users,
                    greatest((SELECT max(id) FROM segment_relay.calls), (SELECT max(id) FROM segment_relay.parked_calls), 0)
                FROM segment_relay.published";
     let mut published = Published::default();
@@ -91,9 +89,8 @@ pub(super) async fn read(connection: &Connection, relay: i64) -> anyhow::Result<
         published = Published {
             oldest_stored_at: row.try_get(0)?,
             used_up_users: users.into_iter().filter_map(|user| user.try_into().ok()).collect(),
-            vacuum: serde_json::from_str(row.try_get(2)?)?,
         };
-        last_id = row.try_get(3)?;
+        last_id = row.try_get(2)?;
     }
     Ok(Reading { counts, n, published, last_id })
 }
@@ -160,11 +157,6 @@ impl Figures {
     /// Notes the id of a call that this relay stored.
     pub(super) fn note_id(&mut self, id: CallId) {
         self.last_id = self.last_id.max(id);
-    }
-
-    /// What the deliverer said last.
-    pub(super) fn published(&self) -> &Published {
-        &self.published
     }
 
     fn counts(&self) -> impl Iterator<Item = (&Option<Arc<str>>, &Counts)> {

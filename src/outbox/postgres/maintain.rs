@@ -56,8 +56,7 @@ const PUBLISH: &str = "
             (SELECT stored_at FROM segment_relay.calls ORDER BY id LIMIT 1),
             (SELECT stored_at FROM segment_relay.parked_calls ORDER BY id LIMIT 1)),
         used_up_users = $1::bytea[] || CASE WHEN $2 THEN ARRAY(SELECT user_key FROM segment_relay.parked WHERE since IS NOT NULL
-            ORDER BY id LIMIT $3) ELSE '{}' END,
-        vacuum = $4::text::jsonb";
+            ORDER BY id LIMIT $3) ELSE '{}' END";
 
 /// Groups are kept while their relay may repeat them. The last one of a relay that lives is.
 const SWEEP: [&str; 4] = [
@@ -161,13 +160,8 @@ impl Deliverer {
         self.expire().await?;
         let is_share_used_up = self.totals().await?.0 > self.maintenance.parked_share();
         let users: Vec<Vec<u8>> = self.maintenance.user_bytes.keys().map(|user| user.to_vec()).collect();
-        let vacuum = self.maintenance.vacuum.report();
-        let params: [super::transaction::Param<'_>; 4] = [
-            (&users, Type::BYTEA_ARRAY),
-            (&is_share_used_up, Type::BOOL),
-            (&MAX_PUBLISHED, Type::INT8),
-            (&vacuum, Type::TEXT),
-        ];
+        let params: [super::transaction::Param<'_>; 3] =
+            [(&users, Type::BYTEA_ARRAY), (&is_share_used_up, Type::BOOL), (&MAX_PUBLISHED, Type::INT8)];
         let Some(connection) = &self.connection else { return Ok(()) };
         let published = connection.execute(PUBLISH, &params).await;
         self.checked(published)?;

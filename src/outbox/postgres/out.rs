@@ -77,17 +77,6 @@ impl Out {
         self.users.get(user).map_or(0, |(bytes, _)| *bytes)
     }
 
-    /// The calls of this user that are out, ordered.
-    pub(super) fn calls_of(&self, user: &UserKey) -> Vec<CallId> {
-        if !self.has_out(user) {
-            return Vec::new();
-        }
-        let of_user = self.calls.iter().filter(|(_, call)| call.user == *user);
-        let mut ids: Vec<CallId> = of_user.map(|(id, _)| *id).collect();
-        ids.sort_unstable();
-        ids
-    }
-
     /// Remembers a wish for a call that is out. False if it is not.
     pub(super) fn wish(&mut self, id: CallId, wish: Wish) -> bool {
         let is_out = self.is_out(id);
@@ -131,7 +120,7 @@ mod tests {
         out.take(11, user, 100, false);
         out.take(11, user, 100, false);
         assert!(out.is_in_calls(11) && !out.is_in_calls(12) && !out.is_in_calls(13));
-        assert!(out.has_out(&user) && out.bytes_of(&user) == 556 && out.calls_of(&user) == [11, 12]);
+        assert!(out.has_out(&user) && out.bytes_of(&user) == 556);
         assert!(out.wish(12, Wish::GiveUp) && out.wish(12, Wish::Retry) && !out.wish(13, Wish::Retry));
         assert_eq!(out.wish_of(12), Some(Wish::GiveUp));
         assert!(out.wish(12, Wish::Forget) && out.wish(12, Wish::GiveUp));

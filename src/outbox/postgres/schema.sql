@@ -142,10 +142,9 @@ CREATE TABLE segment_relay.published (
     one boolean PRIMARY KEY DEFAULT true CHECK (one),
     made_at timestamptz NOT NULL,
     oldest_stored_at timestamptz,
-    used_up_users bytea[] NOT NULL,
-    vacuum jsonb NOT NULL
+    used_up_users bytea[] NOT NULL
 );
-INSERT INTO segment_relay.published (made_at, used_up_users, vacuum) VALUES (now(), '{}', '{}');
+INSERT INTO segment_relay.published (made_at, used_up_users) VALUES (now(), '{}');
 
 -- What relays ask of the deliverer.
 CREATE TABLE segment_relay.requests (

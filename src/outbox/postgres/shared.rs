@@ -64,14 +64,12 @@ pub(super) struct Rules {
     pub(super) window: Duration,
     pub(super) dead_letter_retention: Option<Duration>,
     pub(super) give_up_after: Option<Duration>,
-    pub(super) segment_timeout: Duration,
 }
 
 impl Shared {
     pub(super) fn new(
         connector: Connector,
         settings: &OutboxSettings,
-        segment_timeout: Duration,
         metrics: Arc<Metrics>,
         supervisor: Supervisor,
     ) -> Self {
@@ -80,7 +78,6 @@ impl Shared {
             window: settings.window,
             dead_letter_retention: settings.dead_letter_retention,
             give_up_after: settings.give_up_after,
-            segment_timeout,
         };
         Self {
             connector,

@@ -61,8 +61,7 @@ impl PostgresOutbox {
         metrics: Arc<Metrics>,
         supervisor: &Supervisor,
     ) -> anyhow::Result<Arc<Self>> {
-        let shared =
-            Arc::new(Shared::new(Connector::new(url)?, settings, segment_timeout, metrics, supervisor.clone()));
+        let shared = Arc::new(Shared::new(Connector::new(url)?, settings, metrics, supervisor.clone()));
         let connection = prepare(&shared).await.with_context(|| format!("the outbox {url} cannot be used"))?;
         let (tenure, changes) = channel::channel(None);
         let store = Self::start(&shared, connection, changes);

@@ -1,7 +1,7 @@
 //! Tests of the PostgreSQL store, each with a database of its own in one cluster.
 
 #[path = "../../../tests/harness/postgres.rs"]
-mod cluster;
+pub(super) mod cluster;
 
 mod appends;
 mod contract;

@@ -1,7 +1,5 @@
 //! Tests of the deliverer against a server: what it reads, in which order, and what it settles when statements fail.
 
-#[path = "../../../../tests/harness/postgres.rs"]
-mod cluster;
 mod faults;
 mod fencing;
 mod loss;
@@ -24,10 +22,10 @@ use crate::outbox::postgres::commands::DelivererHandle;
 use crate::outbox::postgres::connect::{Connection, Connector};
 use crate::outbox::postgres::schema::{MIGRATIONS, prepare};
 use crate::outbox::postgres::shared::Shared;
+use crate::outbox::postgres::tests::cluster::{self, Cluster};
 use crate::outbox::{CallId, OutboxError, StoredCall};
 use crate::segment::{CallOutcome, Refusal, SettledCall, Trouble, boot_time};
 use crate::supervisor::Supervisor;
-use cluster::Cluster;
 
 /// A new database with the tables.
 async fn database(cluster: &Cluster) -> PostgresUrl {
@@ -72,7 +70,7 @@ impl Relay {
         };
         let metrics = Arc::new(Metrics::new().unwrap());
         let connector = Connector::new(through).unwrap();
-        let shared = Arc::new(Shared::new(connector, &settings, Duration::from_secs(10), metrics, Supervisor::new()));
+        let shared = Arc::new(Shared::new(connector, &settings, metrics, Supervisor::new()));
         let appender = connect(url).await;
         let (tenure, watched) = watch::channel(None);
         let handle = start(&shared, watched);

@@ -38,8 +38,8 @@ impl StoreFactory for Fresh {
 /// Opens the store of a relay that delivers at once and for as long as it is open.
 pub(super) async fn open_delivering(database: &Database, settings: &OutboxSettings) -> Arc<PostgresOutbox> {
     let connector = Connector::new(&database.url).unwrap();
-    let (metrics, timeout) = (Arc::new(Metrics::new().unwrap()), Duration::from_secs(10));
-    let shared = Arc::new(Shared::new(connector, settings, timeout, metrics, Supervisor::new()));
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let shared = Arc::new(Shared::new(connector, settings, metrics, Supervisor::new()));
     let connection = prepare(&shared).await.unwrap();
     let sql = "UPDATE segment_relay.lease SET owner = $1, epoch = epoch + 1, expires = 'infinity' RETURNING epoch";
     let epoch = connection.query(sql, &[(&shared.relay, Type::INT8)]).await.unwrap()[0].get(0);
