@@ -9,7 +9,8 @@
 //!
 //! Behind the rounds comes what a sender of many customers gains by requests with a thousand of them. Then comes, once, what
 //! a relay with an outbox does while Segment is down: a backlog of a million calls is stored, the relay is killed and
-//! started again, Segment comes back, and all is delivered.
+//! started again, Segment comes back, and all is delivered. Last come several relays with one outbox in PostgreSQL, if it is installed
+//! (`tests/tools/postgres`).
 //!
 //! Flags go behind `--`: `cargo bench -- --rounds 3 --seconds 2 --only bare,relay`, or `--only backlog --backlog 100000`.
 //! It does not measure TLS, authentication, or what a power cut leaves behind.
@@ -18,10 +19,14 @@
 mod backlog;
 #[path = "relay/bare.rs"]
 mod bare;
+#[path = "../tests/harness/postgres.rs"]
+mod cluster;
 #[path = "relay/drain.rs"]
 mod drain;
 #[path = "relay/exchange.rs"]
 mod exchange;
+#[path = "relay/fleet.rs"]
+mod fleet;
 #[path = "relay/latency.rs"]
 mod latency;
 #[path = "relay/load.rs"]
@@ -56,7 +61,8 @@ fn main() -> anyhow::Result<()> {
         None => {
             report::report(&options, &plan::run(&options)?);
             several::run(&options)?;
-            backlog::run(&options)
+            backlog::run(&options)?;
+            fleet::run(&options)
         }
     }
 }

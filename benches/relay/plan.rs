@@ -31,13 +31,15 @@ pub enum Scene {
     Several,
     /// The relay with an outbox, Segment down, and what comes after: once, behind all others
     Backlog,
+    /// One, two and three relays with one outbox in PostgreSQL, and one with a file: behind all others
+    Fleet,
 }
 
 impl Scene {
     /// The status of a success.
     pub fn success(self) -> u16 {
         match self {
-            Self::Outbox | Self::TracedOutbox | Self::Backlog => 202,
+            Self::Outbox | Self::TracedOutbox | Self::Backlog | Self::Fleet => 202,
             Self::Bare | Self::Relay | Self::Traced | Self::Sampled | Self::Away | Self::Half | Self::Several => 200,
         }
     }
@@ -76,6 +78,9 @@ pub const SEVERAL: Measurement = Measurement { scene: Scene::Several, callers: 1
 /// The backlog, which is no part of a round.
 pub const BACKLOG: Measurement = Measurement { scene: Scene::Backlog, callers: 512 };
 
+/// Several relays, which are no part of a round.
+pub const FLEET: Measurement = Measurement { scene: Scene::Fleet, callers: 510 };
+
 /// A round.
 const PLAN: [Measurement; 14] = [
     Measurement { scene: Scene::Bare, callers: 512 },
@@ -107,6 +112,7 @@ impl fmt::Display for Measurement {
             Scene::Half => "the same at half load",
             Scene::Several => "a thousand customers a request",
             Scene::Backlog => "relay with outbox, Segment down",
+            Scene::Fleet => "several relays with one outbox",
         })
     }
 }

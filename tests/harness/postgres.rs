@@ -288,6 +288,11 @@ pub fn program(name: &str) -> PathBuf {
     newest.map_or_else(|| PathBuf::from(name), |path| path.join("bin").join(name))
 }
 
+/// Whether the server's programs are there.
+pub fn is_installed() -> bool {
+    Command::new(program("initdb")).arg("--version").output().is_ok_and(|output| output.status.success())
+}
+
 pub fn is_root() -> bool {
     fs::metadata("/proc/self").expect("Linux").uid() == 0
 }

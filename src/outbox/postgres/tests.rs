@@ -59,7 +59,8 @@ impl Database {
     fn through(&self, port: u16) -> Self {
         let (before, behind) = self.url.reveal().rsplit_once(':').unwrap();
         let (_, name) = behind.split_once('/').unwrap();
-        Self { url: format!("{before}:{port}/{name}").parse().unwrap() }
+        // A proxy reads messages, and the first one of a client that would encrypt is none.
+        Self { url: format!("{before}:{port}/{name}?sslmode=disable").parse().unwrap() }
     }
 
     fn server(&self) -> SocketAddr {

@@ -96,7 +96,8 @@ pub(crate) async fn a_call_without_a_key_is_found_until_it_is_accepted(stores: i
     }
     assert_eq!(fate(&*store, &ids[1]).await, Some(CallFate::Waiting));
     assert_eq!(fate(&*store, &id_of_now()).await, None);
-    settle(&*store, vec![accepted(1), refused(2, "no")]).await;
+    let stored = waiting(&*store).await;
+    settle(&*store, vec![accepted(stored[0].id), refused(stored[1].id, "no")]).await;
     let fates = [fate(&*store, &ids[0]).await, fate(&*store, &ids[1]).await, fate(&*store, &ids[2]).await];
     assert_eq!(fates, [None, Some(CallFate::Refused), Some(CallFate::Waiting)]);
     store.close().await;

@@ -174,11 +174,12 @@ pub(crate) async fn a_retry_makes_a_user_due(stores: impl StoreFactory) {
     let users = listed(&*store).await;
     assert!(store.next_parked(10, false).await.unwrap().is_empty());
     assert!(!store.retry(12_345).await.unwrap());
-    assert!(store.retry(users[0].id).await.unwrap());
+    let user = users.iter().find(|user| user.user_id == "b").unwrap().id;
+    assert!(store.retry(user).await.unwrap());
     let due = store.next_parked(10, false).await.unwrap();
     assert_eq!((due.len(), due[0].id), (1, ids[1]));
     // It is out: when it fails, it is due at once.
-    assert!(store.retry(users[0].id).await.unwrap());
+    assert!(store.retry(user).await.unwrap());
     settle(&*store, vec![parked(ids[1])]).await;
     assert_eq!(store.next_parked(10, false).await.unwrap().len(), 1);
     settle(&*store, vec![parked(ids[1])]).await;

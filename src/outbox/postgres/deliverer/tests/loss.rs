@@ -124,7 +124,9 @@ async fn append(url: PostgresUrl, relay: i64, committed: Arc<parking_lot::Mutex<
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_snapshot_cursor_loses_nothing_of_what_is_committed_late() {
-    let url = numbered_database(Cluster::shared()).await;
+    // Transactions of other databases are in the snapshot, too.
+    let cluster = Cluster::start(&[]);
+    let url = numbered_database(&cluster).await;
     let committed = Arc::new(parking_lot::Mutex::new(BTreeSet::new()));
     let is_over = Arc::new(AtomicBool::new(false));
     let mut appenders = JoinSet::new();
