@@ -4,21 +4,16 @@
 //! become a dead letter. A dead letter that another relay replays meanwhile becomes a call with a new id, and keeps the time at
 //! which it was stored. So the calls that came after the beginning are looked at again, and those that were stored before it go.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
-
 use tokio_postgres::types::Type;
 
-use super::commands::Reply;
 use super::connect::{DatabaseError, ErrorKind};
 use super::deliverer::Deliverer;
-use super::figures::UserKey;
+use super::forgets::{ForgetVerb, Stage};
 use super::leave::LeftApart;
 use super::out::{Out, Wish};
 use super::parked::{ParkedRows, next};
 use super::transaction::{Transaction, column};
-use crate::outbox::client::digest;
-use crate::outbox::{CallId, DeletedRows, OutboxError, Person};
+use crate::outbox::{CallId, OutboxError};
 
 /// Rows that one step looks at: a few milliseconds, as a page.
 const STEP_ROWS: i64 = 4_000;
@@ -53,35 +48,6 @@ const LETTERS: &str = "
         FROM (SELECT id, user_id, call, headers, reason FROM segment_relay.dead_letters WHERE id > $1 ORDER BY id LIMIT $3) AS d
     ) AS page WHERE bytes_before < $4 ORDER BY id";
 
-/// Where a deletion stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Begin,
-    Calls,
-    ParkedCalls,
-    Letters,
-    LaterCalls,
-    LaterParkedCalls,
-    End,
-}
-
-/// The persons who are being forgotten, one after the other.
-#[derive(Default)]
-pub(super) struct Forgets(VecDeque<ForgetVerb>);
-
-struct ForgetVerb {
-    person: Arc<Person>,
-    user: UserKey,
-    stage: Stage,
-    /// The greatest id that was looked at in the table.
-    after: i64,
-    /// When it began, by the server's clock, and the greatest id of a call then.
-    began: i64,
-    last_call: CallId,
-    deleted: DeletedRows,
-    reply: Reply<DeletedRows>,
-}
-
 /// What a step found.
 #[derive(Default)]
 struct Step {
@@ -91,45 +57,6 @@ struct Step {
     letters: u64,
     /// The last row that was looked at; `None` at the end of the table.
     after: Option<i64>,
-}
-
-impl Forgets {
-    pub(super) fn begin(&mut self, person: Arc<Person>, reply: Reply<DeletedRows>) {
-        let user = digest(&[person.user_id.as_bytes()]);
-        let deleted = DeletedRows::default();
-        self.0.push_back(ForgetVerb {
-            person,
-            user,
-            stage: Stage::Begin,
-            after: i64::MIN,
-            began: 0,
-            last_call: 0,
-            deleted,
-            reply,
-        });
-    }
-}
-
-impl ForgetVerb {
-    fn go_on(&mut self, after: Option<i64>) {
-        if let Some(after) = after {
-            self.after = after;
-            return;
-        }
-        (self.stage, self.after) = match self.stage {
-            Stage::Begin => (Stage::Calls, i64::MIN),
-            Stage::Calls => (Stage::ParkedCalls, i64::MIN),
-            Stage::ParkedCalls => (Stage::Letters, i64::MIN),
-            Stage::Letters => (Stage::LaterCalls, self.last_call),
-            Stage::LaterCalls => (Stage::LaterParkedCalls, self.last_call),
-            Stage::LaterParkedCalls | Stage::End => (Stage::End, 0),
-        };
-    }
-
-    /// The time before which later calls must have been stored.
-    fn stored_before(&self) -> Option<i64> {
-        matches!(self.stage, Stage::LaterCalls | Stage::LaterParkedCalls).then_some(self.began)
-    }
 }
 
 impl Deliverer {

@@ -1,22 +1,15 @@
 //! What the deliverer does once a second, in between: it folds the tallies, publishes the figures, and deletes what is too old or
 //! too much.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_postgres::types::Type;
 
-use super::connect::{Connection, DatabaseError, ErrorKind};
+use super::connect::{DatabaseError, ErrorKind};
 use super::deliverer::Deliverer;
-use super::figures::UserKey;
-use super::prune::EvenClock;
-use super::shared::Rules;
 use super::transaction::{Effects, Transaction, column};
-use super::vacuum::Vacuum;
 use crate::outbox::OutboxError;
-use crate::outbox::limits::{PARKED_DIVISOR, USER_DIVISOR};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -67,69 +60,6 @@ const SWEEP: [&str; 4] = [
     "DELETE FROM segment_relay.requests WHERE asked_at < now() - interval '1 day'",
     "DELETE FROM segment_relay.members WHERE seen_at < now() - interval '1 minute'",
 ];
-
-/// Users with more bytes that are kept apart than this, and the last turn.
-const START: &str = "SELECT NULL::bytea, coalesce((SELECT turn FROM segment_relay.parked WHERE since IS NULL ORDER BY turn DESC LIMIT 1), 0)
-    UNION ALL SELECT user_key, bytes FROM segment_relay.parked WHERE bytes > $1";
-
-pub(super) struct Maintenance {
-    /// Users whose calls that are kept apart take the share of a user.
-    pub(super) user_bytes: BTreeMap<UserKey, i64>,
-    max_bytes: i64,
-    vacuum: Arc<Vacuum>,
-    pub(super) clock: EvenClock,
-    next: Instant,
-    next_sweep: Instant,
-}
-
-impl Maintenance {
-    pub(super) fn new(rules: &Rules, vacuum: Arc<Vacuum>) -> Self {
-        Self {
-            user_bytes: BTreeMap::new(),
-            max_bytes: i64::try_from(rules.max_bytes).unwrap_or(i64::MAX),
-            vacuum,
-            clock: EvenClock::new(rules.dead_letter_retention),
-            next: Instant::now(),
-            next_sweep: Instant::now(),
-        }
-    }
-
-    /// What is known of the users at the beginning of a tenure, or of a connection: the last turn, and who has much.
-    pub(super) async fn read_start(
-        &self,
-        connection: &Connection,
-    ) -> Result<(i64, BTreeMap<UserKey, i64>), DatabaseError> {
-        let (mut turn, mut users) = (0, BTreeMap::new());
-        for row in connection.query(START, &[(&self.user_share(), Type::INT8)]).await? {
-            let number: i64 = column(&row, 1)?;
-            match column::<Option<&[u8]>>(&row, 0)? {
-                None => turn = number,
-                Some(user) => drop(user.try_into().map(|user| users.insert(user, number))),
-            }
-        }
-        Ok((turn, users))
-    }
-
-    fn user_share(&self) -> i64 {
-        self.max_bytes / USER_DIVISOR as i64
-    }
-
-    fn parked_share(&self) -> i64 {
-        self.max_bytes / PARKED_DIVISOR as i64
-    }
-
-    /// Notes what a transaction changed.
-    pub(super) fn note(&mut self, effects: &Effects) {
-        for (user, bytes) in &effects.user_bytes {
-            if *bytes > self.user_share() {
-                self.user_bytes.insert(*user, *bytes);
-            } else {
-                self.user_bytes.remove(user);
-            }
-        }
-        self.vacuum.note_settled(effects.outcomes.len() as u64);
-    }
-}
 
 impl Deliverer {
     /// Does what is due. `now`: whether it is due or not.

@@ -4,7 +4,6 @@
 //! the transaction of the last step, so a request whose answer is lost is not done twice. A person is forgotten by `delivery`,
 //! which alone can take calls back from the publisher.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -12,11 +11,11 @@ use tokio::time::Instant;
 use tokio_postgres::types::Type;
 
 use super::asking::{self, Verb};
-use super::commands::Reply;
-use super::connect::{Connection, DatabaseError, ErrorKind};
+use super::connect::{DatabaseError, ErrorKind};
 use super::deliverer::Deliverer;
-use super::verbs::VerbStep;
-use crate::outbox::{Forgotten, OutboxError, Person};
+use super::verb_steps::{VerbStep, write_answer};
+
+use crate::outbox::{Forgotten, OutboxError};
 
 /// Requests that are read at once.
 const LIMIT: i64 = 64;
@@ -26,44 +25,6 @@ const INTERVAL: Duration = Duration::from_millis(25);
 
 const READ: &str =
     "SELECT id, verb, arguments::text FROM segment_relay.requests WHERE answer IS NULL ORDER BY id LIMIT $1";
-
-const ANSWER: &str = "UPDATE segment_relay.requests SET answer = $2::text::jsonb WHERE id = $1";
-
-#[derive(Default)]
-pub(super) struct Requests {
-    /// A transaction has ended since the last look.
-    pub(super) may_have: bool,
-    looked_at: Option<Instant>,
-    /// How far those have come that take several steps.
-    steps: BTreeMap<i64, VerbStep>,
-    /// Those that delivery does.
-    taken: BTreeSet<i64>,
-    waiter: Option<Reply<(i64, Person)>>,
-}
-
-impl Requests {
-    /// Delivery waits for the next request to forget a person.
-    pub(super) fn wait_for_forget(&mut self, waiter: Reply<(i64, Person)>) {
-        (self.waiter, self.may_have) = (Some(waiter), true);
-    }
-
-    /// Forgets what was begun: delivery asks again.
-    pub(super) fn begin(&mut self) {
-        (self.may_have, self.steps, self.taken) = (true, BTreeMap::new(), BTreeSet::new());
-    }
-
-    /// Hands a request to forget a person to delivery, if it waits.
-    fn hand_over(&mut self, id: i64, person: Person) {
-        if self.taken.contains(&id) {
-            return;
-        }
-        if let Some(waiter) = self.waiter.take()
-            && waiter.send(Ok((id, person))).is_ok()
-        {
-            self.taken.insert(id);
-        }
-    }
-}
 
 impl Deliverer {
     /// Does a step of each request.
@@ -141,9 +102,4 @@ impl Deliverer {
         let answered = write_answer(connection, id, answer).await;
         self.checked(answered)
     }
-}
-
-/// Writes the answer of a request. The relay that asked deletes the row.
-pub(super) async fn write_answer(connection: &Connection, id: i64, answer: &Value) -> Result<(), DatabaseError> {
-    connection.execute(ANSWER, &[(&id, Type::INT8), (&answer.to_string(), Type::TEXT)]).await.map(drop)
 }

@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use super::connect::{Connection, Connector, DatabaseError};
 use super::figures::Figures;
 use super::idle::Operators;
-use super::watch::WatchedKeys;
+use super::watched::WatchedKeys;
 use crate::config::OutboxSettings;
 use crate::metrics::Metrics;
 use crate::outbox::FleetReport;

@@ -9,7 +9,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 use super::connect::{Connection, DatabaseError, ErrorKind};
-use super::deliverer::Tenure;
+use super::lease::Tenure;
 use super::shared::{Reopening, Shared};
 
 /// Between two sweeps.

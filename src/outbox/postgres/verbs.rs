@@ -12,9 +12,9 @@ use super::leave::LetterCause;
 use super::out::{Out, Wish};
 use super::page::user_key;
 use super::parked::ParkedRows;
-use super::requests::write_answer;
 use super::settle::Work;
 use super::transaction::{Transaction, column};
+use super::verb_steps::{VerbStep, write_answer};
 use crate::outbox::client::digest;
 use crate::outbox::{CallId, ParkedFilter};
 
@@ -41,17 +41,6 @@ const FIRST_DUE: &str =
     "SELECT floor(extract(epoch FROM retry_at) * 1000)::bigint FROM segment_relay.parked WHERE since IS NOT NULL
     ORDER BY retry_at, id LIMIT 1";
 
-/// Progress of a request.
-pub(super) struct VerbStep {
-    request: i64,
-    wish: Wish,
-    users: Users,
-    /// The lowest id that may be left, and the greatest one when it began.
-    next: i64,
-    last: Option<i64>,
-    count: u64,
-}
-
 /// A user who fits.
 struct MeantUser {
     user: UserKey,
@@ -68,16 +57,6 @@ struct Plan {
     now: Vec<MeantUser>,
     next: i64,
     is_last: bool,
-}
-
-impl VerbStep {
-    pub(super) fn new(request: i64, wish: Wish, users: Users) -> Self {
-        let (next, last) = match users {
-            Users::One(id) => (id, Some(id)),
-            Users::All(_) => (i64::MIN, None),
-        };
-        Self { request, wish, users, next, last, count: 0 }
-    }
 }
 
 impl Deliverer {

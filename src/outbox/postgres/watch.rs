@@ -3,7 +3,6 @@
 //! The relay that delivers settles calls itself, and notifies the callers at once. Any other relay, and one that began to deliver
 //! just now, looks for the keys of the calls that are watched.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,14 +23,6 @@ const READ_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How many keys are looked for by one statement.
 const MAX_KEYS: usize = 1000;
-
-/// The keys of the calls that callers of this relay watch.
-#[derive(Default)]
-pub(super) struct WatchedKeys {
-    by_call: HashMap<CallId, Digest>,
-    /// Calls that were not looked for yet: one may be settled before its caller is noted.
-    is_new: bool,
-}
 
 /// Receives the outcome of a call: at once, if it is known.
 pub(super) fn watch(
