@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use proptest::collection::vec;
 use proptest::prelude::{Just, ProptestConfig, Strategy, prop_assert_eq, prop_oneof, proptest};
 
 use super::{Cursor, Snapshot};
@@ -83,7 +84,7 @@ fn read(server: &Server, cursor: &mut Cursor, limit: usize) -> Vec<CallId> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
     #[test]
-    fn every_call_is_read_once_and_none_before_one_that_it_followed(steps in prop::collection::vec(step(), 1..80)) {
+    fn every_call_is_read_once_and_none_before_one_that_it_followed(steps in vec(step(), 1..80)) {
         let (mut server, mut cursor, mut seen) = (Server::default(), Cursor::default(), BTreeSet::new());
         let mut look = |server: &Server, limit| {
             for id in read(server, &mut cursor, limit) {
