@@ -22,7 +22,6 @@ mod connect;
 mod counts;
 mod cursor;
 mod deliverer;
-mod even_clock;
 mod events;
 mod figures;
 mod fleet;

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use tokio_postgres::types::Type;
 
 use super::connect::{Connection, DatabaseError};
-use super::out::Wish;
 use super::transaction::column;
+use crate::outbox::wishes::Wish;
 use crate::outbox::{Forgotten, ParkedFilter, Person};
 
 /// Between two looks for the answer: the deliverer looks for requests twice as often.
@@ -114,7 +114,7 @@ pub(super) fn forgotten(answer: &Value) -> Forgotten {
 #[cfg(test)]
 mod tests {
     use super::{Users, Verb, parse};
-    use crate::outbox::postgres::out::Wish;
+    use crate::outbox::wishes::Wish;
     use crate::outbox::{ParkedFilter, Person};
 
     #[test]

@@ -10,9 +10,10 @@ use super::connect::{DatabaseError, ErrorKind};
 use super::deliverer::Deliverer;
 use super::forgets::{ForgetVerb, Stage};
 use super::leave::LeftApart;
-use super::out::{Out, Wish};
+use super::out::Out;
 use super::parked::{ParkedRows, next};
 use super::transaction::{Transaction, column};
+use crate::outbox::wishes::Wish;
 use crate::outbox::{CallId, OutboxError};
 
 /// Rows that one step looks at: a few milliseconds, as a page.

@@ -10,18 +10,12 @@ use tokio_postgres::types::Type;
 use super::operators::{Param, column, text};
 use super::shared::Shared;
 use crate::outbox::columns::{CallFields, letter_event, time_text};
+use crate::outbox::letter_pages::{LetterPages, LetterRead};
 use crate::outbox::limits::MAX_TRANSACTION_BYTES;
 use crate::outbox::{DeadLetter, LetterFilter, LetterIds, LetterPage, LetterWhy, OutboxError};
 
 /// Letters that one statement looks at: a few milliseconds.
 const READ_LETTERS: usize = 1000;
-
-/// Statements for one page: a second or so, and 50,000 letters.
-const PAGE_STEPS: usize = 50;
-
-/// Bytes of the letters on one page, which is in memory until it is sent. 1,000 usual letters are a tenth of it, and a letter has
-/// about 1 MiB at most: so a page has more than one of the largest.
-const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
 /// Ids that one statement finds: as many letters as a transaction puts back, if they are small.
 const MAX_IDS: usize = 256;
@@ -66,27 +60,25 @@ struct Found {
 
 impl Shared {
     /// At most `limit` of the newest letters that fit.
-    pub(super) async fn list_letters(&self, limit: usize, mut filter: LetterFilter) -> Result<LetterPage, OutboxError> {
-        let (mut page, mut bytes_left) = (LetterPage { letters: Vec::new(), next: None }, PAGE_BYTES);
-        for _ in 0..PAGE_STEPS {
-            let room = limit.saturating_sub(page.letters.len());
-            // One more than is shown tells whether there are more.
-            let Found { mut ids, last, bytes, .. } =
-                self.look(look!("DESC"), 0, &filter, room.saturating_add(1), bytes_left).await?;
-            let next = if ids.len() > room { ids.pop().map(|id| id.saturating_add(1)) } else { last };
-            // A letter may have gone since.
-            let rows = self.read_rows(READ, &[(&ids, Type::INT8_ARRAY)]).await?;
-            for row in &rows {
-                page.letters.push(dead_letter(row)?);
-            }
-            page.next = next;
-            bytes_left = bytes_left.saturating_sub(bytes);
-            if next.is_none() || page.letters.len() >= limit || bytes_left == 0 {
-                break;
-            }
-            filter.before = next;
+    pub(super) async fn list_letters(&self, limit: usize, filter: LetterFilter) -> Result<LetterPage, OutboxError> {
+        let mut pages = LetterPages::new(limit, filter);
+        while let Some(wanted) = pages.next_read() {
+            let (page, bytes) = self.newest_letters(&wanted).await?;
+            pages.add(page, bytes);
         }
-        Ok(page)
+        Ok(pages.into_page())
+    }
+
+    /// The newest letters that fit, and their bytes.
+    async fn newest_letters(&self, wanted: &LetterRead) -> Result<(LetterPage, usize), OutboxError> {
+        let LetterRead { limit, bytes, ref filter } = *wanted;
+        // One more than is shown tells whether there are more.
+        let Found { mut ids, last, bytes, .. } =
+            self.look(look!("DESC"), 0, filter, limit.saturating_add(1), bytes).await?;
+        let next = if ids.len() > limit { ids.pop().map(|id| id.saturating_add(1)) } else { last };
+        // A letter may have gone since.
+        let rows = self.read_rows(READ, &[(&ids, Type::INT8_ARRAY)]).await?;
+        Ok((LetterPage { letters: rows.iter().map(dead_letter).collect::<Result<_, _>>()?, next }, bytes))
     }
 
     /// The ids of at most `limit` of the oldest letters that fit, from this id on.

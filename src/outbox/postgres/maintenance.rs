@@ -7,11 +7,11 @@ use tokio::time::Instant;
 use tokio_postgres::types::Type;
 
 use super::connect::{Connection, DatabaseError};
-use super::even_clock::EvenClock;
 use super::figures::UserKey;
 use super::shared::Rules;
 use super::transaction::{Effects, column};
 use super::vacuum::Vacuum;
+use crate::outbox::even_clock::EvenClock;
 use crate::outbox::limits::{PARKED_DIVISOR, USER_DIVISOR};
 
 /// Users with more bytes that are kept apart than this, and the last turn.

@@ -7,13 +7,14 @@ use std::collections::{HashMap, HashSet};
 use super::figures::UserKey;
 use crate::outbox::CallId;
 use crate::outbox::limits::row_bytes;
+use crate::outbox::wishes::{Wish, Wishes};
 
 #[derive(Default)]
 pub(super) struct Out {
     calls: HashMap<CallId, OutCall>,
     /// Bytes and calls that are out of each user.
     users: HashMap<UserKey, (u64, u32)>,
-    wishes: HashMap<CallId, Wish>,
+    wishes: Wishes,
     /// Calls of forgotten persons that were out and are deleted, until somebody asks.
     forgotten: HashSet<CallId>,
 }
@@ -22,15 +23,6 @@ struct OutCall {
     user: UserKey,
     bytes: u64,
     is_apart: bool,
-}
-
-/// What an operator wants to happen if a call that is out fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wish {
-    Retry,
-    GiveUp,
-    /// It is deleted. No other wish replaces this one.
-    Forget,
 }
 
 impl Out {
@@ -45,7 +37,7 @@ impl Out {
 
     /// A call is out no more.
     pub(super) fn returned(&mut self, id: CallId) {
-        self.wishes.remove(&id);
+        self.wishes.remove(id);
         let Some(OutCall { user, bytes, .. }) = self.calls.remove(&id) else { return };
         if let Some((all, calls)) = self.users.get_mut(&user) {
             (*all, *calls) = (*all - bytes, *calls - 1);
@@ -80,20 +72,14 @@ impl Out {
     /// Remembers a wish for a call that is out. False if it is not.
     pub(super) fn wish(&mut self, id: CallId, wish: Wish) -> bool {
         let is_out = self.is_out(id);
-        // A call that is given up is not tried again.
-        let is_final = match self.wish_of(id) {
-            Some(Wish::Forget) => true,
-            Some(Wish::GiveUp) => wish == Wish::Retry,
-            _ => false,
-        };
-        if is_out && !is_final {
-            self.wishes.insert(id, wish);
+        if is_out {
+            self.wishes.add(id, wish);
         }
         is_out
     }
 
     pub(super) fn wish_of(&self, id: CallId) -> Option<Wish> {
-        self.wishes.get(&id).copied()
+        self.wishes.of(id)
     }
 
     /// These calls of forgotten persons were deleted when they came back.
@@ -111,7 +97,8 @@ impl Out {
 
 #[cfg(test)]
 mod tests {
-    use super::{Out, Wish};
+    use super::Out;
+    use crate::outbox::wishes::Wish;
 
     #[test]
     fn a_call_is_out_until_it_returns_and_its_wish_ends_with_it() {

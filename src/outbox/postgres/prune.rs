@@ -103,7 +103,7 @@ impl Deliverer {
         let rows = connection.query(NOW, &[]).await;
         let rows = self.checked(rows)?;
         let now = rows.first().map(|row| column(row, 0)).transpose()?.unwrap_or(0);
-        if !self.maintenance.clock.look(now, Instant::now()) {
+        if !self.maintenance.clock.look(now, Instant::now().into_std()) {
             return Ok(());
         }
         let Some(connection) = &self.connection else { return Ok(()) };

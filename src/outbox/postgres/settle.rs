@@ -10,10 +10,11 @@ use super::connect::{Connection, DatabaseError};
 use super::counts::Counts;
 use super::figures::UserKey;
 use super::leave::LetterCause;
-use super::out::{Out, Wish};
+use super::out::Out;
 use super::parked::{ParkedRows, next};
 use super::transaction::{Effects, Owner, Param, Transaction, column};
 use crate::outbox::parking::{is_given_up, pause};
+use crate::outbox::wishes::Wish;
 use crate::outbox::{CallId, DeliveryOutcome};
 use crate::segment::{CallOutcome, Refusal, SettledCall, Trouble};
 

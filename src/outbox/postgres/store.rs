@@ -18,7 +18,6 @@ use super::deliverer;
 use super::forgetting::AskToForget;
 use super::lease::Tenure;
 use super::lease_keeper::LeaseKeeper;
-use super::out::Wish;
 use super::queue::Appends;
 use super::schema::{self, MIGRATIONS};
 use super::server;
@@ -27,6 +26,7 @@ use super::watch;
 use crate::config::{OutboxSettings, PostgresUrl};
 use crate::metrics::Metrics;
 use crate::outbox::limits::check_size;
+use crate::outbox::wishes::Wish;
 use crate::outbox::{
     Append, Appended, FleetReport, ForgetRequests, Forgetting, Outbox, OutboxError, OutboxStats, ParkedFilter,
     ParkedUser, ParkedUsers, PersonStore, SourceStats, Store, StoredCall,

@@ -9,8 +9,8 @@ use tokio_postgres::types::Type;
 use super::asking::Users;
 use super::commands::Reply;
 use super::connect::{Connection, DatabaseError};
-use super::out::Wish;
 use crate::outbox::Person;
+use crate::outbox::wishes::Wish;
 
 const ANSWER: &str = "UPDATE segment_relay.requests SET answer = $2::text::jsonb WHERE id = $1";
 

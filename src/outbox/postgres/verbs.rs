@@ -9,13 +9,14 @@ use super::connect::DatabaseError;
 use super::deliverer::Deliverer;
 use super::figures::UserKey;
 use super::leave::LetterCause;
-use super::out::{Out, Wish};
+use super::out::Out;
 use super::page::user_key;
 use super::parked::ParkedRows;
 use super::settle::Work;
 use super::transaction::{Transaction, column};
 use super::verb_steps::{VerbStep, write_answer};
 use crate::outbox::client::digest;
+use crate::outbox::wishes::Wish;
 use crate::outbox::{CallId, ParkedFilter};
 
 /// Users whom one transaction looks at: other work waits for it meanwhile, and each may have a call of the largest size.

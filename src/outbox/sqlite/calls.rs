@@ -8,11 +8,11 @@ use std::sync::Arc;
 use rusqlite::{Result, Row, params};
 use tokio::sync::oneshot;
 
-use super::memory::Wish;
 use super::parked::{LetterCause, Place};
 use super::trace::trace_column;
 use super::transaction::Transaction;
 use crate::outbox::limits::row_bytes;
+use crate::outbox::wishes::Wish;
 use crate::outbox::{Append, Appended, CallId, DeliveryOutcome, KeyRecord, OutboxError, StoredCall};
 use crate::segment::{Call, CallOutcome, Refusal, SettledCall};
 

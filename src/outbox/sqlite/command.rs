@@ -317,9 +317,9 @@ mod tests {
 
     use super::{CommandQueue, Reply, WriterCommand};
     use crate::outbox::ParkedFilter;
-    use crate::outbox::sqlite::memory::Wish;
     use crate::outbox::sqlite::parked_verbs::ParkedVerb;
     use crate::outbox::sqlite::scrub::Scrub;
+    use crate::outbox::wishes::Wish;
 
     #[test]
     fn other_commands_run_between_the_transactions_of_a_long_one() {

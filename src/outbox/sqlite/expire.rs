@@ -1,38 +1,26 @@
 //! Deleting dead letters that are too old: from the head by id, a few a second.
 //!
-//! A letter is the only copy of a customer's call, so a wall clock that jumps must not delete it. Nothing is deleted until
-//! the clock has run evenly for an hour, since the start or since it jumped: a wrong clock is set right meanwhile. A letter
-//! from the future was refused while the clock was wrong. Its age is unknown, so it stays, and those behind it are deleted
-//! in its place.
+//! Nothing is deleted while the wall clock is in doubt (`even_clock`). A letter from the future was refused while the clock was
+//! wrong. Its age is unknown, so it stays, and those behind it are deleted in its place.
 
 use std::time::{Duration, Instant};
 
 use rusqlite::Result;
 
 use super::transaction::Transaction;
+use crate::outbox::even_clock::EvenClock;
 use crate::outbox::limits::{MAX_TRANSACTION_BYTES, ROW_OVERHEAD};
 
 /// Letters that one transaction looks at. There is one a second, so these are 22 million a day. The key of each may be on a
 /// page of its own, so they are about 1 MiB to write.
 const MAX_LETTERS: usize = 256;
 
-/// How long the clock must have run evenly. A machine that starts with a wrong clock sets it within minutes.
-const EVEN_TIME: Duration = Duration::from_secs(60 * 60);
-
-/// A difference between the wall clock and the monotonic one that is no jump: between two looks, which are a second apart,
-/// a clock that is corrected gains or loses far less.
-const MAX_DRIFT: Duration = Duration::from_secs(60);
-
 /// Knows when there are letters to delete.
 #[derive(Debug)]
 pub(super) struct Expiry {
     /// How long a letter is kept, in milliseconds. `None`: for ever.
     retention: Option<i64>,
-    even_time: Duration,
-    /// Since when the wall clock runs evenly; `None` before the first look.
-    even_since: Option<Instant>,
-    /// The last look: the wall clock, and the monotonic one.
-    last: Option<(i64, Instant)>,
+    clock: EvenClock,
     /// When the first letter is due; `None` while there is none.
     due_at: Option<i64>,
     /// Letters with smaller ids are deleted, or from the future.
@@ -43,10 +31,7 @@ impl Expiry {
     pub(super) fn new(retention: Option<Duration>) -> Self {
         Self {
             retention: retention.map(|retention| i64::try_from(retention.as_millis()).unwrap_or(i64::MAX)),
-            // With a retention below an hour, as in a test, a letter is not to wait for long after its time.
-            even_time: retention.unwrap_or_default().min(EVEN_TIME),
-            even_since: None,
-            last: None,
+            clock: EvenClock::new(retention),
             due_at: Some(i64::MIN),
             from: 0,
         }
@@ -55,22 +40,10 @@ impl Expiry {
     /// Whether letters are to be deleted now. Every call is also a look at the clocks.
     pub(super) fn is_due(&mut self, now: i64, monotonic: Instant) -> bool {
         let Some(retention) = self.retention else { return false };
-        let even_since = self.even_since(now, monotonic);
+        let is_even = self.clock.look(now, monotonic);
         // A time that is more than a retention ahead is from before the clock was set back.
         let is_due = self.due_at.is_some_and(|due_at| due_at <= now || due_at > now.saturating_add(retention));
-        is_due && monotonic.saturating_duration_since(even_since) >= self.even_time
-    }
-
-    fn even_since(&mut self, now: i64, monotonic: Instant) -> Instant {
-        let is_even = self.last.replace((now, monotonic)).is_some_and(|(last_now, last)| {
-            let passed = monotonic.saturating_duration_since(last).as_millis();
-            let expected = last_now.saturating_add(i64::try_from(passed).unwrap_or(i64::MAX));
-            u128::from(now.abs_diff(expected)) <= MAX_DRIFT.as_millis()
-        });
-        if !is_even {
-            self.even_since = None;
-        }
-        *self.even_since.get_or_insert(monotonic)
+        is_due && is_even
     }
 
     /// There is a letter, which was refused at `now` at the latest.

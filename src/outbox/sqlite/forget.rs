@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use rusqlite::{Result, params};
 
-use super::memory::Wish;
 use super::transaction::Transaction;
 use crate::outbox::limits::{MAX_TRANSACTION_BYTES, row_bytes};
+use crate::outbox::wishes::Wish;
 use crate::outbox::{CallId, DeletedRows, DeliveryOutcome, Person};
 
 /// Rows that one step looks at: a few milliseconds, as a step of reading.

@@ -8,18 +8,12 @@ use rusqlite::{Connection, Error, OptionalExtension, Result, Row, params};
 use serde_json::value::RawValue;
 
 use crate::outbox::columns::{CallFields, letter_event, time_text};
+use crate::outbox::letter_pages::LetterRead;
 use crate::outbox::limits::{MAX_TRANSACTION_BYTES, ROW_OVERHEAD};
 use crate::outbox::{DeadLetter, LetterFilter, LetterIds, LetterPage, LetterWhy};
 
 /// Letters that one read looks at: a few milliseconds. With `why`, which stands behind the call, they are up to 32 MiB.
 const READ_LETTERS: usize = 1000;
-
-/// Reads for one page: a second or so, and 50,000 letters.
-pub(super) const PAGE_STEPS: usize = 50;
-
-/// Bytes of the letters on one page, which is in memory until it is sent. 1,000 usual letters are a tenth of it, and a letter has
-/// about 1 MiB at most: so a page has more than one of the largest, and all pages in progress have some 20 MiB.
-pub(super) const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
 /// Ids that one read finds: as many letters as a transaction puts back, if they are small.
 const MAX_IDS: usize = 256;
@@ -85,12 +79,8 @@ fn look(conn: &Connection, sql: &str, from: i64, filter: &LetterFilter, limit: u
 }
 
 /// At most `limit` of the newest letters that fit, until they have this many bytes. Returns their bytes, too.
-pub(super) fn newest(
-    conn: &Connection,
-    limit: usize,
-    bytes: usize,
-    filter: &LetterFilter,
-) -> Result<(LetterPage, usize)> {
+pub(super) fn newest(conn: &Connection, wanted: &LetterRead) -> Result<(LetterPage, usize)> {
+    let LetterRead { limit, bytes, ref filter } = *wanted;
     // One more than is shown tells whether there are more.
     let Found { mut ids, last, bytes, .. } = look(conn, look!("DESC"), 0, filter, limit.saturating_add(1), bytes)?;
     let next = if ids.len() > limit { ids.pop().map(|id| id.saturating_add(1)) } else { last };

@@ -12,6 +12,7 @@ use std::sync::{Arc, Weak};
 
 use super::sources::Sources;
 use crate::outbox::limits::row_bytes;
+use crate::outbox::wishes::{Wish, Wishes};
 use crate::outbox::{CallId, Person};
 use crate::segment::Call;
 
@@ -31,7 +32,7 @@ pub(super) struct Memory {
     counted_after: CallId,
     /// What the open transaction added to the table.
     added: Vec<(UserHash, u64)>,
-    wishes: HashMap<CallId, Wish>,
+    wishes: Wishes,
     /// Calls of forgotten persons that were out and are deleted, until somebody asks.
     pub(super) forgotten: HashSet<CallId>,
     /// Who is being forgotten. The work holds the other reference.
@@ -51,15 +52,6 @@ struct OutCall {
     is_in_calls: bool,
 }
 
-/// What an operator wants to happen if a call that is out fails.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wish {
-    Retry,
-    GiveUp,
-    /// It is deleted. No other wish replaces this one.
-    Forget,
-}
-
 impl Memory {
     pub(super) fn new(last_id: CallId, give_up_after: Option<std::time::Duration>, sources: Sources) -> Self {
         Self {
@@ -69,7 +61,7 @@ impl Memory {
             places: vec![0; PLACES].into(),
             counted_after: last_id,
             added: Vec::new(),
-            wishes: HashMap::new(),
+            wishes: Wishes::default(),
             forgotten: HashSet::new(),
             forgetting: Vec::new(),
             sources,
@@ -109,7 +101,7 @@ impl Memory {
             self.left_calls(id, user, bytes);
         }
         self.put_back(id);
-        self.wishes.remove(&id);
+        self.wishes.remove(id);
     }
 
     pub(super) fn is_out(&self, id: CallId) -> bool {
@@ -133,14 +125,8 @@ impl Memory {
     /// Remembers a wish for a call that is out. False if it is not.
     pub(super) fn wish(&mut self, id: CallId, wish: Wish) -> bool {
         let is_out = self.is_out(id);
-        // A call that is given up is not tried again.
-        let is_final = match self.wish_of(id) {
-            Some(Wish::Forget) => true,
-            Some(Wish::GiveUp) => wish == Wish::Retry,
-            _ => false,
-        };
-        if is_out && !is_final {
-            self.wishes.insert(id, wish);
+        if is_out {
+            self.wishes.add(id, wish);
         }
         is_out
     }
@@ -151,7 +137,7 @@ impl Memory {
     }
 
     pub(super) fn wish_of(&self, id: CallId) -> Option<Wish> {
-        self.wishes.get(&id).copied()
+        self.wishes.of(id)
     }
 
     /// Bytes of a user in `calls`, estimated.

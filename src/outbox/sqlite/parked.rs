@@ -6,12 +6,12 @@
 
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
-use super::memory::Wish;
 use super::trace::trace_column;
 use super::transaction::Transaction;
 use crate::outbox::CallId;
 use crate::outbox::limits::{many_bytes, row_bytes};
 use crate::outbox::parking::{is_given_up, pause};
+use crate::outbox::wishes::Wish;
 use crate::segment::{Call, Trouble};
 
 /// A row of `parked`.

@@ -3,10 +3,10 @@
 use rusqlite::types::Type;
 use rusqlite::{Connection, Error, Result};
 
-use super::memory::Wish;
 use super::parked::{LetterCause, parked_row};
 use super::transaction::Transaction;
 use crate::outbox::columns::{CallFields, time_text};
+use crate::outbox::wishes::Wish;
 use crate::outbox::{ParkedFilter, ParkedUser};
 
 /// Users whom one transaction looks at: other commands wait for it meanwhile, and each may have a call of the largest size.

@@ -20,7 +20,7 @@ use super::file::{self, DatabaseFile};
 use super::forget::ForgetVerb;
 use super::group::Group;
 use super::letters;
-use super::memory::{Memory, Wish};
+use super::memory::Memory;
 use super::parked_verbs::{self, ParkedVerb};
 use super::prune::Pruners;
 use super::read::ReadConnection;
@@ -35,8 +35,10 @@ use super::watch::FileWatch;
 use super::writer::{Writer, now};
 use crate::config::OutboxSettings;
 use crate::metrics::Metrics;
+use crate::outbox::letter_pages::LetterPages;
 use crate::outbox::limits::check_size;
 use crate::outbox::watchers::Watchers;
+use crate::outbox::wishes::Wish;
 use crate::outbox::{
     Append, Appended, BackupError, Backups, CallId, DeadLetters, DeletedRows, Events, KeptEvent, LetterFilter,
     LetterIds, LetterPage, Outbox, OutboxError, OutboxStats, ParkedFilter, ParkedUser, ParkedUsers, Person,
@@ -245,21 +247,13 @@ impl Outbox for SqliteOutbox {
 
 #[async_trait]
 impl DeadLetters for SqliteOutbox {
-    async fn list(&self, limit: usize, mut filter: LetterFilter) -> Result<LetterPage, OutboxError> {
-        let (mut page, mut bytes_left) = (LetterPage { letters: Vec::new(), next: None }, letters::PAGE_BYTES);
-        for _ in 0..letters::PAGE_STEPS {
-            let (room, wanted) = (limit.saturating_sub(page.letters.len()), filter.clone());
-            let (LetterPage { letters, next }, bytes) =
-                self.reads.read(move |conn| letters::newest(conn, room, bytes_left, &wanted)).await?;
-            page.letters.extend(letters);
-            page.next = next;
-            bytes_left = bytes_left.saturating_sub(bytes);
-            if next.is_none() || page.letters.len() >= limit || bytes_left == 0 {
-                break;
-            }
-            filter.before = next;
+    async fn list(&self, limit: usize, filter: LetterFilter) -> Result<LetterPage, OutboxError> {
+        let mut pages = LetterPages::new(limit, filter);
+        while let Some(wanted) = pages.next_read() {
+            let (page, bytes) = self.reads.read(move |conn| letters::newest(conn, &wanted)).await?;
+            pages.add(page, bytes);
         }
-        Ok(page)
+        Ok(pages.into_page())
     }
 
     async fn find(&self, from: i64, limit: usize, filter: LetterFilter) -> Result<LetterIds, OutboxError> {

@@ -2,7 +2,8 @@
 
 use rusqlite::{Connection, Result};
 
-use crate::outbox::sqlite::letters::{self, PAGE_BYTES, PAGE_STEPS, oldest};
+use crate::outbox::letter_pages::{LetterRead, PAGE_BYTES, PAGE_STEPS};
+use crate::outbox::sqlite::letters::{self, oldest};
 use crate::outbox::sqlite::schema;
 use crate::outbox::{DeadLetters, LetterFilter, LetterIds, LetterPage, LetterWalk, LetterWhy, Outbox};
 
@@ -24,7 +25,7 @@ fn filled(count: usize, size: usize) -> Connection {
 }
 
 fn newest(conn: &Connection, limit: usize, filter: &LetterFilter) -> Result<LetterPage> {
-    letters::newest(conn, limit, PAGE_BYTES, filter).map(|(page, _)| page)
+    letters::newest(conn, &LetterRead { limit, bytes: PAGE_BYTES, filter: filter.clone() }).map(|(page, _)| page)
 }
 
 fn of_user(user: &str) -> LetterFilter {
