@@ -20,10 +20,6 @@ use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Row, Socket};
 use super::tls;
 use crate::config::{PostgresUrl, TlsMode};
 
-/// The planner takes a statement over some hundred calls for so much work that the server would compile it, for 1.1 s each time; it runs
-/// for milliseconds. It is a hint for speed alone: behind a pool it may reach another session, or none.
-const NO_JIT: &str = "SET jit = off";
-
 /// The time in which a host must accept a connection and the password: ten times what a distant one takes.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -67,11 +63,7 @@ impl Connector {
             let mut config = host.clone();
             complete(&mut config, name);
             match timeout(CONNECT_TIMEOUT, self.open_host(config)).await {
-                Ok(Ok(connection)) => {
-                    // A connection that is lost by now is noticed by its first statement.
-                    let _ = connection.batch(NO_JIT).await;
-                    return Ok(connection);
-                }
+                Ok(Ok(connection)) => return Ok(connection),
                 Ok(Err(error)) => errors.push(error),
                 Err(_) => errors.push(ConnectError::out_of_time()),
             }

@@ -27,9 +27,10 @@ const REPLAY: &str = concat!(
         DELETE FROM segment_relay.dead_letters WHERE id = ANY(ARRAY(SELECT id FROM locked))
         RETURNING id, user_id, stored_at, key, body, source, call, octet_length(call)::bigint + octet_length(reason) + 128 AS bytes
     ), numbered AS MATERIALIZED (
-        SELECT ((m.base + pg_current_xact_id()::text::bigint) << 16) + row_number() OVER (ORDER BY array_position($1, t.id)) AS call_id,
-            t.id, t.user_id, t.stored_at, t.key, t.body, t.source, t.call, t.bytes
-        FROM taken t, segment_relay.meta m
+        SELECT (((SELECT base FROM segment_relay.meta) + pg_current_xact_id()::text::bigint) << 16)
+                + row_number() OVER (ORDER BY array_position($1, id)) AS call_id,
+            id, user_id, stored_at, key, body, source, call, bytes
+        FROM taken
     ), reclaimed AS (
         INSERT INTO segment_relay.keys AS k (key, body, call_id)
         SELECT DISTINCT ON (n.key) n.key, n.body, n.call_id FROM numbered n WHERE n.key IS NOT NULL AND n.body IS NOT NULL

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Database, settings};
 use crate::outbox::postgres::PostgresOutbox;
+use crate::outbox::postgres::rows::{self, Entry};
 use crate::outbox::suite::{call, in_a_minute, keyed, outcome, plain, sized, watched};
 use crate::outbox::{Append, Appended, DeliveryOutcome, Outbox, OutboxError};
 use crate::segment::Call;
@@ -232,4 +233,16 @@ async fn nothing_set_for_the_database_makes_a_commit_weaker() {
         assert!(rows.len() >= 2 && rows.iter().all(|row| row.get::<_, &str>(0) == seen), "{set}");
         store.close().await;
     }
+}
+
+#[tokio::test]
+async fn a_large_group_is_not_so_much_work_to_the_planner_that_the_server_compiles_it() {
+    let database = Database::create().await;
+    database.open().await.close().await;
+    // A watched call has a key.
+    let entry = |n| Entry::new(watched(plain(call("u", &format!("m{n}")))), n);
+    let entries: Vec<Entry> = (0..2_000).map(entry).collect();
+    let plan = rows::explain(&database.connect().await, &entries.iter().collect::<Vec<_>>()).await.join("\n");
+    assert!(!plan.contains("JIT"), "{plan}");
+    assert!(plan.contains("hashed SubPlan"), "each call is compared with each key: {plan}");
 }
