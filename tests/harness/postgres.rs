@@ -91,6 +91,11 @@ impl Cluster {
         Self { directory, port: 0, _watch: watch }
     }
 
+    /// It holds the data, the log and the sockets.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     fn data(&self) -> String {
         self.directory.join("data").display().to_string()
     }
@@ -124,7 +129,9 @@ impl Cluster {
 
     fn try_start(&self) -> bool {
         let log = self.directory.join("log").display().to_string();
-        let options = format!("-c listen_addresses=127.0.0.1 -c unix_socket_directories= -c port={}", self.port);
+        let sockets = self.directory.display();
+        let options =
+            format!("-c listen_addresses=127.0.0.1 -c unix_socket_directories={sockets} -c port={}", self.port);
         let mut start = unprivileged(&program("pg_ctl"));
         start.args(["start", "--wait", "--timeout=60", "--pgdata", &self.data(), "--log", &log, "--options", &options]);
         start.stdout(Stdio::null()).stderr(Stdio::null()).status().expect("pg_ctl").success()

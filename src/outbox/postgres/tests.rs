@@ -7,7 +7,7 @@ mod appends;
 mod contract;
 mod cuts;
 mod durability;
-mod proxy;
+pub(super) mod proxy;
 mod reads;
 mod schema;
 mod shares;

@@ -13,11 +13,11 @@ hostssl all plain_only all reject
 hostnossl all plain_only all scram-sha-256
 hostssl all cert_only all cert";
 
-const WITH_TLS: &str =
-    "ssl = on\nssl_cert_file = '../server.pem'\nssl_key_file = '../server.key'\nssl_ca_file = '../authority.pem'";
+const WITH_TLS: &[&str] =
+    &["ssl=on", "ssl_cert_file=../server.pem", "ssl_key_file=../server.key", "ssl_ca_file=../authority.pem"];
 
-async fn cluster(settings: &str) -> TestCluster {
-    let cluster = TestCluster::start(settings, HBA);
+async fn cluster(settings: &[&str]) -> TestCluster {
+    let cluster = TestCluster::start(settings, HBA).await;
     let admin = cluster.admin("postgres").await;
     for user in ["tls_only", "plain_only", "cert_only"] {
         admin.batch(&format!("CREATE ROLE {user} LOGIN PASSWORD '{PASSWORD}'")).await.unwrap();
@@ -74,7 +74,7 @@ async fn tls_has_the_meaning_of_libpq() {
 async fn the_host_of_a_certificate_is_checked_with_verify_full_alone() {
     let cluster = cluster(WITH_TLS).await;
     let named = async |host: &str, mode: &str| {
-        let (port, roots) = (cluster.port, certificate("authority.pem"));
+        let (port, roots) = (cluster.port(), certificate("authority.pem"));
         let parameters = format!("sslmode={mode}&sslrootcert={roots}&hostaddr=127.0.0.1");
         is_encrypted(&format!("postgres://postgres:{PASSWORD}@{host}:{port}/postgres?{parameters}")).await
     };
@@ -107,20 +107,20 @@ async fn a_certificate_of_the_relay_and_channel_binding_are_used() {
 
 #[tokio::test]
 async fn a_server_without_tls_is_used_only_if_the_url_allows_that() {
-    let cluster = cluster("ssl = off").await;
+    let cluster = cluster(&[]).await;
     for (mode, expected) in [("disable", true), ("allow", true), ("prefer", true), ("require", false)] {
         let opened = is_encrypted(&cluster.url("postgres", "postgres", &format!("sslmode={mode}"))).await;
         assert_eq!(opened.as_ref().ok(), expected.then_some(&false), "{mode}: {opened:?}");
     }
     let socket = cluster.path("").display().to_string().replace('/', "%2F");
-    let url = format!("postgres://postgres:{PASSWORD}@{socket}:{}/postgres?sslmode=require", cluster.port);
+    let url = format!("postgres://postgres:{PASSWORD}@{socket}:{}/postgres?sslmode=require", cluster.port());
     assert_eq!(is_encrypted(&url).await, Ok(false), "a socket has no TLS, as with libpq");
 }
 
 #[tokio::test]
 async fn a_connection_is_refused_with_a_reason_and_without_a_value() {
-    let cluster = cluster("ssl = off\nmax_connections = 20").await;
-    let port = cluster.port;
+    let cluster = cluster(&["max_connections=20"]).await;
+    let port = cluster.port();
     for (url, expected, is_final) in [
         (format!("postgres://postgres:wr0ng@127.0.0.1:{port}/postgres"), "refused the user's password", true),
         (cluster.url("postgres", "missing", ""), "has no such database (SQLSTATE 3D000)", true),
@@ -153,7 +153,7 @@ async fn a_connection_is_refused_with_a_reason_and_without_a_value() {
 
 #[tokio::test]
 async fn a_statement_tells_whether_it_was_executed() {
-    let cluster = cluster("ssl = off").await;
+    let cluster = cluster(&[]).await;
     let url = cluster.url("postgres", "postgres", "");
     let connection = open(&url).await.unwrap();
     let kind = |result: Result<u64, DatabaseError>| result.unwrap_err().kind().clone();
@@ -184,7 +184,7 @@ async fn a_statement_tells_whether_it_was_executed() {
 
 #[tokio::test]
 async fn the_session_ends_with_its_connection() {
-    let cluster = cluster("ssl = off").await;
+    let cluster = cluster(&[]).await;
     let connection = open(&cluster.url("postgres", "postgres", "")).await.unwrap();
     let pid: i32 = connection.query("SELECT pg_backend_pid()", &[]).await.unwrap()[0].get(0);
     drop(connection);

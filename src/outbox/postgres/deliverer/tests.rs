@@ -4,7 +4,6 @@ mod faults;
 mod fencing;
 mod loss;
 mod pages;
-mod proxy;
 mod restart;
 
 use std::collections::BTreeMap;

@@ -42,7 +42,7 @@ struct Fleet {
 
 impl Fleet {
     async fn start(relays: i64) -> Self {
-        let cluster = TestCluster::start("", "");
+        let cluster = TestCluster::start(&[], "").await;
         let admin = cluster.admin("postgres").await;
         admin.batch(TABLES).await.unwrap();
         let url = cluster.url("postgres", "postgres", "sslmode=disable").parse().unwrap();

@@ -104,7 +104,7 @@ async fn number(connection: &Connection, sql: &str) -> i64 {
 
 #[tokio::test]
 async fn everything_is_moved_once_and_in_its_order_though_the_process_ends_after_each_transaction() {
-    let cluster = TestCluster::start("", "");
+    let cluster = TestCluster::start(&[], "").await;
     let admin = cluster.admin("postgres").await;
     let to: PostgresUrl = cluster.url("postgres", "postgres", "").parse().unwrap();
     let directory = tempfile::tempdir().unwrap();
@@ -224,7 +224,7 @@ async fn everything_is_moved_once_and_in_its_order_though_the_process_ends_after
 
 #[tokio::test]
 async fn a_move_is_refused_while_the_file_is_in_use_or_into_a_database_that_is_not_empty() {
-    let cluster = TestCluster::start("", "");
+    let cluster = TestCluster::start(&[], "").await;
     let admin = cluster.admin("postgres").await;
     let to: PostgresUrl = cluster.url("postgres", "postgres", "").parse().unwrap();
     let [first, second] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];

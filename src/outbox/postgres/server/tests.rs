@@ -16,7 +16,7 @@ async fn refusal(url: &str) -> Option<String> {
 
 #[tokio::test]
 async fn a_server_that_may_lose_what_it_stored_is_refused() {
-    let cluster = TestCluster::start("", "");
+    let cluster = TestCluster::start(&[], "").await;
     let admin = cluster.admin("postgres").await;
     let url = cluster.url("postgres", "postgres", "");
     assert_eq!(refusal(&url).await, None);
@@ -41,8 +41,7 @@ async fn a_server_that_may_lose_what_it_stored_is_refused() {
 
 #[tokio::test]
 async fn a_standby_is_refused() {
-    let cluster = TestCluster::start_with("hot_standby = on", "", &["standby.signal"]);
-    cluster.admin("postgres").await;
+    let cluster = TestCluster::start_with(&["hot_standby=on"], "", &["standby.signal"]).await;
     let url = cluster.url("postgres", "postgres", "");
     assert!(inspect(&url).await.is_standby);
     assert!(refusal(&url).await.unwrap().contains("is a standby"));
@@ -50,7 +49,7 @@ async fn a_standby_is_refused() {
 
 #[tokio::test]
 async fn a_user_must_be_able_to_make_the_tables_or_own_them() {
-    let cluster = TestCluster::start("", "");
+    let cluster = TestCluster::start(&[], "").await;
     let admin = cluster.admin("postgres").await;
     for user in ["relay", "other"] {
         admin.batch(&format!("CREATE ROLE {user} LOGIN PASSWORD '{PASSWORD}'")).await.unwrap();

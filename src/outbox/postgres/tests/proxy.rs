@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 /// When a statement's connection is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cut {
+pub(in crate::outbox::postgres) enum Cut {
     /// The server does not get the statement.
     Before,
     /// The server gets it, and its answer is lost.
@@ -24,8 +24,8 @@ pub(super) enum Cut {
     After(Duration),
 }
 
-pub(super) struct Proxy {
-    pub(super) port: u16,
+pub(in crate::outbox::postgres) struct Proxy {
+    pub(in crate::outbox::postgres) port: u16,
     script: Arc<Script>,
     _tasks: JoinSet<()>,
 }
@@ -43,7 +43,7 @@ struct Script {
 
 impl Proxy {
     /// Watches the connections with this name.
-    pub(super) async fn start(server: SocketAddr, name: &'static str) -> Self {
+    pub(in crate::outbox::postgres) async fn start(server: SocketAddr, name: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let script = Arc::new(Script {
@@ -67,18 +67,23 @@ impl Proxy {
     }
 
     /// Cuts the statement after so many more.
-    pub(super) fn cut_after(&self, statements: i64, cut: Cut) {
+    pub(in crate::outbox::postgres) fn cut_after(&self, statements: i64, cut: Cut) {
         *self.script.cut.lock() = cut;
         self.script.left.store(statements, Ordering::SeqCst);
     }
 
+    /// Whether the cut is still to come. It does not come any more then.
+    pub(in crate::outbox::postgres) fn disarm(&self) -> bool {
+        self.script.left.swap(-1, Ordering::SeqCst) >= 0
+    }
+
     /// Whether the cut was made.
-    pub(super) fn has_cut(&self) -> bool {
+    pub(in crate::outbox::postgres) fn has_cut(&self) -> bool {
         self.script.left.load(Ordering::SeqCst) < 0
     }
 
     /// Ends all connections, and takes none until it is back.
-    pub(super) async fn set_away(&self, is_away: bool) {
+    pub(in crate::outbox::postgres) async fn set_away(&self, is_away: bool) {
         self.script.is_away.store(is_away, Ordering::SeqCst);
         let mut tasks = std::mem::take(&mut *self.script.tasks.lock());
         tasks.shutdown().await;

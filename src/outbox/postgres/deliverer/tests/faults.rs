@@ -6,14 +6,19 @@ use std::sync::Arc;
 use tokio_postgres::error::SqlState;
 
 use super::cluster::Cluster;
-use super::proxy::{Cut, Proxy};
 use super::{Relay, accepted, behind, database, drain, parked, refused};
 use crate::config::PostgresUrl;
 use crate::outbox::Person;
 use crate::outbox::postgres::connect::ErrorKind;
+use crate::outbox::postgres::tests::proxy::{Cut, Proxy};
 
 /// More statements than the story has.
 const MOST: i64 = 120;
+
+/// A proxy that cuts the connections of relays.
+async fn proxy() -> Proxy {
+    Proxy::start(([127, 0, 0, 1], Cluster::shared().port()).into(), "segment-relay").await
+}
 
 /// The same database through the proxy.
 fn through(proxy: &Proxy, database: &PostgresUrl) -> PostgresUrl {
@@ -41,7 +46,7 @@ async fn story(database: &PostgresUrl, proxy: &Proxy, statement: i64, cut: Cut) 
     let calls = [("a", "a0"), ("b", "b0"), ("a", "a1"), ("c", "c0"), ("d", "d0"), ("e", "e0")];
     let ids = relay.store(&calls).await;
     relay.take(6).await;
-    proxy.cut(statement, cut);
+    proxy.cut_after(statement, cut);
     relay.settle(vec![accepted(ids[3])]).await.unwrap();
     let outcomes = vec![parked(ids[0]), refused(ids[1]), behind(ids[2]), accepted(ids[4])];
     relay.settle(outcomes).await.unwrap();
@@ -68,8 +73,8 @@ async fn story(database: &PostgresUrl, proxy: &Proxy, statement: i64, cut: Cut) 
 }
 
 async fn every_statement(cut: Cut) {
-    let (database, proxy) = (database(Cluster::shared()).await, Proxy::start(Cluster::shared().port()).await);
-    let mut statement = 1;
+    let (database, proxy) = (database(Cluster::shared()).await, proxy().await);
+    let mut statement = 0;
     while story(&database, &proxy, statement, cut).await {
         statement += 1;
         assert!(statement < MOST, "the story does not end");
@@ -84,18 +89,18 @@ async fn nothing_is_lost_when_a_statement_does_not_reach_the_server() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_done_twice_when_the_answer_of_a_statement_is_lost() {
-    every_statement(Cut::After).await;
+    every_statement(Cut::Answered).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_person_is_forgotten_although_a_statement_fails() {
-    let (database, proxy) = (database(Cluster::shared()).await, Proxy::start(Cluster::shared().port()).await);
-    for statement in 1..MOST {
+    let (database, proxy) = (database(Cluster::shared()).await, proxy().await);
+    for statement in 0..MOST {
         let relay = begin(&database, &proxy).await;
         let ids = relay.store(&[("ada", "1"), ("bob", "2"), ("ada", "3"), ("ada", "4")]).await;
         relay.take(4).await;
         relay.settle(vec![refused(ids[0]), parked(ids[2]), behind(ids[3])]).await.unwrap();
-        proxy.cut(statement, Cut::After);
+        proxy.cut_after(statement, Cut::Answered);
         let person = || Arc::new(Person { user_id: "ada".to_owned(), texts: Vec::new() });
         let mut deleted = relay.handle.delete(person()).await;
         let failed = deleted.is_err();
