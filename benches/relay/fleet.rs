@@ -1,12 +1,13 @@
 //! Several relays with one outbox in PostgreSQL, against one relay with an outbox in a file: how many calls they accept, how long a
-//! caller waits, and how fast a backlog is delivered.
+//! caller waits, how fast a backlog is delivered, and how long no relay delivers when the one that does so ends.
 //!
 //! The cluster is started by this bench, with default settings. It shares the machine's cores with all else.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use rustix::process::Signal;
 
 use super::cluster::{Cluster, is_installed};
 use super::drain::{Drain, TICK};
@@ -23,6 +24,12 @@ const SLOW_COMMITS: [&str; 2] = ["commit_delay=3000", "commit_siblings=0"];
 
 /// Users each caller asks about while a backlog grows.
 const USERS_A_CALLER: u64 = 195;
+
+/// How the relay that delivers ends, each time at another moment between two renewals of its lease.
+const ENDS: [(&str, Signal); 2] = [("SIGTERM", Signal::TERM), ("kill -9", Signal::KILL)];
+
+/// The lease is renewed so often: the rule of the product.
+const RENEWAL: Duration = Duration::from_secs(2);
 
 /// Down.
 const DOWN: &str = r#"{"status":503}"#;
@@ -72,6 +79,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let delivered = delivered.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
     println!();
     table(&rows(&rounds, &delivered));
+    println!();
+    table(&take_overs(options, &clusters)?);
     Ok(())
 }
 
@@ -162,6 +171,42 @@ fn deliver(options: &Options, clusters: &Clusters, way: Way) -> anyhow::Result<f
     sandbox.set_faults("{}")?;
     let drain = Drain::watch(&sandbox, tally.succeeded)?;
     Ok(tally.succeeded as f64 / drain.all.saturating_sub(drain.first).max(TICK).as_secs_f64())
+}
+
+/// How many seconds after its end another relay delivers: the shortest, the middle and the longest time.
+fn take_overs(options: &Options, clusters: &Clusters) -> anyhow::Result<Vec<Vec<String>>> {
+    let mut rows =
+        vec![["another relay delivers after", "shortest s", "median s", "longest s"].map(str::to_owned).to_vec()];
+    for (name, signal) in ENDS {
+        let wait = |number| RENEWAL * number / options.take_overs();
+        let times = (0..options.take_overs()).map(|number| take_over(options, clusters, signal, wait(number)));
+        let times = times.collect::<anyhow::Result<Vec<f64>>>().with_context(|| name)?;
+        let (shortest, longest) =
+            (times.iter().copied().fold(f64::MAX, f64::min), times.iter().copied().fold(0.0, f64::max));
+        let seconds = [shortest, middle(times), longest].map(|seconds| format!("{seconds:.2}"));
+        rows.push(std::iter::once(name.to_owned()).chain(seconds).collect());
+    }
+    Ok(rows)
+}
+
+/// Seconds from the end of the relay that delivers until a call that the other one stored then is delivered.
+fn take_over(options: &Options, clusters: &Clusters, signal: Signal, wait: Duration) -> anyhow::Result<f64> {
+    let (sandbox, outbox) = (Server::sandbox(&options.relay)?, clusters.outbox(options, Way::Fleet(1))?);
+    let [owner, other] = [(); 2].map(|()| relays(options, &sandbox, &outbox, Way::Fleet(1)));
+    let (owner, other) = (owner?, other?);
+    let store = |relay: &Server| {
+        let load = Load { server: relay.address, callers: 1, success: FLEET.scene.success() };
+        fill(load, Amount { requests: 1, users: 1 })
+    };
+    // Whoever is first has the lease, and keeps it.
+    owner.iter().try_for_each(|relay| store(relay).map(drop))?;
+    Drain::watch(&sandbox, 1)?;
+    thread::sleep(wait);
+    let ended = Instant::now();
+    owner.iter().try_for_each(|relay| relay.signal(signal))?;
+    other.iter().try_for_each(|relay| store(relay).map(drop))?;
+    let stored = ended.elapsed();
+    Ok((stored + Drain::watch(&sandbox, 2)?.all).as_secs_f64())
 }
 
 /// Does this with each relay at once, and adds up what came of it.

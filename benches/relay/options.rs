@@ -77,6 +77,11 @@ impl Options {
         if self.bench { (20, 1_000) } else { (2, 50) }
     }
 
+    /// How often a relay that delivers ends in each way.
+    pub fn take_overs(&self) -> u32 {
+        if self.bench { 6 } else { 1 }
+    }
+
     /// Whether this measurement is wanted.
     pub fn wants(&self, scene: Scene, callers: usize) -> bool {
         (self.only.is_empty() || self.only.contains(&scene))

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 
 use super::load::PATIENCE;
@@ -81,6 +82,8 @@ impl Server {
             ("SEGMENT_ENDPOINT", &endpoint),
             ("RELAY_LISTEN", "127.0.0.1:0"),
             ("RELAY_MAX_IN_FLIGHT", MAX_IN_FLIGHT),
+            // A stop is measured from the signal on.
+            ("RELAY_SHUTDOWN_DELAY", "0s"),
         ];
         environment.extend(outbox.map(|url| ("RELAY_OUTBOX_URL", url)));
         let receiver = traces.map(|traces| format!("http://{}", traces.receiver)).unwrap_or_default();
@@ -102,6 +105,12 @@ impl Server {
             std::thread::sleep(READY_TICK);
         }
         Ok(())
+    }
+
+    /// Sends the process a signal.
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let pid = Pid::from_raw(i32::try_from(self.child.id())?).context("no process")?;
+        Ok(kill_process(pid, signal)?)
     }
 
     fn start(program: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> anyhow::Result<Self> {
