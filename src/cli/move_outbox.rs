@@ -73,7 +73,7 @@ async fn move_outbox(from: &Path, to: &PostgresUrl) -> anyhow::Result<()> {
             Some(page) => target.store(&page).await,
             None => target.end_step().await,
         };
-        stored.context("the move has ended too early; the same command goes on")?;
+        stored.context("the move was interrupted; run the same command to go on")?;
     }
     let (_, moved) = target.progress();
     drop(progress);

@@ -17,8 +17,8 @@ use super::table::Setting;
 use super::value::{LogFormat, Secret};
 use super::{file, table};
 
-/// The maximum of SEGMENT_TIMEOUT with an outbox in PostgreSQL: when the relay that delivers is lost, another one waits for so long,
-/// and a few seconds more, before it delivers.
+/// The maximum of SEGMENT_TIMEOUT with an outbox in PostgreSQL: when the relay that delivers is lost, another one waits for this timeout
+/// and 5 s more before it delivers.
 const MAX_SHARED_TIMEOUT: (Duration, &str) = (Duration::from_secs(30), "30s");
 
 /// All settings of the service. The table of settings gives the meaning of each.

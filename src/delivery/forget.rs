@@ -38,7 +38,7 @@ impl Forget {
                     Ok((id, person)) => {
                         let result = forget(&*self.store, &self.clients, Arc::new(person)).await;
                         if let Err(error) = &result {
-                            tracing::warn!(%error, "a person could not be forgotten yet; it is tried again");
+                            tracing::warn!(%error, "a person could not be forgotten yet; the request is tried again");
                             tokio::time::sleep(RETRY_PAUSE).await;
                         }
                         requests.answer(id, result).await;

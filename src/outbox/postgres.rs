@@ -6,7 +6,7 @@
 //! repeats. `watch` looks for the outcomes that callers wait for, and reads the `figures`, which say by `counts` how full the outbox is.
 //!
 //! One relay delivers: `lease` says which (pure), and `lease_keeper` is the task that keeps it. The `deliverer` is the task that reads calls
-//! and settles them. What it reads is found by `look`, in a `page` behind the `cursor` (pure), or in `turns`; `out` knows what it gave out. A
+//! and settles them. What it reads is found by `look`, in a `page` after the `cursor` (pure), or in `turns`; `out` knows what it gave out. A
 //! `transaction` does what `commands` ask: `settle`, `leave`, `parked`, with the `tallies` of what it changes. `maintain`, `prune` and `vacuum`
 //! keep the tables small. What other relays ask of it (`asking`) are rows (`requests`) of `verbs`, `forget` among them (`forgetting`).
 //!

@@ -1,7 +1,7 @@
 //! The fence: until when stored calls may be sent.
 //!
 //! Several relays may have one outbox, and one of them sends at a time. It may send until a time on its own clock, which the
-//! store pushes forward while it is the one. The publisher looks right before it starts a request. Past that time the fence shuts
+//! store pushes forward while it holds the lease. The publisher looks right before it starts a request. Past that time the fence shuts
 //! by itself and stays shut: the publisher gives back all stored calls, and the store opens the fence again when it has them.
 //!
 //! The clock is the boot-time clock, which goes on while the machine sleeps.

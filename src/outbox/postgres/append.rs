@@ -22,14 +22,15 @@ use crate::outbox::OutboxError;
 /// How often the connection is looked at while nothing is stored.
 const IDLE_LOOK: Duration = Duration::from_secs(1);
 
-/// So long a lost connection may be opened anew before callers are told that the database is away: a server that only ended the
-/// session answers within a few milliseconds.
+/// How long a lost connection may take to be opened again before callers are told that the database is away: a server that only
+/// ended the session answers within a few milliseconds.
 const REOPEN_GRACE: Duration = Duration::from_secs(1);
 
 /// How often a statement is tried that the server refuses because of another transaction.
 const MAX_ATTEMPTS: u32 = 5;
 
-/// A statement that runs for so long has lost its relay, which waits for a shorter time. It may wait for a standby or a lock for ever.
+/// A statement that runs for so long has no relay any more: a relay gives up its wait earlier (10 s). The statement may wait for a standby
+/// or a lock for ever.
 const ORPHAN_AGE: Duration = Duration::from_secs(15);
 
 /// Why the database takes no calls although it is there.
@@ -165,7 +166,7 @@ impl Appender {
         Ok(())
     }
 
-    /// An error after which nothing was stored: whether to try again.
+    /// After an error with which nothing was stored: `Ok` if it may be tried again. Notes the fault otherwise.
     fn tell(&self, error: &DatabaseError, attempts: &mut u32) -> Result<(), Failure> {
         *attempts += 1;
         let ErrorKind::Refused(code) = error.kind() else { return Ok(()) };

@@ -227,7 +227,7 @@ impl Connection {
     }
 }
 
-/// Class 01. When the wait for a synchronous standby is cut short, the server says so in one of these two.
+/// Class 01, or 57P01: with one of these two the server says that it ended the wait for a synchronous standby early.
 fn is_warning(code: &SqlState) -> bool {
     code.code().starts_with("01") || *code == SqlState::ADMIN_SHUTDOWN
 }
@@ -318,7 +318,7 @@ struct ConnectError {
     text: String,
     /// It is of no use to try again.
     is_final: bool,
-    /// It may be another one with TLS, or without.
+    /// The other way, with TLS or without, may work.
     depends_on_tls: bool,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The id of a call is made of the transaction that stored it: `((base + xid) << 16) + place`. So the calls of a transaction are one
 //! range of ids, and a snapshot says of each range one of three things. The transaction has ended: its calls were in the page. It
-//! is in progress: its range is looked at again. It has not begun as far as the snapshot sees: its range is behind all that was
+//! is in progress: its range is looked at again. It has not begun as far as the snapshot sees: its range is above all that was
 //! read. Nothing else needs to be remembered, neither gaps nor rollbacks.
 
 use crate::outbox::CallId;
@@ -29,9 +29,9 @@ struct Range {
 /// Where reading stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Cursor {
-    /// Behind this id nothing was read.
+    /// No call with a greater id was read.
     tail: CallId,
-    /// Ranges that are not behind it, and are looked at again.
+    /// Ranges up to it that are looked at again.
     ranges: Vec<Range>,
     /// Every call with an id up to this one that the last page could see was read.
     read_to: CallId,
@@ -73,7 +73,7 @@ impl Cursor {
     }
 
     /// Notes a page, which was read under this snapshot and in the order of ids. `last` is its last id. `is_cut`: there may be more
-    /// behind that one.
+    /// after that one.
     pub(super) fn advance(&mut self, snapshot: &Snapshot, last: Option<CallId>, is_cut: bool) {
         let read_to = match last {
             Some(last) if is_cut => last,

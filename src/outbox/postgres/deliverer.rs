@@ -1,7 +1,7 @@
 //! The deliverer: the task that reads and settles the calls of the whole outbox, while this relay holds the lease.
 //!
 //! It has one connection, on which it does one thing after another, and begins anew from the lowest id with each connection, each
-//! tenure and each start of the server: the ids that a server gave before it fell may be given again. What is out is known by its
+//! tenure and each start of the server: the ids that a server gave before it crashed may be given again. What is out is known by its
 //! id, and not handed out twice.
 //!
 //! A tenure begins when every call of the one before is settled. So each settlement names the tenure in which its calls were
@@ -34,7 +34,7 @@ use super::verb_steps::Requests;
 use crate::outbox::{OutboxError, StillOut, StoredCall};
 use crate::segment::SettledCall;
 
-/// Between two looks at an outbox in which nothing happens.
+/// Between two looks at an outbox in which nothing happens. A call that another relay stored waits for half of it.
 const POLL_INTERVAL: Duration = Duration::from_millis(25);
 
 pub(super) struct Deliverer {
@@ -48,9 +48,9 @@ pub(super) struct Deliverer {
     /// The last tenure that another relay was found to have ended.
     ended: i64,
     pub(super) cursor: Cursor,
-    /// Where the cursor is true.
+    /// The server, and its start, whose ids the cursor is about.
     pub(super) server: Option<Server>,
-    /// As it was at the last look.
+    /// The text of the snapshot at the last look.
     pub(super) snapshot: String,
     /// The last page was cut.
     pub(super) has_more: bool,

@@ -72,6 +72,7 @@ pub(super) async fn read(connection: &Connection, relay: i64) -> anyhow::Result<
         COUNT_COLUMNS.split(", ").map(|column| format!("sum({column})::bigint")).collect::<Vec<_>>().join(", ")
     );
     let (mut counts, mut n) = (BTreeMap::new(), 0);
+    // In the row without a source the first count is the number of this relay's last group: it is of the same snapshot.
     for row in connection.query(&sql, &[(&relay, Type::INT8)]).await? {
         let Some(source) = row.try_get::<_, Option<&str>>(0)? else {
             n = row.try_get(1)?;

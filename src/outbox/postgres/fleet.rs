@@ -15,7 +15,8 @@ const MEMBERS: &str = "
     FROM segment_relay.members m CROSS JOIN segment_relay.lease l WHERE m.seen_at > now() - interval '1 minute'
     ORDER BY m.started_at, m.relay LIMIT $2";
 
-/// An interval cannot be infinite: the lease lasts a year at most here. The transactions of other users are seen if the relay's user has the role pg_read_all_stats.
+/// An interval cannot be infinite, so a lease without an end is shown as one of a year. The transactions of other users are seen if the
+/// relay's user has the role pg_read_all_stats.
 const DATABASE: &str = "
     SELECT l.owner = $1, l.epoch, (extract(epoch FROM l.since) * 1000)::bigint,
         CASE WHEN l.expires > clock_timestamp()

@@ -12,7 +12,8 @@
 
 use std::time::Duration;
 
-/// What the lease is longer than an attempt: two renewals may fail before sending pauses.
+/// How much longer the lease is than an attempt. But for [`MARGIN`] this is how long sending goes on after the start of a renewal: a next
+/// renewal that fails at once is repeated meanwhile, and one that is never answered uses up the time.
 const BEYOND_ATTEMPT: Duration = Duration::from_secs(5);
 
 /// From the end of the last attempt to the end of the lease: the difference of two clocks, and a busy machine.

@@ -1,4 +1,4 @@
-//! One step of reading: calls behind the cursor, those that must wait are moved, and calls of users in turn.
+//! One step of reading: it takes calls after the cursor, moves those that must wait, and takes calls of users in turn.
 
 use std::collections::HashSet;
 
@@ -77,13 +77,13 @@ impl Deliverer {
 
     async fn read_in_turn(&mut self, left: usize, calls: &mut Vec<StoredCall>) -> Result<(), DatabaseError> {
         let Some(connection) = self.connection.as_ref().filter(|_| self.turns.may_have) else { return Ok(()) };
-        // Calls behind the cursor wait for those of their users before it.
+        // Calls after the cursor wait until those of their users before it were read.
         let read = self.turns.read(connection, self.cursor.read_to(), left, &mut self.out).await;
         calls.extend(self.checked(read)?);
         Ok(())
     }
 
-    /// Takes calls behind the cursor, and moves those that must wait.
+    /// Takes calls after the cursor, and moves those that must wait.
     async fn read_forward(&mut self, left: usize, calls: &mut Vec<StoredCall>) -> Result<(), DatabaseError> {
         let Some(connection) = &self.connection else { return Ok(()) };
         let read = page::read(connection, &self.cursor, left).await;

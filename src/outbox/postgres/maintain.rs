@@ -23,7 +23,7 @@ const MAX_PUSHED_OUT: i64 = 256;
 /// should not be; the limit of the whole outbox holds.
 const MAX_PUBLISHED: i64 = 10_000;
 
-/// The tallies that are seen are added to the totals. Two relays that do it at once each delete other rows.
+/// Adds the visible tallies to the totals. If two relays do it at once, each row is deleted, and so added, by one of them.
 const FOLD: &str = "
     WITH d AS (DELETE FROM segment_relay.tallies RETURNING source, waiting, waiting_bytes, dead_letters, dead_letter_bytes, keys,
         parked_users, parked_calls, parked_bytes)
@@ -51,7 +51,7 @@ const PUBLISH: &str = "
         used_up_users = $1::bytea[] || CASE WHEN $2 THEN ARRAY(SELECT user_key FROM segment_relay.parked WHERE since IS NOT NULL
             ORDER BY id LIMIT $3) ELSE '{}' END";
 
-/// Groups are kept while their relay may repeat them. The last one of a relay that lives is.
+/// Groups are kept while their relay may repeat them: the last one for as long as the relay lives, earlier ones for an hour.
 const SWEEP: [&str; 4] = [
     "DELETE FROM segment_relay.groups g WHERE made_at < now() - interval '1 hour'
         AND n < (SELECT n FROM segment_relay.groups WHERE relay = g.relay ORDER BY relay DESC, n DESC LIMIT 1)",

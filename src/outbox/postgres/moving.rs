@@ -1,7 +1,7 @@
 //! Takes over the outbox of an SQLite file: `segment-relay move`.
 //!
-//! How far the move is stands in a row of `requests`, and changes in the transaction that stores the rows of a page. So a page is
-//! stored once, whenever the move was ended. Until the move is at its end nobody delivers: it holds the lease.
+//! A row of `requests` holds how far the move is. It changes in the transaction that stores the rows of a page. So a page is stored
+//! once, wherever the move is interrupted. Until the move has ended nobody delivers: it holds the lease.
 //!
 //! A call keeps its place: its id is its old one and an offset. The base of new ids is raised above the last one at the beginning.
 
@@ -41,7 +41,7 @@ pub struct MoveTarget {
 #[derive(Clone, Serialize, Deserialize)]
 struct MoveState {
     token: i64,
-    /// Old ids of calls become new ones by this.
+    /// The new id of a call is its old one and this.
     offset: i64,
     moved: u64,
     progress: MoveProgress,
@@ -77,7 +77,7 @@ impl MoveTarget {
         }
     }
 
-    /// Begins the move, or goes on where it was ended.
+    /// Begins the move, or goes on where it was interrupted.
     ///
     /// # Errors
     /// If the database holds another outbox, or cannot be written.
@@ -103,7 +103,7 @@ impl MoveTarget {
             let sql = format!("SELECT setval(pg_get_serial_sequence('segment_relay.{table}', 'id'), $1, false)");
             self.connection.query(&sql, &[(&(last + 1), Type::INT8)]).await?;
         }
-        // Nobody delivers before everything is there. The time has an end, because some calculate with it.
+        // Nobody delivers before everything is there. The time is finite, because relays subtract from it.
         let lease = "UPDATE segment_relay.lease SET owner = 0, epoch = epoch + 1, since = now(), expires = now() + interval '10 years'";
         self.connection.execute(lease, &[]).await?;
         let sql = "INSERT INTO segment_relay.requests (verb, arguments, answer) VALUES ($1, $2::text::jsonb, '{}')";
@@ -175,7 +175,7 @@ impl MoveTarget {
         let warnings = self.connection.warnings();
         self.connection.batch("COMMIT").await?;
         let is_confirmed = self.connection.warnings() == warnings;
-        ensure!(is_confirmed, "the server has not confirmed that a standby has the rows; the same command goes on");
+        ensure!(is_confirmed, "no standby has confirmed the rows; run the same command to go on");
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! Reading a page of calls behind the cursor, in one statement and so under one snapshot.
+//! Reading a page of calls after the cursor, in one statement and so under one snapshot.
 //!
 //! The statement marks the calls of users whose earlier calls are kept apart. Only the deliverer parks and wakes users, so the marks
 //! stay true until it has moved these calls. An append looks at none of this: one that began before its user was parked would store
@@ -16,7 +16,7 @@ use crate::outbox::{CallId, StoredCall};
 use crate::segment::Call;
 use crate::telemetry::TraceContext;
 
-/// Calls of a page: with more the statement costs as much for each.
+/// Calls of a page. In a larger page each call costs the statement as much.
 pub(super) const PAGE_ROWS: i64 = 2_500;
 
 /// Bytes of calls in a page, whatever room delivery has.
@@ -62,7 +62,7 @@ pub(super) struct Page {
     pub(super) server: Server,
     /// Ordered by id.
     pub(super) calls: Vec<PageCall>,
-    /// There may be more calls behind the last one.
+    /// There may be more calls after the last one.
     pub(super) is_cut: bool,
 }
 
@@ -89,7 +89,7 @@ pub(super) async fn snapshot_text(connection: &Connection) -> Result<String, Dat
     Ok(rows.first().and_then(|row| row.try_get(0).ok()).unwrap_or_default())
 }
 
-/// Reads calls behind the cursor, in the order of their ids: about so many bytes, and one call at least. `None`: the answer is not
+/// Reads calls after the cursor, in the order of their ids: about so many bytes, and one call at least. `None`: the answer is not
 /// what the statement returns.
 pub(super) async fn read(
     connection: &Connection,

@@ -14,7 +14,7 @@ use crate::config::SOURCE_WINDOW;
 /// Keys of a source that one transaction forgets.
 const MAX_KEYS: i64 = 1_024;
 
-/// Transactions of a second: more than calls are accepted on two cores.
+/// Transactions of a source in a second. With [`MAX_KEYS`] they are more keys than calls that two cores can accept.
 const MAX_ROUNDS: usize = 256;
 
 /// Letters that one transaction deletes.

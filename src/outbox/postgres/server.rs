@@ -13,7 +13,8 @@ use crate::outbox::sqlite::StoredOfSource;
 /// Older servers lack `pg_current_xact_id` and `pg_current_snapshot`.
 const OLDEST_VERSION: i32 = 130_000;
 
-/// The connections of a relay at once: for appends, delivery, the lease, operators, and VACUUM.
+/// The connections of a relay that delivers: for appends, figures, the lease, delivery, and VACUUM. Operators' requests take further
+/// ones for a while.
 pub const CONNECTIONS: i64 = 5;
 
 /// Everything that is asked of a server, in one statement. Without a right on the statistics of others `sync_state` is NULL.

@@ -17,8 +17,8 @@ pub(super) type Param<'p> = (&'p (dyn ToSql + Sync), Type);
 const LEASE: &str = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
     FROM segment_relay.lease WHERE owner = $1 AND epoch = $2 FOR SHARE";
 
-/// A relay that is stopped in the middle of a transaction, or cut off, would keep the lease from all others. After this time
-/// between two statements, which take milliseconds, the server ends the transaction.
+/// A relay that is stopped or cut off in the middle of a transaction would keep the lease from all others. Between two statements
+/// milliseconds pass. After three seconds the server ends the transaction.
 const BEGIN: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '3s'";
 
 /// Who delivers, and in which tenure.

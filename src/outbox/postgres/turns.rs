@@ -1,5 +1,5 @@
-//! Reading what is kept apart: users with many calls, and users who woke, in turn; of parked users the first call, when they are
-//! due.
+//! Reading what is kept apart: in turn the calls of users with many and of users who woke, and the first call of each parked user
+//! who is due.
 
 use std::collections::BTreeSet;
 
