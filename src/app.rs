@@ -245,7 +245,7 @@ async fn open_outbox(
             PostgresOutbox::open(url, settings, segment_timeout, outage_lasts, metrics.clone(), supervisor).await?
         }
     };
-    tracing::info!(path = %settings.place, calls = outbox.stats().waiting, "the outbox is open");
+    tracing::info!(outbox = %settings.place, calls = outbox.stats().waiting, "the outbox is open");
     Ok(outbox)
 }
 

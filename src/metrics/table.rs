@@ -134,14 +134,13 @@ metrics! {
     "The outbox" {
         "segment_relay_outbox_calls": "Stored calls that are not settled." => outbox_calls: IntGauge(&[]);
         "segment_relay_outbox_oldest_call_age_seconds": "Age of the oldest of these." => outbox_oldest_seconds: IntGauge(&[]);
-        "segment_relay_outbox_size_bytes": "Bytes of `outbox.db` that calls, keys and dead letters take. The file, and a copy of it, also \
-            has free pages." => outbox_bytes: IntGauge(&[]);
+        "segment_relay_outbox_size_bytes": "Bytes that calls, keys and dead letters take. A file, and a copy of it, also has free pages." => outbox_bytes: IntGauge(&[]);
         "segment_relay_outbox_max_bytes": "The most of these bytes: `RELAY_OUTBOX_MAX_SIZE`. 0 without an outbox." =>
             outbox_max_bytes: IntGauge(&[]);
         "segment_relay_outbox_unwritable": "1 while no call can be stored: the outbox is full, or it cannot be written. `/readyz` gives \
             the reason." => outbox_unwritable: IntGauge(&[]);
-        "segment_relay_outbox_log_bytes": "Length of its write-ahead log. It is 16 to 64 MiB at most, unless a reader of the file keeps \
-            it from being emptied." => outbox_log_bytes: IntGauge(&[]);
+        "segment_relay_outbox_log_bytes": "Length of the file's write-ahead log. It is 16 to 64 MiB at most, unless a reader of the file \
+            keeps it from being emptied. 0 with PostgreSQL." => outbox_log_bytes: IntGauge(&[]);
         "segment_relay_outbox_stored_total": "Calls stored." => outbox_stored: IntCounter(&[]);
         "segment_relay_outbox_settled_total": "Stored calls that were settled and synced: `accepted`, `refused` (a dead letter), or \
             `gave_up` (a dead letter that Segment did not refuse)." =>
@@ -178,9 +177,8 @@ metrics! {
             dead_letters_expired: IntCounter(&[]);
     }
     "Several relays with one outbox" {
-        "segment_relay_fleet_delivering": "1 while this relay delivers the calls of an outbox in PostgreSQL. At most one of its relays \
-            does. 0 with an outbox in a file. Where several relays have one outbox, its calls, bytes, keys, parked users and dead letters \
-            are those of the whole outbox, and are the same at each relay: take the greatest, not the sum." =>
+        "segment_relay_fleet_delivering": "1 while this relay delivers the calls of an outbox in PostgreSQL. One of its relays does; \
+            for a second at a take-over two may say so. 0 with an outbox in a file." =>
             fleet_delivering: IntGauge(&[]);
         "segment_relay_fleet_members": "Relays that have the outbox: each was seen within the last minute. The same at each relay." =>
             fleet_members: IntGauge(&[]);

@@ -5,15 +5,15 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio_postgres::types::Type;
 
-use super::connect::{Connection, DatabaseError};
-use super::transaction::column;
+use super::operators::column;
+use super::shared::Shared;
 use crate::outbox::wishes::Wish;
-use crate::outbox::{Forgotten, ParkedFilter, Person};
+use crate::outbox::{Forgotten, OutboxError, ParkedFilter, Person};
 
 /// Between two looks for the answer: the deliverer looks for requests twice as often.
 const PAUSE: Duration = Duration::from_millis(50);
 
-const ASK: &str = "INSERT INTO segment_relay.requests (verb, arguments) VALUES ($1, $2::text::jsonb) RETURNING id";
+const ASK: &str = "INSERT INTO segment_relay.requests (verb, arguments) VALUES ($1, $2::text::json) RETURNING id";
 
 const LOOK: &str = "SELECT answer::text FROM segment_relay.requests WHERE id = $1";
 
@@ -76,27 +76,28 @@ pub(super) fn parse(verb: &str, arguments: &str) -> Option<Verb> {
     Some(Verb::Users(wish, users))
 }
 
-/// Asks the relay that delivers, and waits for its answer: for as long as none does. The row of a caller who leaves is deleted by
-/// the deliverer a day later.
-///
-/// # Errors
-/// If the database cannot be read or written. What was asked for may be done all the same.
-pub(super) async fn ask(connection: &Connection, verb: &Verb) -> Result<Value, DatabaseError> {
-    let arguments = verb.arguments().to_string();
-    // NUL is no part of a jsonb. What holds one is nowhere in the outbox.
-    let arguments = arguments.replace("\\u0000", "");
-    let rows = connection.query(ASK, &[(&verb.name(), Type::TEXT), (&arguments, Type::TEXT)]).await?;
-    let Some(row) = rows.first() else { return Err(DatabaseError::missing_row()) };
-    let id: i64 = column(row, 0)?;
-    loop {
-        let rows = connection.query(LOOK, &[(&id, Type::INT8)]).await?;
-        // The row is gone if it has waited for a day.
-        let Some(row) = rows.first() else { return Ok(Value::Null) };
-        if let Some(answer) = column::<Option<&str>>(row, 0)? {
-            connection.execute(DELETE, &[(&id, Type::INT8)]).await?;
-            return Ok(serde_json::from_str(answer).unwrap_or_default());
+impl Shared {
+    /// Asks the relay that delivers, and waits for its answer: for as long as none does. The row of a caller who leaves is deleted by
+    /// the deliverer a day later. Between two looks the connection is others'.
+    ///
+    /// # Errors
+    /// As those of operators' statements. [`OutboxError::Unconfirmed`]: what was asked for may be done all the same.
+    pub(super) async fn ask(&self, verb: &Verb) -> Result<Value, OutboxError> {
+        let arguments = verb.arguments().to_string();
+        let rows = self.write_rows(ASK, &[(&verb.name(), Type::TEXT), (&arguments, Type::TEXT)]).await?;
+        let id: i64 = rows.first().map_or(Err(OutboxError::Unconfirmed), |row| column(row, 0))?;
+        let unconfirmed = |_| OutboxError::Unconfirmed;
+        loop {
+            let rows = self.read_rows(LOOK, &[(&id, Type::INT8)]).await.map_err(unconfirmed)?;
+            // The row is gone if it has waited for a day.
+            let row = rows.first().ok_or(OutboxError::Unconfirmed)?;
+            if let Some(answer) = column::<Option<&str>>(row, 0)? {
+                let answer = serde_json::from_str(answer).unwrap_or_default();
+                self.write_rows(DELETE, &[(&id, Type::INT8)]).await.map_err(unconfirmed)?;
+                return Ok(answer);
+            }
+            tokio::time::sleep(PAUSE).await;
         }
-        tokio::time::sleep(PAUSE).await;
     }
 }
 
@@ -129,9 +130,9 @@ mod tests {
             panic!("another verb");
         };
         assert!(read == filter);
-        let person = Person { user_id: "ada\n\"".to_owned(), texts: vec!["a@b".to_owned()] };
+        let person = Person { user_id: "ada\n\"\0\\u0000".to_owned(), texts: vec!["a@b".to_owned()] };
         let Some(Verb::Forget(read)) = again(Verb::Forget(person)) else { panic!("another verb") };
-        assert_eq!((&*read.user_id, &*read.texts), ("ada\n\"", &["a@b".to_owned()][..]));
+        assert_eq!((&*read.user_id, &*read.texts), ("ada\n\"\0\\u0000", &["a@b".to_owned()][..]));
         assert!(parse("dance", "{}").is_none() && parse("forget", "{}").is_none() && parse("retry", "x").is_none());
     }
 }

@@ -28,7 +28,6 @@ pub(super) enum Command {
     AnswerForget(i64, Result<Forgotten, OutboxError>, Reply<()>),
     /// Folds the tallies and publishes the figures now.
     #[cfg(test)]
-    #[cfg(test)]
     Publish(Reply<()>),
 }
 

@@ -19,6 +19,7 @@ use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Row, Socket};
 
 use super::tls;
 use crate::config::{PostgresUrl, TlsMode};
+use crate::outbox::OutboxError;
 
 /// The time in which a host must accept a connection and the password: ten times what a distant one takes.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -278,6 +279,16 @@ impl DatabaseError {
 
     pub(super) fn kind(&self) -> &ErrorKind {
         &self.0
+    }
+
+    /// What a caller hears whose statement was to change something.
+    pub(super) fn of_change(&self) -> OutboxError {
+        match &self.0 {
+            ErrorKind::Lost => OutboxError::Unconfirmed,
+            ErrorKind::Connect => OutboxError::Away,
+            ErrorKind::Refused(code) if *code == SqlState::DISK_FULL => OutboxError::Full,
+            ErrorKind::Refused(_) => OutboxError::Busy,
+        }
     }
 
     /// Whether it is of no use to try to connect again: the server answers, and does not let the relay in.

@@ -241,7 +241,7 @@ impl Deliverer {
                     Ok(_) => {}
                     Err(error) if matches!(error.kind(), ErrorKind::Refused(_)) => {
                         self.warn(&error);
-                        let _ = reply.send(Err(OutboxError::Full));
+                        let _ = reply.send(Err(error.of_change()));
                         continue;
                     }
                     Err(_) if self.tenure.borrow().is_some() => {

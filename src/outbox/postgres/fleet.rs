@@ -15,11 +15,11 @@ const MEMBERS: &str = "
     FROM segment_relay.members m CROSS JOIN segment_relay.lease l WHERE m.seen_at > now() - interval '1 minute'
     ORDER BY m.started_at, m.relay LIMIT $2";
 
-/// An interval cannot be infinite, so a lease without an end is shown as one of a year. The transactions of other users are seen if the
+/// A move holds the lease without being a relay: nobody delivers then. An interval cannot be infinite, so a lease without an end is shown as one of a year. The transactions of other users are seen if the
 /// relay's user has the role pg_read_all_stats.
 const DATABASE: &str = "
     SELECT l.owner = $1, l.epoch, (extract(epoch FROM l.since) * 1000)::bigint,
-        CASE WHEN l.expires > clock_timestamp()
+        CASE WHEN l.owner <> 0 AND l.expires > clock_timestamp()
             THEN extract(epoch FROM least(l.expires, clock_timestamp() + interval '1 year') - clock_timestamp())::float8 END,
         coalesce((SELECT max(extract(epoch FROM clock_timestamp() - a.xact_start)) FROM pg_stat_activity a
             WHERE a.backend_xmin IS NOT NULL AND a.datname = current_database() AND a.pid <> pg_backend_pid()), 0)::float8,

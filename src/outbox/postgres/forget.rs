@@ -6,7 +6,7 @@
 
 use tokio_postgres::types::Type;
 
-use super::connect::{DatabaseError, ErrorKind};
+use super::connect::DatabaseError;
 use super::deliverer::Deliverer;
 use super::forgets::{ForgetVerb, Stage};
 use super::leave::LeftApart;
@@ -86,11 +86,7 @@ impl Deliverer {
             }
             Err(error) => {
                 self.warn(&error);
-                let error_of_caller = match error.kind() {
-                    ErrorKind::Refused(_) => OutboxError::Full,
-                    _ => OutboxError::Unconfirmed,
-                };
-                let _ = verb.reply.send(Err(error_of_caller));
+                let _ = verb.reply.send(Err(error.of_change()));
                 return Err(error);
             }
         };

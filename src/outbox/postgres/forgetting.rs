@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::asking::{Verb, ask, forgotten};
+use super::asking::{Verb, forgotten};
 use super::commands::DelivererHandle;
-use super::connect::{DatabaseError, ErrorKind};
 use super::shared::Shared;
 use crate::outbox::{
     CallId, DeletedRows, ForgetRequests, Forgetting, Forgotten, OutboxError, Person, PersonStore, StillOut,
@@ -20,15 +19,7 @@ pub(super) struct AskToForget(pub(super) Arc<Shared>);
 impl Forgetting for AskToForget {
     /// What was asked for is done although the caller leaves: the request stays.
     async fn forget(&self, person: Person) -> Result<Forgotten, OutboxError> {
-        let asked = async {
-            let connection = self.0.connector.open("forget").await?;
-            ask(&connection, &Verb::Forget(person)).await
-        };
-        let answer = asked.await.map_err(|error: DatabaseError| match error.kind() {
-            ErrorKind::Lost => OutboxError::Unconfirmed,
-            ErrorKind::Refused(_) | ErrorKind::Connect => OutboxError::Unreadable,
-        })?;
-        if answer.is_null() { Err(OutboxError::Unconfirmed) } else { Ok(forgotten(&answer)) }
+        self.0.ask(&Verb::Forget(person)).await.map(|answer| forgotten(&answer))
     }
 }
 

@@ -18,7 +18,7 @@ use crate::supervisor::Supervisor;
 /// The time limit of a statement: two fit into the time for which sending is allowed.
 const STATEMENT_LIMIT: Duration = Duration::from_secs(2);
 
-/// How often this relay shows that it lives.
+/// How often this relay shows that it lives: five times until others take it for dead.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
 const LOOK: &str = "SELECT CASE WHEN owner = $1 OR expires < clock_timestamp() THEN 0
@@ -33,8 +33,8 @@ const TAKE: &str = "UPDATE segment_relay.lease SET owner = $1, epoch = epoch + 1
 const RENEW: &str = "UPDATE segment_relay.lease SET expires = clock_timestamp() + $2 * interval '1 millisecond'
     WHERE owner = $1 AND epoch = $3";
 
-/// A renewal that is executed after it finds another epoch.
-const RELEASE: &str = "UPDATE segment_relay.lease SET owner = 0, epoch = epoch + 1, expires = '-infinity'
+/// A renewal that is executed after it finds another owner.
+const RELEASE: &str = "UPDATE segment_relay.lease SET owner = 0, expires = '-infinity'
     WHERE owner = $1 AND epoch = $2";
 
 /// The number of others who were seen lately.

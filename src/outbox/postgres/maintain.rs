@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_postgres::types::Type;
 
-use super::connect::{DatabaseError, ErrorKind};
+use super::connect::DatabaseError;
 use super::deliverer::Deliverer;
 use super::transaction::{Effects, Transaction, column};
 use crate::outbox::OutboxError;
@@ -56,7 +56,7 @@ const SWEEP: [&str; 4] = [
     "DELETE FROM segment_relay.groups g WHERE made_at < now() - interval '1 hour'
         AND n < (SELECT n FROM segment_relay.groups WHERE relay = g.relay ORDER BY relay DESC, n DESC LIMIT 1)",
     "DELETE FROM segment_relay.groups g WHERE made_at < now() - interval '30 days'
-        AND NOT EXISTS (SELECT FROM segment_relay.members WHERE relay = g.relay AND seen_at > now() - interval '30 days')",
+        AND NOT EXISTS (SELECT FROM segment_relay.members WHERE relay = g.relay)",
     "DELETE FROM segment_relay.requests WHERE asked_at < now() - interval '1 day'",
     "DELETE FROM segment_relay.members WHERE seen_at < now() - interval '1 minute'",
 ];
@@ -72,11 +72,7 @@ impl Deliverer {
             Ok(()) => Ok(()),
             Err(error) => {
                 self.warn(&error);
-                Err(if matches!(error.kind(), ErrorKind::Refused(_)) {
-                    OutboxError::Full
-                } else {
-                    OutboxError::Unconfirmed
-                })
+                Err(error.of_change())
             }
         }
     }

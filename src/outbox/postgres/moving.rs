@@ -104,9 +104,9 @@ impl MoveTarget {
             self.connection.query(&sql, &[(&(last + 1), Type::INT8)]).await?;
         }
         // Nobody delivers before everything is there. The time is finite, because relays subtract from it.
-        let lease = "UPDATE segment_relay.lease SET owner = 0, epoch = epoch + 1, since = now(), expires = now() + interval '10 years'";
+        let lease = "UPDATE segment_relay.lease SET owner = 0, since = now(), expires = now() + interval '10 years'";
         self.connection.execute(lease, &[]).await?;
-        let sql = "INSERT INTO segment_relay.requests (verb, arguments, answer) VALUES ($1, $2::text::jsonb, '{}')";
+        let sql = "INSERT INTO segment_relay.requests (verb, arguments, answer) VALUES ($1, $2::text::json, '{}')";
         let arguments = serde_json::to_string(&self.state)?;
         self.connection.execute(sql, &[(&VERB, Type::TEXT), (&arguments, Type::TEXT)]).await?;
         self.commit().await
@@ -161,8 +161,8 @@ impl MoveTarget {
 
     /// Notes the next state, if the present one is still the last. Another process that moves the same waits meanwhile, and fails.
     async fn advance(&self, next: &MoveState) -> anyhow::Result<()> {
-        let sql = "UPDATE segment_relay.requests SET arguments = $2::text::jsonb
-                   WHERE verb = $1 AND arguments = $3::text::jsonb";
+        let sql = "UPDATE segment_relay.requests SET arguments = $2::text::json
+                   WHERE verb = $1 AND arguments::text = $3";
         let (next, now) = (serde_json::to_string(next)?, serde_json::to_string(&self.state)?);
         let parameters: [(&(dyn ToSql + Sync), Type); 3] =
             [(&VERB, Type::TEXT), (&next, Type::TEXT), (&now, Type::TEXT)];

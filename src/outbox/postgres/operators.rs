@@ -4,7 +4,6 @@
 //! and so is one whose caller left: an open transaction ends with it, and nothing of it is done.
 
 use tokio_postgres::Row;
-use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{FromSql, ToSql, Type};
 
 use super::connect::{DatabaseError, ErrorKind};
@@ -87,12 +86,7 @@ pub(super) fn unreadable(error: &DatabaseError) -> OutboxError {
 /// What a caller hears whose statement failed that writes.
 pub(super) fn unwritten(error: &DatabaseError) -> OutboxError {
     tracing::warn!(%error, "the outbox could not be changed");
-    match error.kind() {
-        ErrorKind::Lost => OutboxError::Unconfirmed,
-        ErrorKind::Connect => OutboxError::Away,
-        ErrorKind::Refused(code) if *code == SqlState::DISK_FULL => OutboxError::Full,
-        ErrorKind::Refused(_) => OutboxError::Busy,
-    }
+    error.of_change()
 }
 
 /// A column of a row.

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tokio_postgres::types::Type;
 
 use super::asking::{self, Verb};
-use super::connect::{DatabaseError, ErrorKind};
+use super::connect::DatabaseError;
 use super::deliverer::Deliverer;
 use super::verb_steps::{VerbStep, write_answer};
 
@@ -88,11 +88,7 @@ impl Deliverer {
             Err(error) => {
                 self.requests.taken.remove(&id);
                 self.requests.may_have = true;
-                Err(if matches!(error.kind(), ErrorKind::Refused(_)) {
-                    OutboxError::Full
-                } else {
-                    OutboxError::Unconfirmed
-                })
+                Err(error.of_change())
             }
         }
     }

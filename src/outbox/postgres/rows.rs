@@ -7,6 +7,7 @@ use super::connect::{Connection, DatabaseError};
 use super::figures::UserKey;
 use super::keys::Digest;
 use crate::outbox::client::digest;
+use crate::outbox::columns::CallFields;
 use crate::outbox::{Append, Appended, CallId, KeyRecord, OutboxError};
 use crate::telemetry::TraceContext;
 
@@ -67,20 +68,16 @@ pub(super) struct Entry {
 impl Entry {
     pub(super) fn new(append: Append, request: usize) -> Self {
         let call = &append.call;
-        let own_key = || KeyRecord { key: digest(&[message_id(call.json()).as_bytes()]), body: digest(&[call.json()]) };
-        let key = append.key.or_else(|| append.watch.then(own_key));
+        let own_key =
+            || Some(KeyRecord { key: digest(&[message_id(call.json())?.as_bytes()]), body: digest(&[call.json()]) });
+        let key = append.key.or_else(|| append.watch.then(own_key).flatten());
         Self { user_key: digest(&[call.user_id().as_bytes()]), key, append, request, is_allowed: false, result: None }
     }
 }
 
 /// The `messageId` of a call.
-fn message_id(json: &[u8]) -> String {
-    #[derive(serde::Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Fields {
-        message_id: String,
-    }
-    serde_json::from_slice(json).map(|fields: Fields| fields.message_id).unwrap_or_default()
+fn message_id(json: &[u8]) -> Option<String> {
+    serde_json::from_slice(json).ok().map(|CallFields { message_id }| message_id)
 }
 
 /// What the statement answers.

@@ -146,11 +146,11 @@ CREATE TABLE segment_relay.published (
 );
 INSERT INTO segment_relay.published (made_at, used_up_users) VALUES (now(), '{}');
 
--- What relays ask of the deliverer.
+-- What relays ask of the deliverer. json keeps a text as it is; jsonb takes no NUL.
 CREATE TABLE segment_relay.requests (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     asked_at timestamptz NOT NULL DEFAULT now(),
     verb text NOT NULL,
-    arguments jsonb NOT NULL,
-    answer jsonb
+    arguments json NOT NULL,
+    answer json
 );

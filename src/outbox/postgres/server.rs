@@ -171,12 +171,12 @@ impl Server {
         let user = &self.user;
         if !self.has_schema && !self.may_make_schema {
             return Some(format!(
-                "the user {user} may not make the schema segment_relay; an administrator says: CREATE SCHEMA segment_relay \
+                "the user {user} may not make the schema segment_relay; an administrator must run: CREATE SCHEMA segment_relay \
                  AUTHORIZATION {user}"
             ));
         } else if self.has_schema && !self.has_tables && !self.may_make_tables {
             return Some(format!(
-                "the user {user} may not make tables in the schema segment_relay; an administrator says: ALTER SCHEMA \
+                "the user {user} may not make tables in the schema segment_relay; an administrator must run: ALTER SCHEMA \
                  segment_relay OWNER TO {user}"
             ));
         } else if !self.owns_tables {

@@ -11,7 +11,7 @@ use tokio::sync::watch as channel;
 use tokio::time::Instant;
 
 use super::append::Appender;
-use super::asking::{Users, Verb, ask, count};
+use super::asking::{Users, Verb, count};
 use super::commands::DelivererHandle;
 use super::connect::{Connection, Connector, DatabaseError, ErrorKind};
 use super::deliverer;
@@ -96,14 +96,7 @@ impl PostgresOutbox {
 
     /// Asks the relay that delivers to do something with parked users.
     async fn act_on_parked(&self, wish: Wish, users: Users) -> Result<u64, OutboxError> {
-        let asked = async {
-            let connection = self.shared.connector.open("operators").await?;
-            ask(&connection, &Verb::Users(wish, users)).await
-        };
-        let answer = asked.await.map_err(|error: DatabaseError| match error.kind() {
-            ErrorKind::Lost => OutboxError::Unconfirmed,
-            ErrorKind::Refused(_) | ErrorKind::Connect => OutboxError::Unreadable,
-        })?;
+        let answer = self.shared.ask(&Verb::Users(wish, users)).await?;
         Ok(count(&answer))
     }
 }

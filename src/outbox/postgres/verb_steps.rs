@@ -12,7 +12,7 @@ use super::connect::{Connection, DatabaseError};
 use crate::outbox::Person;
 use crate::outbox::wishes::Wish;
 
-const ANSWER: &str = "UPDATE segment_relay.requests SET answer = $2::text::jsonb WHERE id = $1";
+const ANSWER: &str = "UPDATE segment_relay.requests SET answer = $2::text::json WHERE id = $1";
 
 #[derive(Default)]
 pub(super) struct Requests {

@@ -65,6 +65,28 @@ async fn a_person_is_forgotten() {
 }
 
 #[tokio::test]
+async fn only_the_person_who_is_named_is_forgotten_whatever_the_name_is() {
+    let fleet = Fleet::start(2, Cluster::shared(), &QUICK).await;
+    let other = 1 - fleet.deliverer().await;
+    let relay = &fleet.relays[other];
+    fleet.relays[0].segment().fail(json!({"status": 503})).await;
+    // The second and the third one are the first one to somebody who takes NUL away.
+    let names = ["ab", "a\u{0}b", "a\\u0000b"];
+    for name in names {
+        assert!(relay.post(&json!({"userId": name, "traits": {}})).await.is_stored());
+    }
+    for name in &names[1..] {
+        let request = relay.relay().request(Method::POST, "/forget").bearer_auth(TOKEN).json(&json!({"userId": name}));
+        let response = request.send().await.expect("an answer");
+        let answer: serde_json::Value = response.json().await.expect("JSON");
+        assert_eq!(answer, json!({"waiting": 1, "deadLetters": 0}), "{name:?}");
+    }
+    fleet.relays[0].segment().heal().await;
+    at_last(async || received_of(&fleet, names[0]).await == 1).await;
+    assert_eq!(received_of(&fleet, names[1]).await + received_of(&fleet, names[2]).await, 0);
+}
+
+#[tokio::test]
 async fn what_became_of_a_call_is_known_to_every_relay() {
     let (fleet, other) = with_a_parked_user().await;
     let key = [("idempotency-key", "k-1")];
