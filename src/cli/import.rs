@@ -114,7 +114,7 @@ async fn import(arguments: &Arguments, target: &Target, name: String, signals: S
     let (imported, outcome) = tokio::join!(files, supervisor.run(signals, Duration::ZERO, GRACE));
     let (all, is_interrupted) = imported?;
     if outcome == ShutdownOutcome::Failed {
-        bail!("the import has failed inside; the same command goes on");
+        bail!("the import has failed inside; run the same command to go on");
     }
     Ok(match (all, is_interrupted) {
         (_, true) => ExitCode::from(EXIT_INTERRUPTED),

@@ -22,6 +22,7 @@ mod connect;
 mod counts;
 mod cursor;
 mod deliverer;
+mod durable_commit;
 mod events;
 mod figures;
 mod fleet;

@@ -11,7 +11,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use super::batch::{Batch, Known};
-use super::connect::{Connection, DatabaseError, ErrorKind};
+use super::connect::{Connection, DatabaseError, ErrorKind, MAX_ATTEMPTS};
 use super::figures::Allowance;
 use super::keys::look_up;
 use super::queue::{Queue, Request};
@@ -25,9 +25,6 @@ const IDLE_LOOK: Duration = Duration::from_secs(1);
 /// How long a lost connection may take to be opened again before callers are told that the database is away: a server that only
 /// ended the session answers within a few milliseconds.
 const REOPEN_GRACE: Duration = Duration::from_secs(1);
-
-/// How often a statement is tried that the server refuses because of another transaction.
-const MAX_ATTEMPTS: u32 = 5;
 
 /// A statement that runs for so long has no relay any more: a relay gives up its wait earlier (10 s). The statement may wait for a standby
 /// or a lock for ever.
@@ -170,9 +167,7 @@ impl Appender {
     fn tell(&self, error: &DatabaseError, attempts: &mut u32) -> Result<(), Failure> {
         *attempts += 1;
         let ErrorKind::Refused(code) = error.kind() else { return Ok(()) };
-        let is_passing = ["40", "55"].iter().any(|class| code.code().starts_with(class))
-            || [SqlState::QUERY_CANCELED, SqlState::T_R_DEADLOCK_DETECTED].contains(code);
-        if is_passing && *attempts < MAX_ATTEMPTS {
+        if error.is_conflict() && *attempts < MAX_ATTEMPTS {
             return Ok(());
         }
         let is_full = *code == SqlState::DISK_FULL;

@@ -8,13 +8,14 @@
 //! It ends when the caller leaves, so no old snapshot keeps dead rows for longer than a request takes.
 
 use async_trait::async_trait;
-use tokio_postgres::Row;
-use tokio_postgres::types::{FromSql, Type};
+
+use tokio_postgres::types::Type;
 
 use super::connect::{Connection, DatabaseError};
 use super::operators::{Param, unreadable};
 use super::shared::Shared;
 use super::store::PostgresOutbox;
+use super::transaction::column;
 use crate::outbox::client::digest;
 use crate::outbox::columns::time_text;
 use crate::outbox::{CallFate, CallReport, Calls, KeptCall, OutboxError};
@@ -234,8 +235,4 @@ impl Search<'_> {
         let report = CallReport { message_id: self.message_id.to_owned(), outcome, kept: Some(kept) };
         Ok(Some((column(row, 0)?, report)))
     }
-}
-
-fn column<'r, T: FromSql<'r>>(row: &'r Row, index: usize) -> Result<T, DatabaseError> {
-    row.try_get(index).map_err(|error| DatabaseError::of_statement(&error))
 }

@@ -27,6 +27,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The time limit of a statement. The slowest of them, one that settles a page on a busy disk, takes a tenth of it.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How often a statement is tried that another transaction is in the way of: after a few attempts something else is wrong.
+pub(super) const MAX_ATTEMPTS: u32 = 5;
+
 /// An idle connection is probed after this time, because firewalls forget connections, and a probe shows a machine that is gone.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 
@@ -279,6 +282,13 @@ impl DatabaseError {
 
     pub(super) fn kind(&self) -> &ErrorKind {
         &self.0
+    }
+
+    /// Whether the server refused the statement because another transaction was in its way (classes 40 and 55 of SQLSTATE), or because
+    /// somebody canceled it: another attempt may work.
+    pub(super) fn is_conflict(&self) -> bool {
+        let ErrorKind::Refused(code) = &self.0 else { return false };
+        *code == SqlState::QUERY_CANCELED || ["40", "55"].iter().any(|class| code.code().starts_with(class))
     }
 
     /// What a caller hears whose statement was to change something.

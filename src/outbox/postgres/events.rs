@@ -8,7 +8,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_postgres::types::Type;
 
 use super::counts::Counts;
-use super::operators::{Param, column, level, text};
+use super::durable_commit::level;
+use super::operators::{Param, column, text};
 use super::shared::Shared;
 use super::store::PostgresOutbox;
 use crate::outbox::columns::{ANY_BODY, NO_CALL, event_bytes, headers_from_blob, headers_to_blob};

@@ -11,12 +11,13 @@ use super::deliverer::Deliverer;
 use super::transaction::{Effects, Transaction, column};
 use crate::outbox::OutboxError;
 
+/// Between two looks at what is due: the figures of the whole outbox are so old at most.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Between two deletions of what relays left behind.
+/// Between two deletions of what relays left behind: it grows by a few thousand small rows meanwhile.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Dead letters that one transaction deletes.
+/// Dead letters that one transaction deletes: a few milliseconds, for which delivery waits.
 const MAX_PUSHED_OUT: i64 = 256;
 
 /// Users who are published while the share of parked calls is used up. Beyond, calls of a parked user are stored although they

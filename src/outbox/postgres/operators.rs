@@ -6,13 +6,10 @@
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, ToSql, Type};
 
-use super::connect::{DatabaseError, ErrorKind};
+use super::connect::{DatabaseError, MAX_ATTEMPTS};
 use super::idle::Held;
 use super::shared::Shared;
 use crate::outbox::OutboxError;
-
-/// How often a statement is tried that the server refuses because of another transaction.
-const MAX_ATTEMPTS: u32 = 5;
 
 /// A parameter of a statement.
 pub(super) type Param<'p> = (&'p (dyn ToSql + Sync), Type);
@@ -57,16 +54,11 @@ impl Shared {
                     held.give_back();
                     return if is_confirmed { Ok(rows) } else { Err(not_confirmed()) };
                 }
-                Err(error) if attempts < MAX_ATTEMPTS && is_passing(&error) => held.give_back(),
+                Err(error) if attempts < MAX_ATTEMPTS && error.is_conflict() => held.give_back(),
                 Err(error) => return Err(unwritten(&error)),
             }
         }
     }
-}
-
-/// Whether a refused statement may work if it is tried again: another transaction was in its way.
-pub(super) fn is_passing(error: &DatabaseError) -> bool {
-    matches!(error.kind(), ErrorKind::Refused(code) if ["40", "55"].iter().any(|class| code.code().starts_with(class)))
 }
 
 /// The wait for a synchronous standby was ended.
@@ -98,14 +90,3 @@ pub(super) fn column<'r, T: FromSql<'r>>(row: &'r Row, index: usize) -> Result<T
 pub(super) fn text(row: &Row, index: usize) -> Result<String, OutboxError> {
     column::<&[u8]>(row, index).map(|bytes| String::from_utf8_lossy(bytes).into_owned())
 }
-
-/// Begins a statement whose commit nothing makes weaker that is set for the role or the database. The statement needs `level`.
-macro_rules! level {
-    () => {
-        "WITH level AS MATERIALIZED (
-            SELECT set_config('synchronous_commit',
-                CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true) AS now
-        ), "
-    };
-}
-pub(super) use level;

@@ -7,12 +7,12 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::batch::repeat;
-use super::connect::DatabaseError;
+use super::connect::{DatabaseError, MAX_ATTEMPTS};
 use super::counts::Counts;
 use super::figures::Allowance;
 use super::idle::Held;
 use super::keys::{Digest, KnownKey, look_up};
-use super::operators::{is_passing, not_confirmed, unwritten};
+use super::operators::{not_confirmed, unwritten};
 use super::replay::DISCARD;
 use super::rows::{self, Entry};
 use super::shared::Shared;
@@ -22,9 +22,6 @@ use crate::outbox::{Append, Appended, OutboxError};
 
 /// Locks the letter, so that two relays do not replace it.
 const LOCK: &str = "SELECT 1 FROM segment_relay.dead_letters WHERE id = $1 AND why = 'unmapped' FOR UPDATE";
-
-/// How often a transaction is tried that another one is in the way of.
-const MAX_ATTEMPTS: u32 = 5;
 
 /// Why a transaction is not committed.
 enum Undone {
@@ -69,7 +66,7 @@ impl Shared {
                     return Ok(Some(self.note_replaced(&entries, appended)));
                 }
                 // Dropping the connection ends the transaction, and so nothing of it is done.
-                Err(Undone::Failed(error)) if is_passing(&error) => {}
+                Err(Undone::Failed(error)) if error.is_conflict() => {}
                 Err(Undone::Failed(error)) => return Err(unwritten(&error)),
                 Err(Undone::Gone) => return roll_back(held).await.map(|()| None),
                 Err(Undone::Refused(error)) => return roll_back(held).await.and(Err(error)),

@@ -5,7 +5,8 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::counts::Counts;
-use super::operators::{column, level};
+use super::durable_commit::level;
+use super::operators::column;
 use super::shared::Shared;
 use super::store::PostgresOutbox;
 use crate::outbox::{DeadLetters, LetterFilter, LetterIds, LetterPage, OutboxError};

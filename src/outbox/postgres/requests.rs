@@ -17,10 +17,10 @@ use super::verb_steps::{VerbStep, write_answer};
 
 use crate::outbox::{Forgotten, OutboxError};
 
-/// Requests that are read at once.
+/// Requests that are looked at at once, the oldest: more than operators ask in the time that one takes.
 const LIMIT: i64 = 64;
 
-/// The shortest time between two looks.
+/// The shortest time between two looks: half of an asker's pause, so that neither adds much to an answer.
 const INTERVAL: Duration = Duration::from_millis(25);
 
 const READ: &str =

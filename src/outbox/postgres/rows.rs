@@ -4,6 +4,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::connect::{Connection, DatabaseError};
+use super::durable_commit::level;
 use super::figures::UserKey;
 use super::keys::Digest;
 use crate::outbox::client::digest;
@@ -20,11 +21,9 @@ use crate::telemetry::TraceContext;
 ///
 /// `base` is in a subquery, because the planner takes that for one row: of a table without statistics it expects 1,660, and for so
 /// much work it compares each call with each key, and compiles the statement, which takes a second (`jit_above_cost`).
-const STORE: &str = "
-WITH level AS MATERIALIZED (
-    SELECT set_config('synchronous_commit',
-        CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true) AS now
-), made AS (
+const STORE: &str = concat!(
+    level!(),
+    "made AS (
     INSERT INTO segment_relay.groups (relay, n, first)
     SELECT $1, $2, ((SELECT base FROM segment_relay.meta) + pg_current_xact_id()::text::bigint) << 16
     FROM level WHERE level.now IS NOT NULL
@@ -49,7 +48,8 @@ WITH level AS MATERIALIZED (
     INSERT INTO segment_relay.tallies (source, waiting, waiting_bytes, keys)
     SELECT coalesce(source, ''), count(*), sum(bytes + 128), count(key) FROM stored GROUP BY source
 )
-SELECT made.first, made.is_new, ARRAY(SELECT id FROM stored ORDER BY id) FROM made";
+SELECT made.first, made.is_new, ARRAY(SELECT id FROM stored ORDER BY id) FROM made"
+);
 
 /// A call as it is stored.
 pub(super) struct Entry {

@@ -27,7 +27,8 @@ CREATE TABLE segment_relay.members (
     seen_at timestamptz NOT NULL DEFAULT now()
 );
 
--- What was stored, by whom: a commit of unknown outcome is repeated under the same number. first: the id before that of its first call.
+-- What was stored, by whom: a commit of unknown outcome is repeated under the same number. n: negative for the calls that an event was
+-- replaced by. first: the id before that of the first call.
 CREATE TABLE segment_relay.groups (
     relay bigint NOT NULL,
     n bigint NOT NULL,
@@ -36,6 +37,7 @@ CREATE TABLE segment_relay.groups (
     PRIMARY KEY (relay, n)
 );
 
+-- Calls that wait. key: the first 16 bytes of the digest of the idempotency key. trace: the context of the request's trace.
 CREATE TABLE segment_relay.calls (
     id bigint PRIMARY KEY,
     user_key bytea NOT NULL,
@@ -48,19 +50,13 @@ CREATE TABLE segment_relay.calls (
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, vacuum_truncate = off);
 
 -- Calls of parked users, and of users with very many calls.
-CREATE TABLE segment_relay.parked_calls (
-    id bigint PRIMARY KEY,
-    user_key bytea NOT NULL,
-    user_id bytea NOT NULL,
-    stored_at timestamptz NOT NULL DEFAULT now(),
-    key bytea,
-    source text,
-    trace bytea,
-    call bytea NOT NULL
-) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, vacuum_truncate = off);
+CREATE TABLE segment_relay.parked_calls (LIKE segment_relay.calls INCLUDING DEFAULTS INCLUDING INDEXES)
+    WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, vacuum_truncate = off);
 CREATE INDEX parked_calls_user ON segment_relay.parked_calls (user_key, id);
 
--- Users with calls in parked_calls. since: the first call fails since then; NULL: their calls are read in turns.
+-- Users with calls in parked_calls. since: the first call fails since then (the user is parked); NULL: no call fails, and the calls are
+-- read in turns, the user with the smallest turn next. attempts: requests to Segment with the first call. failures: those in which it
+-- failed on its own, since the user was parked. status, reason: Segment's last answer to it. retry_at: when it is tried again.
 CREATE TABLE segment_relay.parked (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     user_key bytea NOT NULL UNIQUE,
@@ -78,6 +74,7 @@ CREATE TABLE segment_relay.parked (
 CREATE INDEX parked_due ON segment_relay.parked (retry_at, id) WHERE since IS NOT NULL;
 CREATE INDEX parked_turn ON segment_relay.parked (turn) WHERE since IS NULL;
 
+-- Idempotency keys. body: the digest of the request's body; a repeat has the same. dead_letter_id: of a call that became one.
 CREATE TABLE segment_relay.keys (
     key bytea PRIMARY KEY,
     body bytea NOT NULL,
@@ -95,6 +92,8 @@ CREATE TABLE segment_relay.settled_keys (
     PRIMARY KEY (source, seq)
 );
 
+-- Calls that were not accepted, and events that could not be mapped. why: refused (by Segment), gave_up (it failed for too long),
+-- operator (one gave it up), unmapped. status: Segment's answer, 0 without one. body: that of the key. headers: those of an event.
 CREATE TABLE segment_relay.dead_letters (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     user_id bytea,
@@ -125,17 +124,7 @@ CREATE TABLE segment_relay.tallies (
 );
 
 -- The sums of the tallies that were folded.
-CREATE TABLE segment_relay.totals (
-    source text PRIMARY KEY,
-    waiting bigint NOT NULL DEFAULT 0,
-    waiting_bytes bigint NOT NULL DEFAULT 0,
-    dead_letters bigint NOT NULL DEFAULT 0,
-    dead_letter_bytes bigint NOT NULL DEFAULT 0,
-    keys bigint NOT NULL DEFAULT 0,
-    parked_users bigint NOT NULL DEFAULT 0,
-    parked_calls bigint NOT NULL DEFAULT 0,
-    parked_bytes bigint NOT NULL DEFAULT 0
-);
+CREATE TABLE segment_relay.totals (LIKE segment_relay.tallies INCLUDING DEFAULTS, PRIMARY KEY (source));
 
 -- What the deliverer says once a second. used_up_users: user_keys whose share is used up.
 CREATE TABLE segment_relay.published (
