@@ -124,7 +124,7 @@ impl Delivery {
         tokio::select! {
             biased;
             () = self.supervisor.draining() => DeliveryEvent::Draining,
-            () = shut_again(fence.as_deref()) => DeliveryEvent::FenceShut,
+            () = wait_until_shut(fence.as_deref()) => DeliveryEvent::FenceShut,
             answers = self.requests.answers() => DeliveryEvent::Answers(answers),
             _ = delivered.recv_many(&mut outcomes, MAX_SETTLEMENTS), if !is_settling => {
                 DeliveryEvent::Outcomes(outcomes)
@@ -252,9 +252,9 @@ fn calls_or_none(answer: Result<Vec<StoredCall>, OutboxError>) -> Result<Option<
 }
 
 /// Waits until the fence is shut; for ever if there is none.
-async fn shut_again(fence: Option<&SendFence>) {
+async fn wait_until_shut(fence: Option<&SendFence>) {
     match fence {
-        Some(fence) => fence.shut_again().await,
+        Some(fence) => fence.wait_until_shut().await,
         None => std::future::pending().await,
     }
 }

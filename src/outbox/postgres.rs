@@ -8,7 +8,8 @@
 //! One relay delivers: `lease` says which (pure), and `lease_keeper` is the task that keeps it. The `deliverer` is the task that reads calls
 //! and settles them. What it reads is found by `look`, in a `page` after the `cursor` (pure), or in `turns`; `out` knows what it gave out. A
 //! `transaction` does what `commands` ask: `settle`, `leave`, `parked`, with the `tallies` of what it changes. `maintain`, `prune` and `vacuum`
-//! keep the tables small. What other relays ask of it (`asking`) are rows (`requests`) of `verbs`, `forget` among them (`forgetting`).
+//! keep the tables small. What other relays ask of it (`asking`) are rows (`requests`): `parked_verbs`, and `forget_requests`, which go
+//! on in `forget_steps`.
 //!
 //! Operators ask any relay (`operators`): `letters`, `events`, `replay`, `replace`, `call_search`, `parked_list`, `fleet`. `moving` takes over the
 //! outbox of one machine. `store` puts the parts together, which work on what is `shared`.
@@ -26,10 +27,9 @@ mod durable_commit;
 mod events;
 mod figures;
 mod fleet;
-mod forget;
-mod forgets;
-mod forgetting;
-mod idle;
+mod forget_progress;
+mod forget_requests;
+mod forget_steps;
 mod keys;
 mod lease;
 mod lease_keeper;
@@ -37,17 +37,20 @@ mod leave;
 mod letters;
 mod look;
 mod maintain;
-mod maintenance;
+mod maintenance_state;
 mod moving;
+mod operator_connections;
 mod operators;
 mod out;
 mod page;
 mod parked;
 mod parked_list;
+mod parked_verbs;
 mod prune;
 mod queue;
 mod replace;
 mod replay;
+mod request_progress;
 mod requests;
 mod rows;
 mod schema;
@@ -64,8 +67,6 @@ mod tls;
 mod transaction;
 mod turns;
 mod vacuum;
-mod verb_steps;
-mod verbs;
 mod watch;
 mod watched;
 

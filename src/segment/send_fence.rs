@@ -87,7 +87,7 @@ impl SendFence {
     }
 
     /// Resolves after the fence was shut: once, however often it was since the last time. One task waits for it.
-    pub async fn shut_again(&self) {
+    pub async fn wait_until_shut(&self) {
         self.shut.notified().await;
     }
 }
@@ -158,8 +158,8 @@ mod tests {
         fence.allow(1, boot_time() + 60 * SECOND);
         assert!(fence.open(1) && fence.may_send());
         fence.shut();
-        fence.shut_again().await;
-        assert!(timeout(Duration::from_millis(1), fence.shut_again()).await.is_err());
+        fence.wait_until_shut().await;
+        assert!(timeout(Duration::from_millis(1), fence.wait_until_shut()).await.is_err());
     }
 
     #[test]

@@ -117,7 +117,7 @@ fn a_gate_that_is_shut_for_a_moment_is_no_outage() {
 }
 
 #[test]
-fn a_gate_that_is_shut_again_and_again_is_an_outage_and_a_gate_that_opens_for_a_moment_is_no_end() {
+fn a_gate_that_is_wait_until_shut_and_again_is_an_outage_and_a_gate_that_opens_for_a_moment_is_no_end() {
     let mut clock = Clock::new(&open());
     let mut told = Vec::new();
     for _ in 0..100 {

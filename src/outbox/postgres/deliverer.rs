@@ -20,17 +20,17 @@ use tokio::time::{Instant, sleep_until};
 use super::commands::{Command, DelivererHandle, QUEUE_CAPACITY, Reply};
 use super::connect::{Connection, DatabaseError, ErrorKind};
 use super::cursor::Cursor;
-use super::forgets::Forgets;
+use super::forget_progress::Forgets;
 pub(super) use super::lease::Tenure;
-use super::maintenance::Maintenance;
+use super::maintenance_state::Maintenance;
 use super::out::Out;
-use super::page::Server;
+use super::page::IdOrigin;
+use super::request_progress::Requests;
 use super::settle::Work;
 use super::shared::{Reopening, Shared};
 use super::transaction::{Effects, Owner};
 use super::turns::Turns;
 use super::vacuum;
-use super::verb_steps::Requests;
 use crate::outbox::{OutboxError, StillOut, StoredCall};
 use crate::segment::SettledCall;
 
@@ -49,7 +49,7 @@ pub(super) struct Deliverer {
     ended: i64,
     pub(super) cursor: Cursor,
     /// The server, and its start, whose ids the cursor is about.
-    pub(super) server: Option<Server>,
+    pub(super) server: Option<IdOrigin>,
     /// The text of the snapshot at the last look.
     pub(super) snapshot: String,
     /// The last page was cut.

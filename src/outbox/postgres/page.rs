@@ -59,7 +59,7 @@ const SNAPSHOT: &str = "SELECT pg_current_snapshot()::text || ' ' || pg_postmast
 pub(super) struct Page {
     pub(super) snapshot: Snapshot,
     /// Another server, or the same one after a restart, gives ids anew that no log mentions.
-    pub(super) server: Server,
+    pub(super) server: IdOrigin,
     /// Ordered by id.
     pub(super) calls: Vec<PageCall>,
     /// There may be more calls after the last one.
@@ -68,7 +68,7 @@ pub(super) struct Page {
 
 /// What the ids of calls depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Server {
+pub(super) struct IdOrigin {
     /// In microseconds since 1970.
     started: i64,
     base: i64,
@@ -111,7 +111,7 @@ pub(super) async fn read(
 
 fn page_from_rows(rows: &[Row], limit: usize) -> Option<Page> {
     let (head, rows) = rows.split_first()?;
-    let server = Server { started: head.try_get("started").ok()?, base: head.try_get("base").ok()? };
+    let server = IdOrigin { started: head.try_get("started").ok()?, base: head.try_get("base").ok()? };
     let snapshot = Snapshot::parse(head.try_get("snapshot").ok()?, server.base)?;
     let mut calls = rows.iter().map(page_call).collect::<Option<Vec<_>>>()?;
     calls.sort_unstable_by_key(|call| call.id);

@@ -13,7 +13,7 @@ use tokio_postgres::types::Type;
 use super::asking::{self, Verb};
 use super::connect::DatabaseError;
 use super::deliverer::Deliverer;
-use super::verb_steps::{VerbStep, write_answer};
+use super::request_progress::{VerbStep, write_answer};
 
 use crate::outbox::{Forgotten, OutboxError};
 

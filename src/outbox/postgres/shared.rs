@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::connect::{Connection, Connector, DatabaseError};
 use super::figures::Figures;
-use super::idle::Operators;
+use super::operator_connections::Operators;
 use super::watched::WatchedKeys;
 use crate::config::OutboxSettings;
 use crate::metrics::Metrics;

@@ -15,7 +15,7 @@ use super::asking::{Users, Verb, count};
 use super::commands::DelivererHandle;
 use super::connect::{Connection, Connector, DatabaseError, ErrorKind};
 use super::deliverer;
-use super::forgetting::AskToForget;
+use super::forget_requests::AskToForget;
 use super::lease::Tenure;
 use super::lease_keeper::LeaseKeeper;
 use super::queue::Appends;

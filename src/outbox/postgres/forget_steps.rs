@@ -8,7 +8,7 @@ use tokio_postgres::types::Type;
 
 use super::connect::DatabaseError;
 use super::deliverer::Deliverer;
-use super::forgets::{ForgetVerb, Stage};
+use super::forget_progress::{PersonDeletion, Stage};
 use super::leave::LeftApart;
 use super::out::Out;
 use super::parked::{ParkedRows, next};
@@ -108,7 +108,12 @@ impl Deliverer {
 }
 
 impl Transaction<'_> {
-    async fn forget_step(&mut self, verb: &mut ForgetVerb, out: &Out, turn: &mut i64) -> Result<Step, DatabaseError> {
+    async fn forget_step(
+        &mut self,
+        verb: &mut PersonDeletion,
+        out: &Out,
+        turn: &mut i64,
+    ) -> Result<Step, DatabaseError> {
         match verb.stage {
             Stage::Begin => {
                 verb.began = self.now;
@@ -128,7 +133,7 @@ impl Transaction<'_> {
 
     async fn forget_calls(
         &mut self,
-        verb: &ForgetVerb,
+        verb: &PersonDeletion,
         sql: &str,
         limit: i64,
         out: &Out,
@@ -161,7 +166,7 @@ impl Transaction<'_> {
         Ok(step)
     }
 
-    async fn forget_letters(&mut self, verb: &ForgetVerb) -> Result<Step, DatabaseError> {
+    async fn forget_letters(&mut self, verb: &PersonDeletion) -> Result<Step, DatabaseError> {
         let params: [super::transaction::Param<'_>; 4] = [
             (&verb.after, Type::INT8),
             (&verb.person.user_id.as_bytes(), Type::BYTEA),

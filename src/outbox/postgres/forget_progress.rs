@@ -22,9 +22,9 @@ pub(super) enum Stage {
 
 /// The persons who are being forgotten, one after the other.
 #[derive(Default)]
-pub(super) struct Forgets(pub(super) VecDeque<ForgetVerb>);
+pub(super) struct Forgets(pub(super) VecDeque<PersonDeletion>);
 
-pub(super) struct ForgetVerb {
+pub(super) struct PersonDeletion {
     pub(super) person: Arc<Person>,
     pub(super) user: UserKey,
     pub(super) stage: Stage,
@@ -41,7 +41,7 @@ impl Forgets {
     pub(super) fn begin(&mut self, person: Arc<Person>, reply: Reply<DeletedRows>) {
         let user = digest(&[person.user_id.as_bytes()]);
         let deleted = DeletedRows::default();
-        self.0.push_back(ForgetVerb {
+        self.0.push_back(PersonDeletion {
             person,
             user,
             stage: Stage::Begin,
@@ -54,7 +54,7 @@ impl Forgets {
     }
 }
 
-impl ForgetVerb {
+impl PersonDeletion {
     /// A step was done, up to this row; `None`: to the end of the table.
     pub(super) fn go_on(&mut self, after: Option<i64>) {
         if let Some(after) = after {
