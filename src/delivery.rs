@@ -230,7 +230,10 @@ impl Delivery {
         outbox.delivery_ended().await;
         let calls = outbox.stats().waiting;
         if calls > 0 {
-            tracing::info!(calls, "calls remain in the outbox until the next start");
+            tracing::info!(
+                calls,
+                "calls remain in the outbox; they are delivered after the next start, or by another relay of the fleet"
+            );
         }
     }
 }

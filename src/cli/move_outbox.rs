@@ -34,7 +34,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let from = match outbox_place(&arguments.from) {
         Ok(OutboxPlace::Sqlite(path)) => path,
         Ok(OutboxPlace::Postgres(_)) => return Ok(wrong("--from: must be sqlite:///absolute/path")),
-        Err(problem) => return Ok(wrong(&format!("--from: {problem}"))),
+        Err(_) => return Ok(wrong("--from: must be sqlite:///absolute/path")),
     };
     let to = match &arguments.to {
         Some(url) => match outbox_place(url) {
@@ -43,7 +43,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         },
         None => outbox_place_from_environment()?,
     };
-    let OutboxPlace::Postgres(to) = to else { return Ok(wrong("the database must be postgres://...")) };
+    let OutboxPlace::Postgres(to) = to else {
+        return Ok(wrong("RELAY_OUTBOX_URL is not a database; name one with --to postgres://..."));
+    };
     runtime()?.block_on(move_outbox(&from, &to))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -79,7 +81,7 @@ async fn move_outbox(from: &Path, to: &PostgresUrl) -> anyhow::Result<()> {
     drop(progress);
     // The exit code says the same to whoever does not read it.
     let _ = print(format_args!(
-        "{moved} rows are in {to}, {} of them by this command. A relay does not start with {} any more. Delete it when relays run \
+        "{moved} rows (calls, users, keys and dead letters) are in {to}, {} of them by this command. A relay does not start with {} any more. Delete it when relays run \
          with the database.",
         moved - before,
         from.display()

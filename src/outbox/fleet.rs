@@ -8,8 +8,10 @@ use serde::Serialize;
 pub struct FleetReport {
     /// Those that were seen within the last minute, the oldest first.
     pub members: Vec<FleetMember>,
-    /// Who delivers. `None`: nobody does now.
+    /// Who delivers. `None`: nobody does now, or the database is away and another relay did.
     pub delivering: Option<FleetDeliverer>,
+    /// `segment-relay move` into this database has not ended. Nobody delivers until it has.
+    pub move_unfinished: bool,
     /// How often a relay began to deliver, since the tables were made.
     pub tenures: u64,
     pub database: FleetDatabase,

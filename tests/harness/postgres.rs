@@ -162,7 +162,9 @@ impl Cluster {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
         // Somebody who does not wait for the dead child keeps its number in use, and the next start would take it for a server.
-        fs::remove_file(self.directory.join("data/postmaster.pid")).expect("a file");
+        for file in ["data/postmaster.pid", &format!(".s.PGSQL.{}.lock", self.port)] {
+            fs::remove_file(self.directory.join(file)).expect("a file");
+        }
     }
 
     /// Kills the process that serves a connection, by the number that `pg_backend_pid()` says.

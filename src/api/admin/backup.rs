@@ -63,8 +63,11 @@ pub(super) async fn head(Admin(admin): Admin) -> Result<impl IntoResponse, ApiEr
 }
 
 fn backups(admin: &AdminState) -> Result<&Arc<dyn Backups>, ApiError> {
-    let no_outbox = "no outbox is configured (RELAY_OUTBOX_URL), so there is nothing to back up";
-    admin.backups.as_ref().ok_or_else(|| ApiError::not_found(no_outbox))
+    let missing = || match (admin.fleet_report)() {
+        Some(_) => "the outbox is in PostgreSQL; back up the database with pg_basebackup or pg_dump (docs/fleet.md)",
+        None => "no outbox is configured (RELAY_OUTBOX_URL), so there is nothing to back up",
+    };
+    admin.backups.as_ref().ok_or_else(|| ApiError::not_found(missing()))
 }
 
 /// Reads the copy and hands it on, and closes it. Returns the bytes that were handed on.

@@ -53,10 +53,12 @@ impl StatusReport {
     pub(super) fn now(state: &AppState, admin: &AdminState) -> Self {
         (state.update_gauges)();
         let (segment, outbox, rates) = ((admin.segment_report)(), (admin.outbox_report)(), admin.history.rates());
+        let fleet = (admin.fleet_report)();
         let summary = Summary::of(&Facts {
             is_stopping: state.supervisor.is_stopping(),
             segment: &segment,
             outbox: outbox.as_ref(),
+            fleet: fleet.as_ref(),
             refused_lately: admin.history.refused_lately(),
             delivered_per_second: rates.delivered_per_second,
             now: Timestamp::now(),
@@ -74,7 +76,7 @@ impl StatusReport {
             rates,
             segment,
             outbox,
-            fleet: (admin.fleet_report)(),
+            fleet,
             requests: state.metrics.outcomes(),
             requests_in_flight: state.requests_in_flight(),
             sources: state

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::report::{OutboxReport, SegmentReport};
+use crate::outbox::FleetReport;
 
 /// A call that waits for longer is worth a word while Segment is well.
 const LONG_WAIT_SECONDS: u64 = 60;
@@ -34,6 +35,7 @@ pub(super) struct Facts<'a> {
     pub(super) is_stopping: bool,
     pub(super) segment: &'a SegmentReport,
     pub(super) outbox: Option<&'a OutboxReport>,
+    pub(super) fleet: Option<&'a FleetReport>,
     /// Calls that were refused or given up in the last 15 minutes.
     pub(super) refused_lately: u64,
     pub(super) delivered_per_second: Option<f64>,
@@ -48,6 +50,11 @@ impl Summary {
             (Level::Notice, format!("The relay is stopping; it finishes what is in flight{}.", waiting_then(*outbox)))
         } else if let Some(trouble) = outbox.and_then(|outbox| outbox.trouble) {
             (Level::Trouble, format!("No customer can be stored: {trouble}{}.", and_segment(facts)))
+        } else if facts.fleet.is_some_and(|fleet| fleet.move_unfinished) {
+            let text = "No relay delivers until `segment-relay move` into this outbox has ended";
+            (Level::Trouble, format!("{text}{}.", consequence(*outbox)))
+        } else if facts.fleet.is_some_and(|fleet| fleet.delivering.is_none()) {
+            (Level::Trouble, format!("No relay delivers{}.", consequence(*outbox)))
         } else if segment.gate.shut {
             let level = match segment.gate.code {
                 Some("segment_rate_limited") => Level::Notice,
@@ -190,6 +197,7 @@ mod tests {
     use crate::api::admin::report::{
         OutboxReport, ParkedReport, SegmentReport, ShutGate, TroubleReport, UnconfiguredSource,
     };
+    use crate::outbox::{FleetDeliverer, FleetReport};
     use crate::segment::{ErrorCode, FailureReason};
 
     fn segment(trouble: Option<(ErrorCode, FailureReason, u64)>) -> SegmentReport {
@@ -208,7 +216,15 @@ mod tests {
 
     fn facts<'a>(segment: &'a SegmentReport, outbox: Option<&'a OutboxReport>) -> Facts<'a> {
         let delivered_per_second = Some(1_204.0);
-        Facts { is_stopping: false, segment, outbox, refused_lately: 0, delivered_per_second, now: Timestamp::now() }
+        Facts {
+            is_stopping: false,
+            segment,
+            outbox,
+            fleet: None,
+            refused_lately: 0,
+            delivered_per_second,
+            now: Timestamp::now(),
+        }
     }
 
     fn says(facts: &Facts<'_>, level: Level, text: &str) {
@@ -226,6 +242,20 @@ mod tests {
         says(&facts(&well, None), Level::Well, "All is well: Segment accepts 1,204 customers a second.");
         let idle = Facts { delivered_per_second: None, ..facts(&well, Some(&quiet)) };
         says(&idle, Level::Well, "All is well: no customer was delivered in the last seconds, and none waits.");
+    }
+
+    #[test]
+    fn while_no_relay_of_a_fleet_delivers_it_says_so_and_why() {
+        let (well, waiting) = (segment(None), outbox(7));
+        let nobody = FleetReport::default();
+        let fleet = |fleet| Facts { fleet: Some(fleet), ..facts(&well, Some(&waiting)) };
+        says(&fleet(&nobody), Level::Trouble, "No relay delivers; 7 customers wait, none is lost.");
+        let moving = FleetReport { move_unfinished: true, ..FleetReport::default() };
+        let text =
+            "No relay delivers until `segment-relay move` into this outbox has ended; 7 customers wait, none is lost.";
+        says(&fleet(&moving), Level::Trouble, text);
+        let delivering = FleetReport { delivering: Some(FleetDeliverer::default()), ..FleetReport::default() };
+        assert_eq!(Summary::of(&fleet(&delivering)).level, Level::Well);
     }
 
     #[test]

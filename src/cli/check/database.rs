@@ -11,8 +11,9 @@ pub(super) async fn rows(url: &PostgresUrl, table: Option<&SourceTable>) -> (Vec
     let (server, content) = match postgres::inspect_server(url).await {
         Ok(found) => found,
         Err(error) => {
-            let advice = "This machine must reach that host and port, and the server must let the user in.";
-            let failed = Row::failed(FILE, format!("{url}: {error:#}")).advise(advice);
+            let failed = Row::failed(FILE, format!("{url}: {error:#}")).advise(
+                "A relay with these settings does not start. docs/fleet.md says what the server and the URL need.",
+            );
             let skipped = |name| Row::skipped(name, "the database cannot be used");
             return (
                 vec![failed, skipped(VERSION), skipped(SOURCES)],
@@ -92,10 +93,12 @@ fn standby(server: &Server) -> Row {
         }
         (false, found) if found > 0 && found == *hidden_standbys => {
             return Row::warning(STANDBY, "whether a standby is synchronous is hidden from this user")
-                .advise(format!("An administrator says: GRANT pg_monitor TO {}", server.user));
+                .advise(format!("An administrator must run: GRANT pg_monitor TO {}", server.user));
         }
         (false, _) => {
-            "synchronous_standby_names is set and no such standby is connected: no call can be stored".to_owned()
+            let found = "synchronous_standby_names is set and no such standby is connected: no call can be stored";
+            return Row::failed(STANDBY, found)
+                .advise("Connect that standby, or take it out of synchronous_standby_names and reload the server.");
         }
     };
     Row::warning(STANDBY, found).advise("Connect a standby, and set synchronous_standby_names.")

@@ -71,7 +71,7 @@ fn file(file: &Path, table: Option<&SourceTable>) -> Vec<Row> {
         Ok(content) => content,
         Err(error) => {
             let failed = Row::failed(VERSION, format!("{error:#}"))
-                .advise("Name another file in RELAY_OUTBOX_URL, or restore this one from a backup.");
+                .advise("Do what it says. Restore a backup only of a damaged file, because calls that it holds are delivered again.");
             return vec![usable, failed, Row::skipped(SOURCES, "the file cannot be read")];
         }
     };

@@ -32,6 +32,8 @@ const ORPHAN_AGE: Duration = Duration::from_secs(15);
 
 /// Why the database takes no calls although it is there.
 const REFUSES: &str = "the outbox's database refuses to store calls";
+const NO_COMMIT_ENDS: &str =
+    "the outbox's database does not end its commits: it may wait for a synchronous standby, or for its disk";
 const DISK_FULL: &str = "the disk of the outbox's database is full";
 
 /// Stores calls until the store is closed and the queue empty.
@@ -171,12 +173,16 @@ impl Appender {
             return Ok(());
         }
         let is_full = *code == SqlState::DISK_FULL;
-        let fault = if is_full { DISK_FULL } else { REFUSES };
+        self.note_fault(if is_full { DISK_FULL } else { REFUSES }, error);
+        Err(Failure::Not(if is_full { OutboxError::Full } else { OutboxError::Busy }))
+    }
+
+    /// Notes why no call can be stored, until one is.
+    fn note_fault(&self, fault: &'static str, error: &DatabaseError) {
         let before = self.shared.figures.lock().fault.replace(fault);
         if before != Some(fault) {
-            tracing::error!(%error, "calls cannot be stored");
+            tracing::error!(%error, "calls cannot be stored: {fault}");
         }
-        Err(Failure::Not(if is_full { OutboxError::Full } else { OutboxError::Busy }))
     }
 
     /// Stores the calls that have no result, each group all or none.
@@ -211,6 +217,9 @@ impl Appender {
                 Err(error) if *error.kind() == ErrorKind::Lost => {
                     self.shared.metrics.fleet_appends_repeated.inc();
                     tracing::warn!(%error, "whether calls are stored is unknown; the commit is repeated");
+                    if error.is_out_of_time() {
+                        self.note_fault(NO_COMMIT_ENDS, &error);
+                    }
                     may_be_stored = true;
                     self.connection = None;
                 }

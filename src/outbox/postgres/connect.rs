@@ -21,6 +21,9 @@ use super::tls;
 use crate::config::{PostgresUrl, TlsMode};
 use crate::outbox::OutboxError;
 
+/// PostgreSQL's.
+const DEFAULT_PORT: u16 = 5432;
+
 /// The time in which a host must accept a connection and the password: ten times what a distant one takes.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -66,11 +69,12 @@ impl Connector {
         for host in hosts {
             let mut config = host.clone();
             complete(&mut config, name);
-            match timeout(CONNECT_TIMEOUT, self.open_host(config)).await {
-                Ok(Ok(connection)) => return Ok(connection),
-                Ok(Err(error)) => errors.push(error),
-                Err(_) => errors.push(ConnectError::out_of_time()),
-            }
+            let opened = timeout(CONNECT_TIMEOUT, self.open_host(config)).await;
+            let error = match opened.unwrap_or_else(|_| Err(ConnectError::out_of_time())) {
+                Ok(connection) => return Ok(connection),
+                Err(error) => error,
+            };
+            errors.push(if self.url.hosts().len() > 1 { error.of_host(host) } else { error });
         }
         Err(DatabaseError(ErrorKind::Connect, Cause::Connect(errors)))
     }
@@ -301,6 +305,11 @@ impl DatabaseError {
         }
     }
 
+    /// Whether the database did not answer: perhaps it does not end its commits.
+    pub(super) fn is_out_of_time(&self) -> bool {
+        matches!(self.1, Cause::OutOfTime)
+    }
+
     /// Whether it is of no use to try to connect again: the server answers, and does not let the relay in.
     pub(super) fn is_final(&self) -> bool {
         matches!(&self.1, Cause::Connect(errors) if !errors.is_empty() && errors.iter().all(|error| error.is_final))
@@ -373,6 +382,17 @@ impl ConnectError {
             return Self::passing("the server takes no writes: it is a standby".to_owned());
         }
         Self::passing(format!("the database cannot be reached ({io})"))
+    }
+
+    /// The same with the name of the host.
+    fn of_host(self, config: &Config) -> Self {
+        let host = match config.get_hosts() {
+            [Host::Tcp(name), ..] => name.clone(),
+            [Host::Unix(path), ..] => path.display().to_string(),
+            [] => String::new(),
+        };
+        let port = config.get_ports().first().copied().unwrap_or(DEFAULT_PORT);
+        Self { text: format!("{host}:{port}: {}", self.text), ..self }
     }
 
     fn refused(code: &SqlState) -> Self {

@@ -24,7 +24,8 @@ const DATABASE: &str = "
         coalesce((SELECT max(extract(epoch FROM clock_timestamp() - a.xact_start)) FROM pg_stat_activity a
             WHERE a.backend_xmin IS NOT NULL AND a.datname = current_database() AND a.pid <> pg_backend_pid()), 0)::float8,
         pg_total_relation_size('segment_relay.calls'), coalesce(s.n_dead_tup, 0),
-        (extract(epoch FROM greatest(s.last_vacuum, s.last_autovacuum)) * 1000)::bigint
+        (extract(epoch FROM greatest(s.last_vacuum, s.last_autovacuum)) * 1000)::bigint,
+        l.owner = 0 AND l.expires > clock_timestamp()
     FROM segment_relay.lease l LEFT JOIN pg_stat_user_tables s ON s.relid = 'segment_relay.calls'::regclass";
 
 /// Reads the report of this relay.
@@ -45,6 +46,7 @@ pub(super) async fn read(connection: &Connection, relay: i64) -> anyhow::Result<
     let Some(row) = rows.first() else { return Ok(report) };
     let count = |value: i64| value.max(0).unsigned_abs();
     report.tenures = count(row.try_get(1)?);
+    report.move_unfinished = row.try_get(8)?;
     if let Some(lease_seconds) = row.try_get(3)? {
         let deliverer = report.members.iter().find(|member| member.is_delivering);
         report.delivering = Some(FleetDeliverer {

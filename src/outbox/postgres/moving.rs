@@ -87,9 +87,11 @@ impl MoveTarget {
         self.connection.batch("LOCK TABLE segment_relay.meta IN ACCESS EXCLUSIVE MODE").await?;
         self.check(Some(head.token)).await?;
         if let Some(state) = self.read().await?.filter(|state| state.token == head.token) {
+            if state.progress.step != MoveStep::Done {
+                self.guard().await?;
+            }
             self.state = state;
-            self.connection.batch("COMMIT").await?;
-            return Ok(());
+            return self.commit().await;
         }
         // Of a move that is at its end.
         self.connection.execute("DELETE FROM segment_relay.requests WHERE verb = $1", &[(&VERB, Type::TEXT)]).await?;
@@ -103,13 +105,23 @@ impl MoveTarget {
             let sql = format!("SELECT setval(pg_get_serial_sequence('segment_relay.{table}', 'id'), $1, false)");
             self.connection.query(&sql, &[(&(last + 1), Type::INT8)]).await?;
         }
-        // Nobody delivers before everything is there. The time is finite, because relays subtract from it.
-        let lease = "UPDATE segment_relay.lease SET owner = 0, since = now(), expires = now() + interval '10 years'";
-        self.connection.execute(lease, &[]).await?;
+        self.guard().await?;
         let sql = "INSERT INTO segment_relay.requests (verb, arguments, answer) VALUES ($1, $2::text::json, '{}')";
         let arguments = serde_json::to_string(&self.state)?;
         self.connection.execute(sql, &[(&VERB, Type::TEXT), (&arguments, Type::TEXT)]).await?;
         self.commit().await
+    }
+
+    /// Keeps relays from delivering before everything is there. The time is finite, because relays subtract from it.
+    async fn guard(&self) -> anyhow::Result<()> {
+        let sql = "UPDATE segment_relay.lease SET owner = 0, since = now(), expires = now() + interval '10 years'
+                   WHERE owner = 0 OR expires < clock_timestamp()";
+        let changed = self.connection.execute(sql, &[]).await?;
+        ensure!(
+            changed == 1,
+            "a relay delivers what is there already; stop the relays, and run the same command again"
+        );
+        Ok(())
     }
 
     /// How far the move is, and how many rows are moved.
@@ -162,12 +174,16 @@ impl MoveTarget {
     /// Notes the next state, if the present one is still the last. Another process that moves the same waits meanwhile, and fails.
     async fn advance(&self, next: &MoveState) -> anyhow::Result<()> {
         let sql = "UPDATE segment_relay.requests SET arguments = $2::text::json
-                   WHERE verb = $1 AND arguments::text = $3";
+                   WHERE verb = $1 AND arguments::text = $3
+                       AND EXISTS (SELECT FROM segment_relay.lease WHERE owner = 0 AND expires > clock_timestamp())";
         let (next, now) = (serde_json::to_string(next)?, serde_json::to_string(&self.state)?);
         let parameters: [(&(dyn ToSql + Sync), Type); 3] =
             [(&VERB, Type::TEXT), (&next, Type::TEXT), (&now, Type::TEXT)];
         let changed = self.connection.execute(sql, &parameters).await?;
-        ensure!(changed == 1, "another process moves the same outbox");
+        ensure!(
+            changed == 1,
+            "another process moves the same outbox, or somebody changed the lease that keeps relays from delivering"
+        );
         Ok(())
     }
 

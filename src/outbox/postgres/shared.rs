@@ -117,6 +117,10 @@ impl Shared {
     pub(super) fn fleet_report(&self) -> FleetReport {
         let mut report = self.fleet.lock().clone();
         report.database.is_reachable &= !self.figures.lock().is_away;
+        if !report.database.is_reachable {
+            // What was read last may be long ago. This relay knows of itself whether it still delivers.
+            report.delivering = report.delivering.filter(|deliverer| deliverer.is_this && self.fence.may_send());
+        }
         report
     }
 

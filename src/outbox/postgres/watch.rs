@@ -107,13 +107,24 @@ async fn look(shared: &Shared, connection: &Connection, is_due: bool) -> anyhow:
 }
 
 impl Shared {
+    fn tell_of_move(&self) {
+        if self.fleet.lock().move_unfinished {
+            tracing::warn!("a move into this database has not ended: no relay delivers until `segment-relay move` has");
+        } else {
+            tracing::info!("the move into this database has ended");
+        }
+    }
+
     /// Reads the figures of the whole outbox.
     pub(super) async fn read_figures(&self, connection: &Connection) -> anyhow::Result<()> {
         let _one = self.reading.lock().await;
         self.figures.lock().begin_reading();
         let reading = figures::read(connection, self.relay).await?;
         let fleet = fleet::read(connection, self.relay).await?;
-        *self.fleet.lock() = fleet;
+        let is_news = fleet.move_unfinished != std::mem::replace(&mut *self.fleet.lock(), fleet).move_unfinished;
+        if is_news {
+            self.tell_of_move();
+        }
         let mut figures = self.figures.lock();
         figures.end_reading(reading);
         figures.publish(&self.metrics);

@@ -299,7 +299,10 @@ fn check_access(path: &Path, found: &Metadata) -> anyhow::Result<()> {
         found.nlink() == 1,
         "{path} has a second name, a hard link, under which its log would not be found; delete one"
     );
-    ensure!(owner == own, "{path} belongs to another user ({owner}) than the relay's ({own}); change its owner");
+    ensure!(
+        owner == own,
+        "{path} belongs to another user ({owner}) than the one who runs this ({own}); run it as that user, or change the owner"
+    );
     ensure!(found.mode() & 0o002 == 0, "{path} can be written by everybody; take that right away (chmod o-w)");
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! The database ends, restarts or fails over: what was answered 202 is there, and the relays go on by themselves.
 
+use reqwest::Method;
 use serde_json::json;
 
 use super::QUICK;
@@ -102,4 +103,32 @@ async fn a_commit_whose_wait_for_the_standby_was_cancelled_is_no_202() {
     cluster.set(&["synchronous_standby_names="]);
     cluster.reload();
     at_last(async || relay.post(&json!({"userId": "later", "traits": {}})).await.is_stored()).await;
+}
+
+#[tokio::test]
+async fn a_relay_whose_commits_wait_for_a_lost_standby_says_so_until_they_end() {
+    let cluster = Cluster::start(&[]);
+    let fleet = Fleet::start(1, &cluster, &[("RELAY_REQUEST_TIMEOUT", "3s")]).await;
+    let relay = &fleet.relays[0];
+    // Nobody is this standby.
+    cluster.set(&["synchronous_standby_names=nobody"]);
+    cluster.reload();
+    // One commit may be before the server has read its settings.
+    at_last(async || relay.post(&json!({"userId": "waits", "traits": {}})).await.status == 504).await;
+    at_last(async || {
+        let (ready, status) = (relay.get("/readyz").await, relay.operate(Method::GET, "/status").await.body);
+        let trouble = status["outbox"]["trouble"].as_str().unwrap_or_default();
+        ready.status == 503 && trouble.contains("synchronous standby") && status["summary"]["level"] == "trouble"
+    })
+    .await;
+    at_last(async || {
+        let status = relay.operate(Method::GET, "/status").await.body;
+        status["fleet"]["delivering"].is_null()
+    })
+    .await;
+    cluster.set(&["synchronous_standby_names="]);
+    cluster.reload();
+    all_ready(&fleet).await;
+    let answer = relay.post_with(&[("prefer", "wait=10")], json!({"userId": "last", "traits": {}}).to_string()).await;
+    assert!(answer.is_accepted(), "{answer:?}");
 }

@@ -223,6 +223,35 @@ async fn everything_is_moved_once_and_in_its_order_though_the_process_ends_after
 }
 
 #[tokio::test]
+async fn a_move_does_not_go_on_while_a_relay_delivers_and_keeps_relays_from_it_again_afterwards() {
+    let cluster = TestCluster::start(&[], "").await;
+    let admin = cluster.admin("postgres").await;
+    let to: PostgresUrl = cluster.url("postgres", "postgres", "").parse().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = outbox(&directory).await;
+    assert!(!process(&path, &to, 3).await.unwrap());
+    // An operator took the lease away, and a relay took it.
+    let lease = async |owner: i64, seconds: i64| {
+        let expires = format!("now() + {seconds} * interval '1 second'");
+        admin.batch(&format!("UPDATE segment_relay.lease SET owner = {owner}, expires = {expires}")).await.unwrap();
+    };
+    lease(7, 10).await;
+    let refused = format!("{:#}", process(&path, &to, 1).await.unwrap_err());
+    assert!(refused.contains("a relay delivers what is there already"), "{refused}");
+    lease(7, -1).await;
+    assert!(!process(&path, &to, 1).await.unwrap());
+    let held = "SELECT count(*) FROM segment_relay.lease WHERE owner = 0 AND expires > now() + interval '1 year'";
+    assert_eq!(number(&admin, held).await, 1);
+
+    let source = MoveSource::open(&path).unwrap();
+    let mut target = MoveTarget::connect(&to).await.unwrap();
+    target.begin(&source.mark(&to.to_string()).unwrap()).await.unwrap();
+    lease(7, 10).await;
+    let refused = format!("{:#}", target.end_step().await.unwrap_err());
+    assert!(refused.contains("somebody changed the lease"), "{refused}");
+}
+
+#[tokio::test]
 async fn a_move_is_refused_while_the_file_is_in_use_or_into_a_database_that_is_not_empty() {
     let cluster = TestCluster::start(&[], "").await;
     let admin = cluster.admin("postgres").await;
