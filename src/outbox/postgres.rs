@@ -1,6 +1,7 @@
 //! The outbox in a PostgreSQL database: for several relays, of which one delivers.
 //!
-//! `connect` opens connections to the server, with `tls`; `server` says what a server must be, and `schema` makes and migrates the tables.
+//! `connect` opens connections to the server, with `tls`, and `database_error` says why it did not do what was asked. `server` says what a
+//! server must be, and `schema` makes and migrates the tables.
 //!
 //! Every relay stores: the `append` task takes `batch`es of requests from a `queue`, stores their `rows`, and tells by `keys` what became of
 //! repeats. `watch` looks for the outcomes that callers wait for, and reads the `figures`, which say by `counts` how full the outbox is.
@@ -22,6 +23,7 @@ mod commands;
 mod connect;
 mod counts;
 mod cursor;
+mod database_error;
 mod deliverer;
 mod durable_commit;
 mod events;

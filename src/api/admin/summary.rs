@@ -197,7 +197,7 @@ mod tests {
     use crate::api::admin::report::{
         OutboxReport, ParkedReport, SegmentReport, ShutGate, TroubleReport, UnconfiguredSource,
     };
-    use crate::outbox::{FleetDeliverer, FleetReport};
+    use crate::outbox::FleetReport;
     use crate::segment::{ErrorCode, FailureReason};
 
     fn segment(trouble: Option<(ErrorCode, FailureReason, u64)>) -> SegmentReport {
@@ -254,7 +254,7 @@ mod tests {
         let text =
             "No relay delivers until `segment-relay move` into this outbox has ended; 7 customers wait, none is lost.";
         says(&fleet(&moving), Level::Trouble, text);
-        let delivering = FleetReport { delivering: Some(FleetDeliverer::default()), ..FleetReport::default() };
+        let delivering = FleetReport { delivering: Some(Default::default()), ..FleetReport::default() };
         assert_eq!(Summary::of(&fleet(&delivering)).level, Level::Well);
     }
 

@@ -11,7 +11,8 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use super::batch::{Batch, Known};
-use super::connect::{Connection, DatabaseError, ErrorKind, MAX_ATTEMPTS};
+use super::connect::Connection;
+use super::database_error::{DatabaseError, ErrorKind, MAX_ATTEMPTS};
 use super::figures::Allowance;
 use super::keys::look_up;
 use super::queue::{Queue, Request};

@@ -11,7 +11,8 @@ use async_trait::async_trait;
 
 use tokio_postgres::types::Type;
 
-use super::connect::{Connection, DatabaseError};
+use super::connect::Connection;
+use super::database_error::DatabaseError;
 use super::operators::{Param, unreadable};
 use super::shared::Shared;
 use super::store::PostgresOutbox;

@@ -18,8 +18,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::commands::{Command, DelivererHandle, QUEUE_CAPACITY, Reply};
-use super::connect::{Connection, DatabaseError, ErrorKind};
+use super::connect::Connection;
 use super::cursor::Cursor;
+use super::database_error::{DatabaseError, ErrorKind};
 use super::forget_progress::Forgets;
 pub(super) use super::lease::Tenure;
 use super::maintenance_state::Maintenance;

@@ -6,7 +6,7 @@
 
 use tokio_postgres::types::Type;
 
-use super::connect::DatabaseError;
+use super::database_error::DatabaseError;
 use super::deliverer::Deliverer;
 use super::forget_progress::{PersonDeletion, Stage};
 use super::leave::LeftApart;

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Error, Row};
 
-use super::connect::{Connection, DatabaseError};
+use super::connect::Connection;
+use super::database_error::DatabaseError;
 use crate::outbox::{CallId, DeliveryOutcome};
 
 /// A digest, as it is stored.

@@ -9,7 +9,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_postgres::types::Type;
 
-use super::connect::{Connection, Connector, DatabaseError, ErrorKind};
+use super::connect::{Connection, Connector};
+use super::database_error::{DatabaseError, ErrorKind};
 use super::lease::{Allowed, Answer, Lease, Sight, Statement, Step, Tenure, Terms};
 use super::shared::Reopening;
 use crate::segment::{SendFence, boot_time};

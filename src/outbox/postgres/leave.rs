@@ -4,7 +4,7 @@
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::connect::DatabaseError;
+use super::database_error::DatabaseError;
 use super::figures::UserKey;
 use super::transaction::{Transaction, column};
 use crate::outbox::{CallId, DeliveryOutcome};

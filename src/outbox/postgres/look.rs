@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::connect::{DatabaseError, ErrorKind};
+use super::database_error::{DatabaseError, ErrorKind};
 use super::deliverer::Deliverer;
 use super::page::{self, Page};
 use super::settle::Work;

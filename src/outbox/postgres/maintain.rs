@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_postgres::types::Type;
 
-use super::connect::DatabaseError;
+use super::database_error::DatabaseError;
 use super::deliverer::Deliverer;
 use super::transaction::{Effects, Transaction, column};
 use crate::outbox::OutboxError;

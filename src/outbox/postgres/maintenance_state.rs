@@ -6,7 +6,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tokio_postgres::types::Type;
 
-use super::connect::{Connection, DatabaseError};
+use super::connect::Connection;
+use super::database_error::DatabaseError;
 use super::figures::UserKey;
 use super::shared::Rules;
 use super::transaction::{Effects, column};

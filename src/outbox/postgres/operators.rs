@@ -6,7 +6,7 @@
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, ToSql, Type};
 
-use super::connect::{DatabaseError, MAX_ATTEMPTS};
+use super::database_error::{DatabaseError, MAX_ATTEMPTS};
 use super::operator_connections::Held;
 use super::shared::Shared;
 use crate::outbox::OutboxError;

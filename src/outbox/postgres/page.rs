@@ -9,8 +9,9 @@ use std::sync::Arc;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::connect::{Connection, DatabaseError};
+use super::connect::Connection;
 use super::cursor::{Cursor, Snapshot};
+use super::database_error::DatabaseError;
 use super::figures::UserKey;
 use crate::outbox::{CallId, StoredCall};
 use crate::segment::Call;

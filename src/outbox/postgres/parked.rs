@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use tokio_postgres::types::Type;
 
-use super::connect::DatabaseError;
+use super::database_error::DatabaseError;
 use super::figures::UserKey;
 use super::leave::LeftApart;
 use super::transaction::{Transaction, column};

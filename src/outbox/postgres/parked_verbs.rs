@@ -5,7 +5,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::asking::Users;
-use super::connect::DatabaseError;
+use super::database_error::DatabaseError;
 use super::deliverer::Deliverer;
 use super::figures::UserKey;
 use super::leave::LetterCause;

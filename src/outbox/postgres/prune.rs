@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tokio_postgres::types::Type;
 
-use super::connect::DatabaseError;
+use super::database_error::DatabaseError;
 use super::deliverer::Deliverer;
 use super::transaction::{Param, column};
 use crate::config::SOURCE_WINDOW;

@@ -7,8 +7,8 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::batch::repeat;
-use super::connect::{DatabaseError, MAX_ATTEMPTS};
 use super::counts::Counts;
+use super::database_error::{DatabaseError, MAX_ATTEMPTS};
 use super::figures::Allowance;
 use super::keys::{Digest, KnownKey, look_up};
 use super::operator_connections::Held;

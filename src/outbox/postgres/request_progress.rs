@@ -8,7 +8,8 @@ use tokio_postgres::types::Type;
 
 use super::asking::Users;
 use super::commands::Reply;
-use super::connect::{Connection, DatabaseError};
+use super::connect::Connection;
+use super::database_error::DatabaseError;
 use crate::outbox::Person;
 use crate::outbox::wishes::Wish;
 

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tokio_postgres::types::Type;
 
 use super::asking::{self, Verb};
-use super::connect::DatabaseError;
+use super::database_error::DatabaseError;
 use super::deliverer::Deliverer;
 use super::request_progress::{VerbStep, write_answer};
 

@@ -3,7 +3,8 @@
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::connect::{Connection, DatabaseError};
+use super::connect::Connection;
+use super::database_error::DatabaseError;
 use super::durable_commit::level;
 use super::figures::UserKey;
 use super::keys::Digest;

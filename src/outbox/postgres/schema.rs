@@ -7,7 +7,8 @@
 use anyhow::{Context, ensure};
 use tokio_postgres::types::Type;
 
-use super::connect::{Connection, DatabaseError};
+use super::connect::Connection;
+use super::database_error::DatabaseError;
 
 /// The migrations from an empty database to the newest version: the first leads to version 1.
 pub(super) const MIGRATIONS: &[&str] = &[include_str!("schema.sql")];

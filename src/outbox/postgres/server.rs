@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::{Context, bail};
 use tokio_postgres::Row;
 
-use super::connect::{Connection, Connector, DatabaseError};
+use super::connect::{Connection, Connector};
+use super::database_error::DatabaseError;
 use super::schema::MIGRATIONS;
 use crate::config::PostgresUrl;
 use crate::outbox::sqlite::StoredOfSource;

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use tokio_postgres::types::Type;
 
-use super::connect::{Connection, DatabaseError};
+use super::connect::Connection;
 use super::counts::Counts;
+use super::database_error::DatabaseError;
 use super::figures::UserKey;
 use super::leave::LetterCause;
 use super::out::Out;

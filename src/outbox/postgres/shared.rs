@@ -10,7 +10,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::connect::{Connection, Connector, DatabaseError};
+use super::connect::{Connection, Connector};
+use super::database_error::DatabaseError;
 use super::figures::Figures;
 use super::operator_connections::Operators;
 use super::watched::WatchedKeys;

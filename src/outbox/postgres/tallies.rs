@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use tokio_postgres::types::Type;
 
-use super::connect::{Connection, DatabaseError};
+use super::connect::Connection;
 use super::counts::Counts;
+use super::database_error::DatabaseError;
 
 /// Differences of the counts by source. `None`: `POST /customers`, and what belongs to no source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

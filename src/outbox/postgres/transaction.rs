@@ -4,7 +4,8 @@
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, ToSql, Type};
 
-use super::connect::{Connection, DatabaseError, ErrorKind};
+use super::connect::Connection;
+use super::database_error::{DatabaseError, ErrorKind};
 use super::figures::UserKey;
 use super::shared::Shared;
 use super::tallies::Tallies;

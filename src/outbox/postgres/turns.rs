@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 
 use tokio_postgres::types::Type;
 
-use super::connect::{Connection, DatabaseError};
+use super::connect::Connection;
+use super::database_error::DatabaseError;
 use super::figures::UserKey;
 use super::out::Out;
 use super::page::{PAGE_ROWS, call_of, user_key};

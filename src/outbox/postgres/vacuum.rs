@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
-use super::connect::{Connection, DatabaseError, ErrorKind};
+use super::connect::Connection;
+use super::database_error::{DatabaseError, ErrorKind};
 use super::lease::Tenure;
 use super::shared::{Reopening, Shared};
 

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tokio_postgres::types::Type;
 
-use super::{Connection, Connector, DatabaseError, ErrorKind};
+use super::{Connection, Connector};
+use crate::outbox::postgres::database_error::{DatabaseError, ErrorKind};
 use crate::outbox::postgres::test_cluster::{PASSWORD, TestCluster};
 
 const HBA: &str = "hostssl all tls_only all scram-sha-256

@@ -8,7 +8,8 @@ use super::Database;
 use super::appends::append;
 use super::cluster::Cluster;
 use crate::outbox::postgres::append::end_orphans;
-use crate::outbox::postgres::connect::{Connection, Connector, ErrorKind};
+use crate::outbox::postgres::connect::{Connection, Connector};
+use crate::outbox::postgres::database_error::ErrorKind;
 use crate::outbox::suite::{call, keyed, plain};
 use crate::outbox::{Outbox, OutboxError};
 

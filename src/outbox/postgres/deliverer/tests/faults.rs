@@ -9,7 +9,7 @@ use super::cluster::Cluster;
 use super::{Relay, accepted, behind, database, drain, parked, refused};
 use crate::config::PostgresUrl;
 use crate::outbox::Person;
-use crate::outbox::postgres::connect::ErrorKind;
+use crate::outbox::postgres::database_error::ErrorKind;
 use crate::outbox::postgres::tests::proxy::{Cut, Proxy};
 
 /// More statements than the story has.
