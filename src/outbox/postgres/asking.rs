@@ -1,6 +1,6 @@
 //! Asking the deliverer: a row of `requests`, which is looked at until it has its answer.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio_postgres::types::Type;
@@ -12,6 +12,10 @@ use crate::outbox::{Forgotten, OutboxError, ParkedFilter, Person};
 
 /// Between two looks for the answer: the deliverer looks for requests twice as often.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// For how long nobody may deliver until a caller hears that it is unknown when what was asked for is done: longer than a lease lasts
+/// (35 s at most).
+const PATIENCE: Duration = Duration::from_secs(45);
 
 const ASK: &str = "INSERT INTO segment_relay.requests (verb, arguments) VALUES ($1, $2::text::json) RETURNING id";
 
@@ -77,17 +81,22 @@ pub(super) fn parse(verb: &str, arguments: &str) -> Option<Verb> {
 }
 
 impl Shared {
-    /// Asks the relay that delivers, and waits for its answer: for as long as none does. The row of a caller who leaves is deleted by
-    /// the deliverer a day later. Between two looks the connection is others'.
+    /// Asks the relay that delivers, and waits for its answer. The row of a caller who leaves is deleted by the deliverer a day later.
+    /// Between two looks the connection is others'.
     ///
     /// # Errors
-    /// As those of operators' statements. [`OutboxError::Unconfirmed`]: what was asked for may be done all the same.
+    /// As those of operators' statements. [`OutboxError::Unconfirmed`]: what was asked for may be done all the same, also when nobody
+    /// delivered for so long that the caller is not to wait for more.
     pub(super) async fn ask(&self, verb: &Verb) -> Result<Value, OutboxError> {
         let arguments = verb.arguments().to_string();
         let rows = self.write_rows(ASK, &[(&verb.name(), Type::TEXT), (&arguments, Type::TEXT)]).await?;
         let id: i64 = rows.first().map_or(Err(OutboxError::Unconfirmed), |row| column(row, 0))?;
         let unconfirmed = |_| OutboxError::Unconfirmed;
-        loop {
+        let mut delivered_at = Instant::now();
+        while delivered_at.elapsed() < PATIENCE {
+            if self.fleet_report().delivering.is_some() {
+                delivered_at = Instant::now();
+            }
             let rows = self.read_rows(LOOK, &[(&id, Type::INT8)]).await.map_err(unconfirmed)?;
             // The row is gone if it has waited for a day.
             let row = rows.first().ok_or(OutboxError::Unconfirmed)?;
@@ -98,6 +107,8 @@ impl Shared {
             }
             tokio::time::sleep(PAUSE).await;
         }
+        tracing::warn!("what an operator asked for waits until a relay delivers");
+        Err(OutboxError::Unconfirmed)
     }
 }
 
