@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::outbox::{CallId, Outbox, OutboxError, StoredCall};
 use crate::publisher::LiveClients;
@@ -28,6 +28,9 @@ use store_requests::{Settlement, StoreAnswers, StoreRequests};
 
 /// Settlements in one transaction, at most: as many as one full request to Segment can bring.
 const MAX_SETTLEMENTS: usize = 2_500;
+
+/// How often delivery looks whether users are parked where another relay may have parked them.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Pause before the store is asked again after it failed. As often as the store checks whether a full disk has space
 /// again.
@@ -62,6 +65,8 @@ enum DeliveryEvent {
     ParkedTurn,
     /// No stored call may be sent any more.
     FenceShut,
+    /// Other relays may have changed what the store says.
+    Look,
     Draining,
 }
 
@@ -105,6 +110,7 @@ impl Delivery {
                     self.requests.ask_parked(limit, early, self.outbox.clone());
                 }
                 DeliveryEvent::FenceShut => self.clients.take_back_all(),
+                DeliveryEvent::Look => {}
                 DeliveryEvent::Draining => break,
             }
         }
@@ -130,6 +136,7 @@ impl Delivery {
                 DeliveryEvent::Outcomes(outcomes)
             }
             () = wait_until(parked_at) => DeliveryEvent::ParkedTurn,
+            () = sleep(LOOK_INTERVAL), if fence.is_some() && !has_parked => DeliveryEvent::Look,
         }
     }
 
@@ -167,9 +174,9 @@ impl Delivery {
                 }
                 Ok(())
             }
-            Err(OutboxError::Full) => {
+            Err(error @ (OutboxError::Full | OutboxError::Busy)) => {
                 let seconds = STORE_RETRY_PAUSE.as_secs_f64();
-                tracing::debug!(calls, seconds, "settlement retried: the outbox is full");
+                tracing::debug!(calls, seconds, %error, "settlement retried");
                 self.requests.settle(STORE_RETRY_PAUSE, self.outbox.clone(), settlement);
                 Ok(())
             }

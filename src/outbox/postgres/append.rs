@@ -75,8 +75,30 @@ impl Appender {
                     if self.connection.as_ref().is_none_or(Connection::is_lost) {
                         self.reopen(false).await;
                     }
+                    self.probe().await;
                 }
             }
+        }
+    }
+
+    /// Stores a group without calls while calls could not be stored the last time: a balancer that sends none because of that would
+    /// never learn that they can be again.
+    async fn probe(&mut self) {
+        let Some(connection) = &self.connection else { return };
+        if self.shared.figures.lock().fault.is_none() {
+            return;
+        }
+        self.n += 1;
+        let warnings = connection.warnings();
+        let stored = rows::store(connection, (self.shared.relay, self.n), &[], false).await;
+        if stored.is_ok() && connection.warnings() == warnings {
+            self.fault_ended();
+        }
+    }
+
+    fn fault_ended(&self) {
+        if self.shared.figures.lock().fault.take().is_some() {
+            tracing::info!("calls can be stored again");
         }
     }
 
@@ -204,9 +226,7 @@ impl Appender {
             };
             match attempt(connection, (self.shared.relay, self.n), batch, &mut may_be_stored).await {
                 Ok(Attempt::Confirmed(known)) => {
-                    if self.shared.figures.lock().fault.take().is_some() {
-                        tracing::info!("calls can be stored again");
-                    }
+                    self.fault_ended();
                     batch.note_stored(self.n, known, &self.shared);
                     return Ok(());
                 }

@@ -11,6 +11,7 @@ use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Row, Socket};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::database_error::{Cause, ConnectError, DatabaseError, ErrorKind};
 use super::tls;
@@ -21,6 +22,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The time limit of a statement. The slowest of them, one that settles a page on a busy disk, takes a tenth of it.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The time limit of the request to cancel a statement, which takes milliseconds unless the whole server stands still.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// An idle connection is probed after this time, because firewalls forget connections, and a probe shows a machine that is gone.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
@@ -94,7 +98,9 @@ impl Connector {
     async fn open_once(&self, config: &Config, mode: SslMode) -> Result<Connection, ConnectError> {
         if mode == SslMode::Disable {
             let opened = config.connect(NoTls).await;
-            return opened.map(|(client, io)| Connection::new(client, io)).map_err(|error| ConnectError::new(&error));
+            return opened
+                .map(|(client, io)| Connection::new(client, io, None))
+                .map_err(|error| ConnectError::new(&error));
         }
         let settings = self.url.tls().clone();
         // Files are read, perhaps all those of the system.
@@ -105,8 +111,8 @@ impl Connector {
             }
             Err(_) => return Err(ConnectError::out_of_time(CONNECT_TIMEOUT)),
         };
-        let opened = config.connect(tls).await;
-        opened.map(|(client, io)| Connection::new(client, io)).map_err(|error| ConnectError::new(&error))
+        let opened = config.connect(tls.clone()).await;
+        opened.map(|(client, io)| Connection::new(client, io, Some(tls))).map_err(|error| ConnectError::new(&error))
     }
 }
 
@@ -132,6 +138,8 @@ fn complete(config: &mut Config, name: &str) {
 /// A connection. Its I/O task ends with it.
 pub(super) struct Connection {
     pub(super) client: Client,
+    /// For the request to cancel a statement, which takes a connection of its own.
+    tls: Option<MakeRustlsConnect>,
     limit: Duration,
     warnings: Arc<AtomicU64>,
     io: AbortHandle,
@@ -140,7 +148,11 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    fn new<S>(client: Client, mut connection: tokio_postgres::Connection<Socket, S>) -> Self
+    fn new<S>(
+        client: Client,
+        mut connection: tokio_postgres::Connection<Socket, S>,
+        tls: Option<MakeRustlsConnect>,
+    ) -> Self
     where
         S: tokio_postgres::tls::TlsStream + Unpin + Send + 'static,
     {
@@ -157,7 +169,7 @@ impl Connection {
                 }
             }
         });
-        Self { client, limit: STATEMENT_TIMEOUT, warnings, io, _task: task }
+        Self { client, tls, limit: STATEMENT_TIMEOUT, warnings, io, _task: task }
     }
 
     /// The same with another time limit for every statement.
@@ -215,12 +227,32 @@ impl Connection {
         let error = match timeout(self.limit, answer).await {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(error)) => DatabaseError::of_statement(&error),
-            Err(_) => DatabaseError(ErrorKind::Lost, Cause::OutOfTime),
+            Err(_) => {
+                self.cancel().await;
+                DatabaseError(ErrorKind::Lost, Cause::OutOfTime)
+            }
         };
         if error.0 == ErrorKind::Lost {
             self.io.abort();
         }
         Err(error)
+    }
+}
+
+impl Connection {
+    /// Asks the server to end the statement. A session that waits for a lock or a standby would stay after its connection, and take
+    /// the place of another one.
+    async fn cancel(&self) {
+        let token = self.client.cancel_token();
+        let cancelled = async {
+            match &self.tls {
+                Some(tls) => token.cancel_query(tls.clone()).await,
+                None => token.cancel_query(NoTls).await,
+            }
+        };
+        if !matches!(timeout(CANCEL_TIMEOUT, cancelled).await, Ok(Ok(()))) {
+            tracing::debug!("a statement could not be cancelled");
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use tokio_postgres::types::Type;
 
 use super::database_error::DatabaseError;
 use super::deliverer::Deliverer;
+use super::prune::PRUNE_PAUSE;
 use super::transaction::{Effects, Transaction, column};
 use crate::outbox::OutboxError;
 
@@ -65,6 +66,9 @@ const SWEEP: [&str; 4] = [
 impl Deliverer {
     /// Does what is due. `now`: whether it is due or not.
     pub(super) async fn maintain(&mut self, now: bool) -> Result<(), OutboxError> {
+        if self.connection.is_some() && (now || self.maintenance.next_prune <= Instant::now()) {
+            self.prune_some().await;
+        }
         if self.connection.is_none() || !now && Instant::now() < self.maintenance.next {
             return Ok(());
         }
@@ -78,12 +82,23 @@ impl Deliverer {
         }
     }
 
+    async fn prune_some(&mut self) {
+        let pause = match self.prune().await {
+            Ok(true) => PRUNE_PAUSE,
+            Ok(false) => INTERVAL,
+            Err(error) => {
+                self.warn(&error);
+                INTERVAL
+            }
+        };
+        self.maintenance.next_prune = Instant::now() + pause;
+    }
+
     async fn maintain_now(&mut self) -> Result<(), DatabaseError> {
         let Some(connection) = &self.connection else { return Ok(()) };
         let folded = connection.execute(FOLD, &[]).await;
         self.checked(folded)?;
         self.push_out().await?;
-        self.prune().await?;
         self.expire().await?;
         let is_share_used_up = self.totals().await?.0 > self.maintenance.parked_share();
         let users: Vec<Vec<u8>> = self.maintenance.user_bytes.keys().map(|user| user.to_vec()).collect();

@@ -26,6 +26,7 @@ pub(super) struct Maintenance {
     pub(super) vacuum: Arc<Vacuum>,
     pub(super) clock: EvenClock,
     pub(super) next: Instant,
+    pub(super) next_prune: Instant,
     pub(super) next_sweep: Instant,
 }
 
@@ -37,6 +38,7 @@ impl Maintenance {
             vacuum,
             clock: EvenClock::new(rules.dead_letter_retention),
             next: Instant::now(),
+            next_prune: Instant::now(),
             next_sweep: Instant::now(),
         }
     }

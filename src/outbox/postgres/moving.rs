@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio_postgres::types::{ToSql, Type};
 
 use super::connect::{Connection, Connector};
+use super::durable_commit::settings;
 use super::schema::{self, MIGRATIONS};
 use super::server;
 use crate::config::PostgresUrl;
@@ -22,7 +23,7 @@ use crate::outbox::moved::{
 const VERB: &str = "move";
 
 /// What a commit needs: that it is on disk, whatever the server's default is.
-const BEGIN: &str = "BEGIN; SET LOCAL synchronous_commit = on";
+const BEGIN: &str = concat!("BEGIN; SELECT ", settings!());
 
 /// The time of a number of milliseconds since 1970.
 macro_rules! time {

@@ -35,7 +35,7 @@ const INSPECT: &str = "
         (SELECT count(*) FROM pg_catalog.pg_stat_replication WHERE sync_state IS NULL),
         current_setting('max_connections')::bigint - current_setting('superuser_reserved_connections')::bigint
             - (SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE datid IS NOT NULL),
-        current_user::text";
+        current_user::text, current_setting('server_encoding')";
 
 /// What was found of a server.
 #[derive(Debug)]
@@ -61,6 +61,8 @@ pub struct Server {
     /// Connections that the server still has room for.
     pub free_connections: i64,
     pub user: String,
+    /// Of the database.
+    pub encoding: String,
 }
 
 /// What the tables of an outbox hold, for `segment-relay check`.
@@ -146,14 +148,23 @@ impl Server {
             hidden_standbys: row.try_get(14)?,
             free_connections: row.try_get(15)?,
             user: row.try_get(16)?,
+            encoding: row.try_get(17)?,
         })
     }
 
     /// Why the relay's promise does not hold on this server.
     pub fn problem(&self) -> Option<String> {
-        let problem = if self.version < OLDEST_VERSION {
+        if self.version < OLDEST_VERSION {
             return Some(format!("the server is PostgreSQL {}, and must be 13 or newer", self.version_text));
-        } else if self.is_standby {
+        }
+        // What operators ask is text.
+        if self.encoding != "UTF8" {
+            return Some(format!(
+                "the database's encoding is {}, and must be UTF8; make another database",
+                self.encoding
+            ));
+        }
+        let problem = if self.is_standby {
             "the server is a standby, which takes no writes; name the primary, or all hosts, in RELAY_OUTBOX_URL"
         } else if !self.has_fsync {
             "the server has fsync = off: what it calls stored is lost with the power; set fsync = on"

@@ -6,6 +6,7 @@ use tokio_postgres::types::{FromSql, ToSql, Type};
 
 use super::connect::Connection;
 use super::database_error::{DatabaseError, ErrorKind};
+use super::durable_commit::settings;
 use super::figures::UserKey;
 use super::shared::Shared;
 use super::tallies::Tallies;
@@ -20,7 +21,7 @@ const LEASE: &str = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000):
 
 /// A relay that is stopped or cut off in the middle of a transaction would keep the lease from all others. Between two statements
 /// milliseconds pass. After three seconds the server ends the transaction.
-const BEGIN: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '3s'";
+const BEGIN: &str = concat!("BEGIN; SET LOCAL idle_in_transaction_session_timeout = '3s'; SELECT ", settings!());
 
 /// Who delivers, and in which tenure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +118,13 @@ impl<'c> Transaction<'c> {
         let done = async {
             let value = result?;
             self.effects.tallies.write(self.connection).await?;
+            let warnings = self.connection.warnings();
             self.connection.batch("COMMIT").await?;
+            if self.connection.warnings() != warnings {
+                tracing::warn!(
+                    "the database ended the wait for its synchronous standby; a fail-over may undo what was settled"
+                );
+            }
             Ok(value)
         };
         match done.await {

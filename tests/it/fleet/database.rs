@@ -82,6 +82,8 @@ async fn a_fail_over_to_a_synchronous_standby_loses_nothing() {
 #[tokio::test]
 async fn a_commit_whose_wait_for_the_standby_was_cancelled_is_no_202() {
     let cluster = Cluster::start(&[]);
+    // The server tells of it by a warning alone.
+    cluster.execute("postgres", "ALTER ROLE postgres SET client_min_messages = error").await;
     let fleet = Fleet::start(1, &cluster, &[("RELAY_REQUEST_TIMEOUT", "3s")]).await;
     let relay = &fleet.relays[0];
     assert!(relay.post(&json!({"userId": "before", "traits": {}})).await.is_stored());

@@ -184,6 +184,21 @@ async fn a_statement_tells_whether_it_was_executed() {
 }
 
 #[tokio::test]
+async fn a_statement_that_is_given_up_ends_in_the_server() {
+    for (settings, mode) in [(&[][..], "disable"), (WITH_TLS, "require")] {
+        let cluster = cluster(settings).await;
+        let url = cluster.url("postgres", "postgres", &format!("sslmode={mode}"));
+        let limited = open(&url).await.unwrap().with_limit(Duration::from_millis(50));
+        assert!(limited.execute("SELECT pg_sleep(3600)", &[]).await.is_err());
+        let admin = cluster.admin("postgres").await;
+        let sql = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+        while !admin.query(sql, &[]).await.unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_session_ends_with_its_connection() {
     let cluster = cluster(&[]).await;
     let connection = open(&cluster.url("postgres", "postgres", "")).await.unwrap();

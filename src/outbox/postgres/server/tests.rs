@@ -33,6 +33,8 @@ async fn a_server_that_may_lose_what_it_stored_is_refused() {
         admin.query("SELECT pg_reload_conf()", &[]).await.unwrap();
         while refusal(&url).await.is_some() {}
     }
+    admin.batch("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0").await.unwrap();
+    assert!(refusal(&cluster.url("postgres", "latin", "")).await.unwrap().contains("LATIN1, and must be UTF8"));
     admin.batch("ALTER ROLE postgres SET default_transaction_read_only = on").await.unwrap();
     assert!(refusal(&url).await.unwrap().contains("default_transaction_read_only"));
     let old = Server { version: 120_020, version_text: "12.20".to_owned(), ..inspect(&url).await };

@@ -1,6 +1,7 @@
 //! Tests of appends: in order, once a key, all or none, and what a caller hears.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Database, settings};
 use crate::outbox::postgres::PostgresOutbox;
@@ -195,6 +196,10 @@ async fn a_statement_that_the_server_refuses_stores_nothing_and_is_told() {
     assert_eq!(append(&store, plain(sized("u", "m", 100))).await.unwrap_err(), OutboxError::Full);
     assert_eq!(store.stats().trouble, Some("the disk of the outbox's database is full"));
     connection.batch("DROP TRIGGER refuse ON segment_relay.calls").await.unwrap();
+    // A balancer sends no calls meanwhile.
+    while store.stats().trouble.is_some() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     assert_eq!(replayed(&store.append_group(group, true, in_a_minute()).await.unwrap()), [Ok(false), Ok(false)]);
     assert_eq!((store.stats().trouble, database.stored().await.len()), (None, 2));
     store.close().await;
@@ -208,9 +213,10 @@ async fn nothing_set_for_the_database_makes_a_commit_weaker() {
     // A deferred trigger sees what is set when the transaction is committed.
     connection
         .batch(
-            "CREATE TABLE seen (level text);
-             CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
-                 $$ BEGIN INSERT INTO seen SELECT current_setting('synchronous_commit'); RETURN NULL; END $$;
+            "CREATE TABLE seen (level text, messages text);
+             CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 INSERT INTO seen SELECT current_setting('synchronous_commit'), current_setting('client_min_messages');
+                 RETURN NULL; END $$;
              CREATE CONSTRAINT TRIGGER note AFTER INSERT ON segment_relay.calls DEFERRABLE INITIALLY DEFERRED
                  FOR EACH ROW EXECUTE FUNCTION note()",
         )
@@ -222,14 +228,18 @@ async fn nothing_set_for_the_database_makes_a_commit_weaker() {
     {
         let name = database.url.reveal().rsplit_once('/').unwrap().1;
         connection
-            .batch(&format!("TRUNCATE seen; ALTER DATABASE {name} SET synchronous_commit = {set}"))
+            .batch(&format!(
+                "TRUNCATE seen; ALTER DATABASE {name} SET synchronous_commit = {set};
+                 ALTER DATABASE {name} SET client_min_messages = error"
+            ))
             .await
             .unwrap();
         let store = database.open_with(&settings()).await;
         append(&store, plain(call("u", "m0"))).await.unwrap();
         let group = vec![keyed(call("u", set), set.as_bytes()[0], 1), plain(call("u", "m1"))];
         store.append_group(group, true, in_a_minute()).await.unwrap();
-        let rows = connection.query("SELECT level FROM seen", &[]).await.unwrap();
+        let rows = connection.query("SELECT level || ' ' || messages FROM seen", &[]).await.unwrap();
+        let seen = format!("{seen} warning");
         assert!(rows.len() >= 2 && rows.iter().all(|row| row.get::<_, &str>(0) == seen), "{set}");
         store.close().await;
     }

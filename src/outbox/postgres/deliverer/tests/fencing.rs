@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Relay, Tenure, accepted, connect, parked, refused, texts};
+use super::cluster::Cluster;
+use super::{Relay, Tenure, accepted, connect, database, parked, refused, texts};
 
 const LEFT: &str = "SELECT count(*) FROM segment_relay.calls";
 
@@ -84,4 +85,28 @@ async fn what_a_shut_fence_gives_back_is_handed_out_again_in_order() {
     assert_eq!(relay.number("SELECT count(*) FROM segment_relay.parked_calls").await, 0);
     relay.take_lease().await;
     assert_eq!(texts(&relay.take(2).await), ["a0", "a1"]);
+}
+
+#[tokio::test]
+async fn nothing_set_for_the_database_makes_the_commit_of_a_settlement_weaker() {
+    let url = database(Cluster::shared()).await;
+    let name = url.reveal().rsplit_once('/').unwrap().1.split('?').next().unwrap().to_owned();
+    let admin = connect(&url).await;
+    admin
+        .batch(&format!(
+            "ALTER DATABASE {name} SET synchronous_commit = off;
+             CREATE TABLE seen (level text);
+             CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
+                 $$ BEGIN INSERT INTO seen SELECT current_setting('synchronous_commit'); RETURN NULL; END $$;
+             CREATE CONSTRAINT TRIGGER note AFTER DELETE ON segment_relay.calls DEFERRABLE INITIALLY DEFERRED
+                 FOR EACH ROW EXECUTE FUNCTION note()"
+        ))
+        .await
+        .unwrap();
+    let relay = Relay::start_at(&url, &url).await;
+    let ids = relay.store(&[("a", "1"), ("b", "2")]).await;
+    relay.take(2).await;
+    relay.settle(vec![accepted(ids[0]), refused(ids[1])]).await.unwrap();
+    assert_eq!(relay.number("SELECT count(*) FROM seen WHERE level = 'on'").await, 2);
+    relay.shared.close().await;
 }
