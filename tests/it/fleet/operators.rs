@@ -51,6 +51,7 @@ async fn a_parked_user_is_given_up_and_the_dead_letter_is_replayed() {
 #[tokio::test]
 async fn a_parked_user_is_tried_again_by_the_relay_that_takes_over_although_no_other_call_comes() {
     let (mut fleet, other) = with_a_parked_user().await;
+    at_last(async || fleet.relays[other].operate(Method::GET, "/status").await.body["outbox"]["waiting"] == 3).await;
     fleet.relays[1 - other].kill().await;
     fleet.relays[0].segment().heal().await;
     at_last(async || parked(&fleet.relays[other]).await.is_empty()).await;
