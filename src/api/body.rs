@@ -10,6 +10,8 @@ use axum::body::{Body, Bytes, HttpBody};
 use axum::http::HeaderMap;
 use axum::http::header::EXPECT;
 use http_body_util::BodyExt;
+use tokio::task::unconstrained;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::body_room::{BodyRoom, TakenRoom};
@@ -74,7 +76,7 @@ pub(super) async fn read(
         discard(headers, body, deadline).await;
         return Err(BodyError::TooLarge(limit.most()));
     }
-    let outcome = timeout_at(deadline, collect(&mut body, limit, room)).await.unwrap_or(Err(BodyError::TimedOut));
+    let outcome = by(deadline, collect(&mut body, limit, room)).await.unwrap_or(Err(BodyError::TimedOut));
     if matches!(outcome, Err(BodyError::TooLarge(_) | BodyError::NoRoom)) {
         drain(body, deadline).await;
     }
@@ -100,7 +102,13 @@ async fn drain(mut body: Body, deadline: Instant) {
         }
     };
     // The answer is the same whether or not the deadline passed.
-    let _ = timeout_at(deadline, read).await;
+    let _ = by(deadline, read).await;
+}
+
+/// Waits until the deadline, also where the runtime's budget for this task is used up: hyper reads in the same task, and a sender who
+/// sends without a pause uses it up each time. A timer does not fire without it.
+async fn by<T>(deadline: Instant, reading: impl Future<Output = T>) -> Result<T, Elapsed> {
+    unconstrained(timeout_at(deadline, reading)).await
 }
 
 /// Collects the body, and stops where it turns out to be too large, or where there is no room for it.

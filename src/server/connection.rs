@@ -24,6 +24,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
+use tokio::task::unconstrained;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tower::Service;
 
@@ -208,7 +209,8 @@ where
                 ticks = self::ticks(policy.tick);
                 connection.as_mut().graceful_shutdown();
             }
-            _ = ticks.tick() => {
+            // A peer that sends without a pause uses up the runtime's budget for this task, without which no timer fires.
+            _ = unconstrained(ticks.tick()) => {
                 // A peer that was told and does not go has no time to spare while places are short.
                 let hurries = is_ending && !makes_room && place.is_scarce();
                 match tracker.judge(activity.snapshot(), if hurries { &ENDING } else { &policy }) {

@@ -1,5 +1,7 @@
 //! Reading a body: how large it may be, how long it may take, and the room it takes.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +9,7 @@ use axum::body::{Body, Bytes};
 use axum::http::HeaderMap;
 use http_body_util::StreamBody;
 use hyper::body::Frame;
+use tokio::task::coop::{consume_budget, has_budget_remaining};
 use tokio::time::Instant;
 
 use super::{BodyError, BodyLimit, DISCARD_TIMEOUT, MAX_BODY, MAX_DISCARDED, MAX_LARGE_BODY, WholeBody, discard, read};
@@ -159,4 +162,18 @@ async fn a_refused_body_that_does_not_arrive_is_not_waited_for() {
     let begun = Instant::now();
     discard(&HeaderMap::new(), silent(), begun + Duration::from_secs(60)).await;
     assert_eq!(begun.elapsed(), DISCARD_TIMEOUT);
+}
+
+#[tokio::test]
+async fn the_deadline_comes_although_the_connection_uses_up_its_tasks_budget() {
+    let mut reading = pin!(read_all(silent()));
+    let outcome = poll_fn(|context| {
+        // As hyper does in the same task while a sender sends without a pause.
+        while has_budget_remaining() {
+            let _ = pin!(consume_budget()).poll(context);
+        }
+        context.waker().wake_by_ref();
+        reading.as_mut().poll(context)
+    });
+    assert_eq!(outcome.await, Err(BodyError::TimedOut));
 }
