@@ -5,6 +5,10 @@ use std::ops::{AddAssign, Neg};
 use tokio_postgres::Row;
 
 use crate::outbox::OutboxStats;
+use crate::outbox::limits::ROW_OVERHEAD;
+
+// The statements count a row as the bytes of its values and 128 more.
+const _: () = assert!(ROW_OVERHEAD == 128);
 
 /// The columns of `tallies` and `totals` beside the source.
 pub(super) const COUNT_COLUMNS: &str =
