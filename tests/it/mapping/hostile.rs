@@ -51,7 +51,7 @@ async fn a_filter_that_wants_more_memory_than_there_is_is_stopped() {
         (r#""x" * 100000000000"#, "1"),
         (r#""x" * 9000000000000000000"#, "1"),
         (r#""xxxx" * 9000000000000000000"#, "1"),
-        (r#"reduce range(60) as $i ("x"; . + .)"#, "1"),
+        (r#"reduce range(60) as $i ("x" * 33000000; . + .)"#, "1"),
     ];
     let pool = run(&rows, |outcome| *outcome == Err(OutOfMemory)).await;
     pool.has_replaced([0, rows.len() as u64, 0]).await;
@@ -137,8 +137,9 @@ async fn an_event_leaves_its_memory_to_the_next_one() {
     let pool = Pool::start(2);
     for _ in 0..10 {
         for (filter, output) in [
-            (r#"("x" * 40000000) | length"#, "40000000"),
-            (r#"[range(20) | "x" * 2000000] | length"#, "20"),
+            // Ten of either are more than a worker has.
+            (r#"("x" * 8000000) | utf8bytelength"#, "8000000"),
+            (r#"[range(20) | "x" * 400000] | length"#, "20"),
             ("[range(1000) | {id: .}] | length", "1000"),
         ] {
             assert_eq!(pool.map("shop", filter, "1").await, Ok(vec![output.to_owned()]));
