@@ -220,6 +220,31 @@ impl Connection {
         self.in_time(self.client.batch_execute(sql)).await
     }
 
+    /// Commits the transaction. False: the server has ended the wait for its synchronous standby early.
+    ///
+    /// # Errors
+    /// As [`query`](Self::query).
+    pub(super) async fn commit(&self) -> Result<bool, DatabaseError> {
+        let warnings = self.warnings();
+        self.batch("COMMIT").await?;
+        Ok(self.warnings() == warnings)
+    }
+
+    /// Asks the server to end the statement. A session that waits for a lock or a standby would stay after its connection, and take
+    /// the place of another one.
+    async fn cancel(&self) {
+        let token = self.client.cancel_token();
+        let cancelled = async {
+            match &self.tls {
+                Some(tls) => token.cancel_query(tls.clone()).await,
+                None => token.cancel_query(NoTls).await,
+            }
+        };
+        if !matches!(timeout(CANCEL_TIMEOUT, cancelled).await, Ok(Ok(()))) {
+            tracing::debug!("a statement could not be cancelled");
+        }
+    }
+
     async fn in_time<T>(
         &self,
         answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
@@ -236,23 +261,6 @@ impl Connection {
             self.io.abort();
         }
         Err(error)
-    }
-}
-
-impl Connection {
-    /// Asks the server to end the statement. A session that waits for a lock or a standby would stay after its connection, and take
-    /// the place of another one.
-    async fn cancel(&self) {
-        let token = self.client.cancel_token();
-        let cancelled = async {
-            match &self.tls {
-                Some(tls) => token.cancel_query(tls.clone()).await,
-                None => token.cancel_query(NoTls).await,
-            }
-        };
-        if !matches!(timeout(CANCEL_TIMEOUT, cancelled).await, Ok(Ok(()))) {
-            tracing::debug!("a statement could not be cancelled");
-        }
     }
 }
 

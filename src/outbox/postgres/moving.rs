@@ -189,9 +189,7 @@ impl MoveTarget {
     }
 
     async fn commit(&self) -> anyhow::Result<()> {
-        let warnings = self.connection.warnings();
-        self.connection.batch("COMMIT").await?;
-        let is_confirmed = self.connection.warnings() == warnings;
+        let is_confirmed = self.connection.commit().await?;
         ensure!(is_confirmed, "no standby has confirmed the rows; run the same command to go on");
         Ok(())
     }

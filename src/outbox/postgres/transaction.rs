@@ -118,9 +118,7 @@ impl<'c> Transaction<'c> {
         let done = async {
             let value = result?;
             self.effects.tallies.write(self.connection).await?;
-            let warnings = self.connection.warnings();
-            self.connection.batch("COMMIT").await?;
-            if self.connection.warnings() != warnings {
+            if !self.connection.commit().await? {
                 tracing::warn!(
                     "the database ended the wait for its synchronous standby; a fail-over may undo what was settled"
                 );
